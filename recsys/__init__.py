@@ -1,0 +1,1 @@
+"""Top-N recommendation with autoencoders: train, evaluate, register, promote and score in batch."""

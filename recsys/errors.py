@@ -1,0 +1,59 @@
+"""The package's exceptions: each message says what was expected, what came and what to do."""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class RecsysError(Exception):
+    """Base of every error that this package raises on purpose."""
+
+
+class DataError(RecsysError, ValueError):
+    """A table, matrix or file of interactions cannot be used as it is."""
+
+
+class UnknownIdError(RecsysError, LookupError):
+    """An external user or item id is not in the map it was looked up in."""
+
+
+class OutOfRangeError(RecsysError, IndexError):
+    """An internal index lies outside `0..n-1`."""
+
+
+class ConfigError(RecsysError, ValueError):
+    """A hyperparameter, option or configuration file is not valid."""
+
+
+class NotFittedError(RecsysError, RuntimeError):
+    """A model was used before `fit`."""
+
+
+class UnsupportedError(RecsysError, NotImplementedError):
+    """The operation has no meaning for this model, and the message names what to use in its place."""
+
+
+class TrainingError(RecsysError, RuntimeError):
+    """Training cannot go on, for instance because the loss is no longer finite."""
+
+
+class BundleError(RecsysError, ValueError):
+    """A saved model is missing, damaged, of another kind or of a newer format."""
+
+
+class DownloadError(RecsysError, OSError):
+    """A data set could not be fetched or does not match its checksum."""
+
+
+class TrackingError(RecsysError, RuntimeError):
+    """The experiment store or the model registry refused an operation."""
+
+
+class ScoringError(RecsysError, RuntimeError):
+    """A batch scoring job cannot run or cannot publish its output."""
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Return `; did you mean 'x'?` for the nearest known name, or the list of known names."""
+    names = sorted(known)
+    near = get_close_matches(name, names, n=1, cutoff=0.6)
+    return f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(names)}"

@@ -1,0 +1,208 @@
+"""The one place that knows external ids: a frozen map `external id <-> 0..n-1`."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterable, Iterator
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from recsys.errors import DataError, OutOfRangeError, UnknownIdError
+
+OnUnknown = Literal["raise", "drop", "mark"]
+"""What a lookup does with an id it does not know: an error, a shorter result, or the code -1."""
+
+
+class IdMap:
+    """Frozen map between external ids (ints, strings, or any hashable of one type) and `0..n-1`.
+
+    Raises:
+        DataError: ids are missing (None, NaN), repeated, floating point, or of mixed types.
+    """
+
+    __slots__ = ("_index",)
+
+    def __init__(self, ids: Iterable[Hashable]) -> None:
+        index = _to_index(ids)
+        if not index.is_unique:
+            twice = index[index.duplicated()][:3].tolist()
+            raise DataError(f"an id map needs each id once; these come more than once: {twice}")
+        object.__setattr__(self, "_index", index)
+
+    def __setattr__(self, name: str, value: object) -> None:
+        raise AttributeError("IdMap is frozen; make a new one")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return IdMap, (self.ids(),)
+
+    @classmethod
+    def factorize(cls, values: Iterable[Hashable]) -> tuple[IdMap, npt.NDArray[np.int32]]:
+        """Return the map of the distinct `values`, in sorted order where they sort, and each value's code.
+
+        Returns:
+            The map and an int32 array of shape (len(values),).
+        """
+        # Hash first and check, cast and sort only the distinct values: sorting every row costs several times more.
+        try:
+            codes, distinct = pd.factorize(_plain_index(values), use_na_sentinel=False)
+        except TypeError as error:
+            raise DataError(f"ids must be hashable: {error}") from None
+        index = _to_index(distinct)
+        try:
+            order = np.argsort(index.to_numpy(), kind="stable")
+        except TypeError:  # hashable, but without an order: keep the order of first appearance
+            return cls(index), codes.astype(np.int32)
+        place = np.empty(len(order), dtype=np.int32)
+        place[order] = np.arange(len(order), dtype=np.int32)
+        return cls(index[order]), place[codes]
+
+    def __len__(self) -> int:
+        return len(self._index)
+
+    def __iter__(self) -> Iterator[Hashable]:
+        return iter(self.ids().tolist())
+
+    def __contains__(self, value: object) -> bool:
+        return bool(self._lookup([value])[0] >= 0)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, IdMap) and self._index.equals(other._index)
+
+    def __hash__(self) -> int:
+        return hash((len(self), *self._index[:8].tolist()))
+
+    def __repr__(self) -> str:
+        head = ", ".join(map(repr, self._index[:3].tolist()))
+        return f"IdMap({len(self):,} ids of kind {self.kind}: {head}{', ...' if len(self) > 3 else ''})"
+
+    @property
+    def kind(self) -> Literal["int", "str", "other"]:
+        """Whether the external ids are integers, strings, or something else."""
+        if pd.api.types.is_integer_dtype(self._index.dtype):
+            return "int"
+        return "str" if len(self) and isinstance(self._index[0], str) else "other"
+
+    def ids(self, codes: npt.ArrayLike | None = None) -> npt.NDArray[Any]:
+        """Return the external ids of `codes` (all of them by default).
+
+        Raises:
+            OutOfRangeError: a code lies outside `0..n-1`.
+        """
+        values: npt.NDArray[Any] = self._index.to_numpy()
+        if codes is None:
+            return values.copy()
+        wanted = np.asarray(codes, dtype=np.int64)
+        if wanted.size and (wanted.min() < 0 or wanted.max() >= len(self)):
+            raise OutOfRangeError(f"codes must lie in 0..{len(self) - 1}, got {wanted.min()}..{wanted.max()}")
+        return values[wanted]
+
+    def codes(self, ids: Iterable[Hashable], on_unknown: OnUnknown = "raise") -> npt.NDArray[np.int32]:
+        """Return the codes of external `ids`.
+
+        Args:
+            ids: external ids.
+            on_unknown: `raise` an error, `drop` the unknown ones, or `mark` them with -1.
+
+        Raises:
+            UnknownIdError: an id is unknown and `on_unknown` is `raise`.
+        """
+        if on_unknown not in ("raise", "drop", "mark"):
+            raise DataError(f"on_unknown must be 'raise', 'drop' or 'mark', got {on_unknown!r}")
+        asked = list(ids) if not isinstance(ids, (np.ndarray, pd.Index, pd.Series)) else ids
+        codes = self._lookup(asked)
+        if on_unknown == "drop":
+            return codes[codes >= 0]
+        if on_unknown == "raise" and (codes < 0).any():
+            missing = np.flatnonzero(codes < 0)
+            examples = [asked[int(i)] if isinstance(asked, list) else asked.tolist()[int(i)] for i in missing[:3]]
+            hint = ""
+            if self.kind == "int" and isinstance(examples[0], str):
+                hint = "; the known ids are integers and these are strings"
+            elif self.kind == "str" and not isinstance(examples[0], str):
+                hint = "; the known ids are strings and these are not"
+            raise UnknownIdError(
+                f"{len(missing)} of {len(codes)} ids are unknown, for instance {examples}{hint}; "
+                "pass on_unknown='drop' to leave them out"
+            )
+        return codes
+
+    def parse(self, text: str) -> Hashable:
+        """Return the external id that a person typed: an integer where the ids are integers.
+
+        Raises:
+            UnknownIdError: no such id.
+        """
+        value: Hashable = text
+        if self.kind == "int":
+            try:
+                value = int(text)
+            except ValueError:
+                raise UnknownIdError(f"ids are integers here, got {text!r}") from None
+        if value not in self:
+            raise UnknownIdError(f"unknown id {value!r}; known ids look like {self._index[:3].tolist()}")
+        return value
+
+    def take(self, codes: npt.ArrayLike) -> IdMap:
+        """Return the map of a subset, renumbered in the order of `codes`."""
+        return IdMap(self.ids(codes))
+
+    def _lookup(self, values: Any) -> npt.NDArray[np.int32]:
+        try:
+            return self._index.get_indexer(_plain_index(values)).astype(np.int32)
+        except TypeError as error:
+            raise DataError(f"ids must be hashable: {error}") from None
+
+
+def _plain_index(values: Any) -> pd.Index[Any]:
+    if isinstance(values, pd.Series):
+        values = values.array
+    if isinstance(values, (pd.Index, pd.api.extensions.ExtensionArray, np.ndarray)):
+        index = pd.Index(values, tupleize_cols=False)
+    else:
+        # An object array first: pandas would turn [1, "a"] or [1, None] into something else on the way.
+        items = list(values)
+        boxed = np.empty(len(items), dtype=object)
+        boxed[:] = items if not items or not isinstance(items[0], tuple) else [*items]
+        index = pd.Index(boxed, dtype=object, tupleize_cols=False)
+    if isinstance(index.dtype, pd.CategoricalDtype):
+        index = pd.Index(index.to_numpy(), tupleize_cols=False)
+    if index.dtype != object:
+        return index
+    inferred = pd.api.types.infer_dtype(index, skipna=False)
+    if inferred == "integer":
+        return pd.Index(index.to_numpy().astype(np.int64))
+    return index
+
+
+def _to_index(values: Any) -> pd.Index[Any]:
+    """Return a checked index of one id type."""
+    index = _plain_index(values)
+    missing = np.asarray(index.isna())
+    if missing.any():
+        raise DataError(
+            "ids must not be missing, got None or NaN; drop those rows first, "
+            "e.g. frame.dropna(subset=['user_id', 'item_id'])"
+        )
+    if pd.api.types.is_float_dtype(index.dtype):
+        raise DataError(
+            f"ids must be integers, strings or other hashables of one type, got {index.dtype}; "
+            "a column that once held missing values often becomes float: cast it with .astype('int64')"
+        )
+    if isinstance(index.dtype, pd.StringDtype) or pd.api.types.is_string_dtype(index.dtype):
+        kinds = {type(value) for value in index[:1]} if index.dtype != object else set(map(type, index))
+    elif index.dtype == object:
+        kinds = set(map(type, index))
+    else:
+        if pd.api.types.is_integer_dtype(index.dtype):
+            return pd.Index(index.to_numpy(dtype=np.int64), name=None)
+        return index.rename(None)
+    if len(kinds) > 1:
+        names = ", ".join(sorted(kind.__name__ for kind in kinds))
+        raise DataError(f"ids must be of one type, got a mix of {names}; cast the column, e.g. .astype(str)")
+    if kinds == {float}:
+        raise DataError("ids must be integers, strings or other hashables of one type, got float")
+    if kinds == {str}:
+        return pd.Index(index.to_numpy(dtype=object), dtype=object)
+    return index.rename(None)

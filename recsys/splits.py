@@ -1,0 +1,274 @@
+"""Splits: pure functions from `Interactions` to train, validation and test parts.
+
+Each part has a *context* (what a model may read about a user) and a *target* (what it must find). A test context
+holds the training and the validation entries: everything known before the test.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import scipy.sparse as sp
+
+from recsys.errors import DataError, did_you_mean
+from recsys.ids import IdMap
+from recsys.interactions import Interactions
+
+Entries = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """Users to evaluate: what is known of each, and what is held out.
+
+    Rows of `context` and `target` are the same users; columns are the items of the training part.
+    """
+
+    context: sp.csr_matrix
+    """(n_rows, n_items) float32: the history a model reads, masked in its recommendations."""
+    target: sp.csr_matrix
+    """(n_rows, n_items) float32: the held-out entries."""
+    users: IdMap
+    """External ids of the rows."""
+    user_index: npt.NDArray[np.int32]
+    """(n_rows,) row of each user in the training matrix, -1 for users that training never saw."""
+
+    def __post_init__(self) -> None:
+        if self.context.shape != self.target.shape or self.context.shape[0] != len(self.users):
+            raise DataError(
+                f"context {self.context.shape}, target {self.target.shape} and {len(self.users)} users must agree"
+            )
+
+    def __repr__(self) -> str:
+        return f"Part({len(self.users):,} users, {self.context.nnz:,} context, {self.target.nnz:,} target)"
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """Training interactions with a validation part for every choice and a test part that is read once."""
+
+    train: Interactions
+    validation: Part | None
+    test: Part
+
+    def refit(self) -> Interactions:
+        """Return training plus validation entries, for a last fit after every choice has been made.
+
+        Raises:
+            DataError: the validation users are not training users, or there is no validation part.
+        """
+        if self.validation is None or (self.validation.user_index < 0).any():
+            raise DataError("refit needs a validation part made of the training users' own entries")
+        train = self.train
+        matrix = sp.csr_matrix(train.matrix + self.validation.target, dtype=np.float32)
+        if matrix.nnz != train.nnz + self.validation.target.nnz:  # a stored zero would be lost by the sum
+            matrix = _union(train.matrix, self.validation.target)
+        return Interactions(matrix, train.users, train.items, titles=train.titles)
+
+
+def hold_out_users(
+    data: Interactions,
+    *,
+    n_users: int | float = 0.1,
+    target_fraction: float = 0.2,
+    min_items: int = 5,
+    seed: int = 98765,
+) -> Split:
+    """Strong generalisation with fold-in (Liang et al. 2018, §4.1): test users are never seen in training.
+
+    The users, in sorted order of their ids, are permuted; the last `n_users` are test, the `n_users` before them
+    validation, the others train. The items are those of the training users; other items of held-out users are
+    dropped. Of each held-out user with at least `min_items` items, floor(`target_fraction` · n) random ones are the
+    target and the rest the context; users with fewer stay wholly in the context and have no target. Draws follow the
+    authors' notebook call by call on numpy's legacy generator, re-seeded before each part; a user's items are visited
+    in item order (in ML-20M that is also the order of the file).
+
+    Args:
+        n_users: held-out users per part: a count, or a share of all users below 1.
+        target_fraction: share of a held-out user's items to predict.
+        min_items: users with fewer items get no target.
+        seed: 98765 in the paper's code.
+
+    Raises:
+        DataError: too few users for the parts asked for, or a held-out part without any target.
+    """
+    total = data.shape[0]
+    if not 0 < target_fraction < 1:
+        raise DataError(f"target_fraction must lie between 0 and 1, got {target_fraction}")
+    held = round(n_users * total) if n_users < 1 else int(n_users)
+    if held < 1 or total - 2 * held < 1:
+        raise DataError(
+            f"hold_out_users takes {held} validation and {held} test users of {total}, which leaves "
+            f"{max(0, total - 2 * held)} to train on; choose n_users between 1 and {max(0, (total - 1) // 2)}"
+        )
+    order = np.random.RandomState(seed).permutation(total)  # noqa: NPY002 - the published split needs this generator
+    train = data.take_users(np.sort(order[: total - 2 * held]))
+    train = train.take_items(np.unique(train.matrix.indices))
+    parts = [
+        _fold_in(data.take_users(np.sort(users)), train.items, target_fraction, min_items, seed)
+        for users in (order[total - 2 * held : total - held], order[total - held :])
+    ]
+    return Split(train, *parts)
+
+
+def hold_out_ratings(
+    data: Interactions, *, test: float = 0.1, validation: float = 0.1, seed: int = 0
+) -> Split:
+    """Random entries held out (Sedhain et al. 2015, §4): the users and items of all parts are the same.
+
+    Args:
+        test: share of all entries for the test part.
+        validation: share of what is left for validation; 0 for none.
+        seed: seed of the permutation.
+    """
+    for name, share, lowest in (("test", test, "more than 0"), ("validation", validation, "at least 0")):
+        if not (0 <= share < 1) or (name == "test" and share == 0):
+            raise DataError(f"{name} must be {lowest} and below 1, got {share}")
+    order = np.random.default_rng(seed).permutation(data.nnz)
+    n_test = round(test * data.nnz)
+    n_validation = round(validation * (data.nnz - n_test))
+    is_test, is_validation = np.zeros((2, data.nnz), dtype=bool)
+    is_test[order[:n_test]] = True
+    is_validation[order[n_test : n_test + n_validation]] = True
+    return _by_entries(data, is_validation, is_test)
+
+
+def leave_last_out(data: Interactions) -> Split:
+    """Each user's latest entry is test, the one before it validation; users with fewer than 3 stay in training.
+
+    Equal times are ordered by item.
+
+    Raises:
+        DataError: the data have no timestamps.
+    """
+    times = _need_times(data, "leave_last_out")
+    counts = np.diff(data.matrix.indptr)
+    rows = np.repeat(np.arange(data.shape[0]), counts)
+    order = np.lexsort((times, rows))  # rows stay together, each in order of time
+    ends = data.matrix.indptr[1:][counts >= 3].astype(np.int64)
+    is_test, is_validation = np.zeros((2, data.nnz), dtype=bool)
+    is_test[order[ends - 1]] = True
+    is_validation[order[ends - 2]] = True
+    return _by_entries(data, is_validation, is_test)
+
+
+def by_time(data: Interactions, *, test: float = 0.1, validation: float = 0.1) -> Split:
+    """Global temporal split: the latest share of all entries is test, the share before it validation.
+
+    Entries of one second stay together on the earlier side, so that no training entry is later than a test entry.
+
+    Args:
+        test: share of all entries, the latest.
+        validation: share of all entries, just before the test part; 0 for none.
+
+    Raises:
+        DataError: the data have no timestamps, or one moment holds too many entries to cut there.
+    """
+    times = _need_times(data, "by_time")
+    if not (0 < test < 1 and 0 <= validation < 1 and test + validation < 1):
+        raise DataError(f"test and validation are shares that sum below 1, got {test} and {validation}")
+    ordered = np.sort(times)
+    last_before_test = ordered[max(0, round((1 - test) * data.nnz) - 1)]
+    is_test = times > last_before_test
+    is_validation = np.zeros(data.nnz, dtype=bool)
+    if validation:
+        is_validation = (times > ordered[max(0, round((1 - test - validation) * data.nnz) - 1)]) & ~is_test
+    return _by_entries(data, is_validation, is_test)
+
+
+def given(
+    data: Interactions,
+    column: str,
+    *,
+    test: Hashable = "test",
+    validation: Hashable | None = None,
+    validation_fraction: float = 0.0,
+    seed: int = 0,
+) -> Split:
+    """Split by a published column that was kept when the data were read (`keep=[column]`).
+
+    Args:
+        column: name of the kept column.
+        test: its value on test entries.
+        validation: its value on validation entries; by default `validation`, `val` or `valid`, if one occurs.
+        validation_fraction: where the column marks none, this random share of the training entries.
+        seed: seed of that random share.
+
+    Raises:
+        DataError: the column was not kept, or holds no such value.
+    """
+    if column not in data.columns:
+        raise DataError(
+            f"there is no column {column!r} beside these interactions{did_you_mean(column, data.columns)}; "
+            "name it in keep= when reading the data"
+        )
+    marks = np.asarray(data.columns[column])
+    values = {value.item() if isinstance(value, np.generic) else value for value in np.unique(marks.astype(object))}
+    if test not in values:
+        raise DataError(f"column {column!r} never says {test!r}; its values are {sorted(map(str, values))}")
+    if validation is None:
+        validation = next((name for name in ("validation", "val", "valid") if name in values), None)
+    elif validation not in values:
+        raise DataError(f"column {column!r} never says {validation!r}; its values are {sorted(map(str, values))}")
+    is_test = np.asarray(marks == test)
+    is_validation = np.zeros(data.nnz, dtype=bool)
+    if validation is not None:
+        is_validation = np.asarray(marks == validation)
+    elif validation_fraction:
+        rest = np.flatnonzero(~is_test)
+        drawn = np.random.default_rng(seed).permutation(rest)[: round(validation_fraction * len(rest))]
+        is_validation[drawn] = True
+    return _by_entries(data, is_validation, is_test)
+
+
+def _by_entries(data: Interactions, is_validation: Entries, is_test: Entries) -> Split:
+    """Cut by stored entries: all parts share the users and items of the data."""
+    is_train = ~(is_validation | is_test)
+    for name, part in (("training", is_train), ("test", is_test)):
+        if not part.any():
+            raise DataError(f"the {name} part would be empty: {data.nnz} entries are too few for this split")
+    index = np.arange(data.shape[0], dtype=np.int32)
+    train = data.select(is_train)
+
+    def part(context: Entries, target: Entries) -> Part:
+        return Part(data.select(context).matrix, data.select(target).matrix, data.users, index)
+
+    validation = part(is_train, is_validation) if is_validation.any() else None
+    return Split(train, validation, part(is_train | is_validation, is_test))
+
+
+def _fold_in(users: Interactions, items: IdMap, target_fraction: float, min_items: int, seed: int) -> Part:
+    """Cut each user's items into context and target, drawing as the paper's notebook does."""
+    rng = np.random.RandomState(seed)  # noqa: NPY002 - see hold_out_users
+    matrix = users.histories(items)
+    is_target = np.zeros(matrix.nnz, dtype=bool)
+    for start, end in zip(matrix.indptr[:-1], matrix.indptr[1:], strict=True):
+        size = int(end - start)
+        if size >= min_items:
+            is_target[start + rng.choice(size, size=int(target_fraction * size), replace=False)] = True
+    if not is_target.any():
+        raise DataError("no held-out user has enough items for a target; lower min_items or hold out more users")
+    both = Interactions(matrix, users.users, items)
+    unseen = np.full(len(users.users), -1, dtype=np.int32)
+    return Part(both.select(~is_target).matrix, both.select(is_target).matrix, users.users, unseen)
+
+
+def _need_times(data: Interactions, what: str) -> npt.NDArray[np.int64]:
+    if data.timestamps is None:
+        raise DataError(f"{what} needs timestamps; read the data with a timestamp column")
+    return data.timestamps
+
+
+def _union(a: sp.csr_matrix, b: sp.csr_matrix) -> sp.csr_matrix:
+    """Union of disjoint stored entries; unlike a sum it keeps stored zeros."""
+    rows = [np.repeat(np.arange(m.shape[0]), np.diff(m.indptr)) for m in (a, b)]
+    cols: Any = np.concatenate([a.indices, b.indices])
+    matrix = sp.csr_matrix(
+        (np.concatenate([a.data, b.data]), (np.concatenate(rows), cols)), shape=a.shape, dtype=np.float32
+    )
+    matrix.sort_indices()
+    return matrix
