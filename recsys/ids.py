@@ -23,6 +23,7 @@ class IdMap:
     """
 
     __slots__ = ("_index",)
+    _index: pd.Index[Any]
 
     def __init__(self, ids: Iterable[Hashable]) -> None:
         index = _to_index(ids)
@@ -150,7 +151,8 @@ class IdMap:
 
     def _lookup(self, values: Any) -> npt.NDArray[np.int32]:
         try:
-            return self._index.get_indexer(_plain_index(values)).astype(np.int32)
+            codes: npt.NDArray[np.int32] = self._index.get_indexer(_plain_index(values)).astype(np.int32)
+            return codes
         except TypeError as error:
             raise DataError(f"ids must be hashable: {error}") from None
 
@@ -172,7 +174,7 @@ def _plain_index(values: Any) -> pd.Index[Any]:
         return index
     inferred = pd.api.types.infer_dtype(index, skipna=False)
     if inferred == "integer":
-        return pd.Index(index.to_numpy().astype(np.int64))
+        return pd.Index(index.to_numpy().astype(np.int64), tupleize_cols=False)
     return index
 
 
@@ -197,7 +199,7 @@ def _to_index(values: Any) -> pd.Index[Any]:
     else:
         if pd.api.types.is_integer_dtype(index.dtype):
             return pd.Index(index.to_numpy(dtype=np.int64), name=None)
-        return index.rename(None)
+        return index
     if len(kinds) > 1:
         names = ", ".join(sorted(kind.__name__ for kind in kinds))
         raise DataError(f"ids must be of one type, got a mix of {names}; cast the column, e.g. .astype(str)")
@@ -205,4 +207,4 @@ def _to_index(values: Any) -> pd.Index[Any]:
         raise DataError("ids must be integers, strings or other hashables of one type, got float")
     if kinds == {str}:
         return pd.Index(index.to_numpy(dtype=object), dtype=object)
-    return index.rename(None)
+    return index

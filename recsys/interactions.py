@@ -67,12 +67,15 @@ class Interactions:
             raise DataError(f"{int((~np.isfinite(matrix.data)).sum())} stored values are NaN or infinite")
         if matrix.indices.dtype != np.int32 and matrix.nnz < 2**31:
             matrix = sp.csr_matrix(
-                (matrix.data, matrix.indices.astype(np.int32), matrix.indptr.astype(np.int32)), shape=matrix.shape
+                (matrix.data, matrix.indices.astype(np.int32), matrix.indptr.astype(np.int32)),
+                shape=matrix.shape,
             )
         object.__setattr__(self, "matrix", matrix)
         for name, values in {TIMESTAMP: self.timestamps, **self.columns}.items():
             if values is not None and len(values) != matrix.nnz:
-                raise DataError(f"column {name!r} must have one value per stored entry ({matrix.nnz}), got {len(values)}")
+                raise DataError(
+                    f"column {name!r} must have one value per stored entry ({matrix.nnz}), got {len(values)}"
+                )
         if self.titles is not None and len(self.titles) != len(self.items):
             raise DataError(f"titles must name every item: {len(self.items)} items, {len(self.titles)} titles")
 
@@ -226,7 +229,8 @@ class Interactions:
         place[codes] = np.arange(len(codes), dtype=np.int32)
         kept = self.select(place[self.matrix.indices] >= 0)
         matrix = sp.csr_matrix(
-            (kept.matrix.data, place[kept.matrix.indices], kept.matrix.indptr), shape=(self.shape[0], len(codes))
+            (kept.matrix.data, place[kept.matrix.indices], kept.matrix.indptr),
+            shape=(self.shape[0], len(codes)),
         )
         titles = None if self.titles is None else self.titles[codes]
         return replace(kept, matrix=matrix, items=self.items.take(codes), titles=titles)
@@ -246,7 +250,9 @@ class Interactions:
         rows = np.repeat(np.arange(self.shape[0]), np.diff(self.matrix.indptr))
         known = cols >= 0
         matrix = sp.csr_matrix(
-            (self.matrix.data[known], (rows[known], cols[known])), shape=(self.shape[0], len(items)), dtype=np.float32
+            (self.matrix.data[known], (rows[known], cols[known])),
+            shape=(self.shape[0], len(items)),
+            dtype=np.float32,
         )
         matrix.sort_indices()
         return matrix
@@ -283,7 +289,12 @@ class Interactions:
     def fingerprint(self) -> str:
         """Return a SHA-256 of ids, entries, values and times: equal data, equal fingerprint."""
         digest = hashlib.sha256()
-        for array in (self.matrix.indptr.astype(np.int64), self.matrix.indices, self.matrix.data, self.timestamps):
+        for array in (
+            self.matrix.indptr.astype(np.int64),
+            self.matrix.indices,
+            self.matrix.data,
+            self.timestamps,
+        ):
             if array is not None:
                 digest.update(np.ascontiguousarray(array).tobytes())
             digest.update(b"|")

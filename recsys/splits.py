@@ -105,7 +105,7 @@ def hold_out_users(
             f"hold_out_users takes {held} validation and {held} test users of {total}, which leaves "
             f"{max(0, total - 2 * held)} to train on; choose n_users between 1 and {max(0, (total - 1) // 2)}"
         )
-    order = np.random.RandomState(seed).permutation(total)  # noqa: NPY002 - the published split needs this generator
+    order = np.random.RandomState(seed).permutation(total)  # the published split is drawn with it
     train = data.take_users(np.sort(order[: total - 2 * held]))
     train = train.take_items(np.unique(train.matrix.indices))
     parts = [
@@ -115,9 +115,7 @@ def hold_out_users(
     return Split(train, *parts)
 
 
-def hold_out_ratings(
-    data: Interactions, *, test: float = 0.1, validation: float = 0.1, seed: int = 0
-) -> Split:
+def hold_out_ratings(data: Interactions, *, test: float = 0.1, validation: float = 0.1, seed: int = 0) -> Split:
     """Random entries held out (Sedhain et al. 2015, §4): the users and items of all parts are the same.
 
     Args:
@@ -228,8 +226,8 @@ def given(
 def _by_entries(data: Interactions, is_validation: Entries, is_test: Entries) -> Split:
     """Cut by stored entries: all parts share the users and items of the data."""
     is_train = ~(is_validation | is_test)
-    for name, part in (("training", is_train), ("test", is_test)):
-        if not part.any():
+    for name, marked in (("training", is_train), ("test", is_test)):
+        if not marked.any():
             raise DataError(f"the {name} part would be empty: {data.nnz} entries are too few for this split")
     index = np.arange(data.shape[0], dtype=np.int32)
     train = data.select(is_train)
@@ -243,7 +241,7 @@ def _by_entries(data: Interactions, is_validation: Entries, is_test: Entries) ->
 
 def _fold_in(users: Interactions, items: IdMap, target_fraction: float, min_items: int, seed: int) -> Part:
     """Cut each user's items into context and target, drawing as the paper's notebook does."""
-    rng = np.random.RandomState(seed)  # noqa: NPY002 - see hold_out_users
+    rng = np.random.RandomState(seed)
     matrix = users.histories(items)
     is_target = np.zeros(matrix.nnz, dtype=bool)
     for start, end in zip(matrix.indptr[:-1], matrix.indptr[1:], strict=True):

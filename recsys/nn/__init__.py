@@ -1,0 +1,1 @@
+"""Layers, losses and networks: torch only, no ids, frames or configuration."""

@@ -1,0 +1,92 @@
+"""Layers whose cost follows the stored entries, and the random draws that training needs."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from recsys.sparse import Batch
+
+
+class SparseLinear(nn.Module):
+    """Affine layer over sparse rows: `x @ weight + bias` as a gather and sum over the stored entries.
+
+    Cost of the forward and of the gradient of `weight`: stored entries × `n_out`.
+    """
+
+    def __init__(self, n_in: int, n_out: int, generator: torch.Generator | None = None) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(xavier(n_in, n_out, generator))
+        self.bias = nn.Parameter(torch.zeros(n_out))
+
+    def forward(self, batch: Batch, values: Tensor | None = None) -> Tensor:
+        """Return (len(batch), n_out); `values` replaces the stored ones, for instance after dropout."""
+        return weighted_rows(self.weight, batch, batch.values if values is None else values) + self.bias
+
+
+class Output(nn.Module):
+    """The last affine layer, held as `weight` (n_out, n_in) and `bias` (n_out,): ranking and the losses read both."""
+
+    def __init__(self, n_in: int, n_out: int, generator: torch.Generator | None = None) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(xavier(n_in, n_out, generator).T.contiguous())
+        self.bias = nn.Parameter(torch.zeros(n_out))
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        """Return the dense product (n_rows, n_out)."""
+        return F.linear(hidden, self.weight, self.bias)
+
+
+def linear(n_in: int, n_out: int, generator: torch.Generator | None = None) -> nn.Linear:
+    """Return a dense layer with Xavier weights drawn from `generator` and zero bias."""
+    layer = nn.Linear(n_in, n_out, device="meta")  # no draw from the global generator
+    layer.weight = nn.Parameter(xavier(n_in, n_out, generator).T.contiguous())
+    layer.bias = nn.Parameter(torch.zeros(n_out))
+    return layer
+
+
+def weighted_rows(table: Tensor, batch: Batch, values: Tensor) -> Tensor:
+    """Return, for each row of the batch, the sum of `values` times the table's rows at its stored columns.
+
+    Args:
+        table: (n_columns, width).
+        values: (n_stored,).
+
+    Returns:
+        (len(batch), width); rows without entries are zero.
+    """
+    if not len(batch.columns):
+        return table.new_zeros((len(batch), table.shape[1])) + 0.0 * table.sum()
+    return F.embedding_bag(
+        batch.columns, table, batch.offsets, per_sample_weights=values, mode="sum", include_last_offset=True
+    )
+
+
+def xavier(n_in: int, n_out: int, generator: torch.Generator | None = None) -> Tensor:
+    """Draw (n_in, n_out) weights uniformly within ± sqrt(6 / (n_in + n_out)) (Glorot and Bengio 2010, eq. 16)."""
+    bound = (6.0 / (n_in + n_out)) ** 0.5
+    return torch.empty(n_in, n_out).uniform_(-bound, bound, generator=generator)
+
+
+def l2_normalised(batch: Batch) -> Tensor:
+    """Return the stored values, each row divided by its Euclidean length; rows of zeros stay zero."""
+    squares = torch.zeros(len(batch), dtype=batch.values.dtype, device=batch.values.device)
+    squares.index_add_(0, batch.segments, batch.values.square())
+    return batch.values * squares.clamp_min(1e-24).rsqrt()[batch.segments]
+
+
+def dropout(values: Tensor, rate: float, generator: torch.Generator | None) -> Tensor:
+    """Zero each value with probability `rate` and scale the others by 1 / (1 - rate); no generator, no change.
+
+    Equal to dropping entries of the dense row, since unstored entries are zero either way.
+    """
+    if generator is None or rate == 0.0:
+        return values
+    keep = torch.rand(values.shape, generator=generator, device=values.device) >= rate
+    return values * keep / (1.0 - rate)
+
+
+def standard_normal(like: Tensor, generator: torch.Generator) -> Tensor:
+    """Draw noise of mean 0 and standard deviation 1 in the shape of `like`."""
+    return torch.randn(like.shape, generator=generator, device=like.device, dtype=like.dtype)

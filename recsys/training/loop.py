@@ -1,0 +1,226 @@
+"""The one training loop: every network trains here, each with its own rows and objective."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import torch
+from torch import Tensor, nn
+from tqdm.auto import tqdm
+
+from recsys.errors import ConfigError, TrainingError
+from recsys.sparse import Batch, Rows
+from recsys.training.checkpoint import Checkpoint
+
+Schedule = Literal["constant", "cosine"]
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """How long and how fast to train."""
+
+    epochs: int
+    """Passes over the rows."""
+    batch_size: int
+    """Rows per step."""
+    learning_rate: float
+    """Adam's step size at the first step."""
+    weight_decay: float = 0.0
+    """L2 coefficient c: c/2 · Σ w² of every weight matrix joins each step's mean loss per row; biases are free."""
+    schedule: Schedule = "constant"
+    """`cosine` lowers the learning rate to zero along half a cosine over all epochs."""
+    patience: int | None = None
+    """Stop after this many epochs without a better validation metric; None trains all epochs."""
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch_size"):
+            if int(getattr(self, name)) < 1:
+                raise ConfigError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if not self.learning_rate > 0:
+            raise ConfigError(f"learning_rate must be positive, got {self.learning_rate}")
+        if self.weight_decay < 0:
+            raise ConfigError(f"weight_decay must not be negative, got {self.weight_decay}")
+        if self.schedule not in ("constant", "cosine"):
+            raise ConfigError(f"schedule must be 'constant' or 'cosine', got {self.schedule!r}")
+        if self.patience is not None and self.patience < 1:
+            raise ConfigError(f"patience must be at least 1 or None, got {self.patience}")
+
+
+@dataclass(frozen=True)
+class Loss:
+    """A batch's loss as a sum and the count it is a sum over; the epoch divides once."""
+
+    total: Tensor
+    """Scalar to minimise, summed over the batch."""
+    count: int
+    """What the reported loss is a mean over: observed entries for a rating loss, rows for a likelihood."""
+
+
+class Objective(Protocol):
+    """A model's loss on one batch."""
+
+    def __call__(self, batch: Batch, step: int, noise: torch.Generator) -> Loss:
+        """Return the loss; `step` counts optimiser steps from 0, `noise` draws dropout and samples."""
+
+
+@dataclass
+class Record:
+    """What training did, one entry per epoch."""
+
+    epochs: list[dict[str, float]] = field(default_factory=list)
+    """`epoch` (from 1), `loss`, `seconds`, and the validation metrics of each epoch."""
+    best_epoch: int | None = None
+    """The epoch whose weights were kept; None where nothing was validated."""
+    metric: str | None = None
+    """The validation metric that chose it."""
+
+
+@dataclass(frozen=True)
+class Watch:
+    """What to measure after each epoch, and which of it chooses the weights to keep."""
+
+    measure: Callable[[], Mapping[str, float]]
+    metric: str
+    higher_is_better: bool = True
+
+
+def train(
+    network: nn.Module,
+    rows: Rows,
+    objective: Objective,
+    config: TrainingConfig,
+    *,
+    generator: torch.Generator,
+    watch: Watch | None = None,
+    on_epoch: Callable[[dict[str, float]], None] | None = None,
+    show_progress: bool = False,
+    checkpoint: str | Path | None = None,
+    checkpoint_seconds: float = 60.0,
+) -> Record:
+    """Minimise the objective's mean over rows by Adam, and leave the best weights in `network`, in evaluation mode.
+
+    All rows are visited once per epoch, in a new order each time.
+
+    Args:
+        generator: CPU generator; the order of rows and the noise are drawn from generators seeded by it.
+        watch: measured after each epoch; without it the last weights are kept.
+        on_epoch: called with each epoch's entry of the record.
+        checkpoint: file to continue from where it exists, and to write at each epoch's end and every
+            `checkpoint_seconds` between; it is removed when training is complete. An interrupted run continues to
+            the same weights, bit for bit on one CPU configuration.
+
+    Raises:
+        TrainingError: the loss is no longer finite, or the checkpoint belongs to another run.
+    """
+    device = rows.device
+    network.to(device)
+    order_rng = torch.Generator().manual_seed(_draw_seed(generator))
+    noise = torch.Generator(device=device).manual_seed(_draw_seed(generator))
+    decayed = [p for p in network.parameters() if p.ndim > 1]
+    free = [p for p in network.parameters() if p.ndim <= 1]
+    groups = [{"params": decayed, "weight_decay": config.weight_decay}, {"params": free}]
+    optimiser = torch.optim.Adam(groups, lr=config.learning_rate, fused=True)
+
+    record = Record(metric=watch.metric if watch else None)
+    best: dict[str, Tensor] | None = None
+    best_value = math.nan
+    steps_per_epoch = math.ceil(len(rows) / config.batch_size)
+    total_steps = config.epochs * steps_per_epoch
+    epoch, position, sums = 0, 0, (0.0, 0)
+    saved = None
+    if checkpoint is not None:
+        saved = Checkpoint(Path(checkpoint), {**asdict(config), "rows": len(rows), "nnz": rows.nnz})
+        state = saved.load(network, optimiser, order_rng, noise)
+        if state is not None:
+            epoch, position, sums = state["epoch"], state["position"], (state["loss"], state["count"])
+            record = Record(state["record"], state["best_epoch"], record.metric)
+            best, best_value = state["best"], state["best_value"]
+
+    bar = tqdm(total=config.epochs, initial=epoch, unit="epoch", disable=not show_progress, desc="training")
+    with bar:
+        while epoch < config.epochs and not _out_of_patience(record, config.patience):
+            began = last_saved = time.perf_counter()
+            order_state = order_rng.get_state()
+            order = torch.randperm(len(rows), generator=order_rng).to(device)
+            loss_sum = torch.tensor(sums[0], dtype=torch.float64, device=device)
+            count = sums[1]
+            network.train()
+            while position < steps_per_epoch:
+                step = epoch * steps_per_epoch + position
+                if config.schedule == "cosine":
+                    for group in optimiser.param_groups:
+                        group["lr"] = config.learning_rate * 0.5 * (1.0 + math.cos(math.pi * step / total_steps))
+                batch = rows.batch(order[position * config.batch_size : (position + 1) * config.batch_size])
+                optimiser.zero_grad(set_to_none=True)
+                loss = objective(batch, step, noise)
+                (loss.total / len(batch)).backward()  # type: ignore[no-untyped-call]
+                optimiser.step()
+                loss_sum += loss.total.detach()
+                count += loss.count
+                position += 1
+                if saved and time.perf_counter() - last_saved > checkpoint_seconds:
+                    state = _state(epoch, position, float(loss_sum), count, record, best, best_value)
+                    saved.save(network, optimiser, order_state, noise.get_state(), state)
+                    last_saved = time.perf_counter()
+            network.eval()
+            mean_loss = float(loss_sum) / max(1, count)
+            if not math.isfinite(mean_loss):
+                raise TrainingError(
+                    f"the loss of epoch {epoch + 1} is {mean_loss}; lower learning_rate (now {config.learning_rate})"
+                )
+            entry: dict[str, float] = {"epoch": epoch + 1, "loss": mean_loss, "seconds": time.perf_counter() - began}
+            if watch:
+                entry.update(watch.measure())
+                value = entry[watch.metric] if watch.higher_is_better else -entry[watch.metric]
+                if math.isnan(best_value) or value > best_value:
+                    best_value, record.best_epoch = value, epoch + 1
+                    best = {name: tensor.detach().clone() for name, tensor in network.state_dict().items()}
+            record.epochs.append(entry)
+            if on_epoch:
+                on_epoch(entry)
+            bar.update()
+            bar.set_postfix({k: f"{v:.4f}" for k, v in entry.items() if k not in ("epoch", "seconds")})
+            epoch, position, sums = epoch + 1, 0, (0.0, 0)
+            if saved and epoch < config.epochs:
+                state = _state(epoch, 0, 0.0, 0, record, best, best_value)
+                saved.save(network, optimiser, order_rng.get_state(), noise.get_state(), state)
+    if best is not None:
+        network.load_state_dict(best)
+    network.eval()
+    if saved:
+        saved.remove()
+    return record
+
+
+def _draw_seed(generator: torch.Generator) -> int:
+    return int(torch.randint(2**62, (), generator=generator))
+
+
+def _out_of_patience(record: Record, patience: int | None) -> bool:
+    return patience is not None and record.best_epoch is not None and len(record.epochs) - record.best_epoch >= patience
+
+
+def _state(
+    epoch: int,
+    position: int,
+    loss: float,
+    count: int,
+    record: Record,
+    best: dict[str, Tensor] | None,
+    best_value: float,
+) -> dict[str, Any]:
+    return {
+        "epoch": epoch,
+        "position": position,
+        "loss": loss,
+        "count": count,
+        "record": record.epochs,
+        "best_epoch": record.best_epoch,
+        "best": best,
+        "best_value": best_value,
+    }
