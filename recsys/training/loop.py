@@ -123,7 +123,7 @@ def train(
     noise = torch.Generator(device=device).manual_seed(_draw_seed(generator))
     decayed = [p for p in network.parameters() if p.ndim > 1]
     free = [p for p in network.parameters() if p.ndim <= 1]
-    groups = [{"params": decayed, "weight_decay": config.weight_decay}, {"params": free}]
+    groups: list[dict[str, Any]] = [{"params": decayed, "weight_decay": config.weight_decay}, {"params": free}]
     optimiser = torch.optim.Adam(groups, lr=config.learning_rate, fused=True)
 
     record = Record(metric=watch.metric if watch else None)

@@ -1,0 +1,180 @@
+"""The bundle: a saved model as a folder of plain files. Loading one never executes code.
+
+`config.json` names the model, its hyperparameters, its learned scalars, the schema version and a SHA-256 of every other
+file; `weights.safetensors` holds the arrays; `items.parquet` and `users.parquet` the external ids, where known;
+`metrics.json` what was measured.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
+
+from recsys.columns import ITEM, TITLE, USER
+from recsys.errors import BundleError
+from recsys.ids import IdMap
+
+SCHEMA = 1
+"""Version of the layout; a reader refuses what is newer."""
+
+
+@dataclass(frozen=True, eq=False)
+class Bundle:
+    """A model as data."""
+
+    model: str
+    """Class name."""
+    params: Mapping[str, Any]
+    """Hyperparameters, as JSON values."""
+    state: Mapping[str, Any]
+    """Learned scalars and records, as JSON values."""
+    arrays: Mapping[str, npt.NDArray[Any]]
+    """Learned arrays."""
+    users: IdMap | None = None
+    items: IdMap | None = None
+    titles: npt.NDArray[np.object_] | None = None
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    about: Mapping[str, Any] = field(default_factory=dict)
+    """Where the model comes from: data, configuration, run."""
+
+
+def write_bundle(bundle: Bundle, path: str | Path) -> None:
+    """Write the bundle as a folder, whole or not at all; an older bundle at `path` is replaced.
+
+    Raises:
+        BundleError: `path` exists and is not a bundle, or an id cannot be stored in parquet.
+    """
+    target = Path(path)
+    if target.exists() and not (target / "config.json").is_file():
+        raise BundleError(f"{target} exists and is not a saved model; choose another path or remove it")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    beside = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}")
+    beside.mkdir()
+    try:
+        arrays = {name: np.ascontiguousarray(array) for name, array in bundle.arrays.items()}
+        save_file(arrays, beside / "weights.safetensors")
+        if bundle.items is not None:
+            _write_ids(beside / "items.parquet", ITEM, bundle.items, bundle.titles)
+        if bundle.users is not None:
+            _write_ids(beside / "users.parquet", USER, bundle.users)
+        (beside / "metrics.json").write_text(json.dumps(dict(bundle.metrics), indent=2))
+        config = {
+            "schema": SCHEMA,
+            "model": bundle.model,
+            "params": dict(bundle.params),
+            "state": dict(bundle.state),
+            "about": dict(bundle.about),
+            "files": {file.name: _sha256(file) for file in sorted(beside.iterdir())},
+        }
+        (beside / "config.json").write_text(json.dumps(config, indent=2))
+        replace_folder(beside, target)
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+
+
+def read_bundle(path: str | Path) -> Bundle:
+    """Read a bundle, checking every file against its recorded checksum first.
+
+    Raises:
+        BundleError: no bundle there, a newer schema, or a file that is missing, truncated or changed.
+    """
+    folder = Path(path)
+    config = _read_json(folder / "config.json", folder)
+    schema = config.get("schema")
+    if not isinstance(schema, int) or not isinstance(config.get("files"), dict) or "model" not in config:
+        raise BundleError(f"{folder} is not a saved model of this package: its config.json lacks the expected keys")
+    if schema > SCHEMA:
+        raise BundleError(f"{folder} has schema {schema}, this version reads up to {SCHEMA}; upgrade recsys")
+    for name, digest in config["files"].items():
+        file = folder / Path(name).name
+        if not file.is_file():
+            raise BundleError(f"{folder} is incomplete: {name} is missing")
+        if _sha256(file) != digest:
+            raise BundleError(f"{file} does not match its recorded checksum: it is truncated or was changed")
+    if not {"weights.safetensors", "metrics.json"} <= set(config["files"]):
+        raise BundleError(f"{folder} is incomplete: it lists no weights or no metrics")
+    try:
+        arrays = load_file(folder / "weights.safetensors")
+        users = _read_ids(folder / "users.parquet", USER)[0] if "users.parquet" in config["files"] else None
+        items, titles = (
+            _read_ids(folder / "items.parquet", ITEM) if "items.parquet" in config["files"] else (None, None)
+        )
+    except (SafetensorError, pa.ArrowException, KeyError) as error:
+        raise BundleError(f"{folder} cannot be read: {error}") from None
+    return Bundle(
+        model=config["model"],
+        params=config["params"],
+        state=config["state"],
+        arrays=arrays,
+        users=users,
+        items=items,
+        titles=titles,
+        metrics=_read_json(folder / "metrics.json", folder),
+        about=config["about"],
+    )
+
+
+def replace_folder(new: Path, target: Path) -> None:
+    """Put the folder `new` at `target`; what was there is set aside first and deleted last."""
+    if not target.exists():
+        new.rename(target)
+        return
+    old = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.old")
+    target.rename(old)
+    try:
+        new.rename(target)
+    except OSError:
+        old.rename(target)
+        raise
+    shutil.rmtree(old)
+
+
+def _write_ids(path: Path, column: str, ids: IdMap, titles: npt.NDArray[np.object_] | None = None) -> None:
+    values = ids.ids()
+    if ids.kind == "other" and not all(
+        type(v) in (bytes, bool) or hasattr(v, "isoformat") for v in values[:1].tolist()
+    ):
+        raise BundleError(
+            f"ids of type {type(values[0]).__name__} cannot be stored in a file; use integers, strings or dates"
+        )
+    table = {column: pa.array(values.tolist() if ids.kind != "int" else values)}
+    if titles is not None:
+        table[TITLE] = pa.array(titles.tolist(), pa.string())
+    pq.write_table(pa.table(table), path, compression="zstd")
+
+
+def _read_ids(path: Path, column: str) -> tuple[IdMap, npt.NDArray[np.object_] | None]:
+    table = pq.read_table(path)
+    ids = IdMap(table[column].to_pandas())
+    titles = np.array(table[TITLE].to_pylist(), dtype=object) if TITLE in table.column_names else None
+    return ids, titles
+
+
+def _read_json(path: Path, folder: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(path.read_text())
+    except FileNotFoundError:
+        raise BundleError(f"{folder} holds no saved model: there is no {path.name}") from None
+    except (OSError, ValueError) as error:
+        raise BundleError(f"{path} cannot be read: {error}") from None
+    if not isinstance(value, dict):
+        raise BundleError(f"{path} must hold a JSON object, got {type(value).__name__}")
+    return value
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

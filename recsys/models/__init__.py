@@ -1,0 +1,60 @@
+"""The models, and the one place that finds a model's class by its name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+from recsys.artifacts import read_bundle
+from recsys.errors import BundleError, ConfigError, did_you_mean
+from recsys.models.autorec import IAutoRec, UAutoRec
+from recsys.models.base import Recommender
+from recsys.models.baselines import ALS, BPR, ItemKNN, Popularity
+from recsys.models.linear import EASE
+from recsys.models.variational import MultDAE, MultVAE
+
+MODELS: Final[dict[str, type[Recommender]]] = {
+    model.__name__: model for model in (UAutoRec, IAutoRec, MultVAE, MultDAE, EASE, ALS, BPR, ItemKNN, Popularity)
+}
+
+
+def model_class(name: str) -> type[Recommender]:
+    """Return the class of that name.
+
+    Raises:
+        ConfigError: there is none; the message names the nearest.
+    """
+    if name not in MODELS:
+        raise ConfigError(f"unknown model {name!r}{did_you_mean(name, MODELS)}")
+    return MODELS[name]
+
+
+def load(path: str | Path) -> Recommender:
+    """Read a saved model of any class from its folder. Nothing in it is executed.
+
+    Raises:
+        BundleError: nothing there, damaged, of a newer schema, or of a class this version does not know.
+    """
+    bundle = read_bundle(path)
+    if bundle.model not in MODELS:
+        raise BundleError(
+            f"{path} holds a {bundle.model}, which this version does not know; known: {', '.join(MODELS)}"
+        )
+    return MODELS[bundle.model]._from_bundle(bundle, str(path))
+
+
+__all__ = [
+    "ALS",
+    "BPR",
+    "EASE",
+    "MODELS",
+    "IAutoRec",
+    "ItemKNN",
+    "MultDAE",
+    "MultVAE",
+    "Popularity",
+    "Recommender",
+    "UAutoRec",
+    "load",
+    "model_class",
+]

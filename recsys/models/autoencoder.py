@@ -1,0 +1,187 @@
+"""What the models with a network share: fitting through the one loop, scoring, embeddings, the bundle."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+import scipy.sparse as sp
+import torch
+from torch import Tensor, nn
+
+from recsys.errors import ConfigError
+from recsys.models.base import ROW_BLOCK, Fitting, Floats, Recommender, cosine, new_generator, pick_device
+from recsys.sparse import Rows
+from recsys.training import Objective, Record, TrainingConfig, train
+from recsys.training.loop import Schedule, Watch
+
+
+@dataclass(kw_only=True, eq=False)
+class Autoencoder(Recommender):
+    """A recommender whose scores are `decode(encode(history)) @ output.weight.T + output.bias`.
+
+    A model names its network (`_network`, see `recsys.nn.networks.Autoencoding`) and its loss (`_objective`);
+    everything else is here.
+    """
+
+    trains_by_epochs: ClassVar[bool] = True
+
+    epochs: int = 100
+    """Passes over the training rows."""
+    batch_size: int = 500
+    """Rows per step."""
+    learning_rate: float = 1e-3
+    """Adam's step size."""
+    weight_decay: float = 0.0
+    """Strength of the L2 term; each model says of what."""
+    schedule: Schedule = "constant"
+    """`cosine` lowers the learning rate to zero over all epochs."""
+    patience: int | None = None
+    """Epochs without a better validation metric after which training stops; None: never."""
+    device: str = "auto"
+    """`auto`, `cpu`, `cuda` or `cuda:1`; `auto` takes CUDA where there is one."""
+    seed: int | np.random.Generator | None = 0
+    """Seed of weights, order and noise; None for fresh entropy."""
+
+    @abstractmethod
+    def _network(self, n_in: int, generator: torch.Generator) -> nn.Module:
+        """Return a new network (`Autoencoding`) over rows of `n_in` columns."""
+
+    @abstractmethod
+    def _objective(self, network: Any, rows: Rows) -> Objective:
+        """Return the loss of a batch of `rows`."""
+
+    def _prepare(self, matrix: sp.csr_matrix) -> sp.csr_matrix:
+        """Check and transform the histories before the network reads them, in training and in prediction alike."""
+        return matrix
+
+    def _decay(self, rows: Rows) -> float:
+        """Return the L2 coefficient on the scale of the mean loss per row."""
+        return self.weight_decay
+
+    def _refresh(self, rows: Rows) -> None:
+        """Recompute what prediction needs besides the network, after an epoch that is to be measured and at the end."""
+
+    def _fit(self, matrix: sp.csr_matrix, fitting: Fitting) -> Record:
+        self._check_params()
+        rows = self._training_rows(matrix)
+        config = TrainingConfig(
+            self.epochs, self.batch_size, self.learning_rate, self._decay(rows), self.schedule, self.patience
+        )
+        generator = new_generator(self.seed)
+        network = self._network(rows.n_columns, generator)
+        self.network_: Any = network
+        seconds = 0.0
+
+        def on_epoch(entry: dict[str, float]) -> None:
+            nonlocal seconds
+            seconds += entry["seconds"]
+            if fitting.callback:
+                fitting.callback(int(entry["epoch"]) - 1, seconds, entry["loss"])
+            if fitting.on_epoch:
+                fitting.on_epoch(entry)
+
+        watch = None
+        if fitting.validation:
+            validation = fitting.validation
+
+            def measure() -> Mapping[str, float]:
+                self._refresh(rows)
+                return validation(self)
+
+            watch = Watch(measure, validation.metric, validation.higher_is_better)
+        record = train(
+            network,
+            rows,
+            self._objective(network, rows),
+            config,
+            generator=generator,
+            watch=watch,
+            on_epoch=on_epoch,
+            show_progress=fitting.show_progress,
+            checkpoint=fitting.checkpoint,
+        )
+        self._refresh(rows)
+        self._keep_users(rows)
+        return record
+
+    def _check_params(self) -> None:
+        """Raise ConfigError for a hyperparameter out of range; the loop checks its own."""
+        for name in ("hidden", "latent"):
+            if getattr(self, name, 1) < 1:
+                raise ConfigError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if not 0.0 <= getattr(self, "dropout", 0.0) < 1.0:
+            raise ConfigError(f"dropout must lie in 0..1 (1 excluded), got {self.dropout}")
+
+    def _training_rows(self, matrix: sp.csr_matrix) -> Rows:
+        return Rows(self._prepare(matrix), pick_device(self.device))
+
+    def _keep_users(self, rows: Rows) -> None:
+        """Keep the embeddings of the training users, for `similar_users` and `recommend_users`."""
+        self.embeddings_ = self._encode_rows(rows).cpu()
+
+    def _encode_rows(self, rows: Rows) -> Tensor:
+        with torch.inference_mode():
+            blocks = [
+                self.network_.encode(rows.slice(start, start + ROW_BLOCK)) for start in range(0, len(rows), ROW_BLOCK)
+            ]
+        return torch.cat(blocks).clone()
+
+    @property
+    def _device(self) -> torch.device:
+        device: torch.device = next(self.network_.parameters()).device
+        return device
+
+    def encode(self, user_items: Any) -> Floats:
+        """Return (n_rows, latent) embeddings of users from their histories: deterministic, nothing is drawn."""
+        self._check_fitted()
+        embeddings: Floats = (
+            self._encode_rows(Rows(self._prepare(self._matrix(user_items)), self._device)).cpu().numpy()
+        )
+        return embeddings
+
+    def _scores(
+        self, histories: sp.csr_matrix | None, userid: npt.NDArray[np.int64], items: npt.NDArray[np.int64] | None
+    ) -> Tensor:
+        return self._decode_scores(self._encode_rows(Rows(self._prepare(histories), self._device)), items)
+
+    def _decode_scores(self, latent: Tensor, items: npt.NDArray[np.int64] | None) -> Tensor:
+        output = self.network_.output
+        weight, bias = output.weight, output.bias
+        if items is not None:
+            index = torch.from_numpy(items).to(weight.device)
+            weight, bias = weight[index], bias[index]
+        return torch.addmm(bias, self.network_.decode(latent), weight.T)
+
+    def _training_scores(self, rows: slice, items: npt.NDArray[np.int64]) -> Tensor:
+        return self._decode_scores(self._user_vectors()[rows].to(self._device), items)
+
+    def _user_vectors(self) -> Tensor:
+        return self.embeddings_
+
+    def _item_similarity(self, asked: npt.NDArray[np.int64], among: npt.NDArray[np.int64]) -> Tensor:
+        return cosine(self.network_.output.weight, asked, among)
+
+    def _arrays(self) -> dict[str, npt.NDArray[Any]]:
+        arrays = {f"network.{name}": tensor.cpu().numpy() for name, tensor in self.network_.state_dict().items()}
+        if hasattr(self, "embeddings_"):
+            arrays["embeddings"] = self.embeddings_.numpy()
+        return arrays
+
+    def _restore(self, arrays: Mapping[str, npt.NDArray[Any]], state: Mapping[str, Any]) -> None:
+        network = self._network(self._n_in(), torch.Generator())
+        weights = {
+            k.removeprefix("network."): torch.from_numpy(v) for k, v in arrays.items() if k.startswith("network.")
+        }
+        network.load_state_dict(weights)
+        self.network_ = network.to(pick_device(self.device)).eval()
+        if "embeddings" in arrays:
+            self.embeddings_ = torch.from_numpy(arrays["embeddings"])
+
+    def _n_in(self) -> int:
+        """Return the columns of the rows that the network reads."""
+        return self.n_items_

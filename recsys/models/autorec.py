@@ -1,0 +1,257 @@
+"""AutoRec (Sedhain, Menon, Sanner and Xie 2015), over users and over items."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import scipy.sparse as sp
+import torch
+from torch import Tensor, nn
+
+from recsys.errors import ConfigError
+from recsys.models.autoencoder import Autoencoder
+from recsys.models.base import Fitting, Floats, cosine
+from recsys.models.fold_in import fold_in
+from recsys.nn.losses import masked_squared_error
+from recsys.nn.networks import AutoRecNetwork
+from recsys.sparse import Batch, Rows
+from recsys.training import Loss, Objective, Record
+from recsys.training.loop import Schedule
+
+
+@dataclass(kw_only=True, eq=False)
+class AutoRec(Autoencoder):
+    """What both orientations share: the objective and the scale of ratings.
+
+    Objective (eq. 1 and 3): Σ over stored r of (r − h(r; θ))² + λ/2 · (‖W‖² + ‖V‖²), λ = `weight_decay`, minimised by
+    Adam in batches of rows: each step sees its rows' errors and their share of the penalty.
+    """
+
+    hidden: int = 500
+    """Width of the hidden layer; 500 in the paper."""
+    weight_decay: float = 200.0
+    """λ of the objective, on the scale of the sum of squared errors over all training ratings."""
+    unobserved_weight: float = 0.0
+    """Weight of the unstored entries as zeros: 0 as in the paper (rating prediction), > 0 to rank for top-N."""
+    centre: bool | None = None
+    """Subtract the mean training rating from the stored ratings and add it back to predictions."""
+    clip: bool = True
+    """Clip predicted ratings to the range of the training ratings."""
+    cold_rating: float | None = None
+    """Prediction for a user or an item without training ratings: 3 in the paper; None for the mean rating."""
+    epochs: int = 40
+    batch_size: int = 256
+    schedule: Schedule = "cosine"
+
+    _centres_by_default = False
+
+    def _centring(self) -> bool:
+        return self._centres_by_default and not self.unobserved_weight if self.centre is None else self.centre
+
+    def _check_params(self) -> None:
+        super()._check_params()
+        if self.unobserved_weight < 0:
+            raise ConfigError(f"unobserved_weight must not be negative, got {self.unobserved_weight}")
+        if self.unobserved_weight and self.centre:
+            raise ConfigError(
+                "centre=True with unobserved_weight > 0 would count every unstored entry as an average rating; "
+                "leave centre=None"
+            )
+
+    def _fit(self, matrix: sp.csr_matrix, fitting: Fitting) -> Record:
+        self.mean_ = float(matrix.data.mean(dtype=np.float64)) if self._centring() else 0.0
+        self.cold_rating_ = (
+            float(matrix.data.mean(dtype=np.float64)) if self.cold_rating is None else float(self.cold_rating)
+        )
+        self.rating_range_ = (float(matrix.data.min()), float(matrix.data.max()))
+        self.user_counts_ = np.diff(matrix.indptr).astype(np.int64)
+        self.item_counts_ = np.bincount(matrix.indices, minlength=matrix.shape[1]).astype(np.int64)
+        return super()._fit(matrix, fitting)
+
+    def _prepare(self, matrix: sp.csr_matrix) -> sp.csr_matrix:
+        if not self.mean_:
+            return matrix
+        return sp.csr_matrix((matrix.data - np.float32(self.mean_), matrix.indices, matrix.indptr), shape=matrix.shape)
+
+    def _network(self, n_in: int, generator: torch.Generator) -> nn.Module:
+        return AutoRecNetwork(n_in, self.hidden, generator)
+
+    def _decay(self, rows: Rows) -> float:
+        return self.weight_decay / len(rows)
+
+    def _objective(self, network: Any, rows: Rows) -> Objective:
+        def objective(batch: Batch, step: int, noise: torch.Generator) -> Loss:
+            output = network.output
+            total = masked_squared_error(
+                network.encode(batch), output.weight, output.bias, batch, self.unobserved_weight
+            )
+            return Loss(total, len(batch.columns))
+
+        return objective
+
+    def _ratings(self, raw: npt.NDArray[Any], cold: npt.NDArray[np.bool_]) -> Floats:
+        ratings = raw.astype(np.float32) + np.float32(self.mean_)
+        if self.clip:
+            ratings = np.clip(ratings, *self.rating_range_)
+        return np.where(cold, np.float32(self.cold_rating_), ratings).astype(np.float32)
+
+    def _arrays(self) -> dict[str, npt.NDArray[Any]]:
+        return {**super()._arrays(), "user_counts": self.user_counts_, "item_counts": self.item_counts_}
+
+    def _state(self) -> dict[str, Any]:
+        return {"mean": self.mean_, "cold_rating": self.cold_rating_, "rating_range": self.rating_range_}
+
+    def _restore(self, arrays: Mapping[str, npt.NDArray[Any]], state: Mapping[str, Any]) -> None:
+        self.mean_, self.cold_rating_ = float(state["mean"]), float(state["cold_rating"])
+        self.rating_range_ = tuple(state["rating_range"])
+        self.user_counts_, self.item_counts_ = arrays["user_counts"], arrays["item_counts"]
+        super()._restore(arrays, state)
+
+
+@dataclass(kw_only=True, eq=False)
+class UAutoRec(AutoRec):
+    """U-AutoRec: each user's row of ratings is encoded and rebuilt; r̂_ui = (W · g(V r⁽ᵘ⁾ + μ) + b)_i.
+
+    Predicts ratings, and with `unobserved_weight` > 0 ranks for top-N: a masked loss alone never learns which items a
+    user would choose. Serves any user from their history.
+
+    Sedhain et al. 2015, eq. 1 and 2, with f the identity and g the sigmoid. Differs from the paper in: Adam with a
+    cosine schedule in place of resilient propagation; ratings are centred by their mean (`centre`), without which a
+    sigmoid layer over raw ratings saturates on long rows; predictions are clipped (`clip`).
+    """
+
+    _centres_by_default = True
+
+    def predict_pairs(
+        self, userid: npt.ArrayLike, user_items: Any, rows: npt.ArrayLike, items: npt.ArrayLike
+    ) -> Floats:
+        """Return the predicted rating of items[k] by the user whose history is row rows[k]; (len(rows),)."""
+        self._check_fitted()
+        matrix = self._matrix(user_items)
+        row_index, item_index = np.asarray(rows, dtype=np.int64), self._item_ids(items, "items", keep_order=True)
+        output = self.network_.output
+        raw = np.empty(len(row_index), dtype=np.float32)
+        with torch.inference_mode():
+            hidden = self._encode_rows(Rows(self._prepare(matrix), self._device))
+            for start in range(0, len(raw), 2**16):
+                part = slice(start, start + 2**16)
+                rows_, items_ = (torch.from_numpy(x[part]).to(self._device) for x in (row_index, item_index))
+                raw[part] = ((hidden[rows_] * output.weight[items_]).sum(1) + output.bias[items_]).cpu().numpy()
+        cold = (np.diff(matrix.indptr)[row_index] == 0) | (self.item_counts_[item_index] == 0)
+        return self._ratings(raw, cold)
+
+
+@dataclass(kw_only=True, eq=False)
+class IAutoRec(AutoRec):
+    """I-AutoRec: each item's column of ratings is encoded and rebuilt; r̂_ui = (W · g(V r⁽ⁱ⁾ + μ) + b)_u.
+
+    Sedhain et al. 2015, eq. 2 and 3, with f the identity and g the sigmoid. Once trained it is a factor model: item i
+    has the vector h_i = g(V r⁽ⁱ⁾ + μ), user u the row w_u and offset b_u of the output layer. A user who was not in
+    training gets the w and b that minimise the same objective over their own history with the item vectors fixed: a
+    ridge regression in closed form. Hence the best potential users of an item (`recommend_users`) and the best items of
+    a user come from the same two tables.
+
+    Differs from the paper in: Adam with a cosine schedule in place of L-BFGS; predictions are clipped (`clip`).
+    """
+
+    def _n_in(self) -> int:
+        return self.n_users_
+
+    def _training_rows(self, matrix: sp.csr_matrix) -> Rows:
+        return super()._training_rows(sp.csr_matrix(matrix.T))  # the one place that turns to items × users
+
+    def _refresh(self, rows: Rows) -> None:
+        self.item_vectors_ = self._encode_rows(rows)
+
+    def _keep_users(self, rows: Rows) -> None:
+        """Nothing to keep: the output layer holds the training users."""
+
+    def _arrays(self) -> dict[str, npt.NDArray[Any]]:
+        return {**super()._arrays(), "item_vectors": self.item_vectors_.cpu().numpy()}
+
+    def _restore(self, arrays: Mapping[str, npt.NDArray[Any]], state: Mapping[str, Any]) -> None:
+        super()._restore(arrays, state)
+        self.item_vectors_ = torch.from_numpy(arrays["item_vectors"]).to(self._device)
+
+    def _knows_users(self) -> bool:
+        return True
+
+    def _users(self, histories: sp.csr_matrix | None, userid: npt.NDArray[np.int64]) -> tuple[Tensor, Tensor]:
+        """Return (rows, hidden) vectors and (rows,) offsets: trained ones, or folded in from the history."""
+        output = self.network_.output
+        known = (userid >= 0) & (userid < self.n_users_)
+        index = torch.from_numpy(np.where(known, userid, 0)).to(self._device)
+        vectors, offsets = output.weight[index].clone(), output.bias[index].clone()
+        if not known.all() and histories is not None:
+            new = np.flatnonzero(~known)
+            solved = fold_in(
+                self._affine_items(),
+                self._prepare(histories[new]),
+                ridge=self.weight_decay / 2,  # λ/2 ‖w‖² against the sum of squares: eq. 3 in the new user's row
+                unobserved_weight=self.unobserved_weight,
+                free_columns=1,
+            )
+            where = torch.from_numpy(new).to(self._device)
+            vectors[where], offsets[where] = solved[:, :-1], solved[:, -1]
+        return vectors, offsets
+
+    def _affine_items(self) -> Tensor:
+        return torch.cat([self.item_vectors_, self.item_vectors_.new_ones(len(self.item_vectors_), 1)], 1)
+
+    def _scores(
+        self, histories: sp.csr_matrix | None, userid: npt.NDArray[np.int64], items: npt.NDArray[np.int64] | None
+    ) -> Tensor:
+        vectors, offsets = self._users(histories, userid)
+        return self._score_items(vectors, offsets, items)
+
+    def _score_items(self, vectors: Tensor, offsets: Tensor, items: npt.NDArray[np.int64] | None) -> Tensor:
+        table = self.item_vectors_ if items is None else self.item_vectors_[torch.from_numpy(items).to(self._device)]
+        return torch.addmm(offsets[:, None], vectors, table.T)
+
+    def _training_scores(self, rows: slice, items: npt.NDArray[np.int64]) -> Tensor:
+        output = self.network_.output
+        return self._score_items(output.weight[rows], output.bias[rows], items)
+
+    def _user_vectors(self) -> Tensor:
+        weight: Tensor = self.network_.output.weight
+        return weight
+
+    def _item_similarity(self, asked: npt.NDArray[np.int64], among: npt.NDArray[np.int64]) -> Tensor:
+        return cosine(self.item_vectors_, asked, among)
+
+    def encode(self, user_items: Any) -> Floats:
+        """Return (n_rows, hidden) vectors of users, folded in from their histories."""
+        self._check_fitted()
+        matrix = self._matrix(user_items)
+        with torch.inference_mode():
+            vectors: Floats = self._users(matrix, np.full(matrix.shape[0], -1))[0].cpu().numpy()
+        return vectors
+
+    def predict_pairs(
+        self, userid: npt.ArrayLike, user_items: Any, rows: npt.ArrayLike, items: npt.ArrayLike
+    ) -> Floats:
+        """Return the predicted rating of items[k] by the user of row rows[k]; (len(rows),).
+
+        A training index uses the trained row; any other index is folded in from the history.
+        """
+        self._check_fitted()
+        users = np.atleast_1d(np.asarray(userid)).astype(np.int64)
+        matrix = None if user_items is None else self._matrix(user_items)
+        row_index, item_index = np.asarray(rows, dtype=np.int64), self._item_ids(items, "items", keep_order=True)
+        raw = np.empty(len(row_index), dtype=np.float32)
+        with torch.inference_mode():
+            vectors, offsets = self._users(matrix, users)
+            for start in range(0, len(raw), 2**16):
+                part = slice(start, start + 2**16)
+                rows_, items_ = (torch.from_numpy(x[part]).to(self._device) for x in (row_index, item_index))
+                raw[part] = ((vectors[rows_] * self.item_vectors_[items_]).sum(1) + offsets[rows_]).cpu().numpy()
+        known = (users >= 0) & (users < self.n_users_)
+        seen = np.zeros(len(users), dtype=bool)
+        seen[known] = self.user_counts_[users[known]] > 0
+        if matrix is not None:
+            seen[~known] = np.diff(matrix.indptr)[~known] > 0
+        return self._ratings(raw, ~seen[row_index] | (self.item_counts_[item_index] == 0))

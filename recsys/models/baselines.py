@@ -1,0 +1,245 @@
+"""Baselines: popularity, and `implicit`'s ALS, BPR and item-kNN under the same contract."""
+
+from __future__ import annotations
+
+import warnings
+from abc import abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import scipy.sparse as sp
+import torch
+from implicit.cpu.als import AlternatingLeastSquares
+from implicit.cpu.bpr import BayesianPersonalizedRanking
+from implicit.nearest_neighbours import BM25Recommender, CosineRecommender, TFIDFRecommender
+from implicit.utils import ParameterWarning
+from threadpoolctl import threadpool_limits
+from torch import Tensor
+
+from recsys.errors import ConfigError, DataError, UnsupportedError
+from recsys.models.base import Fitting, Floats, Recommender, cosine
+from recsys.models.fold_in import fold_in
+from recsys.training import Record
+
+
+@dataclass(kw_only=True, eq=False)
+class Popularity(Recommender):
+    """The same items for everyone: those with the most training users. What any other model must beat."""
+
+    def _fit(self, matrix: sp.csr_matrix, fitting: Fitting) -> None:
+        self.counts_ = torch.from_numpy(np.bincount(matrix.indices, minlength=matrix.shape[1]).astype(np.float32))
+
+    def _scores(
+        self, histories: sp.csr_matrix | None, userid: npt.NDArray[np.int64], items: npt.NDArray[np.int64] | None
+    ) -> Tensor:
+        counts = self.counts_ if items is None else self.counts_[torch.from_numpy(items)]
+        return counts.repeat(len(userid), 1)
+
+    def _knows_users(self) -> bool:
+        return True  # all alike, so none needs a history
+
+    def _training_scores(self, rows: slice, items: npt.NDArray[np.int64]) -> Tensor:
+        return self.counts_[torch.from_numpy(items)].repeat(rows.stop - rows.start, 1)
+
+    def _item_similarity(self, asked: npt.NDArray[np.int64], among: npt.NDArray[np.int64]) -> Tensor:
+        raise UnsupportedError("Popularity knows no similarity of items; use EASE or ItemKNN")
+
+    def _arrays(self) -> dict[str, npt.NDArray[Any]]:
+        return {"counts": self.counts_.numpy()}
+
+    def _restore(self, arrays: Mapping[str, npt.NDArray[Any]], state: Mapping[str, Any]) -> None:
+        self.counts_ = torch.from_numpy(arrays["counts"])
+
+
+@dataclass(kw_only=True, eq=False)
+class Factors(Recommender):
+    """What ALS and BPR share: one vector per training user and item, and new users folded in."""
+
+    factors: int = 64
+    """Width of the vectors."""
+    learning_rate: float = 0.01
+    regularization: float = 0.01
+    """L2 on the vectors."""
+    iterations: int = 15
+    """Passes over the data."""
+    seed: int | None = 0
+    """Seed of the initial vectors."""
+
+    @abstractmethod
+    def _implicit(self) -> Any:
+        """Return implicit's model, not fitted."""
+
+    @abstractmethod
+    def _fold_in(self, histories: sp.csr_matrix) -> Tensor:
+        """Return vectors of new users."""
+
+    def _fit(self, matrix: sp.csr_matrix, fitting: Fitting) -> Record:
+        if self.factors < 1 or self.iterations < 1:
+            raise ConfigError(f"factors and iterations must be at least 1, got {self.factors} and {self.iterations}")
+        if self.regularization < 0:
+            raise ConfigError(f"regularization must not be negative, got {self.regularization}")
+        record = Record(metric=fitting.validation.metric if fitting.validation else None)
+        seconds = 0.0
+
+        def callback(iteration: int, elapsed: float, *figures: float) -> None:
+            # ALS reports no loss unless asked at a cost, BPR its counts of correct and skipped samples.
+            nonlocal seconds
+            seconds += elapsed
+            entry = {"epoch": iteration + 1.0, "seconds": elapsed}
+            record.epochs.append(entry)
+            if fitting.callback:
+                fitting.callback(iteration, seconds, None)
+            if fitting.on_epoch and not (fitting.validation and iteration + 1 == self.iterations):
+                fitting.on_epoch(entry)
+
+        with threadpool_limits(1, "blas"):  # implicit runs its own threads, and warns of BLAS threads below them
+            model = self._implicit()
+            model.fit(matrix, show_progress=fitting.show_progress, callback=callback)
+        self.user_factors_ = torch.from_numpy(np.asarray(model.user_factors, dtype=np.float32))
+        self.item_factors_ = torch.from_numpy(np.asarray(model.item_factors, dtype=np.float32))
+        if fitting.validation:  # implicit's loops cannot be looked into: the final vectors are measured
+            record.epochs[-1].update(fitting.validation(self))
+            record.best_epoch = len(record.epochs)
+            if fitting.on_epoch:
+                fitting.on_epoch(record.epochs[-1])
+        return record
+
+    def _knows_users(self) -> bool:
+        return True
+
+    def _users(self, histories: sp.csr_matrix | None, userid: npt.NDArray[np.int64]) -> Tensor:
+        known = (userid >= 0) & (userid < self.n_users_)
+        vectors = self.user_factors_[torch.from_numpy(np.where(known, userid, 0))].clone()
+        if not known.all() and histories is not None:
+            new = np.flatnonzero(~known)
+            vectors[torch.from_numpy(new)] = self._fold_in(histories[new])
+        return vectors
+
+    def _scores(
+        self, histories: sp.csr_matrix | None, userid: npt.NDArray[np.int64], items: npt.NDArray[np.int64] | None
+    ) -> Tensor:
+        table = self.item_factors_ if items is None else self.item_factors_[torch.from_numpy(items)]
+        return self._users(histories, userid) @ table.T
+
+    def _training_scores(self, rows: slice, items: npt.NDArray[np.int64]) -> Tensor:
+        return self.user_factors_[rows] @ self.item_factors_[torch.from_numpy(items)].T
+
+    def _user_vectors(self) -> Tensor:
+        return self.user_factors_
+
+    def _item_similarity(self, asked: npt.NDArray[np.int64], among: npt.NDArray[np.int64]) -> Tensor:
+        return cosine(self.item_factors_, asked, among)
+
+    def encode(self, user_items: Any) -> Floats:
+        """Return (n_rows, factors) vectors of users, folded in from their histories."""
+        self._check_fitted()
+        vectors: Floats = self._fold_in(self._matrix(user_items)).numpy()
+        return vectors
+
+    def _arrays(self) -> dict[str, npt.NDArray[Any]]:
+        return {"user_factors": self.user_factors_.numpy(), "item_factors": self.item_factors_.numpy()}
+
+    def _restore(self, arrays: Mapping[str, npt.NDArray[Any]], state: Mapping[str, Any]) -> None:
+        self.user_factors_ = torch.from_numpy(arrays["user_factors"])
+        self.item_factors_ = torch.from_numpy(arrays["item_factors"])
+
+
+@dataclass(kw_only=True, eq=False)
+class ALS(Factors):
+    """`implicit`'s alternating least squares (Hu, Koren and Volinsky 2008); entries are confidences `alpha` · x.
+
+    A new user's vector is the solution of the user's half-step, exactly as in training.
+    """
+
+    alpha: float = 1.0
+    """Confidence of a stored entry per unit of its value."""
+
+    def _implicit(self) -> AlternatingLeastSquares:
+        return AlternatingLeastSquares(
+            factors=self.factors,
+            regularization=self.regularization,
+            alpha=self.alpha,
+            iterations=self.iterations,
+            random_state=self.seed,
+        )
+
+    def _fold_in(self, histories: sp.csr_matrix) -> Tensor:
+        with threadpool_limits(1, "blas"):
+            model = self._implicit()
+            model.item_factors = self.item_factors_.numpy()
+            model.user_factors = np.zeros((1, self.factors), dtype=np.float32)
+            vectors = model.recalculate_user(np.arange(histories.shape[0]), histories)
+        return torch.from_numpy(np.atleast_2d(np.asarray(vectors, dtype=np.float32)))
+
+
+@dataclass(kw_only=True, eq=False)
+class BPR(Factors):
+    """`implicit`'s Bayesian personalised ranking (Rendle et al. 2009).
+
+    BPR has no closed form for a new user: theirs is the least-squares vector that scores their items 1 and all others
+    0, weighted 1 to 0.1, with the item vectors fixed.
+    """
+
+    iterations: int = 100
+
+    def _implicit(self) -> BayesianPersonalizedRanking:
+        # One thread: with more, implicit's updates race and the result differs from run to run.
+        return BayesianPersonalizedRanking(
+            factors=self.factors,
+            learning_rate=self.learning_rate,
+            regularization=self.regularization,
+            iterations=self.iterations,
+            num_threads=1,
+            random_state=self.seed,
+        )
+
+    def _fold_in(self, histories: sp.csr_matrix) -> Tensor:
+        # The last column of implicit's item factors is the item's bias, against a fixed 1 on the user's side.
+        ones = sp.csr_matrix((np.ones_like(histories.data), histories.indices, histories.indptr), shape=histories.shape)
+        vectors = fold_in(self.item_factors_[:, :-1], ones, ridge=self.regularization, unobserved_weight=0.1)
+        return torch.cat([vectors, vectors.new_ones(len(vectors), 1)], 1)
+
+
+@dataclass(kw_only=True, eq=False)
+class ItemKNN(Recommender):
+    """`implicit`'s item-to-item nearest neighbours: scores are x S with S the `neighbours` largest similarities."""
+
+    neighbours: int = 100
+    """Neighbours kept per item."""
+    similarity: Literal["cosine", "bm25", "tfidf"] = "cosine"
+    """Weighting of the entries before the dot product."""
+
+    def _fit(self, matrix: sp.csr_matrix, fitting: Fitting) -> None:
+        kinds = {"cosine": CosineRecommender, "bm25": BM25Recommender, "tfidf": TFIDFRecommender}
+        if self.similarity not in kinds:
+            raise ConfigError(f"similarity must be one of {', '.join(kinds)}, got {self.similarity!r}")
+        if self.neighbours < 1:
+            raise ConfigError(f"neighbours must be at least 1, got {self.neighbours}")
+        model = kinds[self.similarity](K=self.neighbours)
+        with warnings.catch_warnings():  # implicit converts its own weighted matrix and warns of it
+            warnings.simplefilter("ignore", ParameterWarning)
+            model.fit(matrix, show_progress=fitting.show_progress)
+        self.similarity_ = sp.csr_matrix(model.similarity, dtype=np.float32)
+
+    def _scores(
+        self, histories: sp.csr_matrix | None, userid: npt.NDArray[np.int64], items: npt.NDArray[np.int64] | None
+    ) -> Tensor:
+        if histories is None:
+            raise DataError("ItemKNN needs the users' histories")
+        table = self.similarity_ if items is None else self.similarity_[:, items]
+        return torch.from_numpy((histories @ table).toarray())
+
+    def _item_similarity(self, asked: npt.NDArray[np.int64], among: npt.NDArray[np.int64]) -> Tensor:
+        scale = np.maximum(self.similarity_.diagonal(), 1e-12)[asked, None]
+        return torch.from_numpy((self.similarity_[asked][:, among].toarray() / scale).astype(np.float32))
+
+    def _arrays(self) -> dict[str, npt.NDArray[Any]]:
+        parts = self.similarity_
+        return {"data": parts.data, "indices": parts.indices, "indptr": parts.indptr}
+
+    def _restore(self, arrays: Mapping[str, npt.NDArray[Any]], state: Mapping[str, Any]) -> None:
+        shape = (self.n_items_, self.n_items_)
+        self.similarity_ = sp.csr_matrix((arrays["data"], arrays["indices"], arrays["indptr"]), shape=shape)
