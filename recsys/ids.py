@@ -165,9 +165,7 @@ def _plain_index(values: Any) -> pd.Index[Any]:
     else:
         # An object array first: pandas would turn [1, "a"] or [1, None] into something else on the way.
         items = list(values)
-        boxed = np.empty(len(items), dtype=object)
-        boxed[:] = items if not items or not isinstance(items[0], tuple) else [*items]
-        index = pd.Index(boxed, dtype=object, tupleize_cols=False)
+        index = pd.Index(np.fromiter(items, dtype=object, count=len(items)), dtype=object, tupleize_cols=False)
     if isinstance(index.dtype, pd.CategoricalDtype):
         index = pd.Index(index.to_numpy(), tupleize_cols=False)
     if index.dtype != object:
@@ -192,19 +190,16 @@ def _to_index(values: Any) -> pd.Index[Any]:
             f"ids must be integers, strings or other hashables of one type, got {index.dtype}; "
             "a column that once held missing values often becomes float: cast it with .astype('int64')"
         )
-    if isinstance(index.dtype, pd.StringDtype) or pd.api.types.is_string_dtype(index.dtype):
-        kinds = {type(value) for value in index[:1]} if index.dtype != object else set(map(type, index))
-    elif index.dtype == object:
-        kinds = set(map(type, index))
-    else:
-        if pd.api.types.is_integer_dtype(index.dtype):
-            return pd.Index(index.to_numpy(dtype=np.int64), name=None)
-        return index
-    if len(kinds) > 1:
-        names = ", ".join(sorted(kind.__name__ for kind in kinds))
-        raise DataError(f"ids must be of one type, got a mix of {names}; cast the column, e.g. .astype(str)")
-    if kinds == {float}:
-        raise DataError("ids must be integers, strings or other hashables of one type, got float")
-    if kinds == {str}:
+    if pd.api.types.is_integer_dtype(index.dtype):
+        return pd.Index(index.to_numpy(dtype=np.int64))
+    if isinstance(index.dtype, pd.StringDtype):
         return pd.Index(index.to_numpy(dtype=object), dtype=object)
+    if index.dtype == object:
+        kinds = sorted({type(value).__name__ for value in index})
+        if len(kinds) > 1:
+            raise DataError(
+                f"ids must be of one type, got a mix of {', '.join(kinds)}; cast the column, e.g. .astype(str)"
+            )
+        if kinds == ["float"]:
+            raise DataError("ids must be integers, strings or other hashables of one type, got float")
     return index
