@@ -172,7 +172,7 @@ def _plain_index(values: Any) -> pd.Index[Any]:
         return index
     inferred = pd.api.types.infer_dtype(index, skipna=False)
     if inferred == "integer":
-        return pd.Index(index.to_numpy().astype(np.int64), tupleize_cols=False)
+        index = pd.Index(index.to_numpy().astype(np.int64))
     return index
 
 

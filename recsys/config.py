@@ -1,0 +1,260 @@
+"""Job configuration: a TOML file, checked whole before any work starts.
+
+Every key is known or an error that names the nearest; every value has a type; nothing is evaluated as code.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import fields
+from pathlib import Path
+from typing import Any, Literal, get_type_hints
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
+
+from recsys import datasets, splits
+from recsys.datasets import NAMES
+from recsys.errors import ConfigError, did_you_mean
+from recsys.interactions import Duplicates, Interactions
+from recsys.metrics import parse
+from recsys.models import Recommender, model_class
+from recsys.splits import Split
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+
+
+class DataConfig(_Section):
+    """Which interactions to read, and what to keep of them."""
+
+    name: str = "synthetic"
+    """A known data set (see data/README.md), or any name together with `file`."""
+    file: str | None = None
+    """A file or folder of your own, in any layout that `recsys.datasets.read` knows."""
+    user: str | None = None
+    """Column of user ids in your own file."""
+    item: str | None = None
+    """Column of item ids."""
+    rating: str | None = None
+    """Column of values."""
+    timestamp: str | None = None
+    """Column of times."""
+    duplicates: Duplicates = "error"
+    """Policy for several rows of one user and item."""
+    min_rating: float | None = None
+    """Keep interactions of at least this value."""
+    min_user: int = 0
+    """Keep users with at least this many interactions."""
+    min_item: int = 0
+    """Keep items with at least this many."""
+    binary: bool = False
+    """Give every interaction the value 1."""
+    users: int | None = None
+    """Size of the synthetic data set."""
+    items: int | None = None
+    """Size of the synthetic data set."""
+    interactions: int | None = None
+    """Size of the synthetic data set."""
+    seed: int = 0
+    """Seed of the synthetic data set."""
+
+    def load(self, keep: Iterable[str] = ()) -> Interactions:
+        """Read, filter and binarise."""
+        if self.name == "synthetic" and self.file is None:
+            sizes = {k: v for k in ("users", "items", "interactions") if (v := getattr(self, k)) is not None}
+            data = datasets.synthetic(**sizes, seed=self.seed)
+        else:
+            names = ("user", "item", "rating", "timestamp")
+            columns = {k: v for k in names if (v := getattr(self, k)) is not None}
+            options = {**columns, "duplicates": self.duplicates, "keep": tuple(keep)}
+            data = datasets.read(self.file, **options) if self.file else datasets.load(self.name, **options)
+        data = data.filter(min_rating=self.min_rating, min_user=self.min_user, min_item=self.min_item)
+        return data.binarized() if self.binary else data
+
+
+class SplitConfig(_Section):
+    """How to hold out validation and test parts; each kind takes the options of the function of its name."""
+
+    kind: Literal["hold_out_users", "hold_out_ratings", "leave_last_out", "by_time", "given"] = "hold_out_users"
+    column: str | None = None
+    """Column of a `given` split."""
+    test: float | int | str | None = None
+    """Share of the entries, or the column's value on test entries of a `given` split."""
+    validation: float | int | str | None = None
+    """The same for the validation part."""
+    validation_fraction: float | None = None
+    """Share of the training entries for validation, where a `given` column marks none."""
+    n_users: int | float | None = None
+    """Held-out users per part: a count, or a share below 1."""
+    target_fraction: float | None = None
+    """Share of a held-out user's items to predict."""
+    min_items: int | None = None
+    """Held-out users with fewer items have no target."""
+    seed: int | None = None
+    """Seed of the draw."""
+
+    def split(self, data: Interactions, seed_offset: int = 0) -> Split:
+        """Cut the data; `seed_offset` makes the split of a repeat."""
+        options = {k: v for k, v in self.model_dump(exclude={"kind"}).items() if v is not None}
+        function = getattr(splits, self.kind)  # one of the five names of the Literal
+        takes = set(get_type_hints(function)) - {"data", "return"}
+        for name in options:
+            if name not in takes:
+                raise ConfigError(f"split.kind = {self.kind!r} takes no {name!r}; it takes {', '.join(sorted(takes))}")
+        if "seed" in takes:
+            default = 98765 if self.kind == "hold_out_users" else 0
+            options["seed"] = options.get("seed", default) + seed_offset
+        if self.kind == "given" and self.column is None:
+            raise ConfigError("split.kind = 'given' needs split.column, the name of the column that marks the parts")
+        cut: Split = function(data, **options)
+        return cut
+
+
+class TrainConfig(_Section):
+    """What chooses the weights, and how often to repeat."""
+
+    metric: str = "ndcg@10"
+    """Validation metric that chooses the best epoch and stops early."""
+    validate_epochs: bool = True
+    """Measure every epoch; false keeps the last weights and measures once."""
+    refit: bool = False
+    """Fit again on training and validation entries before the test: as many epochs as were best on validation, or all
+    of them under a cosine schedule, which ends where its learning rate does."""
+    repeats: int = Field(default=1, ge=1)
+    """Train with this many seeds of model and split, and report mean and standard deviation."""
+
+
+class EvaluateConfig(_Section):
+    """What to measure on the test part."""
+
+    metrics: tuple[str, ...] | None = None
+    """Names such as `ndcg@10` or `rmse`; by default the ranking metrics of `recsys.evaluation.DEFAULT`."""
+    min_relevance: float | None = None
+    """Held-out entries of at least this value count as relevant."""
+
+
+class TrackConfig(_Section):
+    """Where the run goes in MLflow."""
+
+    experiment: str = "recsys"
+    run_name: str | None = None
+    """By default the model's name."""
+    register_as: str | None = Field(default=None, alias="register")
+    """Name in the model registry; none: the model is logged and not registered."""
+
+
+class JobConfig(_Section):
+    """A whole training job."""
+
+    data: DataConfig = DataConfig()
+    split: SplitConfig = SplitConfig()
+    model: dict[str, Any] = {"name": "MultVAE"}
+    """`name` of the class, and its hyperparameters."""
+    train: TrainConfig = TrainConfig()
+    evaluate: EvaluateConfig = EvaluateConfig()
+    track: TrackConfig = TrackConfig()
+
+    def load_data(self) -> Interactions:
+        """Read the data with the columns that the split needs."""
+        return self.data.load(keep=[self.split.column] if self.split.column else ())
+
+    def new_model(self, **overrides: Any) -> Recommender:
+        """Return the model, not fitted."""
+        params = {k: v for k, v in self.model.items() if k != "name"}
+        return model_class(self.model["name"])(**{**params, **overrides})
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the configuration as JSON values, without what was left at None."""
+        values: dict[str, Any] = self.model_dump(mode="json", exclude_none=True, by_alias=True)
+        return values
+
+
+def load_config(path: str | Path, overrides: Iterable[str] = ()) -> JobConfig:
+    """Read a TOML file and apply `section.key=value` overrides.
+
+    Raises:
+        ConfigError: no such file, not TOML, an unknown key (the message names the nearest), or a value out of range.
+    """
+    file = Path(path)
+    try:
+        values = tomllib.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"there is no configuration file {file}") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{file} cannot be read: {error}") from None
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{file} is not valid TOML: {error}") from None
+    for override in overrides:
+        _set(values, override)
+    return check_config(values, str(file))
+
+
+def check_config(values: Mapping[str, Any], where: str = "the configuration") -> JobConfig:
+    """Return the checked configuration of plain values.
+
+    Raises:
+        ConfigError: an unknown key or a wrong value.
+    """
+    try:
+        config = JobConfig.model_validate(dict(values))
+    except ValidationError as error:
+        raise ConfigError(_explain(error, JobConfig, where)) from None
+    if config.data.file is None and config.data.name not in NAMES:
+        raise ConfigError(f"{where}: unknown data set {config.data.name!r}{did_you_mean(config.data.name, NAMES)}")
+    for metric in (config.train.metric, *(config.evaluate.metrics or ())):
+        parse(metric)
+    return config.model_copy(update={"model": _check_model(config.model, where)})
+
+
+def _check_model(section: Mapping[str, Any], where: str) -> dict[str, Any]:
+    if "name" not in section:
+        raise ConfigError(f"{where}: [model] needs a name, such as name = 'MultVAE'")
+    cls = model_class(str(section["name"]))
+    hints = get_type_hints(cls)
+    schema: Any = create_model(  # type: ignore[call-overload]
+        cls.__name__,
+        __config__=ConfigDict(extra="forbid", arbitrary_types_allowed=True, protected_namespaces=()),
+        **{f.name: (hints[f.name], f.default) for f in fields(cls)},  # type: ignore[arg-type]
+    )
+    params = {key: value for key, value in section.items() if key != "name"}
+    try:
+        checked = schema.model_validate(params)
+    except ValidationError as error:
+        raise ConfigError(_explain(error, schema, f"{where}: [model] {cls.__name__}")) from None
+    return {"name": cls.__name__, **{key: getattr(checked, key) for key in params}}
+
+
+def _set(values: dict[str, Any], override: str) -> None:
+    """Apply `a.b=value` in place; the value is read as TOML, and as text where it is not."""
+    key, equals, text = override.partition("=")
+    names = key.strip().split(".")
+    if not equals or not all(names):
+        raise ConfigError(f"--set takes section.key=value, got {override!r}")
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = text
+    target = values
+    for name in names[:-1]:
+        target = target.setdefault(name, {})
+        if not isinstance(target, dict):
+            raise ConfigError(f"--set {override}: {name!r} is a value, not a section")
+    target[names[-1]] = value
+
+
+def _explain(error: ValidationError, schema: type[BaseModel], where: str) -> str:
+    """Return one line per mistake, with the nearest known key for unknown ones."""
+    lines = []
+    for mistake in error.errors():
+        location = [str(part) for part in mistake["loc"]]
+        if mistake["type"] == "extra_forbidden":
+            owner: Any = schema
+            for name in location[:-1]:
+                owner = owner.model_fields[name].annotation
+            known = [field.alias or name for name, field in owner.model_fields.items()]
+            lines.append(f"unknown key {'.'.join(location)!r}{did_you_mean(location[-1], known)}")
+        else:
+            lines.append(f"{'.'.join(location)} = {mistake['input']!r}: {mistake['msg']}")
+    return f"{where}: " + "; ".join(dict.fromkeys(lines))
