@@ -1,1 +1,65 @@
-"""Top-N recommendation with autoencoders: train, evaluate, register, promote and score in batch."""
+"""Top-N recommendation with autoencoders: train, evaluate, register, promote and score in batch.
+
+Names are imported when they are first used: torch takes seconds to load, and a command's --help should not.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from recsys import datasets, metrics, splits
+    from recsys.evaluation import Evaluation, Validation, evaluate
+    from recsys.ids import IdMap
+    from recsys.interactions import Interactions
+    from recsys.models import ALS, BPR, EASE, IAutoRec, ItemKNN, MultDAE, MultVAE, Popularity, UAutoRec, load
+    from recsys.scoring import recommend_frame, score
+    from recsys.splits import Part, Split
+
+__all__ = [
+    "ALS",
+    "BPR",
+    "EASE",
+    "Evaluation",
+    "IAutoRec",
+    "IdMap",
+    "Interactions",
+    "ItemKNN",
+    "MultDAE",
+    "MultVAE",
+    "Part",
+    "Popularity",
+    "Split",
+    "UAutoRec",
+    "Validation",
+    "datasets",
+    "evaluate",
+    "load",
+    "metrics",
+    "recommend_frame",
+    "score",
+    "splits",
+]
+
+_HOMES = {
+    "evaluation": ("Evaluation", "Validation", "evaluate"),
+    "ids": ("IdMap",),
+    "interactions": ("Interactions",),
+    "models": ("ALS", "BPR", "EASE", "IAutoRec", "ItemKNN", "MultDAE", "MultVAE", "Popularity", "UAutoRec", "load"),
+    "scoring": ("recommend_frame", "score"),
+    "splits": ("Part", "Split"),
+}
+_HOME = {name: home for home, names in _HOMES.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    if name in ("datasets", "metrics", "splits"):
+        return import_module(f"recsys.{name}")
+    if name in _HOME:
+        return getattr(import_module(f"recsys.{_HOME[name]}"), name)
+    raise AttributeError(f"module 'recsys' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__

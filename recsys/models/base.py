@@ -67,6 +67,7 @@ class Recommender(RecommenderBase):  # type: ignore[misc]
     users_: IdMap | None
     items_: IdMap | None
     titles_: npt.NDArray[np.object_] | None
+    about_: Mapping[str, Any]
     record_: Record
 
     def fit(
@@ -103,6 +104,7 @@ class Recommender(RecommenderBase):  # type: ignore[misc]
         self.n_users_, self.n_items_ = matrix.shape
         self.users_, self.items_ = (data.users, data.items) if data else (None, None)
         self.titles_ = data.titles if data else None
+        self.about_ = {}
         try:
             record = self._fit(matrix, Fitting(show_progress, callback, validation, on_epoch, checkpoint))
             if record is None:
@@ -362,7 +364,8 @@ class Recommender(RecommenderBase):  # type: ignore[misc]
 
         Args:
             metrics: measured figures to store beside the model.
-            about: JSON values that say where the model comes from.
+            about: JSON values that say where the model comes from, such as the job's configuration; `load` gives them
+                back as `about_`.
         """
         self._check_fitted()
         record = {"epochs": self.record_.epochs, "best_epoch": self.record_.best_epoch, "metric": self.record_.metric}
@@ -376,7 +379,7 @@ class Recommender(RecommenderBase):  # type: ignore[misc]
             items=self.items_,
             titles=self.titles_,
             metrics=dict(metrics or {}),
-            about=dict(about or {}),
+            about=dict(self.about_ if about is None else about),
         )
         write_bundle(bundle, file)
 
@@ -398,6 +401,7 @@ class Recommender(RecommenderBase):  # type: ignore[misc]
             model.n_users_, model.n_items_ = int(bundle.state["n_users"]), int(bundle.state["n_items"])
             model.record_ = Record(**bundle.state["record"])
             model.users_, model.items_, model.titles_ = bundle.users, bundle.items, bundle.titles
+            model.about_ = dict(bundle.about)
             model._restore(bundle.arrays, bundle.state)
         except (KeyError, TypeError, RuntimeError) as error:
             raise BundleError(f"{where} does not fit this version's {cls.__name__}: {error}") from None

@@ -1,0 +1,67 @@
+"""Data sets by name: where a copy is looked for, and what is fetched where there is none."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, Final
+
+from recsys.datasets.download import ARCHIVES, fetch
+from recsys.datasets.generator import synthetic
+from recsys.datasets.readers import read
+from recsys.errors import DataError, did_you_mean
+from recsys.interactions import Interactions
+
+SYNTHETIC: Final = "synthetic"
+NAMES: Final = (*ARCHIVES, "gowalla-lightgcn", "douban-monti", SYNTHETIC)
+"""The names that `load` knows."""
+
+RAW: Final = Path("data") / "raw"
+"""Where downloads go, relative to the working directory."""
+
+
+def load(name: str, *, path: str | Path | None = None, keep: Iterable[str] = (), **options: Any) -> Interactions:
+    """Return a known data set: a copy in `$RECSYS_DATA/<name>` or `data/raw/<name>`, else a download to the latter.
+
+    Args:
+        name: one of `NAMES`. `synthetic` is made up on the spot, and `options` are those of
+            `recsys.datasets.synthetic`.
+        path: a copy elsewhere, read in place of the above.
+        keep: further columns to carry along, such as a published split.
+        options: passed to `recsys.datasets.read`.
+
+    Raises:
+        DataError: the name is not known, there is no copy of a data set that cannot be downloaded, or the copy
+            cannot be read.
+        DownloadError: the download fails.
+    """
+    if name not in NAMES:
+        raise DataError(
+            f"no data set is called {name!r}{did_you_mean(name, NAMES)}; "
+            "recsys.datasets.read(path) reads a file or folder of your own"
+        )
+    if name == SYNTHETIC:
+        if path is not None or tuple(keep):
+            raise DataError("'synthetic' is made up on the spot: it has no path and no columns to keep")
+        return synthetic(**options)
+    return read(_find(name, path), keep=keep, **options)
+
+
+def _find(name: str, path: str | Path | None) -> Path:
+    """Return where the data set lies, after a download where it lies nowhere yet."""
+    if path is not None:
+        return Path(path)
+    shared = os.environ.get("RECSYS_DATA")
+    places = [Path(folder).expanduser() / name for folder in (shared, RAW) if folder]
+    for place in places:
+        if place.is_dir() and any(place.iterdir()):
+            return place
+    if name in ARCHIVES:
+        return fetch(ARCHIVES[name], RAW / name)
+    raise DataError(
+        f"there is no copy of {name!r} and no publisher's address to fetch it from; looked for "
+        f"{' and '.join(str(place) for place in places)}"
+        f"{'' if shared else ' ($RECSYS_DATA is not set)'}; put interactions.parquet, or the publisher's own files, "
+        f"into {RAW / name}, or pass path="
+    )

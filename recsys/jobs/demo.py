@@ -1,0 +1,96 @@
+"""The whole path on generated data: train, compare, register, promote, score, recommend."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+from recsys import tracking
+from recsys.columns import USER
+from recsys.config import DataConfig, EvaluateConfig, SplitConfig, TrainConfig
+from recsys.evaluation import formatted, table
+from recsys.jobs.recommend import print_user, with_titles
+from recsys.jobs.train import Trained, train_one
+from recsys.models import ALS, EASE, IAutoRec, MultVAE, Popularity, Recommender, UAutoRec
+from recsys.scoring import recommend_frame, score
+
+NAME = "demo"
+METRICS = ("ndcg@10", "recall@10", "truncated_recall@20", "hit_rate@10", "coverage@10", "novelty@10")
+
+
+def models() -> list[Recommender]:
+    """Return the models that the demo compares, with settings that suit its data."""
+    return [
+        Popularity(),
+        ALS(factors=32, regularization=20.0, alpha=5.0),
+        EASE(regularization=200.0),
+        UAutoRec(hidden=128, unobserved_weight=0.1, weight_decay=60.0, epochs=30, batch_size=128),
+        IAutoRec(hidden=128, unobserved_weight=0.1, weight_decay=60.0, epochs=30, batch_size=128),
+        MultVAE(hidden=300, latent=100, epochs=50, batch_size=200, patience=8),
+    ]
+
+
+def run(*, root: Path | None = None, show_progress: bool = True) -> Path:
+    """Run the demo and return the folder of recommendations; everything goes under `root` (the current folder)."""
+    began = time.perf_counter()
+    base = Path.cwd() if root is None else root
+    settings = {
+        "data": DataConfig(binary=True, min_rating=3.0, min_user=5),
+        "split": SplitConfig(kind="hold_out_users", n_users=0.1),
+        "train": TrainConfig(metric="ndcg@10"),
+        "evaluate": EvaluateConfig(metrics=METRICS),
+    }
+    ratings = DataConfig().load()
+    data = settings["data"].load()
+    split = settings["split"].split(data)
+    print(f"generated {ratings}")
+    print(f"liked (rated 3 or more): {data}")
+    print(f"held out: {split.test}; users whom no model sees in training\n")
+
+    trained: dict[str, Trained] = {}
+    for model in models():
+        name = type(model).__name__
+        about = {key: section.model_dump(mode="json", exclude_none=True) for key, section in settings.items()}
+        trained[name] = train_one(
+            model,
+            split,
+            data,
+            train=settings["train"],
+            measure=settings["evaluate"],
+            run_name=name,
+            experiment=NAME,
+            register=NAME,
+            about={**about, "model": {"name": name, **model.params()}},
+            root=root,
+            show_progress=show_progress,
+        )
+        print(f"{name:<11} validation nDCG@10 {trained[name].validation['ndcg@10']:.4f}")
+
+    print("\nTest users, mean ± standard error")
+    compared = {name: result.test for name, result in trained.items()}
+    print(formatted(table(compared, sort_by="ndcg@10")).to_string())
+
+    best = max(trained.values(), key=lambda result: result.validation["ndcg@10"])
+    registered: Any = best.registered
+    reason = f"best validation nDCG@10 of {len(trained)}: {best.validation['ndcg@10']:.4f}"
+    tracking.promote(NAME, registered.version, reason=reason)
+    print(f"\npromoted {registered.uri} ({type(best.model).__name__}) to models:/{NAME}@champion: {reason}")
+
+    champion = tracking.load(f"models:/{NAME}@champion")
+    result = score(
+        champion,
+        data,
+        base / "data" / "scored" / NAME,
+        n=10,
+        model_uri=registered.uri,
+        show_progress=show_progress,
+    )
+    user = data.users.ids([0])[0]
+    frame = with_titles(champion, recommend_frame(champion, data, [user], n=10))
+    print_user(ratings, frame[USER].iloc[0], frame)
+
+    print(f"\nrecommendations  {result.output}  ({result.users:,} users, {result.rows:,} rows)")
+    print(f"MLflow           {tracking.describe(root)}")
+    print(f"done in {time.perf_counter() - began:.0f} s")
+    return result.output

@@ -1,0 +1,56 @@
+"""Recommend to one user or a few, with titles, for a person to read."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from recsys.columns import ITEM, RANK, SCORE, TITLE, USER
+from recsys.errors import ConfigError
+from recsys.interactions import Interactions
+from recsys.jobs.common import histories_for, load_model
+from recsys.models import Recommender
+from recsys.scoring import recommend_frame
+
+
+def run(
+    uri: str, users: Sequence[str], *, n: int = 10, data: str | None = None, root: Path | None = None
+) -> pd.DataFrame:
+    """Print each user's latest history and `n` recommendations by title; return `user_id, item_id, score, rank, title`.
+
+    Raises:
+        UnknownIdError: the data do not hold a user of that id.
+        ConfigError: no user was named.
+    """
+    if not users:
+        raise ConfigError("name at least one user with --user")
+    model = load_model(uri, root)
+    histories = histories_for(model, uri, data)
+    frame = with_titles(model, recommend_frame(model, histories, [histories.users.parse(user) for user in users], n=n))
+    for user, lists in frame.groupby(USER, sort=False):
+        print_user(histories, user, lists)
+    return frame
+
+
+def with_titles(model: Recommender, frame: pd.DataFrame) -> pd.DataFrame:
+    """Return the frame with a column `title`; items without one show their id."""
+    if model.items_ is None or model.titles_ is None:
+        return frame.assign(**{TITLE: frame[ITEM].astype(str)})
+    return frame.assign(**{TITLE: model.titles_[model.items_.codes(frame[ITEM])]})
+
+
+def print_user(histories: Interactions, user: object, lists: pd.DataFrame, shown: int = 5) -> None:
+    """Print a few of the user's highest-valued (then latest) items, then their recommendations."""
+    row = int(histories.users.codes([user])[0])  # type: ignore[list-item]
+    entries = np.arange(histories.matrix.indptr[row], histories.matrix.indptr[row + 1])
+    times = histories.timestamps[entries] if histories.timestamps is not None else np.zeros(len(entries))
+    best = entries[np.lexsort((-times, -histories.matrix.data[entries]))][:shown]
+    print(f"\nuser {user}: {len(entries)} interactions, among them")
+    for entry in best:
+        print(f"    {histories.matrix.data[entry]:4.1f}  {histories.title(int(histories.matrix.indices[entry]))}")
+    print("  recommended")
+    for rank, score, title in lists[[RANK, SCORE, TITLE]].itertuples(index=False, name=None):
+        print(f"    {rank:2d}.  {title}  ({score:.3f})")
