@@ -142,7 +142,7 @@ class TrackConfig(_Section):
     run_name: str | None = None
     """By default the model's name."""
     register_as: str | None = Field(default=None, alias="register")
-    """Name in the model registry; none: the model is logged and not registered."""
+    """Name in the model registry; by default the model is logged and not registered."""
 
 
 class JobConfig(_Section):
@@ -216,7 +216,7 @@ def _check_model(section: Mapping[str, Any], where: str) -> dict[str, Any]:
     schema: Any = create_model(  # type: ignore[call-overload]
         cls.__name__,
         __config__=ConfigDict(extra="forbid", arbitrary_types_allowed=True, protected_namespaces=()),
-        **{f.name: (hints[f.name], f.default) for f in fields(cls)},  # type: ignore[arg-type]
+        **{f.name: (hints[f.name], f.default) for f in fields(cls)},
     )
     params = {key: value for key, value in section.items() if key != "name"}
     try:

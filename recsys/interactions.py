@@ -150,7 +150,7 @@ class Interactions:
         )
 
     @classmethod
-    def from_file(cls, path: str | Path, *, layout: str = "auto", **options: Any) -> Interactions:
+    def from_file(cls, path: str | Path, *, layout: Any = "auto", **options: Any) -> Interactions:
         """Read a file or folder in one of the public layouts (see `recsys.datasets.read`)."""
         from recsys.datasets import read  # the readers build Interactions, so they come after this module
 

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Any
 
 from recsys import tracking
 from recsys.columns import USER
-from recsys.config import DataConfig, EvaluateConfig, SplitConfig, TrainConfig
+from recsys.config import DataConfig, EvaluateConfig, JobConfig, SplitConfig, TrainConfig
 from recsys.evaluation import formatted, table
 from recsys.jobs.recommend import print_user, with_titles
 from recsys.jobs.train import Trained, train_one
@@ -35,15 +34,15 @@ def run(*, root: Path | None = None, show_progress: bool = True) -> Path:
     """Run the demo and return the folder of recommendations; everything goes under `root` (the current folder)."""
     began = time.perf_counter()
     base = Path.cwd() if root is None else root
-    settings = {
-        "data": DataConfig(binary=True, min_rating=3.0, min_user=5),
-        "split": SplitConfig(kind="hold_out_users", n_users=0.1),
-        "train": TrainConfig(metric="ndcg@10"),
-        "evaluate": EvaluateConfig(metrics=METRICS),
-    }
+    config = JobConfig(
+        data=DataConfig(min_rating=3.0, min_user=5, binary=True),
+        split=SplitConfig(kind="hold_out_users", n_users=0.1),
+        train=TrainConfig(metric="ndcg@10"),
+        evaluate=EvaluateConfig(metrics=METRICS),
+    )
     ratings = DataConfig().load()
-    data = settings["data"].load()
-    split = settings["split"].split(data)
+    data = config.load_data()
+    split = config.split.split(data)
     print(f"generated {ratings}")
     print(f"liked (rated 3 or more): {data}")
     print(f"held out: {split.test}; users whom no model sees in training\n")
@@ -51,17 +50,16 @@ def run(*, root: Path | None = None, show_progress: bool = True) -> Path:
     trained: dict[str, Trained] = {}
     for model in models():
         name = type(model).__name__
-        about = {key: section.model_dump(mode="json", exclude_none=True) for key, section in settings.items()}
         trained[name] = train_one(
             model,
             split,
             data,
-            train=settings["train"],
-            measure=settings["evaluate"],
+            train=config.train,
+            measure=config.evaluate,
             run_name=name,
             experiment=NAME,
             register=NAME,
-            about={**about, "model": {"name": name, **model.params()}},
+            about={**config.as_dict(), "model": {"name": name, **model.params()}},
             root=root,
             show_progress=show_progress,
         )
@@ -72,7 +70,8 @@ def run(*, root: Path | None = None, show_progress: bool = True) -> Path:
     print(formatted(table(compared, sort_by="ndcg@10")).to_string())
 
     best = max(trained.values(), key=lambda result: result.validation["ndcg@10"])
-    registered: Any = best.registered
+    registered = best.registered
+    assert registered is not None  # every model above was registered
     reason = f"best validation nDCG@10 of {len(trained)}: {best.validation['ndcg@10']:.4f}"
     tracking.promote(NAME, registered.version, reason=reason)
     print(f"\npromoted {registered.uri} ({type(best.model).__name__}) to models:/{NAME}@champion: {reason}")
@@ -91,6 +90,6 @@ def run(*, root: Path | None = None, show_progress: bool = True) -> Path:
     print_user(ratings, frame[USER].iloc[0], frame)
 
     print(f"\nrecommendations  {result.output}  ({result.users:,} users, {result.rows:,} rows)")
-    print(f"MLflow           {tracking.describe(root)}")
+    print(f"runs             {tracking.describe(root)}")
     print(f"done in {time.perf_counter() - began:.0f} s")
     return result.output

@@ -88,7 +88,7 @@ def train_one(
         tracker.log_params(
             {"model": {"name": type(model).__name__, **model.params()}, **about["config"], **_counts(about, split)}
         )
-        tracker.log_data(data, context="training")
+        tracker.log_data(split.train)
         each_epoch = validation if train.validate_epochs else None
         model.fit(split.train, show_progress, validation=each_epoch, on_epoch=tracker.log_epoch)
         record = model.record_
@@ -124,18 +124,18 @@ def train_one(
             model,
             name=register,
             metrics={**test.values, **{f"validation_{k}": v for k, v in chosen.items()}},
-            about={**about, "run_id": tracker.run_id},
-            examples=split.test,
+            about=about,
+            examples=split.train,
         )
         return Trained(model, chosen, test, tracker.run_id, registered)
 
 
 def where(results: list[Trained], root: Path | None) -> None:
-    """Print where the runs and the registered model are."""
-    print(f"\nMLflow   {tracking.describe(root)}")
+    """Print where the models are, and how to open the runs."""
+    print()
     for result in results:
-        if result.registered:
-            print(f"model    {result.registered.uri}")
+        print(f"model    {result.registered.uri if result.registered else f'runs:/{result.run_id}/model'}")
+    print(f"runs     {tracking.describe(root)}")
 
 
 def vars_of(model: Recommender) -> dict[str, Any]:

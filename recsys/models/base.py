@@ -33,8 +33,13 @@ _BELOW_ONE = float(np.nextafter(np.float32(1), np.float32(0)))
 class Validates(Protocol):
     """Measures a model on held-out users after each epoch; `metric` names what chooses the weights to keep."""
 
-    metric: str
-    higher_is_better: bool
+    @property
+    def metric(self) -> str:
+        """Name of the metric that chooses."""
+
+    @property
+    def higher_is_better(self) -> bool:
+        """Its direction."""
 
     def __call__(self, model: Any) -> Mapping[str, float]:
         """Return the metrics of the model as it is now."""

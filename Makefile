@@ -1,0 +1,49 @@
+# Every target sets up what it needs in .venv; a machine with Python >= 3.11 (with venv) and make is enough.
+#   make demo    the whole path on generated data
+#   make test    format, lint, types and tests: what CI runs
+#   make lint    the first three alone
+#   make slow    the tests that take minutes and real data
+# Another build of torch (CUDA, or the small CPU build): make demo TORCH_INDEX=<index URL from pytorch.org's install page>
+
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
+	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null && echo $$p && break; done)
+TORCH_INDEX ?=
+VENV ?= .venv
+PIP := $(VENV)/bin/python -m pip --disable-pip-version-check --quiet
+BIN := $(VENV)/bin
+
+.PHONY: demo test lint slow clean
+
+demo: $(VENV)/.installed
+	$(BIN)/recsys demo
+
+test: lint
+	$(BIN)/python -m pytest -n 2 -m "not slow" --cov=recsys --cov-report=term:skip-covered --cov-fail-under=90
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy recsys
+
+slow: $(VENV)/.dev
+	$(BIN)/python -m pytest -m slow
+
+$(VENV)/bin/python:
+	@test -n "$(PYTHON)" || { echo "recsys needs Python 3.11, 3.12 or 3.13; none was found. Name one: make PYTHON=/path/to/python"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+# torch comes first and by its exact version: left to a resolver it is the largest build there is.
+$(VENV)/.torch: constraints.txt | $(VENV)/bin/python
+	$(PIP) install $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) torch==2.13.0
+	@touch $@
+
+$(VENV)/.installed: pyproject.toml $(VENV)/.torch
+	$(PIP) install -c constraints.txt -e .
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.installed
+	$(PIP) install -c constraints.txt -e '.[dev]'
+	@touch $@
+
+clean:
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage

@@ -1,0 +1,11 @@
+"""Measure a saved model on its test part.
+
+    python pipelines/evaluate.py models:/ml-1m-ranking@champion
+"""
+
+import sys
+
+from recsys.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main(["evaluate", *sys.argv[1:]]))

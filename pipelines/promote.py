@@ -1,0 +1,11 @@
+"""Set the alias champion on a registered version.
+
+    python pipelines/promote.py ml-1m-ranking
+"""
+
+import sys
+
+from recsys.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main(["promote", *sys.argv[1:]]))

@@ -1,0 +1,11 @@
+"""Print recommendations by title.
+
+    python pipelines/recommend.py models:/ml-1m-ranking@champion --user 42
+"""
+
+import sys
+
+from recsys.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main(["recommend", *sys.argv[1:]]))

@@ -1,0 +1,363 @@
+"""Batch scoring in one process: users in blocks, Parquet parts, and an output that is complete or absent."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Hashable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import scipy.sparse as sp
+from tqdm import tqdm
+
+from recsys.artifacts import replace_folder
+from recsys.columns import ITEM, RANK, SCORE, USER
+from recsys.errors import ConfigError, DataError, ScoringError
+from recsys.ids import IdMap
+from recsys.interactions import Interactions
+from recsys.locks import locked
+from recsys.models import Recommender
+
+MANIFEST = "manifest.json"
+BATCH_SIZE = 65_536
+"""Users of one part."""
+_JOB, _DONE = ".job.json", ".parts.jsonl"
+
+
+@dataclass(frozen=True)
+class ScoringResult:
+    """What a scoring job left behind."""
+
+    output: Path
+    """Folder of `part-*.parquet` and `manifest.json`."""
+    users: int
+    """Users scored."""
+    rows: int
+    """Recommendations written."""
+    parts: int
+    resumed_parts: int
+    """Parts that an interrupted run had finished."""
+    already_complete: bool
+    """Whether the output was there already, made from the same model, data, users and options."""
+
+
+def score(
+    model: Recommender,
+    histories: Interactions,
+    output: str | Path,
+    *,
+    n: int = 10,
+    users: Sequence[Hashable] | None = None,
+    filter_seen: bool = True,
+    on_unknown: Literal["raise", "drop"] = "raise",
+    batch_size: int = BATCH_SIZE,
+    model_uri: str | None = None,
+    show_progress: bool = False,
+    overwrite: bool = False,
+) -> ScoringResult:
+    """Write the `n` best items of each user as a folder of Parquet parts with a manifest.
+
+    Rows hold `user_id, item_id, score, rank` with external ids, score float32 and rank int32 from 1, by user and rank;
+    a user with fewer than `n` candidates gets fewer rows. The lists are those of `model.recommend`.
+
+    Parts gather in `.<name>.partial` beside the output, which appears by one rename when all are there. A job that died
+    goes on from its finished parts if it is called with the same model, data, users and options, and starts over
+    otherwise. An output of the same job is left as it is; one of another job is replaced when the new one is whole.
+    Beyond the model and the histories, memory holds one block of `batch_size` users.
+
+    Args:
+        histories: of the users to score; items that the model does not know are left out. Models with learned user
+            vectors use those of the users they were trained on, and work from the history of any other.
+        output: folder to write.
+        users: external ids, in the order to write; all users of `histories` by default.
+        filter_seen: never recommend an item of the user's history.
+        on_unknown: `raise` or `drop` for `users` that `histories` does not hold.
+        batch_size: users of one part.
+        model_uri: where the model comes from, for the manifest.
+        overwrite: start over even if this job is already complete, or in part.
+
+    Raises:
+        NotFittedError: the model is not fitted.
+        UnknownIdError: a user is unknown and `on_unknown` is `raise`.
+        ConfigError: an option is out of range.
+        ScoringError: the model does not know its items, nobody is left to score, another job writes the same output,
+            or something that is not a scoring output is in its place.
+    """
+    target = Path(output).absolute()
+    work = _Work.prepare(model, histories, n, users, filter_seen, on_unknown, batch_size)
+    if target.exists() and not (target / MANIFEST).is_file():
+        raise ScoringError(f"{target} exists and is not a scoring output; choose another folder or remove it")
+    identity = {
+        "model": _model_checksum(model),
+        "data": histories.fingerprint(),
+        "users": hashlib.sha256(work.rows.tobytes()).hexdigest(),
+        "n": n,
+        "filter_seen": filter_seen,
+        "batch_size": batch_size,
+    }
+    try:
+        with locked(target.with_name(f".{target.name}.lock"), wait=False):
+            manifest = None if overwrite else _complete(target, identity)
+            if manifest is not None:
+                return _result(target, manifest, already_complete=True)
+            partial = target.with_name(f".{target.name}.partial")
+            done = {} if overwrite else _resume(partial, identity)
+            if not done:
+                _start(partial, identity)
+            resumed = len(done)
+            _write_parts(work, partial, done, show_progress)
+            started = json.loads((partial / _JOB).read_text())["started"]
+            manifest = {
+                "model_uri": model_uri,
+                "model": type(model).__name__,
+                "n": n,
+                "filter_seen": filter_seen,
+                "users": len(work.rows),
+                "rows": sum(part["rows"] for part in done.values()),
+                "parts": [done[name] for name in sorted(done)],
+                "started": started,
+                "finished": _now(),
+                "recsys": _version(),
+                "identity": identity,
+            }
+            (partial / MANIFEST).write_text(json.dumps(manifest, indent=2))
+            replace_folder(partial, target)
+            for name in (_JOB, _DONE):  # not sooner: a job that dies before the rename goes on from them
+                (target / name).unlink()
+            return _result(target, manifest, resumed_parts=resumed)
+    except BlockingIOError:
+        raise ScoringError(f"another job is writing {target}; wait for it to end") from None
+
+
+def recommend_frame(
+    model: Recommender,
+    histories: Interactions,
+    users: Sequence[Hashable] | None = None,
+    n: int = 10,
+    *,
+    filter_seen: bool = True,
+    on_unknown: Literal["raise", "drop"] = "raise",
+) -> pd.DataFrame:
+    """Return what `score` writes as one frame in memory: `user_id, item_id, score, rank`.
+
+    Args:
+        histories: of the users.
+        users: external ids, in the order to return; all users of `histories` by default.
+        filter_seen: never recommend an item of the user's history.
+        on_unknown: `raise` or `drop` for `users` that `histories` does not hold.
+
+    Raises:
+        NotFittedError: the model is not fitted.
+        UnknownIdError: a user is unknown and `on_unknown` is `raise`.
+        ConfigError: an option is out of range.
+        ScoringError: the model does not know its items, or nobody is left.
+    """
+    work = _Work.prepare(model, histories, n, users, filter_seen, on_unknown, BATCH_SIZE)
+    frame: pd.DataFrame = pa.concat_tables(work.table(block) for block in work.blocks()).to_pandas()
+    return frame
+
+
+@dataclass(frozen=True, eq=False)
+class _Work:
+    """Users to score, and what turns a block of them into a table."""
+
+    model: Recommender
+    histories: sp.csr_matrix
+    """(n_users, model items): every user of the data."""
+    rows: npt.NDArray[np.int32]
+    """Rows of `histories` to score, in order."""
+    trained: npt.NDArray[np.int32]
+    """(n_users,) index of each user among the training users, -1 for others."""
+    user_ids: pa.Array
+    item_ids: pa.Array
+    n: int
+    filter_seen: bool
+    batch_size: int
+
+    @classmethod
+    def prepare(
+        cls,
+        model: Recommender,
+        histories: Interactions,
+        n: int,
+        users: Sequence[Hashable] | None,
+        filter_seen: bool,
+        on_unknown: Literal["raise", "drop"],
+        batch_size: int,
+    ) -> _Work:
+        model._check_fitted()
+        if model.items_ is None or model.users_ is None:
+            raise ScoringError(
+                f"this {type(model).__name__} does not know its item ids; fit it on Interactions, not on a matrix"
+            )
+        if n < 1 or batch_size < 1:
+            raise ConfigError(f"n and batch_size must be at least 1, got {n} and {batch_size}")
+        if on_unknown not in ("raise", "drop"):
+            raise ConfigError(f"on_unknown must be 'raise' or 'drop', got {on_unknown!r}")
+        rows = np.arange(histories.shape[0], dtype=np.int32)
+        if users is not None:
+            rows = histories.users.codes(users, on_unknown=on_unknown)
+            if len(np.unique(rows)) != len(rows):
+                raise DataError(f"users must name each user once, got {len(rows) - len(np.unique(rows))} repeats")
+        if not len(rows):
+            raise ScoringError("there is nobody to score: the data hold none of the users")
+        return cls(
+            model=model,
+            histories=histories.histories(model.items_),
+            rows=rows,
+            trained=model.users_.codes(histories.users.ids(), on_unknown="mark"),
+            user_ids=_arrow(histories.users, "user"),
+            item_ids=_arrow(model.items_, "item"),
+            n=n,
+            filter_seen=filter_seen,
+            batch_size=batch_size,
+        )
+
+    def blocks(self) -> Iterator[slice]:
+        for start in range(0, len(self.rows), self.batch_size):
+            yield slice(start, min(start + self.batch_size, len(self.rows)))
+
+    def table(self, block: slice) -> pa.Table:
+        rows = self.rows[block]
+        ids, scores = self.model.recommend(
+            self.trained[rows], self.histories[rows], N=self.n, filter_already_liked_items=self.filter_seen
+        )
+        found = ids >= 0
+        return pa.table(
+            {
+                USER: self.user_ids.take(pa.array(np.repeat(rows, found.sum(axis=1)))),
+                ITEM: self.item_ids.take(pa.array(ids[found])),
+                SCORE: pa.array(scores[found]),
+                RANK: pa.array(np.broadcast_to(np.arange(1, ids.shape[1] + 1, dtype=np.int32), ids.shape)[found]),
+            }
+        )
+
+
+def _arrow(ids: IdMap, what: str) -> pa.Array:
+    try:
+        return pa.array(ids.ids() if ids.kind == "int" else ids.ids().tolist())
+    except pa.ArrowException as error:
+        raise ScoringError(f"{what} ids cannot be stored in Parquet: {error}; use integers or strings") from None
+
+
+def _write_parts(work: _Work, partial: Path, done: dict[str, dict[str, Any]], show_progress: bool) -> None:
+    """Write what is not in `done`, and add it there."""
+    with (
+        tqdm(total=len(work.rows), unit="user", unit_scale=True, desc="score", disable=not show_progress) as bar,
+        (partial / _DONE).open("a", encoding="utf-8") as journal,
+    ):
+        for number, block in enumerate(work.blocks()):
+            name = f"part-{number:05d}.parquet"
+            if name not in done:
+                table = work.table(block)
+                beside = partial / f".{name}"
+                pq.write_table(table, beside, compression="zstd")
+                entry = {
+                    "file": name,
+                    "users": block.stop - block.start,
+                    "rows": table.num_rows,
+                    "sha256": _sha256(beside),
+                }
+                beside.replace(partial / name)
+                journal.write("\n" + json.dumps(entry))  # on a line of its own even if the last one is torn
+                journal.flush()
+                done[name] = entry
+            bar.update(block.stop - block.start)
+
+
+def _start(partial: Path, identity: dict[str, Any]) -> None:
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    (partial / _JOB).write_text(json.dumps({"identity": identity, "started": _now()}))
+
+
+def _resume(partial: Path, identity: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return the parts that an interrupted run of the same job finished; those damaged since are left out."""
+    job = _read_json(partial / _JOB)
+    if job is None or job.get("identity") != identity or not (partial / _DONE).is_file():
+        return {}
+    done = {}
+    for line in (partial / _DONE).read_text(encoding="utf-8").splitlines():
+        try:
+            entry = json.loads(line)
+        except ValueError:
+            continue  # empty, or torn when the job died
+        if _is_whole(partial, entry):
+            done[entry["file"]] = entry
+    return done
+
+
+def _complete(target: Path, identity: dict[str, Any]) -> dict[str, Any] | None:
+    """Return the manifest of a whole output of the same job."""
+    manifest = _read_json(target / MANIFEST)
+    if manifest is None or manifest.get("identity") != identity:
+        return None
+    return manifest if all(_is_whole(target, part) for part in manifest["parts"]) else None
+
+
+def _is_whole(folder: Path, part: dict[str, Any]) -> bool:
+    file = folder / part["file"]
+    return file.is_file() and _sha256(file) == str(part["sha256"])
+
+
+def _result(
+    target: Path, manifest: dict[str, Any], *, resumed_parts: int = 0, already_complete: bool = False
+) -> ScoringResult:
+    return ScoringResult(
+        output=target,
+        users=manifest["users"],
+        rows=manifest["rows"],
+        parts=len(manifest["parts"]),
+        resumed_parts=resumed_parts,
+        already_complete=already_complete,
+    )
+
+
+def _model_checksum(model: Recommender) -> str:
+    """Return a SHA-256 of all that decides what the model recommends, the same before and after saving."""
+    digest = hashlib.sha256()
+    described = {"model": type(model).__name__, "params": model.params(), "state": model._state()}
+    digest.update(json.dumps(described, sort_keys=True).encode())
+    for name, array in sorted(model._arrays().items()):
+        digest.update(f"|{name}|{array.dtype}|{array.shape}|".encode())
+        digest.update(np.ascontiguousarray(array).data)
+    for ids in (model.users_, model.items_):
+        values = ids.ids() if ids is not None else np.empty(0)
+        for start in range(0, len(values), BATCH_SIZE):  # in slices, as text takes several times the memory of ids
+            digest.update("\n".join(map(repr, values[start : start + BATCH_SIZE].tolist())).encode() + b"\n")
+        digest.update(b"|")
+    return digest.hexdigest()
+
+
+def _read_json(path: Path) -> dict[str, Any] | None:
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _version() -> str:
+    try:
+        return metadata.version("recsys")
+    except metadata.PackageNotFoundError:
+        return "not installed"
