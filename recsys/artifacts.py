@@ -58,13 +58,16 @@ def write_bundle(bundle: Bundle, path: str | Path) -> None:
         BundleError: `path` exists and is not a bundle, or an id cannot be stored in parquet.
     """
     target = Path(path)
-    if target.exists() and not (target / "config.json").is_file():
-        raise BundleError(f"{target} exists and is not a saved model; choose another path or remove it")
+    if target.exists():
+        try:
+            _read_config(target)
+        except BundleError as error:
+            raise BundleError(f"refused to replace {target}; choose another path or remove it: {error}") from None
     target.parent.mkdir(parents=True, exist_ok=True)
     beside = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}")
     beside.mkdir()
     try:
-        arrays = {name: np.ascontiguousarray(array) for name, array in bundle.arrays.items()}
+        arrays = {name: np.asarray(array, order="C") for name, array in bundle.arrays.items()}
         save_file(arrays, beside / "weights.safetensors")
         if bundle.items is not None:
             _write_ids(beside / "items.parquet", ITEM, bundle.items, bundle.titles)
@@ -92,12 +95,7 @@ def read_bundle(path: str | Path) -> Bundle:
         BundleError: no bundle there, a newer schema, or a file that is missing, truncated or changed.
     """
     folder = Path(path)
-    config = _read_json(folder / "config.json", folder)
-    schema = config.get("schema")
-    if not isinstance(schema, int) or not isinstance(config.get("files"), dict) or "model" not in config:
-        raise BundleError(f"{folder} is not a saved model of this package: its config.json lacks the expected keys")
-    if schema > SCHEMA:
-        raise BundleError(f"{folder} has schema {schema}, this version reads up to {SCHEMA}; upgrade recsys")
+    config = _read_config(folder)
     for name, digest in config["files"].items():
         file = folder / Path(name).name
         if not file.is_file():
@@ -143,14 +141,12 @@ def replace_folder(new: Path, target: Path) -> None:
 
 
 def _write_ids(path: Path, column: str, ids: IdMap, titles: npt.NDArray[np.object_] | None = None) -> None:
-    values = ids.ids()
-    if ids.kind == "other" and not all(
-        type(v) in (bytes, bool) or hasattr(v, "isoformat") for v in values[:1].tolist()
-    ):
+    values = list(ids)
+    if ids.kind == "other" and not all(type(v) in (bytes, bool) or hasattr(v, "isoformat") for v in values[:1]):
         raise BundleError(
             f"ids of type {type(values[0]).__name__} cannot be stored in a file; use integers, strings or dates"
         )
-    table = {column: pa.array(values.tolist() if ids.kind != "int" else values)}
+    table = {column: pa.array(ids.ids() if ids.kind == "int" else values)}
     if titles is not None:
         table[TITLE] = pa.array(titles.tolist(), pa.string())
     pq.write_table(pa.table(table), path, compression="zstd")
@@ -161,6 +157,17 @@ def _read_ids(path: Path, column: str) -> tuple[IdMap, npt.NDArray[np.object_] |
     ids = IdMap(table[column].to_pandas())
     titles = np.array(table[TITLE].to_pylist(), dtype=object) if TITLE in table.column_names else None
     return ids, titles
+
+
+def _read_config(folder: Path) -> dict[str, Any]:
+    config = _read_json(folder / "config.json", folder)
+    schema = config.get("schema")
+    expected = {"model": str, "params": dict, "state": dict, "about": dict, "files": dict}
+    if isinstance(schema, int) and schema > SCHEMA:
+        raise BundleError(f"{folder} has schema {schema}, this version reads up to {SCHEMA}; upgrade recsys")
+    if not isinstance(schema, int) or not all(isinstance(config.get(key), kind) for key, kind in expected.items()):
+        raise BundleError(f"{folder} is not a saved model of this package: its config.json lacks the expected keys")
+    return config
 
 
 def _read_json(path: Path, folder: Path) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Iterator
+from contextlib import suppress
 from typing import Any, Literal
 
 import numpy as np
@@ -46,8 +47,11 @@ class IdMap:
             The map and an int32 array of shape (len(values),).
         """
         # Hash first and check, cast and sort only the distinct values: sorting every row costs several times more.
+        index = _plain_index(values)
+        if index.dtype == object and pd.api.types.infer_dtype(index, skipna=True).startswith("mixed"):
+            _refuse_mixture(index[index.notna()])  # before hashing, where 1, 1.0 and True are one
         try:
-            codes, distinct = pd.factorize(_plain_index(values), use_na_sentinel=False)
+            codes, distinct = pd.factorize(index, use_na_sentinel=False)
         except TypeError as error:
             raise DataError(f"ids must be hashable: {error}") from None
         index = _to_index(distinct)
@@ -63,7 +67,7 @@ class IdMap:
         return len(self._index)
 
     def __iter__(self) -> Iterator[Hashable]:
-        return iter(self.ids().tolist())
+        return iter(self._index.tolist())  # of the index: numpy would turn datetimes into integers
 
     def __contains__(self, value: object) -> bool:
         return bool(self._lookup([value])[0] >= 0)
@@ -89,12 +93,16 @@ class IdMap:
         """Return the external ids of `codes` (all of them by default).
 
         Raises:
+            DataError: codes are not integers, for instance a mask of booleans.
             OutOfRangeError: a code lies outside `0..n-1`.
         """
         values: npt.NDArray[Any] = self._index.to_numpy()
         if codes is None:
             return values.copy()
-        wanted = np.asarray(codes, dtype=np.int64)
+        given = np.asarray(codes)
+        if given.size and given.dtype.kind not in "iu":
+            raise DataError(f"codes must be integers, got {given.dtype}; turn a mask into codes with np.flatnonzero")
+        wanted = given.astype(np.int64)
         if wanted.size and (wanted.min() < 0 or wanted.max() >= len(self)):
             raise OutOfRangeError(f"codes must lie in 0..{len(self) - 1}, got {wanted.min()}..{wanted.max()}")
         return values[wanted]
@@ -108,9 +116,12 @@ class IdMap:
 
         Raises:
             UnknownIdError: an id is unknown and `on_unknown` is `raise`.
+            DataError: one string instead of several ids, or an id that cannot be hashed.
         """
         if on_unknown not in ("raise", "drop", "mark"):
             raise DataError(f"on_unknown must be 'raise', 'drop' or 'mark', got {on_unknown!r}")
+        if isinstance(ids, (str, bytes)):
+            raise DataError(f"codes takes a collection of ids, got the single {ids!r}; pass [{ids!r}]")
         asked = list(ids) if not isinstance(ids, (np.ndarray, pd.Index, pd.Series)) else ids
         codes = self._lookup(asked)
         if on_unknown == "drop":
@@ -172,7 +183,8 @@ def _plain_index(values: Any) -> pd.Index[Any]:
         return index
     inferred = pd.api.types.infer_dtype(index, skipna=False)
     if inferred == "integer":
-        index = pd.Index(index.to_numpy().astype(np.int64))
+        with suppress(OverflowError):  # beyond 64 bits they stay objects: unknown in a look-up, refused in a map
+            return pd.Index(index.to_numpy().astype(np.int64))
     return index
 
 
@@ -190,16 +202,27 @@ def _to_index(values: Any) -> pd.Index[Any]:
             f"ids must be integers, strings or other hashables of one type, got {index.dtype}; "
             "a column that once held missing values often becomes float: cast it with .astype('int64')"
         )
-    if pd.api.types.is_integer_dtype(index.dtype):
+    is_integer = pd.api.types.is_integer_dtype(index.dtype)
+    if (is_integer and len(index) and int(index.max()) > np.iinfo(np.int64).max) or (
+        index.dtype == object and pd.api.types.infer_dtype(index, skipna=False) == "integer"
+    ):
+        raise DataError("integer ids must lie within signed 64 bits; cast the column, e.g. .astype(str)")
+    if is_integer:
         return pd.Index(index.to_numpy(dtype=np.int64))
-    if isinstance(index.dtype, pd.StringDtype):
-        return pd.Index(index.to_numpy(dtype=object), dtype=object)
+    if isinstance(index.dtype, (pd.StringDtype, pd.ArrowDtype)):
+        index = pd.Index(index.to_numpy(dtype=object), dtype=object)
     if index.dtype == object:
-        kinds = sorted({type(value).__name__ for value in index})
-        if len(kinds) > 1:
-            raise DataError(
-                f"ids must be of one type, got a mix of {', '.join(kinds)}; cast the column, e.g. .astype(str)"
-            )
-        if kinds == ["float"]:
+        try:
+            set(map(hash, index))
+        except TypeError as error:
+            raise DataError(f"ids must be hashable: {error}") from None
+        if _refuse_mixture(index) == ["float"]:
             raise DataError("ids must be integers, strings or other hashables of one type, got float")
     return index
+
+
+def _refuse_mixture(index: pd.Index[Any]) -> list[str]:
+    kinds = sorted({type(value).__name__ for value in index})
+    if len(kinds) > 1:
+        raise DataError(f"ids must be of one type, got a mix of {', '.join(kinds)}; cast the column, e.g. .astype(str)")
+    return kinds

@@ -47,6 +47,10 @@ class Interactions:
 
     def __post_init__(self) -> None:
         matrix = self.matrix
+        beside = any(values is not None for values in (self.timestamps, *self.columns.values()))
+        stored = getattr(matrix, "nnz", 0)
+        if beside and getattr(matrix, "format", None) != "csr":
+            raise DataError("a matrix with timestamps or columns must be CSR: they follow the order of its entries")
         if not isinstance(matrix, sp.csr_matrix) or matrix.dtype != np.float32:
             matrix = sp.csr_matrix(matrix, dtype=np.float32)
         if matrix.shape != (len(self.users), len(self.items)):
@@ -55,14 +59,12 @@ class Interactions:
                 f"got {matrix.shape} for {len(self.users)} users and {len(self.items)} items"
             )
         if not matrix.has_sorted_indices or not matrix.has_canonical_format:
-            aligned = [self.timestamps, *self.columns.values()]
-            if any(values is not None for values in aligned):
+            if beside:
                 raise DataError("a matrix with timestamps or columns must come with sorted, distinct indices")
-            stored = matrix.nnz
             matrix = matrix.copy()
             matrix.sum_duplicates()
-            if matrix.nnz != stored:
-                raise DataError(f"{stored - matrix.nnz} entries are stored twice; use from_frame(duplicates=...)")
+        if matrix.nnz < stored:  # summed here, or by scipy on its way to CSR
+            raise DataError(f"{stored - matrix.nnz} entries are stored twice; use from_frame(duplicates=...)")
         if not np.isfinite(matrix.data).all():
             raise DataError(f"{int((~np.isfinite(matrix.data)).sum())} stored values are NaN or infinite")
         if matrix.indices.dtype != np.int32 and matrix.nnz < 2**31:
@@ -112,7 +114,8 @@ class Interactions:
         if duplicates not in get_args(Duplicates):
             raise DataError(f"duplicates must be one of {', '.join(get_args(Duplicates))}, got {duplicates!r}")
         table = _as_pandas(frame)
-        for wanted in (user, item, *keep):
+        names = list(keep)
+        for wanted in (user, item, *names):
             _require(table, wanted)
         has_rating = rating is not None and (rating in table or rating != RATING)
         has_time = timestamp is not None and (timestamp in table or timestamp != TIMESTAMP)
@@ -123,7 +126,6 @@ class Interactions:
         items, cols = IdMap.factorize(table[item])
         values = _ratings(table, str(rating)) if has_rating else np.ones(len(table), dtype=np.float32)
         times = _times(table, str(timestamp)) if has_time else None
-        names = list(keep)
         extra = {name: table[name].to_numpy() for name in names}
 
         # One stable sort by (user, item[, time]): CSR order, and the latest row of a pair comes last.
@@ -192,7 +194,14 @@ class Interactions:
 
         Args:
             entries: (n_stored,) booleans in the order of `matrix.data`.
+
+        Raises:
+            DataError: `entries` is not such an array.
         """
+        if entries.dtype != bool or entries.shape != (self.nnz,):
+            raise DataError(
+                f"entries must be one boolean per stored entry ({self.nnz}), got {entries.dtype} {entries.shape}"
+            )
         counts = np.add.reduceat(np.append(entries, False), self.matrix.indptr[:-1]) if self.shape[0] else entries
         counts = np.where(np.diff(self.matrix.indptr) > 0, counts, 0)
         indptr = np.zeros(self.shape[0] + 1, dtype=np.int32)
@@ -211,20 +220,23 @@ class Interactions:
 
     def take_users(self, codes: npt.ArrayLike) -> Interactions:
         """Return the rows of these users, in this order."""
+        users = self.users.take(codes)
         codes = np.asarray(codes, dtype=np.int64)
         positions = sp.csr_matrix((np.arange(self.nnz), self.matrix.indices, self.matrix.indptr), shape=self.shape)
         entries = positions[codes].data.astype(np.int64)
         return replace(
             self,
             matrix=self.matrix[codes],
-            users=self.users.take(codes),
+            users=users,
             timestamps=None if self.timestamps is None else self.timestamps[entries],
             columns={name: values[entries] for name, values in self.columns.items()},
         )
 
     def take_items(self, codes: npt.ArrayLike) -> Interactions:
         """Return the columns of these items, in ascending order of `codes`; users keep their rows, empty or not."""
-        codes = np.unique(np.asarray(codes, dtype=np.int64))
+        codes = np.unique(np.asarray(codes))
+        items = self.items.take(codes)
+        codes = codes.astype(np.int64)
         place = np.full(self.shape[1], -1, dtype=np.int32)
         place[codes] = np.arange(len(codes), dtype=np.int32)
         kept = self.select(place[self.matrix.indices] >= 0)
@@ -233,7 +245,7 @@ class Interactions:
             shape=(self.shape[0], len(codes)),
         )
         titles = None if self.titles is None else self.titles[codes]
-        return replace(kept, matrix=matrix, items=self.items.take(codes), titles=titles)
+        return replace(kept, matrix=matrix, items=items, titles=titles)
 
     def histories(self, items: IdMap) -> sp.csr_matrix:
         """Return the matrix with the columns of another item map, such as a fitted model's.
@@ -268,10 +280,10 @@ class Interactions:
         kept = self
         if min_rating is not None:
             kept = kept.select(kept.matrix.data >= min_rating, keep_shape=False)
-        if min_item > 1:
+        if min_item > 0:
             counts = np.bincount(kept.matrix.indices, minlength=kept.shape[1])
             kept = kept.select(counts[kept.matrix.indices] >= min_item, keep_shape=False)
-        if min_user > 1:
+        if min_user > 0:
             counts = np.diff(kept.matrix.indptr)
             kept = kept.select(np.repeat(counts >= min_user, counts), keep_shape=False)
         if not kept.nnz:
@@ -333,11 +345,15 @@ def _require(table: pd.DataFrame, column: str) -> pd.Series[Any]:
             f"column {column!r} is not in the table{did_you_mean(column, map(str, table.columns))} "
             "(name columns with user=, item=, rating=, timestamp=)"
         )
+    if not table.columns.is_unique and list(table.columns).count(column) > 1:
+        raise DataError(f"the table has more than one column {column!r}; rename or drop the others")
     return table[column]
 
 
 def _ratings(table: pd.DataFrame, column: str) -> npt.NDArray[np.float32]:
     raw = _require(table, column)
+    if raw.dtype.kind in "cmM":  # pandas would cast them without a word
+        raise DataError(f"column {column!r} must hold numbers, got {raw.dtype}")
     try:
         values = pd.to_numeric(raw).to_numpy(dtype=np.float32, na_value=np.nan)
     except (TypeError, ValueError) as error:
@@ -360,9 +376,13 @@ def _times(table: pd.DataFrame, column: str) -> npt.NDArray[np.int64]:
             raw = raw.dt.tz_convert("UTC").dt.tz_localize(None)
         return raw.to_numpy().astype("datetime64[s]").astype(np.int64)
     try:
-        return pd.to_numeric(raw).to_numpy().astype(np.int64)
+        seconds = pd.to_numeric(raw).to_numpy()
     except (TypeError, ValueError) as error:
         raise DataError(f"column {column!r} must hold datetimes or seconds: {error}") from None
+    infinite = int(np.isinf(seconds).sum())
+    if infinite:
+        raise DataError(f"{infinite} values in {column!r} are infinite; expected datetimes or seconds since 1970")
+    return seconds.astype(np.int64)
 
 
 def _merge(
@@ -388,4 +408,4 @@ def _merge(
 
 
 def _titles(items: IdMap, titles: Mapping[Any, str]) -> npt.NDArray[np.object_]:
-    return np.array([str(titles.get(item, item)) for item in items.ids().tolist()], dtype=object)
+    return np.array([str(titles.get(item, item)) for item in items], dtype=object)

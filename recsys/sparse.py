@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from dataclasses import dataclass
 from typing import Any
 
@@ -45,8 +46,9 @@ class Rows:
         self.n_rows, self.n_columns = matrix.shape
         self.device = torch.device(device)
         self._indptr = torch.from_numpy(matrix.indptr.astype(np.int64)).to(self.device)
-        self._indices = torch.from_numpy(np.ascontiguousarray(matrix.indices, dtype=np.int32)).to(self.device)
-        self._values = torch.from_numpy(np.ascontiguousarray(matrix.data, dtype=np.float32)).to(self.device)
+        # Writeable, since torch warns of tensors over read-only memory: such an array is copied.
+        self._indices = torch.from_numpy(np.require(matrix.indices, np.int32, ["C", "W"])).to(self.device)
+        self._values = torch.from_numpy(np.require(matrix.data, np.float32, ["C", "W"])).to(self.device)
 
     def __len__(self) -> int:
         return int(self.n_rows)
@@ -55,6 +57,13 @@ class Rows:
     def nnz(self) -> int:
         """Number of stored entries."""
         return len(self._indices)
+
+    def checksum(self) -> int:
+        """Return a CRC-32 of the shape and all entries: other data give another number."""
+        value = zlib.crc32(repr((self.n_rows, self.n_columns)).encode())
+        for part in (self._indptr, self._indices, self._values):
+            value = zlib.crc32(part.cpu().numpy(), value)
+        return value
 
     def batch(self, rows: Tensor) -> Batch:
         """Cut the given rows ((n,) int64 on this device), in their order."""
@@ -76,7 +85,8 @@ class Rows:
 def as_csr(matrix: Any, *, name: str = "user_items") -> sp.csr_matrix:
     """Return any scipy sparse matrix as a float32 `csr_matrix` with sorted, distinct int32 indices.
 
-    The caller's matrix is never changed; it is returned as it is where nothing needs changing.
+    The caller's matrix is never changed; it is returned as it is where nothing needs changing. A one-dimensional array,
+    as a row of a `csr_array` is, becomes a single row.
 
     Raises:
         DataError: not a scipy sparse matrix, or a stored value is NaN or infinite.
@@ -86,12 +96,16 @@ def as_csr(matrix: Any, *, name: str = "user_items") -> sp.csr_matrix:
             f"{name} must be a scipy sparse matrix (users × items), got {type(matrix).__name__}; "
             "wrap a dense array with scipy.sparse.csr_matrix(...)"
         )
+    if matrix.ndim == 1:
+        matrix = matrix.reshape(1, -1)
     csr = matrix if isinstance(matrix, sp.csr_matrix) else sp.csr_matrix(matrix)
     if csr.dtype != np.float32:
         csr = csr.astype(np.float32)
     if not csr.has_canonical_format:
-        csr = csr.copy() if csr is matrix else csr
+        csr = csr.copy()  # a csr_matrix made of a csr_array shares its arrays
         csr.sum_duplicates()
+    if csr.indices.dtype != np.int32 and csr.nnz < 2**31:
+        csr = sp.csr_matrix((csr.data, csr.indices.astype(np.int32), csr.indptr.astype(np.int32)), shape=csr.shape)
     if not np.isfinite(csr.data).all():
         raise DataError(f"{name} holds {int((~np.isfinite(csr.data)).sum())} stored values that are NaN or infinite")
     return csr

@@ -80,12 +80,12 @@ def hold_out_users(
 ) -> Split:
     """Strong generalisation with fold-in (Liang et al. 2018, §4.1): test users are never seen in training.
 
-    The users, in sorted order of their ids, are permuted; the last `n_users` are test, the `n_users` before them
-    validation, the others train. The items are those of the training users; other items of held-out users are
-    dropped. Of each held-out user with at least `min_items` items, floor(`target_fraction` · n) random ones are the
-    target and the rest the context; users with fewer stay wholly in the context and have no target. Draws follow the
-    authors' notebook call by call on numpy's legacy generator, re-seeded before each part; a user's items are visited
-    in item order (in ML-20M that is also the order of the file).
+    The users, in the order of their rows (`from_frame` sorts them by id), are permuted; the last `n_users` are test,
+    the `n_users` before them validation, the others train. The items are those of the training users; other items of
+    held-out users are dropped. Of each held-out user with at least `min_items` items, floor(`target_fraction` · n)
+    random ones are the target and the rest the context; users with fewer stay wholly in the context and have no
+    target. Draws follow the authors' notebook call by call on numpy's legacy generator, re-seeded before each part; a
+    user's items are visited in item order (in ML-20M that is also the order of the file).
 
     Args:
         n_users: held-out users per part: a count, or a share of all users below 1.
@@ -99,6 +99,8 @@ def hold_out_users(
     total = data.shape[0]
     if not 0 < target_fraction < 1:
         raise DataError(f"target_fraction must lie between 0 and 1, got {target_fraction}")
+    if n_users >= 1 and n_users != int(n_users):
+        raise DataError(f"n_users must be a whole number or a share below 1, got {n_users}")
     held = round(n_users * total) if n_users < 1 else int(n_users)
     if held < 1 or total - 2 * held < 1:
         raise DataError(
@@ -122,6 +124,9 @@ def hold_out_ratings(data: Interactions, *, test: float = 0.1, validation: float
         test: share of all entries for the test part.
         validation: share of what is left for validation; 0 for none.
         seed: seed of the permutation.
+
+    Raises:
+        DataError: a share is out of range, or too small for a single entry.
     """
     for name, share, lowest in (("test", test, "more than 0"), ("validation", validation, "at least 0")):
         if not (0 <= share < 1) or (name == "test" and share == 0):
@@ -132,7 +137,7 @@ def hold_out_ratings(data: Interactions, *, test: float = 0.1, validation: float
     is_test, is_validation = np.zeros((2, data.nnz), dtype=bool)
     is_test[order[:n_test]] = True
     is_validation[order[n_test : n_test + n_validation]] = True
-    return _by_entries(data, is_validation, is_test)
+    return _by_entries(data, is_validation if validation else None, is_test)
 
 
 def leave_last_out(data: Interactions) -> Split:
@@ -172,7 +177,7 @@ def by_time(data: Interactions, *, test: float = 0.1, validation: float = 0.1) -
     ordered = np.sort(times)
     last_before_test = ordered[max(0, round((1 - test) * data.nnz) - 1)]
     is_test = times > last_before_test
-    is_validation = np.zeros(data.nnz, dtype=bool)
+    is_validation = None
     if validation:
         is_validation = (times > ordered[max(0, round((1 - test - validation) * data.nnz) - 1)]) & ~is_test
     return _by_entries(data, is_validation, is_test)
@@ -197,7 +202,8 @@ def given(
         seed: seed of that random share.
 
     Raises:
-        DataError: the column was not kept, or holds no such value.
+        DataError: the column was not kept or holds no such value, both parts name the same one, or
+            `validation_fraction` is out of range.
     """
     if column not in data.columns:
         raise DataError(
@@ -205,29 +211,34 @@ def given(
             "name it in keep= when reading the data"
         )
     marks = np.asarray(data.columns[column])
-    values = {value.item() if isinstance(value, np.generic) else value for value in np.unique(marks.astype(object))}
-    if test not in values:
-        raise DataError(f"column {column!r} never says {test!r}; its values are {sorted(map(str, values))}")
+    values = set(marks.tolist())
+    if not 0 <= validation_fraction < 1:
+        raise DataError(f"validation_fraction must be at least 0 and below 1, got {validation_fraction}")
+    for name in (test, validation):
+        if name is not None and name not in values:
+            raise DataError(f"column {column!r} never says {name!r}; its values are {sorted(values, key=str)}")
     if validation is None:
-        validation = next((name for name in ("validation", "val", "valid") if name in values), None)
-    elif validation not in values:
-        raise DataError(f"column {column!r} never says {validation!r}; its values are {sorted(map(str, values))}")
+        validation = next((name for name in ("validation", "val", "valid") if name in values - {test}), None)
+    elif validation == test:
+        raise DataError(f"test and validation must be different values of {column!r}, got {test!r} for both")
     is_test = np.asarray(marks == test)
-    is_validation = np.zeros(data.nnz, dtype=bool)
+    is_validation = None
     if validation is not None:
         is_validation = np.asarray(marks == validation)
     elif validation_fraction:
         rest = np.flatnonzero(~is_test)
         drawn = np.random.default_rng(seed).permutation(rest)[: round(validation_fraction * len(rest))]
+        is_validation = np.zeros(data.nnz, dtype=bool)
         is_validation[drawn] = True
     return _by_entries(data, is_validation, is_test)
 
 
-def _by_entries(data: Interactions, is_validation: Entries, is_test: Entries) -> Split:
-    """Cut by stored entries: all parts share the users and items of the data."""
-    is_train = ~(is_validation | is_test)
-    for name, marked in (("training", is_train), ("test", is_test)):
-        if not marked.any():
+def _by_entries(data: Interactions, is_validation: Entries | None, is_test: Entries) -> Split:
+    """Cut by stored entries: all parts share the users and items of the data; `is_validation` None asks for none."""
+    is_known = ~is_test
+    is_train = is_known if is_validation is None else is_known & ~is_validation
+    for name, marked in (("training", is_train), ("validation", is_validation), ("test", is_test)):
+        if marked is not None and not marked.any():
             raise DataError(f"the {name} part would be empty: {data.nnz} entries are too few for this split")
     index = np.arange(data.shape[0], dtype=np.int32)
     train = data.select(is_train)
@@ -235,8 +246,8 @@ def _by_entries(data: Interactions, is_validation: Entries, is_test: Entries) ->
     def part(context: Entries, target: Entries) -> Part:
         return Part(data.select(context).matrix, data.select(target).matrix, data.users, index)
 
-    validation = part(is_train, is_validation) if is_validation.any() else None
-    return Split(train, validation, part(is_train | is_validation, is_test))
+    validation = None if is_validation is None else part(is_train, is_validation)
+    return Split(train, validation, part(is_known, is_test))
 
 
 def _fold_in(users: Interactions, items: IdMap, target_fraction: float, min_items: int, seed: int) -> Part:

@@ -10,6 +10,7 @@ import json
 import logging
 import os
 import platform
+import shlex
 import subprocess
 import sys
 import tempfile
@@ -89,18 +90,21 @@ def configure(root: Path | None = None) -> str:
     Raises:
         TrackingError: the store cannot be opened.
     """
-    named = os.environ.get(_URI)
-    uri = named or _local_uri(root)
+    given = {name: os.environ.get(name) for name in (_URI, _REGISTRY_URI)}
+    uri = given[_URI] or _local_uri(root)
     with _quiet(), _refusals(f"cannot open {uri}"):
-        mlflow.set_tracking_uri(uri)
-        mlflow.set_registry_uri(os.environ.get(_REGISTRY_URI) or uri)
-        # MLflow copies the URI into the environment; left there, it would overrule the root of the next call.
-        if named is None:
-            os.environ.pop(_URI, None)
+        try:
+            mlflow.set_tracking_uri(uri)
+            mlflow.set_registry_uri(given[_REGISTRY_URI] or uri)
+        finally:
+            # MLflow copies both into the environment; left there, they would overrule the root of the next call.
+            for name in [name for name, value in given.items() if value is None]:
+                os.environ.pop(name, None)
+        if given[_URI]:
+            _open_stores()
+        else:
             with locked(_home(root) / ".lock"):  # two processes that migrate a fresh database at once break each other
                 _open_stores()
-        else:
-            _open_stores()
     return uri
 
 
@@ -114,7 +118,7 @@ def _home(root: Path | None) -> Path:
 
 def describe(root: Path | None = None) -> str:
     """Return where the runs are: the command that shows them, or the URI that MLFLOW_TRACKING_URI names."""
-    return os.environ.get(_URI) or f"mlflow ui --backend-store-uri {_local_uri(root)} --workers 1"
+    return os.environ.get(_URI) or f"mlflow ui --backend-store-uri {shlex.quote(_local_uri(root))} --workers 1"
 
 
 def _client() -> MlflowClient:
@@ -492,7 +496,7 @@ def _same_path() -> Iterator[None]:
 def _signature(rated: bool) -> ModelSignature:
     columns = [ColSpec(DataType.string, USER), ColSpec(Array(DataType.string), "items")]
     if rated:
-        columns.append(ColSpec(Array(DataType.float), "ratings"))
+        columns.append(ColSpec(Array(DataType.double), "ratings"))
     return ModelSignature(
         inputs=Schema(columns),
         outputs=Schema(

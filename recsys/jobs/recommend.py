@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -42,9 +42,9 @@ def with_titles(model: Recommender, frame: pd.DataFrame) -> pd.DataFrame:
     return frame.assign(**{TITLE: model.titles_[model.items_.codes(frame[ITEM])]})
 
 
-def print_user(histories: Interactions, user: object, lists: pd.DataFrame, shown: int = 5) -> None:
+def print_user(histories: Interactions, user: Hashable, lists: pd.DataFrame, shown: int = 5) -> None:
     """Print a few of the user's highest-valued (then latest) items, then their recommendations."""
-    row = int(histories.users.codes([user])[0])  # type: ignore[list-item]
+    row = int(histories.users.codes([user])[0])
     entries = np.arange(histories.matrix.indptr[row], histories.matrix.indptr[row + 1])
     times = histories.timestamps[entries] if histories.timestamps is not None else np.zeros(len(entries))
     best = entries[np.lexsort((-times, -histories.matrix.data[entries]))][:shown]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 import pandas as pd
 
@@ -18,7 +19,7 @@ def run(
     n: int = 10,
     data: str | None = None,
     users: Path | None = None,
-    on_unknown: str = "raise",
+    on_unknown: Literal["raise", "drop"] = "raise",
     root: Path | None = None,
     show_progress: bool = True,
 ) -> ScoringResult:

@@ -75,13 +75,10 @@ class Autoencoder(Recommender):
         generator = new_generator(self.seed)
         network = self._network(rows.n_columns, generator)
         self.network_: Any = network
-        seconds = 0.0
 
         def on_epoch(entry: dict[str, float]) -> None:
-            nonlocal seconds
-            seconds += entry["seconds"]
             if fitting.callback:
-                fitting.callback(int(entry["epoch"]) - 1, seconds, entry["loss"])
+                fitting.callback(int(entry["epoch"]) - 1, entry["seconds"], entry["loss"])
             if fitting.on_epoch:
                 fitting.on_epoch(entry)
 
@@ -104,6 +101,11 @@ class Autoencoder(Recommender):
             on_epoch=on_epoch,
             show_progress=fitting.show_progress,
             checkpoint=fitting.checkpoint,
+            identity={
+                "model": type(self).__name__,
+                # A run may go on on another device; what the loop reads is in its configuration.
+                **{name: value for name, value in self.params().items() if name != "device"},
+            },
         )
         self._refresh(rows)
         self._keep_users(rows)

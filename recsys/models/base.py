@@ -90,7 +90,7 @@ class Recommender(RecommenderBase):  # type: ignore[misc]
         Args:
             user_items: `Interactions` (the model then remembers the external ids), or any scipy sparse matrix,
                 (n_users, n_items).
-            callback: called with (iteration, seconds, loss) after each epoch, as in `implicit`.
+            callback: called with (iteration, the iteration's seconds, loss) after each epoch, as in `implicit`.
             validation: measures each epoch and chooses the weights to keep; models without epochs are measured once.
             on_epoch: called with each epoch's entry of `record_`.
             checkpoint: file from which an interrupted training continues (networks only).
@@ -209,8 +209,7 @@ class Recommender(RecommenderBase):  # type: ignore[misc]
         history = self._histories(user_items, len(users), users, filter_already_liked_items)
         n_candidates = self.n_items_ if candidates is None else len(candidates)
         length = N if candidates is None else min(N, len(candidates))
-        if N < 1:
-            raise DataError(f"N must be at least 1, got {N}")
+        _check_length(N)
 
         def block(rows: slice) -> Tensor:
             return self._scores(None if history is None else history[rows], users[rows], candidates)
@@ -247,6 +246,7 @@ class Recommender(RecommenderBase):  # type: ignore[misc]
             user indices int32 and scores float32: (N,) for one item, (len(itemid), N) for an array.
         """
         self._check_fitted()
+        _check_length(N)
         scalar = np.ndim(itemid) == 0
         distinct, place = np.unique(self._item_ids(itemid, "itemid", keep_order=True), return_inverse=True)
         history = None if user_items is None else self._matrix(user_items)
@@ -424,7 +424,7 @@ class Recommender(RecommenderBase):  # type: ignore[misc]
     def _matrix(self, user_items: Any) -> sp.csr_matrix:
         """Return checked histories with the model's columns."""
         if isinstance(user_items, Interactions):
-            return user_items.histories(self.items_) if self.items_ is not None else user_items.matrix
+            user_items = user_items.histories(self.items_) if self.items_ is not None else user_items.matrix
         matrix = as_csr(user_items)
         if matrix.shape[1] != self.n_items_:
             raise DataError(
@@ -465,6 +465,7 @@ class Recommender(RecommenderBase):  # type: ignore[misc]
         what: str,
     ) -> tuple[Ids, Scores]:
         scalar = np.ndim(ids) == 0
+        _check_length(n)
         if excluded is not None and candidates is not None:
             raise DataError(f"pass filter_{what}s or {what}s, not both")
 
@@ -492,6 +493,11 @@ class Recommender(RecommenderBase):  # type: ignore[misc]
                 exclude_ids=None if excluded is None else np.unique(checked(excluded)),
             )
         return (found[0][0], found[1][0]) if scalar else found
+
+
+def _check_length(n: int) -> None:
+    if n < 1:
+        raise DataError(f"N must be at least 1, got {n}")
 
 
 def _best(scores: Tensor, n: int, exclude: sp.csr_matrix | None) -> tuple[Ids, Scores]:

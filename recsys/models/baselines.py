@@ -60,7 +60,6 @@ class Factors(Recommender):
 
     factors: int = 64
     """Width of the vectors."""
-    learning_rate: float = 0.01
     regularization: float = 0.01
     """L2 on the vectors."""
     iterations: int = 15
@@ -82,22 +81,19 @@ class Factors(Recommender):
         if self.regularization < 0:
             raise ConfigError(f"regularization must not be negative, got {self.regularization}")
         record = Record(metric=fitting.validation.metric if fitting.validation else None)
-        seconds = 0.0
 
         def callback(iteration: int, elapsed: float, *figures: float) -> None:
             # ALS reports no loss unless asked at a cost, BPR its counts of correct and skipped samples.
-            nonlocal seconds
-            seconds += elapsed
             entry = {"epoch": iteration + 1.0, "seconds": elapsed}
             record.epochs.append(entry)
             if fitting.callback:
-                fitting.callback(iteration, seconds, None)
+                fitting.callback(iteration, elapsed, None)
             if fitting.on_epoch and not (fitting.validation and iteration + 1 == self.iterations):
                 fitting.on_epoch(entry)
 
         with threadpool_limits(1, "blas"):  # implicit runs its own threads, and warns of BLAS threads below them
             model = self._implicit()
-            model.fit(matrix, show_progress=fitting.show_progress, callback=callback)
+            model.fit(_writeable(matrix), show_progress=fitting.show_progress, callback=callback)
         self.user_factors_ = torch.from_numpy(np.asarray(model.user_factors, dtype=np.float32))
         self.item_factors_ = torch.from_numpy(np.asarray(model.item_factors, dtype=np.float32))
         if fitting.validation:  # implicit's loops cannot be looked into: the final vectors are measured
@@ -171,7 +167,7 @@ class ALS(Factors):
             model = self._implicit()
             model.item_factors = self.item_factors_.numpy()
             model.user_factors = np.zeros((1, self.factors), dtype=np.float32)
-            vectors = model.recalculate_user(np.arange(histories.shape[0]), histories)
+            vectors = model.recalculate_user(np.arange(histories.shape[0]), _writeable(histories))
         return torch.from_numpy(np.atleast_2d(np.asarray(vectors, dtype=np.float32)))
 
 
@@ -183,6 +179,7 @@ class BPR(Factors):
     0, weighted 1 to 0.1, with the item vectors fixed.
     """
 
+    learning_rate: float = 0.01
     iterations: int = 100
 
     def _implicit(self) -> BayesianPersonalizedRanking:
@@ -201,6 +198,12 @@ class BPR(Factors):
         ones = sp.csr_matrix((np.ones_like(histories.data), histories.indices, histories.indptr), shape=histories.shape)
         vectors = fold_in(self.item_factors_[:, :-1], ones, ridge=self.regularization, unobserved_weight=0.1)
         return torch.cat([vectors, vectors.new_ones(len(vectors), 1)], 1)
+
+
+def _writeable(matrix: sp.csr_matrix) -> sp.csr_matrix:
+    """Return the matrix over memory that may be written, which implicit's compiled code insists on and never does."""
+    parts = tuple(np.require(part, requirements="W") for part in (matrix.data, matrix.indices, matrix.indptr))
+    return sp.csr_matrix(parts, shape=matrix.shape)
 
 
 @dataclass(kw_only=True, eq=False)

@@ -46,7 +46,7 @@ class EASE(Recommender):
         inverse = torch.cholesky_inverse(gram, out=gram)
         inverse.div_(-inverse.diagonal().clone())  # column j by −P_jj: B_ij = −P_ij / P_jj
         inverse.fill_diagonal_(0.0)
-        self.weights_ = inverse.float()
+        self.weights_ = inverse.float().contiguous()  # LAPACK leaves columns together; scoring gathers rows
 
     def _scores(
         self, histories: sp.csr_matrix | None, userid: npt.NDArray[np.int64], items: npt.NDArray[np.int64] | None

@@ -28,7 +28,8 @@ from recsys.interactions import Interactions
 from recsys.locks import locked
 from recsys.models import Recommender
 
-MANIFEST = "manifest.json"
+MANIFEST = "_manifest.json"
+"""Readers of a folder of Parquet files skip names that begin with an underscore."""
 BATCH_SIZE = 65_536
 """Users of one part."""
 _JOB, _DONE = ".job.json", ".parts.jsonl"
@@ -39,7 +40,7 @@ class ScoringResult:
     """What a scoring job left behind."""
 
     output: Path
-    """Folder of `part-*.parquet` and `manifest.json`."""
+    """Folder of `part-*.parquet` and `_manifest.json`."""
     users: int
     """Users scored."""
     rows: int
@@ -65,7 +66,7 @@ def score(
     show_progress: bool = False,
     overwrite: bool = False,
 ) -> ScoringResult:
-    """Write the `n` best items of each user as a folder of Parquet parts with a manifest.
+    """Write the `n` best items of each user as a folder of Parquet parts with a manifest, `_manifest.json`.
 
     Rows hold `user_id, item_id, score, rank` with external ids, score float32 and rank int32 from 1, by user and rank;
     a user with fewer than `n` candidates gets fewer rows. The lists are those of `model.recommend`.

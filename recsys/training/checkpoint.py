@@ -16,7 +16,7 @@ from recsys.errors import TrainingError
 
 
 class Checkpoint:
-    """A checkpoint file of one run; `identity` tells runs apart."""
+    """A checkpoint file of one run; `identity`, JSON values, tells runs apart."""
 
     def __init__(self, path: Path, identity: dict[str, Any]) -> None:
         self.path = path
@@ -32,7 +32,7 @@ class Checkpoint:
     ) -> None:
         """Write weights, best weights, optimiser, generator states and position beside, then rename."""
         tensors = {f"network.{name}": tensor for name, tensor in network.state_dict().items()}
-        for index, (_, values) in enumerate(sorted(optimiser.state_dict()["state"].items())):
+        for index, values in optimiser.state_dict()["state"].items():
             tensors.update({f"optimiser.{index}.{name}": value for name, value in values.items()})
         tensors.update({f"best.{name}": tensor for name, tensor in (state["best"] or {}).items()})
         tensors["rng.order"], tensors["rng.noise"] = order_state, noise_state

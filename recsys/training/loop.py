@@ -101,6 +101,7 @@ def train(
     show_progress: bool = False,
     checkpoint: str | Path | None = None,
     checkpoint_seconds: float = 60.0,
+    identity: Mapping[str, Any] | None = None,
 ) -> Record:
     """Minimise the objective's mean over rows by Adam, and leave the best weights in `network`, in evaluation mode.
 
@@ -113,9 +114,11 @@ def train(
         checkpoint: file to continue from where it exists, and to write at each epoch's end and every
             `checkpoint_seconds` between; it is removed when training is complete. An interrupted run continues to
             the same weights, bit for bit on one CPU configuration.
+        identity: JSON values that, beside the configuration, the data and the shape of the network, tell this run's
+            checkpoint from another's, such as the model's hyperparameters.
 
     Raises:
-        TrainingError: the loss is no longer finite, or the checkpoint belongs to another run.
+        TrainingError: the loss is no longer finite, or the checkpoint is damaged or belongs to another run.
     """
     device = rows.device
     network.to(device)
@@ -134,7 +137,12 @@ def train(
     epoch, position, sums = 0, 0, (0.0, 0)
     saved = None
     if checkpoint is not None:
-        saved = Checkpoint(Path(checkpoint), {**asdict(config), "rows": len(rows), "nnz": rows.nnz})
+        facts = {
+            "data": rows.checksum(),
+            "network": {name: list(tensor.shape) for name, tensor in network.state_dict().items()},
+            "metric": record.metric,
+        }
+        saved = Checkpoint(Path(checkpoint), {**asdict(config), **facts, **(identity or {})})
         state = saved.load(network, optimiser, order_rng, noise)
         if state is not None:
             epoch, position, sums = state["epoch"], state["position"], (state["loss"], state["count"])
