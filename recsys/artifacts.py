@@ -141,12 +141,13 @@ def replace_folder(new: Path, target: Path) -> None:
 
 
 def _write_ids(path: Path, column: str, ids: IdMap, titles: npt.NDArray[np.object_] | None = None) -> None:
-    values = list(ids)
-    if ids.kind == "other" and not all(type(v) in (bytes, bool) or hasattr(v, "isoformat") for v in values[:1]):
-        raise BundleError(
-            f"ids of type {type(values[0]).__name__} cannot be stored in a file; use integers, strings or dates"
-        )
-    table = {column: pa.array(ids.ids() if ids.kind == "int" else values)}
+    if ids.kind == "other" and len(ids):
+        first = next(iter(ids))
+        if type(first) not in (bytes, bool) and not hasattr(first, "isoformat"):
+            raise BundleError(
+                f"ids of type {type(first).__name__} cannot be stored in a file; use integers, strings or dates"
+            )
+    table = {column: pa.array(ids.ids())}
     if titles is not None:
         table[TITLE] = pa.array(titles.tolist(), pa.string())
     pq.write_table(pa.table(table), path, compression="zstd")

@@ -73,6 +73,10 @@ class DataConfig(_Section):
         data = data.filter(min_rating=self.min_rating, min_user=self.min_user, min_item=self.min_item)
         return data.binarized() if self.binary else data
 
+    def histories(self) -> Interactions:
+        """Read what to recommend from: as `load`, without the filters by count, which choose what to train on."""
+        return self.model_copy(update={"min_user": 0, "min_item": 0}).load()
+
 
 class SplitConfig(_Section):
     """How to hold out validation and test parts; each kind takes the options of the function of its name."""

@@ -237,7 +237,7 @@ def _by_entries(data: Interactions, is_validation: Entries | None, is_test: Entr
     """Cut by stored entries: all parts share the users and items of the data; `is_validation` None asks for none."""
     is_known = ~is_test
     is_train = is_known if is_validation is None else is_known & ~is_validation
-    for name, marked in (("training", is_train), ("validation", is_validation), ("test", is_test)):
+    for name, marked in (("training", is_train), ("test", is_test), ("validation", is_validation)):
         if marked is not None and not marked.any():
             raise DataError(f"the {name} part would be empty: {data.nnz} entries are too few for this split")
     index = np.arange(data.shape[0], dtype=np.int32)

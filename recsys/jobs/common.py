@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from recsys import tracking
-from recsys.config import DataConfig, JobConfig, check_config
+from recsys.config import JobConfig, check_config
 from recsys.errors import ConfigError
 from recsys.interactions import Interactions
 from recsys.models import Recommender
@@ -31,13 +31,17 @@ def config_of(model: Recommender, uri: str) -> JobConfig:
 
 
 def histories_for(model: Recommender, uri: str, data: str | None) -> Interactions:
-    """Return the interactions to recommend from: the named data set or file, prepared as for training."""
+    """Return the interactions to recommend from: the named data set or file, read as for training.
+
+    Users with few interactions are there too; a user without any that the model reads (all below `min_rating`, say) is
+    not.
+    """
     if data is None:
-        return config_of(model, uri).load_data()
+        return config_of(model, uri).data.histories()
     section = dict(model.about_.get("config", {}).get("data", {}))
     section.pop("file", None)
     if Path(data).exists():
         section["file"] = data
     else:
         section["name"] = data
-    return check_config({"data": section}, "--data").data.load() if section else DataConfig(name=data).load()
+    return check_config({"data": section}, "--data").data.histories()

@@ -24,8 +24,8 @@ def models() -> list[Recommender]:
         Popularity(),
         ALS(factors=32, regularization=20.0, alpha=5.0),
         EASE(regularization=200.0),
-        UAutoRec(hidden=128, unobserved_weight=0.1, weight_decay=60.0, epochs=30, batch_size=128),
-        IAutoRec(hidden=128, unobserved_weight=0.1, weight_decay=60.0, epochs=30, batch_size=128),
+        UAutoRec(hidden=128, unobserved_weight=0.3, weight_decay=5.0, learning_rate=3e-3, epochs=30, batch_size=128),
+        IAutoRec(hidden=128, unobserved_weight=0.3, weight_decay=5.0, learning_rate=3e-3, epochs=30, batch_size=128),
         MultVAE(hidden=300, latent=100, epochs=50, batch_size=200, patience=8),
     ]
 
@@ -77,16 +77,17 @@ def run(*, root: Path | None = None, show_progress: bool = True) -> Path:
     print(f"\npromoted {registered.uri} ({type(best.model).__name__}) to models:/{NAME}@champion: {reason}")
 
     champion = tracking.load(f"models:/{NAME}@champion")
+    histories = config.data.histories()
     result = score(
         champion,
-        data,
+        histories,
         base / "data" / "scored" / NAME,
         n=10,
         model_uri=registered.uri,
         show_progress=show_progress,
     )
     user = data.users.ids([0])[0]
-    frame = with_titles(champion, recommend_frame(champion, data, [user], n=10))
+    frame = with_titles(champion, recommend_frame(champion, histories, [user], n=10))
     print_user(ratings, frame[USER].iloc[0], frame)
 
     print(f"\nrecommendations  {result.output}  ({result.users:,} users, {result.rows:,} rows)")

@@ -85,10 +85,10 @@ def train_one(
         validation = Validation(split.validation, train.metric, min_relevance=measure.min_relevance)
     tags = {"model": type(model).__name__, "data.fingerprint": data.fingerprint()}
     with tracking.start_run(experiment, run_name, tags, root=root) as tracker:
-        tracker.log_params(
-            {"model": {"name": type(model).__name__, **model.params()}, **about["config"], **_counts(about, split)}
-        )
-        tracker.log_data(split.train)
+        config = {key: value for key, value in about["config"].items() if key != "model"}
+        parameters = {"name": type(model).__name__, **model.params()}
+        tracker.log_params({"model": parameters, "config": config, "parts": _sizes(split)})
+        tracker.log_data(data)
         each_epoch = validation if train.validate_epochs else None
         model.fit(split.train, show_progress, validation=each_epoch, on_epoch=tracker.log_epoch)
         record = model.record_
@@ -143,11 +143,9 @@ def vars_of(model: Recommender) -> dict[str, Any]:
     return {name: getattr(model, name) for name in model.params()}
 
 
-def _counts(about: dict[str, Any], split: Split) -> dict[str, Any]:
-    parts = {"train": split.train.nnz, "test": split.test.target.nnz}
-    if split.validation is not None:
-        parts["validation"] = split.validation.target.nnz
-    return {"data_summary": about["data"], "parts": parts}
+def _sizes(split: Split) -> dict[str, int]:
+    sizes = {"train": split.train.nnz, "test": split.test.target.nnz}
+    return sizes if split.validation is None else {**sizes, "validation": split.validation.target.nnz}
 
 
 def _over_seeds(results: list[Trained]) -> pd.DataFrame:

@@ -128,10 +128,9 @@ class Autoencoder(Recommender):
 
     def _encode_rows(self, rows: Rows) -> Tensor:
         with torch.inference_mode():
-            blocks = [
-                self.network_.encode(rows.slice(start, start + ROW_BLOCK)) for start in range(0, len(rows), ROW_BLOCK)
-            ]
-        return torch.cat(blocks).clone()
+            starts = range(0, max(1, len(rows)), ROW_BLOCK)  # one block at least, so that no rows give no embeddings
+            blocks = [self.network_.encode(rows.slice(start, start + ROW_BLOCK)) for start in starts]
+        return torch.cat(blocks)
 
     @property
     def _device(self) -> torch.device:

@@ -131,7 +131,9 @@ class UAutoRec(AutoRec):
     ) -> Floats:
         """Return the predicted rating of items[k] by the user whose history is row rows[k]; (len(rows),)."""
         self._check_fitted()
-        matrix = self._matrix(user_items)
+        users = np.atleast_1d(np.asarray(userid)).astype(np.int64)
+        matrix = self._histories(user_items, len(users), users, False)
+        assert matrix is not None  # only models that know their users go without
         row_index, item_index = np.asarray(rows, dtype=np.int64), self._item_ids(items, "items", keep_order=True)
         output = self.network_.output
         raw = np.empty(len(row_index), dtype=np.float32)
@@ -240,7 +242,7 @@ class IAutoRec(AutoRec):
         """
         self._check_fitted()
         users = np.atleast_1d(np.asarray(userid)).astype(np.int64)
-        matrix = None if user_items is None else self._matrix(user_items)
+        matrix = self._histories(user_items, len(users), users, False)
         row_index, item_index = np.asarray(rows, dtype=np.int64), self._item_ids(items, "items", keep_order=True)
         raw = np.empty(len(row_index), dtype=np.float32)
         with torch.inference_mode():

@@ -315,7 +315,7 @@ def test_one_user_or_one_item_is_enough(name, shape):
     model = fitted(name, matrix, **quick(name))
     ids, scores = model.recommend(np.arange(shape[0]), matrix, N=3, filter_already_liked_items=False)
     assert ids.shape == (shape[0], 3)
-    assert sorted(ids[0][ids[0] >= 0]) == list(range(min(3, shape[1]))) or shape[1] > 3
+    assert len(set(ids[0][ids[0] >= 0].tolist())) == min(3, shape[1])
     assert np.isfinite(scores).all()
     ids, scores = model.recommend(np.arange(shape[0]), matrix, N=3)
     assert (ids == -1).all()
@@ -749,6 +749,7 @@ def test_embeddings_are_of_histories_and_do_not_change(name):
     assert np.isfinite(found).all()
     assert np.array_equal(found, model.encode(UNSEEN))
     np.testing.assert_allclose(model.encode(UNSEEN[[3, 1]]), found[[3, 1]], rtol=1e-5, atol=1e-6)
+    assert model.encode(UNSEEN[:0]).shape == (0, found.shape[1])
     with pytest.raises(DataError, match=r"one column per training item \(15\)"):
         model.encode(BOARD)
 
