@@ -1,6 +1,6 @@
 """The whole path on generated data.
 
-    python pipelines/demo.py
+python pipelines/demo.py
 """
 
 import sys

@@ -1,6 +1,6 @@
 """Train, evaluate, track and register the model of a configuration.
 
-    python pipelines/train.py pipelines/configs/multvae-ml1m.toml
+python pipelines/train.py pipelines/configs/multvae-ml1m.toml
 """
 
 import sys

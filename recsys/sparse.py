@@ -62,8 +62,12 @@ class Rows:
         """Return a CRC-32 of the shape and all entries: other data give another number."""
         value = zlib.crc32(repr((self.n_rows, self.n_columns)).encode())
         for part in (self._indptr, self._indices, self._values):
-            value = zlib.crc32(part.cpu().numpy(), value)
+            value = zlib.crc32(part.cpu().numpy().data, value)
         return value
+
+    def total(self) -> float:
+        """Sum of the stored values."""
+        return float(self._values.sum(dtype=torch.float64))
 
     def batch(self, rows: Tensor) -> Batch:
         """Cut the given rows ((n,) int64 on this device), in their order."""

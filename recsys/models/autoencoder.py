@@ -59,6 +59,9 @@ class Autoencoder(Recommender):
         """Check and transform the histories before the network reads them, in training and in prediction alike."""
         return matrix
 
+    def _initialise(self, network: Any, rows: Rows) -> None:
+        """Set starting values of a new network that depend on the data."""
+
     def _decay(self, rows: Rows) -> float:
         """Return the L2 coefficient on the scale of the mean loss per row."""
         return self.weight_decay
@@ -74,6 +77,7 @@ class Autoencoder(Recommender):
         )
         generator = new_generator(self.seed)
         network = self._network(rows.n_columns, generator)
+        self._initialise(network, rows)
         self.network_: Any = network
 
         def on_epoch(entry: dict[str, float]) -> None:

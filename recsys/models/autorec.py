@@ -28,7 +28,8 @@ class AutoRec(Autoencoder):
     """What both orientations share: the objective and the scale of ratings.
 
     Objective (eq. 1 and 3): Σ over stored r of (r − h(r; θ))² + λ/2 · (‖W‖² + ‖V‖²), λ = `weight_decay`, minimised by
-    Adam in batches of rows: each step sees its rows' errors and their share of the penalty.
+    Adam in batches of rows: each step sees its rows' errors and their share of the penalty. The output offsets start at
+    the constant that predicts best, the hidden ones at zero, the weights as Glorot and Bengio (2010).
     """
 
     hidden: int = 500
@@ -79,6 +80,12 @@ class AutoRec(Autoencoder):
 
     def _network(self, n_in: int, generator: torch.Generator) -> nn.Module:
         return AutoRecNetwork(n_in, self.hidden, generator)
+
+    def _initialise(self, network: Any, rows: Rows) -> None:
+        # Ratings lie far from zero, and Adam moves a bias by one learning rate a step: start it at the best constant.
+        stored, everything = rows.nnz, len(rows) * rows.n_columns
+        weight = stored + self.unobserved_weight * (everything - stored)
+        nn.init.constant_(network.output.bias, rows.total() / weight)
 
     def _decay(self, rows: Rows) -> float:
         return self.weight_decay / len(rows)
