@@ -1,0 +1,125 @@
+"""The shape of the package: which part may import which, and what no part may do."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+import recsys
+
+ROOT = Path(recsys.__file__).parent
+FILES = sorted(ROOT.rglob("*.py"))
+
+# Lowest first. When a file is imported it imports from layers above its own in this list; what closes a circle waits
+# inside a function.
+LAYERS = [
+    {"errors", "columns"},
+    {"ids", "sparse", "locks"},
+    {"interactions", "nn", "training", "ranking", "artifacts", "metrics"},
+    {"datasets", "splits"},
+    {"models", "evaluation"},
+    {"report", "scoring", "tracking"},
+    {"pyfunc_model", "config"},
+    {"jobs"},
+    {"cli"},
+    {"__init__"},
+]
+LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
+
+# Pieces that know nothing of tables and files.
+ARITHMETIC = ("nn", "training", "ranking", "metrics", "sparse")
+
+
+def part_of(path):
+    return path.relative_to(ROOT).parts[0].removesuffix(".py")
+
+
+def imports(path, *, deferred=True):
+    """Modules that a file imports as (dotted name, inside a function or under TYPE_CHECKING)."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    later = {
+        id(inner)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        or (isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test))
+        for inner in ast.walk(node)
+    }
+    for node in ast.walk(tree):
+        if id(node) in later and not deferred:
+            continue
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path.name} imports relatively"
+            if node.module == "recsys":
+                yield from (f"recsys.{alias.name}" for alias in node.names)
+            else:
+                yield node.module
+
+
+def test_every_part_has_its_layer():
+    assert {part_of(path) for path in FILES} == set(LEVEL)
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_imports_point_one_way(path):
+    own = part_of(path)
+    for name in imports(path, deferred=False):
+        if name.startswith("recsys."):
+            other = name.split(".")[1]
+            if other == own:
+                continue
+            assert LEVEL[other] < LEVEL[own], f"{own} imports {other}, which lies on its level or above"
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_what_may_be_imported(path):
+    own, found = part_of(path), {name.split(".")[0] for name in imports(path)}
+    assert not found & {"pickle", "cloudpickle", "joblib", "dill", "marshal", "shelve"}, "a load would execute code"
+    if own in ARITHMETIC:
+        assert "pandas" not in found, "tables end where arithmetic begins"
+    if own == "nn":
+        assert found <= {"__future__", "torch", "recsys", "math", "dataclasses", "typing", "collections"}
+    if own != "tracking":
+        assert "mlflow" not in found, "recsys.tracking is the one door to MLflow"
+
+
+FORBIDDEN = {
+    "eval": "executes text",
+    "exec": "executes text",
+    "np.random.seed": "changes a generator that belongs to the caller",
+    "numpy.random.seed": "changes a generator that belongs to the caller",
+    "random.seed": "changes a generator that belongs to the caller",
+    "torch.manual_seed": "changes a generator that belongs to the caller",
+    "torch.load": "unpickles",
+    "torch.save": "pickles",
+    "np.load": "may unpickle",
+    "print": "a library reports by return values; the jobs print",
+}
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_what_is_never_called(path):
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Call):
+            name = ast.unparse(node.func)
+            if name == "print" and part_of(path) in ("jobs", "cli"):
+                continue
+            assert name not in FORBIDDEN, f"{path.name}:{node.lineno} calls {name}, which {FORBIDDEN[name]}"
+
+
+def test_every_public_name_exists_and_has_a_docstring():
+    assert sorted(recsys.__all__) == dir(recsys)
+    for name in recsys.__all__:
+        assert getattr(recsys, name).__doc__, name
+    with pytest.raises(AttributeError, match="no attribute 'Autorec'"):
+        _ = recsys.Autorec
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_public_code_is_documented(path):
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    assert ast.get_docstring(tree), f"{path.name} says nothing about itself"
+    for node in tree.body:
+        if isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_"):
+            assert ast.get_docstring(node), f"{path.name}: {node.name}"
