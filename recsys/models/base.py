@@ -17,7 +17,7 @@ from implicit.recommender_base import RecommenderBase
 from torch import Tensor
 
 from recsys.artifacts import Bundle, read_bundle, write_bundle
-from recsys.errors import BundleError, DataError, NotFittedError, OutOfRangeError, UnsupportedError
+from recsys.errors import BundleError, ConfigError, DataError, NotFittedError, OutOfRangeError, UnsupportedError
 from recsys.ids import IdMap
 from recsys.interactions import Interactions
 from recsys.ranking import SCORE_BYTES, Ids, Scores, top_n
@@ -111,6 +111,7 @@ class Recommender(RecommenderBase):  # type: ignore[misc]
         self.titles_ = data.titles if data else None
         self.about_ = {}
         try:
+            self._check_finite()
             record = self._fit(matrix, Fitting(show_progress, callback, validation, on_epoch, checkpoint))
             if record is None:
                 entry = {"epoch": 1.0, **(validation(self) if validation else {})}
@@ -122,6 +123,11 @@ class Recommender(RecommenderBase):  # type: ignore[misc]
             raise
         self.record_ = record
         return self
+
+    def _check_finite(self) -> None:
+        for name, value in self.params().items():
+            if isinstance(value, float) and not np.isfinite(value):
+                raise ConfigError(f"{name} must be a finite number, got {value}")
 
     def _forget(self) -> None:
         for name in [name for name in vars(self) if name.endswith("_")]:

@@ -15,11 +15,12 @@ import torch
 from implicit.cpu.als import AlternatingLeastSquares
 from implicit.cpu.bpr import BayesianPersonalizedRanking
 from implicit.nearest_neighbours import BM25Recommender, CosineRecommender, TFIDFRecommender
+from implicit.recommender_base import ModelFitError
 from implicit.utils import ParameterWarning
 from threadpoolctl import threadpool_limits
 from torch import Tensor
 
-from recsys.errors import ConfigError, DataError, UnsupportedError
+from recsys.errors import ConfigError, DataError, TrainingError, UnsupportedError
 from recsys.models.base import Fitting, Floats, Recommender, cosine
 from recsys.models.fold_in import fold_in
 from recsys.training import Record
@@ -39,7 +40,7 @@ class Popularity(Recommender):
         return counts.repeat(len(userid), 1)
 
     def _knows_users(self) -> bool:
-        return True  # all alike, so none needs a history
+        return True  # all alike, so a training user needs no history
 
     def _training_scores(self, rows: slice, items: npt.NDArray[np.int64]) -> Tensor:
         return self.counts_[torch.from_numpy(items)].repeat(rows.stop - rows.start, 1)
@@ -80,6 +81,9 @@ class Factors(Recommender):
             raise ConfigError(f"factors and iterations must be at least 1, got {self.factors} and {self.iterations}")
         if self.regularization < 0:
             raise ConfigError(f"regularization must not be negative, got {self.regularization}")
+        for name in ("alpha", "learning_rate"):
+            if not getattr(self, name, 1.0) > 0:
+                raise ConfigError(f"{name} must be positive, got {getattr(self, name)}")
         record = Record(metric=fitting.validation.metric if fitting.validation else None)
 
         def callback(iteration: int, elapsed: float, *figures: float) -> None:
@@ -93,7 +97,13 @@ class Factors(Recommender):
 
         with threadpool_limits(1, "blas"):  # implicit runs its own threads, and warns of BLAS threads below them
             model = self._implicit()
-            model.fit(_writeable(matrix), show_progress=fitting.show_progress, callback=callback)
+            try:
+                model.fit(_writeable(matrix), show_progress=fitting.show_progress, callback=callback)
+            except ModelFitError as error:
+                raise TrainingError(
+                    f"implicit could not fit {type(self).__name__}: {error}; "
+                    "lower its learning_rate or alpha, or raise its regularization"
+                ) from None
         self.user_factors_ = torch.from_numpy(np.asarray(model.user_factors, dtype=np.float32))
         self.item_factors_ = torch.from_numpy(np.asarray(model.item_factors, dtype=np.float32))
         if fitting.validation:  # implicit's loops cannot be looked into: the final vectors are measured
@@ -147,7 +157,8 @@ class Factors(Recommender):
 class ALS(Factors):
     """`implicit`'s alternating least squares (Hu, Koren and Volinsky 2008); entries are confidences `alpha` · x.
 
-    A new user's vector is the solution of the user's half-step, exactly as in training.
+    A new user's vector is the exact solution of the user's half-step, to which training takes a few steps of conjugate
+    gradients.
     """
 
     alpha: float = 1.0
@@ -175,8 +186,9 @@ class ALS(Factors):
 class BPR(Factors):
     """`implicit`'s Bayesian personalised ranking (Rendle et al. 2009).
 
-    BPR has no closed form for a new user: theirs is the least-squares vector that scores their items 1 and all others
-    0, weighted 1 to 0.1, with the item vectors fixed.
+    BPR has no closed form for a new user: theirs is the least-squares vector whose products with the item vectors are 1
+    for their items and 0 for all others, weighted 1 to 0.1; the items' biases join the score afterwards, as they do for
+    everyone.
     """
 
     learning_rate: float = 0.01
@@ -208,7 +220,10 @@ def _writeable(matrix: sp.csr_matrix) -> sp.csr_matrix:
 
 @dataclass(kw_only=True, eq=False)
 class ItemKNN(Recommender):
-    """`implicit`'s item-to-item nearest neighbours: scores are x S with S the `neighbours` largest similarities."""
+    """`implicit`'s item-to-item nearest neighbours: scores are x S with S the `neighbours` largest similarities.
+
+    `similar_items` divides an item's similarities by the largest of them, since BM25 has no upper bound.
+    """
 
     neighbours: int = 100
     """Neighbours kept per item."""
@@ -221,11 +236,18 @@ class ItemKNN(Recommender):
             raise ConfigError(f"similarity must be one of {', '.join(kinds)}, got {self.similarity!r}")
         if self.neighbours < 1:
             raise ConfigError(f"neighbours must be at least 1, got {self.neighbours}")
+        if self.similarity != "cosine" and matrix.data.min() < 0:
+            raise DataError(
+                f"similarity={self.similarity!r} reads entries as counts: {int((matrix.data < 0).sum())} are negative; "
+                "use 'cosine', or .binarized()"
+            )
         model = kinds[self.similarity](K=self.neighbours)
-        with warnings.catch_warnings():  # implicit converts its own weighted matrix and warns of it
+        with warnings.catch_warnings(), np.errstate(invalid="ignore", divide="ignore"):
+            # implicit converts its own weighted matrix and warns of it.
             warnings.simplefilter("ignore", ParameterWarning)
             model.fit(matrix, show_progress=fitting.show_progress)
         self.similarity_ = sp.csr_matrix(model.similarity, dtype=np.float32)
+        np.nan_to_num(self.similarity_.data, copy=False)  # an item of stored zeros alone has length 0: similar to none
 
     def _scores(
         self, histories: sp.csr_matrix | None, userid: npt.NDArray[np.int64], items: npt.NDArray[np.int64] | None
@@ -236,8 +258,10 @@ class ItemKNN(Recommender):
         return torch.from_numpy((histories @ table).toarray())
 
     def _item_similarity(self, asked: npt.NDArray[np.int64], among: npt.NDArray[np.int64]) -> Tensor:
-        scale = np.maximum(self.similarity_.diagonal(), 1e-12)[asked, None]
-        return torch.from_numpy((self.similarity_[asked][:, among].toarray() / scale).astype(np.float32))
+        rows = self.similarity_[asked]
+        largest = rows.max(axis=1).toarray()
+        largest[largest <= 0] = 1.0
+        return torch.from_numpy((rows[:, among].toarray() / largest).astype(np.float32))
 
     def _arrays(self) -> dict[str, npt.NDArray[Any]]:
         parts = self.similarity_

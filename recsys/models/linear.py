@@ -12,7 +12,7 @@ import scipy.sparse as sp
 import torch
 from torch import Tensor
 
-from recsys.errors import ConfigError
+from recsys.errors import ConfigError, TrainingError
 from recsys.models.base import Fitting, Recommender, pick_device
 from recsys.nn.layers import weighted_rows
 from recsys.sparse import Rows
@@ -42,7 +42,13 @@ class EASE(Recommender):
         counts = matrix.astype(self.precision)
         gram = torch.from_numpy((counts.T @ counts).toarray()).to(pick_device(self.device))
         gram.diagonal().add_(self.regularization)
-        torch.linalg.cholesky(gram, out=gram)
+        try:
+            torch.linalg.cholesky(gram, out=gram)
+        except torch.linalg.LinAlgError:  # type: ignore[attr-defined]
+            raise TrainingError(
+                f"the Gram matrix is singular in {self.precision}: raise regularization (now {self.regularization})"
+                + ("" if self.precision == "float64" else ", or use precision='float64'")
+            ) from None
         inverse = torch.cholesky_inverse(gram, out=gram)
         inverse.div_(-inverse.diagonal().clone())  # column j by −P_jj: B_ij = −P_ij / P_jj
         inverse.fill_diagonal_(0.0)
