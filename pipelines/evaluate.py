@@ -1,6 +1,6 @@
 """Measure a saved model on its test part.
 
-python pipelines/evaluate.py models:/ml-1m-ranking@champion
+python pipelines/evaluate.py models:/ml-1m-top-n@champion
 """
 
 import sys

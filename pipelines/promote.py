@@ -1,6 +1,6 @@
 """Set the alias champion on a registered version.
 
-python pipelines/promote.py ml-1m-ranking
+python pipelines/promote.py ml-1m-top-n
 """
 
 import sys

@@ -1,6 +1,6 @@
 """Print recommendations by title.
 
-python pipelines/recommend.py models:/ml-1m-ranking@champion --user 42
+python pipelines/recommend.py models:/ml-1m-top-n@champion --user 42
 """
 
 import sys

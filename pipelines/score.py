@@ -1,6 +1,6 @@
 """Write everyone's recommendations.
 
-python pipelines/score.py models:/ml-1m-ranking@champion --output data/scored/tonight
+python pipelines/score.py models:/ml-1m-top-n@champion --output data/scored/tonight
 """
 
 import sys

@@ -6,16 +6,19 @@ Names are imported when they are first used: torch takes seconds to load, and a 
 from __future__ import annotations
 
 from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from recsys import datasets, metrics, splits
+    from recsys import datasets, errors, metrics, report, splits
     from recsys.evaluation import Evaluation, Validation, evaluate
     from recsys.ids import IdMap
     from recsys.interactions import Interactions
     from recsys.models import ALS, BPR, EASE, IAutoRec, ItemKNN, MultDAE, MultVAE, Popularity, UAutoRec, load
     from recsys.scoring import recommend_frame, score
     from recsys.splits import Part, Split
+
+    __version__: str
 
 __all__ = [
     "ALS",
@@ -33,11 +36,14 @@ __all__ = [
     "Split",
     "UAutoRec",
     "Validation",
+    "__version__",
     "datasets",
+    "errors",
     "evaluate",
     "load",
     "metrics",
     "recommend_frame",
+    "report",
     "score",
     "splits",
 ]
@@ -54,7 +60,12 @@ _HOME = {name: home for home, names in _HOMES.items() for name in names}
 
 
 def __getattr__(name: str) -> Any:
-    if name in ("datasets", "metrics", "splits"):
+    if name == "__version__":
+        try:
+            return version("recsys")
+        except PackageNotFoundError:
+            raise AttributeError("recsys has no version: it runs from its source and is not installed") from None
+    if name in ("datasets", "errors", "metrics", "report", "splits"):
         return import_module(f"recsys.{name}")
     if name in _HOME:
         return getattr(import_module(f"recsys.{_HOME[name]}"), name)

@@ -5,9 +5,11 @@ Every key is known or an error that names the nearest; every value has a type; n
 
 from __future__ import annotations
 
+import os
 import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import fields
+from inspect import signature
 from pathlib import Path
 from typing import Any, Literal, get_type_hints
 
@@ -15,11 +17,17 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 
 from recsys import datasets, splits
 from recsys.datasets import NAMES
+from recsys.datasets.catalogue import RAW
+from recsys.datasets.download import ARCHIVES, fetch
 from recsys.errors import ConfigError, did_you_mean
 from recsys.interactions import Duplicates, Interactions
-from recsys.metrics import parse
+from recsys.metrics import RATING, parse
 from recsys.models import Recommender, model_class
 from recsys.splits import Split
+from recsys.training import TrainingConfig
+
+SEEDS = 2**32
+"""Seeds are below this, as numpy's legacy generator asks."""
 
 
 class _Section(BaseModel):
@@ -32,7 +40,7 @@ class DataConfig(_Section):
     name: str = "synthetic"
     """A known data set (see data/README.md), or any name together with `file`."""
     file: str | None = None
-    """A file or folder of your own, in any layout that `recsys.datasets.read` knows."""
+    """A file or folder of your own, in any layout that `recsys.datasets.read` knows, relative to the working folder."""
     user: str | None = None
     """Column of user ids in your own file."""
     item: str | None = None
@@ -57,25 +65,57 @@ class DataConfig(_Section):
     """Size of the synthetic data set."""
     interactions: int | None = None
     """Size of the synthetic data set."""
-    seed: int = 0
+    seed: int = Field(default=0, ge=0, lt=SEEDS)
     """Seed of the synthetic data set."""
 
-    def load(self, keep: Iterable[str] = ()) -> Interactions:
-        """Read, filter and binarise."""
-        if self.name == "synthetic" and self.file is None:
-            sizes = {k: v for k in ("users", "items", "interactions") if (v := getattr(self, k)) is not None}
-            data = datasets.synthetic(**sizes, seed=self.seed)
-        else:
-            names = ("user", "item", "rating", "timestamp")
-            columns = {k: v for k in names if (v := getattr(self, k)) is not None}
-            options = {**columns, "duplicates": self.duplicates, "keep": tuple(keep)}
-            data = datasets.read(self.file, **options) if self.file else datasets.load(self.name, **options)
-        data = data.filter(min_rating=self.min_rating, min_user=self.min_user, min_item=self.min_item)
+    def load(self, keep: str | Iterable[str] = (), root: Path | None = None) -> Interactions:
+        """Read, filter and binarise.
+
+        Args:
+            keep: further columns to carry along, such as a published split.
+            root: folder whose `data/raw` holds the data sets by name, after `$RECSYS_DATA`; the working folder by
+                default.
+        """
+        return self._prepared(self._read(keep, root), self.min_user, self.min_item)
+
+    def histories(self, root: Path | None = None) -> tuple[Interactions, Interactions | None]:
+        """Return what to recommend from: what a model reads, and all that its users have met.
+
+        The first is `load` without the filters by count, which choose what to train on. The second, without the filter
+        by value either, holds what users met and rated too low to be read; None where nothing is filtered by value.
+        """
+        met = self._read((), root)
+        return self._prepared(met), None if self.min_rating is None else met
+
+    def _prepared(self, data: Interactions, min_user: int = 0, min_item: int = 0) -> Interactions:
+        data = data.filter(min_rating=self.min_rating, min_user=min_user, min_item=min_item)
         return data.binarized() if self.binary else data
 
-    def histories(self) -> Interactions:
-        """Read what to recommend from: as `load`, without the filters by count, which choose what to train on."""
-        return self.model_copy(update={"min_user": 0, "min_item": 0}).load()
+    def _read(self, keep: str | Iterable[str], root: Path | None) -> Interactions:
+        if self.name == "synthetic" and self.file is None:
+            sizes = {k: v for k in ("users", "items", "interactions") if (v := getattr(self, k)) is not None}
+            return datasets.synthetic(**sizes, seed=self.seed)
+        names = ("user", "item", "rating", "timestamp")
+        columns = {k: v for k in names if (v := getattr(self, k)) is not None}
+        kept = (keep,) if isinstance(keep, str) else tuple(keep)
+        options = {**columns, "duplicates": self.duplicates, "keep": kept}
+        if self.file:
+            return datasets.read(self.file, **options)
+        return datasets.load(self.name, path=self._folder(root), **options)
+
+    def _folder(self, root: Path | None) -> Path | None:
+        """Return the data set's folder under `root`, fetched where it can be; None: where `datasets.load` looks."""
+        shared = os.environ.get("RECSYS_DATA")
+        if root is None or (shared and _holds_files(Path(shared).expanduser() / self.name)):
+            return None
+        folder = root / RAW / self.name
+        if self.name in ARCHIVES and not _holds_files(folder):
+            fetch(ARCHIVES[self.name], folder)
+        return folder
+
+
+def _holds_files(folder: Path) -> bool:
+    return folder.is_dir() and any(folder.iterdir())
 
 
 class SplitConfig(_Section):
@@ -96,24 +136,44 @@ class SplitConfig(_Section):
     """Share of a held-out user's items to predict."""
     min_items: int | None = None
     """Held-out users with fewer items have no target."""
-    seed: int | None = None
+    seed: int | None = Field(default=None, ge=0, lt=SEEDS)
     """Seed of the draw."""
 
-    def split(self, data: Interactions, seed_offset: int = 0) -> Split:
-        """Cut the data; `seed_offset` makes the split of a repeat."""
-        options = {k: v for k, v in self.model_dump(exclude={"kind"}).items() if v is not None}
-        function = getattr(splits, self.kind)  # one of the five names of the Literal
-        takes = set(get_type_hints(function)) - {"data", "return"}
-        for name in options:
+    def split(self, data: Interactions) -> Split:
+        """Cut the data."""
+        self.check()
+        cut: Split = self._function(data, **self._options())
+        return cut
+
+    def repeat(self, number: int) -> SplitConfig:
+        """Return the split of a repeat: `number` is added to the seed, where the kind has one."""
+        parameters = signature(self._function).parameters
+        if "seed" not in parameters:
+            return self
+        first = parameters["seed"].default if self.seed is None else self.seed
+        return self.model_copy(update={"seed": first + number})
+
+    def check(self) -> None:
+        """Refuse what can be refused without data.
+
+        Raises:
+            ConfigError: an option that the kind does not take, or needs and lacks, or a value of the wrong type.
+        """
+        takes = set(signature(self._function).parameters) - {"data"}
+        for name, value in self._options().items():
             if name not in takes:
                 raise ConfigError(f"split.kind = {self.kind!r} takes no {name!r}; it takes {', '.join(sorted(takes))}")
-        if "seed" in takes:
-            default = 98765 if self.kind == "hold_out_users" else 0
-            options["seed"] = options.get("seed", default) + seed_offset
+            if isinstance(value, str) and self.kind != "given":
+                raise ConfigError(f"split.{name} is a share of the entries for {self.kind!r}, got {value!r}")
         if self.kind == "given" and self.column is None:
             raise ConfigError("split.kind = 'given' needs split.column, the name of the column that marks the parts")
-        cut: Split = function(data, **options)
-        return cut
+
+    @property
+    def _function(self) -> Any:
+        return getattr(splits, self.kind)  # one of the five names of the Literal
+
+    def _options(self) -> dict[str, Any]:
+        return self.model_dump(exclude={"kind"}, exclude_none=True)
 
 
 class TrainConfig(_Section):
@@ -142,7 +202,7 @@ class EvaluateConfig(_Section):
 class TrackConfig(_Section):
     """Where the run goes in MLflow."""
 
-    experiment: str = "recsys"
+    experiment: str = Field(default="recsys", min_length=1)
     run_name: str | None = None
     """By default the model's name."""
     register_as: str | None = Field(default=None, alias="register")
@@ -160,14 +220,50 @@ class JobConfig(_Section):
     evaluate: EvaluateConfig = EvaluateConfig()
     track: TrackConfig = TrackConfig()
 
-    def load_data(self) -> Interactions:
-        """Read the data with the columns that the split needs."""
-        return self.data.load(keep=[self.split.column] if self.split.column else ())
+    def load_data(self, root: Path | None = None) -> Interactions:
+        """Read the data with the columns that the split needs; `root` as in `DataConfig.load`."""
+        return self.data.load(self.split.column or (), root)
 
     def new_model(self, **overrides: Any) -> Recommender:
         """Return the model, not fitted."""
         params = {k: v for k, v in self.model.items() if k != "name"}
         return model_class(self.model["name"])(**{**params, **overrides})
+
+    def repeat(self, number: int) -> JobConfig:
+        """Return the job of one repeat with the seeds it uses written out, so that it can be evaluated by itself.
+
+        The seeds of split and model, where they have one, are those of the first repeat plus `number`.
+        """
+        model = dict(self.model)
+        defaults = {f.name: f.default for f in fields(model_class(model["name"]))}
+        first = model.get("seed", defaults.get("seed"))
+        if first is not None:
+            model["seed"] = first + number
+        once = self.train.model_copy(update={"repeats": 1})
+        return self.model_copy(update={"split": self.split.repeat(number), "model": model, "train": once})
+
+    def check(self) -> None:
+        """Refuse before any work what the parts of the configuration say against each other.
+
+        Raises:
+            ConfigError: an unknown data set or metric, an option that the split does not take, a hyperparameter out of
+                range, errors of ratings from a model that predicts none, a refit without validation entries of the
+                training users, or a name that the registry refuses.
+        """
+        if self.data.file is None and self.data.name not in NAMES:
+            raise ConfigError(f"unknown data set {self.data.name!r}{did_you_mean(self.data.name, NAMES)}")
+        self.split.check()
+        model = self.new_model()
+        _check_hyperparameters(model)
+        check_metrics(model, (self.train.metric, *(self.evaluate.metrics or ())))
+        if self.train.refit and (self.split.kind == "hold_out_users" or self.split.validation == 0):
+            raise ConfigError(
+                "train.refit adds the validation entries of the training users, and this split has none; "
+                "set train.refit = false, or choose another split"
+            )
+        name = self.track.register_as
+        if name is not None and (not name.strip() or set(name) & set("/:") or name in (".", "..")):
+            raise ConfigError(f"track.register is a name without '/' and ':', got {name!r}")
 
     def as_dict(self) -> dict[str, Any]:
         """Return the configuration as JSON values, without what was left at None."""
@@ -199,17 +295,52 @@ def check_config(values: Mapping[str, Any], where: str = "the configuration") ->
     """Return the checked configuration of plain values.
 
     Raises:
-        ConfigError: an unknown key or a wrong value.
+        ConfigError: an unknown key, a wrong value, or what `JobConfig.check` refuses.
     """
     try:
         config = JobConfig.model_validate(dict(values))
     except ValidationError as error:
         raise ConfigError(_explain(error, JobConfig, where)) from None
-    if config.data.file is None and config.data.name not in NAMES:
-        raise ConfigError(f"{where}: unknown data set {config.data.name!r}{did_you_mean(config.data.name, NAMES)}")
-    for metric in (config.train.metric, *(config.evaluate.metrics or ())):
-        parse(metric)
-    return config.model_copy(update={"model": _check_model(config.model, where)})
+    config = config.model_copy(update={"model": _check_model(config.model, where)})
+    try:
+        config.check()
+    except ConfigError as error:
+        raise ConfigError(f"{where}: {error}") from None
+    return config
+
+
+def check_metrics(model: Recommender, names: Iterable[str]) -> None:
+    """Refuse what cannot be measured of a model.
+
+    Raises:
+        ConfigError: an unknown metric, or an error of ratings for a model that predicts none.
+    """
+    kinds = [parse(name)[0] for name in names]
+    rated = [kind for kind in kinds if kind in RATING]
+    if not rated:
+        return
+    reason = ""
+    if type(model).predict_pairs is Recommender.predict_pairs:
+        reason = "predicts no ratings"
+    elif getattr(model, "unobserved_weight", 0.0):
+        reason = "with unobserved_weight above 0 ranks items and predicts no ratings"
+    if reason:
+        raise ConfigError(
+            f"{type(model).__name__} {reason}, so it has no {' or '.join(dict.fromkeys(rated))}; "
+            "ask for a metric of its lists, such as 'ndcg@10'"
+        )
+
+
+def _check_hyperparameters(model: Recommender) -> None:
+    """Make the checks of `fit` that need no data."""
+    for name in ("_check_finite", "_check_params"):
+        getattr(model, name, lambda: None)()
+    seed = getattr(model, "seed", None)
+    if isinstance(seed, int) and not 0 <= seed < SEEDS:
+        raise ConfigError(f"model.seed must lie in 0..{SEEDS - 1}, got {seed}")
+    if model.trains_by_epochs:
+        names = ("epochs", "batch_size", "learning_rate", "weight_decay", "schedule", "patience")
+        TrainingConfig(**{name: getattr(model, name) for name in names})
 
 
 def _check_model(section: Mapping[str, Any], where: str) -> dict[str, Any]:

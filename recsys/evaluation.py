@@ -16,7 +16,7 @@ from recsys.columns import USER
 from recsys.errors import ConfigError, DataError, UnsupportedError, did_you_mean
 from recsys.interactions import Interactions
 from recsys.metrics import CATALOGUE, EXPOSURE, RANKING, RATING, beyond, higher_is_better, parse, ranking, rating
-from recsys.splits import Part
+from recsys.splits import Part, Split
 
 DEFAULT: Final = (
     "ndcg@10",
@@ -103,6 +103,7 @@ class Validation:
     def __post_init__(self) -> None:
         if self.part is None:
             raise DataError("the split has no validation part; choose a share above 0 for it when splitting")
+        _check_part(self.part, "split.validation")
         for name in (self.metric, *self.also):
             parse(name)
 
@@ -153,10 +154,11 @@ def evaluate(
 
     Raises:
         ConfigError: an unknown metric, or none at all.
-        DataError: the part has no target, or no relevant one; or the model answers in a wrong shape.
+        DataError: not a part, or one without a target or a relevant one; or the model answers in a wrong shape.
         UnsupportedError: ratings are asked of a model that predicts none.
     """
     wanted = _parse_all(metrics)
+    _check_part(part, "split.test")
     if batch_size < 1:
         raise ConfigError(f"batch_size must be at least 1, got {batch_size}")
     if not part.target.nnz:
@@ -240,6 +242,12 @@ def formatted(comparison: pd.DataFrame, *, digits: int = 4) -> pd.DataFrame:
         for name in names
     }
     return pd.DataFrame(cells, index=comparison.index)
+
+
+def _check_part(part: object, example: str) -> None:
+    if not isinstance(part, Part):
+        whole = "a whole split" if isinstance(part, Split) else type(part).__name__
+        raise DataError(f"expected one part of a split, got {whole}; pass {example}")
 
 
 def _parse_all(metrics: str | Sequence[str]) -> dict[str, tuple[str, int | None]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Hashable, Iterable, Iterator
 from contextlib import suppress
 from typing import Any, Literal
@@ -17,7 +18,10 @@ OnUnknown = Literal["raise", "drop", "mark"]
 
 
 class IdMap:
-    """Frozen map between external ids (ints, strings, or any hashable of one type) and `0..n-1`.
+    """Frozen map between external ids and `0..n-1`.
+
+    In memory ids may be integers, strings, or any hashable of one type, such as dates, UUIDs or tuples; parquet files
+    take those that come back from it as they were, and a registered model takes integers and strings.
 
     Raises:
         DataError: ids are missing (None, NaN), repeated, floating point, or of mixed types.
@@ -140,18 +144,22 @@ class IdMap:
             )
         return codes
 
+    def from_text(self, text: str) -> Hashable:
+        """Return a typed id as the map would hold it: an integer where its ids are integers, else the text.
+
+        A text that is no integer stays as it is, for the look-up to refuse or drop it.
+        """
+        return int(text) if self.kind == "int" and re.fullmatch(r"\s*[+-]?[0-9]+\s*", text) else text
+
     def parse(self, text: str) -> Hashable:
         """Return the external id that a person typed: an integer where the ids are integers.
 
         Raises:
             UnknownIdError: no such id.
         """
-        value: Hashable = text
-        if self.kind == "int":
-            try:
-                value = int(text)
-            except ValueError:
-                raise UnknownIdError(f"ids are integers here, got {text!r}") from None
+        value = self.from_text(text)
+        if self.kind == "int" and isinstance(value, str):
+            raise UnknownIdError(f"ids are integers here, got {text!r}")
         if value not in self:
             raise UnknownIdError(f"unknown id {value!r}; known ids look like {self._index[:3].tolist()}")
         return value

@@ -114,7 +114,7 @@ class Interactions:
         if duplicates not in get_args(Duplicates):
             raise DataError(f"duplicates must be one of {', '.join(get_args(Duplicates))}, got {duplicates!r}")
         table = _as_pandas(frame)
-        names = list(keep)
+        names = [keep] if isinstance(keep, str) else list(keep)
         for wanted in (user, item, *names):
             _require(table, wanted)
         has_rating = rating is not None and (rating in table or rating != RATING)

@@ -78,7 +78,7 @@ def hold_out_users(
     min_items: int = 5,
     seed: int = 98765,
 ) -> Split:
-    """Strong generalisation with fold-in (Liang et al. 2018, §4.1): test users are never seen in training.
+    """Strong generalisation with fold-in (Liang et al. 2018, §4.3): test users are never seen in training.
 
     The users, in the order of their rows (`from_frame` sorts them by id), are permuted; the last `n_users` are test,
     the `n_users` before them validation, the others train. The items are those of the training users; other items of
@@ -97,6 +97,9 @@ def hold_out_users(
         DataError: too few users for the parts asked for, or a held-out part without any target.
     """
     total = data.shape[0]
+    for name, value in (("n_users", n_users), ("target_fraction", target_fraction), ("min_items", min_items)):
+        if isinstance(value, bool) or not isinstance(value, (int, float, np.number)):
+            raise DataError(f"{name} must be a number, got {value!r}")
     if not 0 < target_fraction < 1:
         raise DataError(f"target_fraction must lie between 0 and 1, got {target_fraction}")
     if n_users >= 1 and n_users != int(n_users):
@@ -207,7 +210,8 @@ def given(
     """
     if column not in data.columns:
         raise DataError(
-            f"there is no column {column!r} beside these interactions{did_you_mean(column, data.columns)}; "
+            f"there is no column {column!r} beside these interactions"
+            f"{did_you_mean(column, data.columns) if data.columns else ', nor any other'}; "
             "name it in keep= when reading the data"
         )
     marks = np.asarray(data.columns[column])

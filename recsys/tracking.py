@@ -60,6 +60,7 @@ BUNDLE = "bundle"
 """Name of the bundle among the artifacts of a logged model."""
 EXAMPLE_USERS = 3
 """Users in the input example of a logged model."""
+_DATABASE = "mlflow.db"
 _URI, _REGISTRY_URI = "MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI"
 _BARS = "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR"
 _DIGEST_LENGTH = 36  # MLflow refuses longer digests of data sets
@@ -78,20 +79,23 @@ _REQUIREMENTS = (
 )
 
 
-def configure(root: Path | None = None) -> str:
-    """Point MLflow at `<root>/mlruns`, created where there is none, unless MLFLOW_TRACKING_URI names another place.
+def configure(root: Path | None = None, *, create: bool = True) -> str:
+    """Point MLflow at `<root>/mlruns`, unless MLFLOW_TRACKING_URI names another place.
 
     Args:
         root: folder that holds `mlruns`; the working directory by default.
+        create: make a store where there is none; False, for those who only read, refuses.
 
     Returns:
         The tracking URI. The registry is the same place, unless MLFLOW_REGISTRY_URI names another.
 
     Raises:
-        TrackingError: the store cannot be opened.
+        TrackingError: the store cannot be opened, or there is none and `create` is False.
     """
     given = {name: os.environ.get(name) for name in (_URI, _REGISTRY_URI)}
     uri = given[_URI] or _local_uri(root)
+    if not (create or given[_URI] or (home(root) / _DATABASE).is_file()):
+        raise TrackingError(f"there is no MLflow store under {home(root)}; root is the folder that holds mlruns")
     with _quiet(), _refusals(f"cannot open {uri}"):
         try:
             mlflow.set_tracking_uri(uri)
@@ -103,16 +107,17 @@ def configure(root: Path | None = None) -> str:
         if given[_URI]:
             _open_stores()
         else:
-            with locked(_home(root) / ".lock"):  # two processes that migrate a fresh database at once break each other
+            with locked(home(root) / ".lock"):  # two processes that migrate a fresh database at once break each other
                 _open_stores()
     return uri
 
 
 def _local_uri(root: Path | None) -> str:
-    return f"sqlite:///{(_home(root) / 'mlflow.db').as_posix()}"
+    return f"sqlite:///{(home(root) / _DATABASE).as_posix()}"
 
 
-def _home(root: Path | None) -> Path:
+def home(root: Path | None = None) -> Path:
+    """Return the folder of runs and models, `<root>/mlruns`, absolute."""
     return (root or Path.cwd()).resolve() / "mlruns"
 
 
@@ -124,7 +129,7 @@ def describe(root: Path | None = None) -> str:
 def _client() -> MlflowClient:
     """Return a client of the store in use; before the first `configure`, of the default one."""
     if not mlflow.is_tracking_uri_set():
-        configure()
+        configure(create=False)
     return MlflowClient()
 
 
@@ -189,24 +194,34 @@ class NullTracker:
     """A tracker that records nothing."""
 
     run_id: str | None = None
+    """There is no run."""
 
-    def log_params(self, values: Mapping[str, Any]) -> None: ...
+    def log_params(self, values: Mapping[str, Any]) -> None:
+        """Drop parameters."""
 
-    def log_data(self, data: Interactions, context: str = "training") -> None: ...
+    def log_data(self, data: Interactions, context: str = "training") -> None:
+        """Drop the size and fingerprint of the data."""
 
-    def log_epoch(self, entry: Mapping[str, float]) -> None: ...
+    def log_epoch(self, entry: Mapping[str, float]) -> None:
+        """Drop an epoch's entry."""
 
-    def log_best(self, record: Record) -> None: ...
+    def log_best(self, record: Record) -> None:
+        """Drop the best epoch."""
 
-    def log_metrics(self, values: Mapping[str, float]) -> None: ...
+    def log_metrics(self, values: Mapping[str, float]) -> None:
+        """Drop figures of the run."""
 
-    def log_figure(self, figure: Any, name: str) -> None: ...
+    def log_figure(self, figure: Any, name: str) -> None:
+        """Drop a figure."""
 
-    def log_frame(self, frame: pd.DataFrame, name: str) -> None: ...
+    def log_frame(self, frame: pd.DataFrame, name: str) -> None:
+        """Drop a table."""
 
-    def log_text(self, text: str, name: str) -> None: ...
+    def log_text(self, text: str, name: str) -> None:
+        """Drop a text."""
 
-    def set_tags(self, values: Mapping[str, Any]) -> None: ...
+    def set_tags(self, values: Mapping[str, Any]) -> None:
+        """Drop tags."""
 
 
 @dataclass(frozen=True)
@@ -259,8 +274,10 @@ class MlflowTracker:
         self._batch(metrics=_metrics({"best_epoch": float(record.best_epoch), **figures}))
 
     def log_metrics(self, values: Mapping[str, float]) -> None:
-        """Record figures of the whole run."""
-        self._batch(metrics=_metrics(values))
+        """Record figures of the whole run, and of the model that it has logged."""
+        with _quiet(), _refusals(f"run {self.run_id} cannot record metrics"):
+            model_id = _logged_models(MlflowClient(), self.run_id).get(MODEL)
+        self._batch(metrics=_metrics(values, model_id=model_id))
 
     def log_figure(self, figure: Any, name: str) -> None:
         """Store a matplotlib figure under a file name such as `learning_curve.png`."""
@@ -329,7 +346,7 @@ def _experiment(name: str, uri: str, root: Path | None) -> str:
     found = client.get_experiment_by_name(name)
     if found is None:
         # Only our own store needs telling where artifacts go; any other has its own place for them.
-        place = (_home(root) / "artifacts").as_uri() if uri == _local_uri(root) else None
+        place = (home(root) / "artifacts").as_uri() if uri == _local_uri(root) else None
         try:
             created: str = client.create_experiment(name, artifact_location=place)
             return created
@@ -461,13 +478,24 @@ def log_model(
                 ),
                 pip_requirements=[f"{library}=={_version(library).partition('+')[0]}" for library in _REQUIREMENTS],
                 code_paths=[str(package)],
+                tags={"model": type(model).__name__},
             )
-        client = MlflowClient()
         if metrics:
-            client.log_batch(run_id, metrics=_metrics(metrics, model_id=logged.model_id))
-    if name is None:
-        return None
+            MlflowClient().log_batch(run_id, metrics=_metrics(metrics, model_id=logged.model_id))
+    return None if name is None else register(run_id, name)
+
+
+def register(run_id: str, name: str) -> RegisteredModel:
+    """Register the model that a run has logged as the next version of `name`.
+
+    Raises:
+        TrackingError: no such run, it has logged no model, or MLflow refuses the name.
+    """
     with _quiet(), _refusals(f"cannot register {name!r}"):
+        client = _client()
+        model_id = _logged_models(client, run_id).get(MODEL)
+        if model_id is None:
+            raise TrackingError(f"run {run_id} has logged no model to register as {name!r}; call log_model first")
         try:
             client.create_registered_model(name)
         except MlflowException as error:
@@ -475,12 +503,20 @@ def log_model(
                 raise
         version = client.create_model_version(
             name,
-            source=f"models:/{logged.model_id}",
+            source=f"models:/{model_id}",
             run_id=run_id,
-            model_id=logged.model_id,
-            tags={"model": type(model).__name__},
+            model_id=model_id,
+            tags={k: v for k, v in client.get_logged_model(model_id).tags.items() if not k.startswith("mlflow.")},
         )
     return _registered(version)
+
+
+def _logged_models(client: MlflowClient, run_id: str) -> dict[str, str]:
+    """Return the ids of the models that a run has logged, by name; of one name the latest."""
+    outputs = client.get_run(run_id).outputs
+    ids = [output.model_id for output in outputs.model_outputs] if outputs else []
+    models = sorted((client.get_logged_model(model_id) for model_id in ids), key=lambda model: model.creation_timestamp)
+    return {model.name: model.model_id for model in models}
 
 
 @contextmanager
@@ -666,6 +702,19 @@ def promote(name: str, version: int | None = None, alias: str = "champion", reas
     return Promotion(name, chosen.version, alias, previous, f"models:/{name}@{alias}")
 
 
+def pin(uri: str | Path) -> str:
+    """Return an address that stays: `models:/NAME/VERSION` for an alias, an absolute path for a folder.
+
+    Raises:
+        TrackingError: no such model or alias.
+    """
+    text = str(uri)
+    name, at, alias = text.removeprefix("models:/").partition("@")
+    if text.startswith("models:/") and at:
+        return _pick(name, alias=alias).uri
+    return text if text.startswith(("models:/", "runs:/")) else str(Path(text).absolute())
+
+
 def resolve(uri: str | Path) -> Path:
     """Return the local folder of a model's bundle, fetching it where the store is remote.
 
@@ -678,14 +727,10 @@ def resolve(uri: str | Path) -> Path:
     """
     text = str(uri)
     if text.startswith("models:/"):
-        name, at, alias = text.removeprefix("models:/").partition("@")
-        if at:
-            folder = _model_folder(_pick(name, alias=alias).uri)
-        else:
-            name, _, version = name.partition("/")
-            if not version.isdecimal():
-                raise TrackingError(f"expected models:/NAME@ALIAS or models:/NAME/VERSION, got {text!r}")
-            folder = _model_folder(_pick(name, version=int(version)).uri)
+        name, _, version = pin(text).removeprefix("models:/").partition("/")
+        if not version.isdecimal():
+            raise TrackingError(f"expected models:/NAME@ALIAS or models:/NAME/VERSION, got {text!r}")
+        folder = _model_folder(_pick(name, version=int(version)).uri)
     elif text.startswith("runs:/"):
         folder = _run_folder(text)
     else:
@@ -707,8 +752,7 @@ def _run_folder(uri: str) -> Path:
         client = _client()
         run = client.get_run(run_id)
         # Asked by run and name, MLflow would copy the model to a temporary folder; by its id it gives the folder.
-        outputs = run.outputs.model_outputs if run.outputs else []
-        models = {client.get_logged_model(output.model_id).name: output.model_id for output in outputs}
+        models = _logged_models(client, run_id)
         if path in models:
             return _model_folder(f"models:/{models[path]}")
         files = [file.path for file in client.list_artifacts(run_id)]

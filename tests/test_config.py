@@ -4,14 +4,15 @@ from pathlib import Path
 
 import pytest
 
-from recsys.config import JobConfig, check_config, load_config
+from recsys.config import JobConfig, SplitConfig, check_config, load_config
+from recsys.datasets import synthetic
 from recsys.errors import ConfigError, DataError
 
 CONFIGS = sorted((Path(__file__).parents[1] / "pipelines" / "configs").rglob("*.toml"))
 
 
 def test_every_shipped_configuration_is_seen():
-    assert len(CONFIGS) == 4
+    assert len(CONFIGS) == 6
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
@@ -22,6 +23,21 @@ def test_shipped_configurations_load_and_build_their_model(path):
     for name, value in config.model.items():
         assert name == "name" or getattr(model, name) == value
     assert config.track.register_as
+
+
+@pytest.mark.parametrize("name", ["multvae-ml1m", "ease-ml1m"])
+def test_the_first_configurations_run_on_the_publishers_own_files(tmp_path, monkeypatch, name):
+    folder = tmp_path / "ml-1m"
+    folder.mkdir()
+    frame = synthetic(1700, 40, 34_000, seed=1).to_frame()
+    rows = frame[["user_id", "item_id", "rating", "timestamp"]].astype(int).astype(str).agg("::".join, axis=1)
+    (folder / "ratings.dat").write_text("\n".join(rows) + "\n")
+    monkeypatch.setenv("RECSYS_DATA", str(tmp_path))
+    config = load_config(next(path for path in CONFIGS if path.stem == name))
+    split = config.split.split(config.load_data())
+    assert len(split.validation.users) == len(split.test.users) == 600
+    assert set(split.train.matrix.data) == {1.0}
+    assert config.track.register_as == "ml-1m-top-n"
 
 
 @pytest.fixture
@@ -43,6 +59,23 @@ def file(tmp_path):
         ("train.metric=ndgc@10", "ndgc"),
         ("model.epochs=many", "epochs = 'many'"),
         ("train.repeats=0", "repeats"),
+        ("train.metric=rmse", "MultVAE predicts no ratings, so it has no rmse; ask for a metric of its lists"),
+        ("evaluate.metrics=['ndcg@10', 'mae']", "MultVAE predicts no ratings, so it has no mae"),
+        ("track.register=a/b:c", "track.register is a name without '/' and ':', got 'a/b:c'"),
+        ("track.register=' '", "track.register"),
+        ("track.experiment=''", "track.experiment"),
+        ("model.hidden=0", "hidden must be at least 1"),
+        ("model.dropout=1.5", "dropout must lie"),
+        ("model.beta=-1.0", "beta must not be negative"),
+        ("model.epochs=0", "epochs must be at least 1"),
+        ("model.learning_rate=nan", "learning_rate must be a finite number"),
+        ("model.seed=-1", "model.seed must lie in 0"),
+        ("split.seed=-1", "split.seed = -1"),
+        ("data.seed=-1", "data.seed = -1"),
+        ("split.column=mark", "split.kind = 'hold_out_users' takes no 'column'"),
+        ("split.kind=given", "split.kind = 'given' takes no 'n_users'"),
+        ("split.n_users=a", "split.n_users"),
+        ("train.refit=true", "train.refit adds the validation entries of the training users, and this split has none"),
         ("split.kind=random", "kind = 'random'"),
         ("hidden", "section.key=value"),
         ("model.hidden.x=1", "'hidden' is a value"),
@@ -75,22 +108,77 @@ def test_a_model_needs_a_name():
         check_config({"model": {"hidden": 3}})
 
 
-def test_an_option_that_the_split_does_not_take_is_an_error():
-    config = check_config(
-        {"split": {"kind": "leave_last_out", "n_users": 5}, "data": {"users": 60, "items": 40, "interactions": 600}}
-    )
-    with pytest.raises(ConfigError, match="takes no 'n_users'"):
-        config.split.split(config.load_data())
+@pytest.mark.parametrize(
+    ("split", "message"),
+    [
+        ({"kind": "leave_last_out", "n_users": 5}, "takes no 'n_users'"),
+        ({"kind": "leave_last_out", "seed": 5}, "takes no 'seed'"),
+        ({"kind": "hold_out_ratings", "test": "late"}, "split.test is a share of the entries for 'hold_out_ratings'"),
+        ({"kind": "given"}, "needs split.column"),
+    ],
+)
+def test_what_a_split_does_not_take_is_an_error(split, message):
+    with pytest.raises(ConfigError, match=message):
+        check_config({"split": split})
+    with pytest.raises(ConfigError, match=message):
+        SplitConfig(**split).split(synthetic(60, 40, 600))
 
 
-def test_a_repeat_moves_the_seed_of_the_split():
+def test_a_refit_needs_a_validation_part_of_the_training_users():
+    for validation, fine in ((0.1, True), (0.0, False)):
+        values = {"split": {"kind": "by_time", "validation": validation}, "train": {"refit": True}}
+        if fine:
+            assert check_config(values).train.refit
+        else:
+            with pytest.raises(ConfigError, match=r"train\.refit"):
+                check_config(values)
+
+
+def test_errors_of_ratings_are_for_models_of_ratings():
+    section = {"train": {"metric": "rmse"}, "evaluate": {"metrics": ["mae"]}}
+    assert check_config({"model": {"name": "UAutoRec"}, **section}).train.metric == "rmse"
+    with pytest.raises(ConfigError, match="IAutoRec with unobserved_weight above 0 ranks items"):
+        check_config({"model": {"name": "IAutoRec", "unobserved_weight": 0.1}, **section})
+
+
+def test_a_repeat_writes_out_the_seeds_of_split_and_model():
     config = check_config(
-        {"split": {"kind": "hold_out_ratings"}, "data": {"users": 60, "items": 40, "interactions": 600}}
+        {
+            "split": {"kind": "hold_out_ratings"},
+            "data": {"users": 60, "items": 40, "interactions": 600},
+            "model": {"name": "MultDAE", "seed": 3},
+            "train": {"repeats": 2},
+        }
     )
+    first, second = config.repeat(0), config.repeat(1)
+    assert [job.split.seed for job in (first, second)] == [0, 1]
+    assert [job.model["seed"] for job in (first, second)] == [3, 4]
+    assert first.train.repeats == second.train.repeats == 1
+    assert check_config(second.as_dict()).repeat(0) == second
     data = config.load_data()
-    first, again, second = (config.split.split(data, offset).test.target for offset in (0, 0, 1))
-    assert (first != again).nnz == 0
-    assert (first != second).nnz > 0
+    cuts = [job.split.split(data).test.target for job in (config, first, second)]
+    assert (cuts[0] != cuts[1]).nnz == 0
+    assert (cuts[1] != cuts[2]).nnz > 0
+    ease = check_config({"model": {"name": "EASE"}, "split": {"kind": "leave_last_out"}}).repeat(1)
+    assert "seed" not in ease.model
+    assert ease.split.seed is None
+    assert check_config({"model": {"name": "EASE"}}).repeat(1).split.seed == 98766
+
+
+def test_histories_come_with_all_that_the_users_met():
+    section = {"users": 60, "items": 40, "interactions": 900, "min_rating": 4.0, "min_user": 5, "binary": True}
+    data = check_config({"data": section}).data
+    read, met = data.histories()
+    assert set(read.matrix.data) == {1.0}
+    assert met.nnz == 900 > read.nnz > data.load().nnz
+    assert met.matrix.data.min() < 4
+    assert check_config({"data": {**section, "min_rating": None}}).data.histories()[1] is None
+
+
+def test_one_column_to_keep_is_a_name_and_not_letters(tmp_path):
+    path = tmp_path / "plays.csv"
+    path.write_text("user_id,item_id,split\na,x,train\na,y,test\n")
+    assert set(check_config({"data": {"file": str(path)}}).data.load(keep="split").columns) == {"split"}
 
 
 def test_as_dict_comes_back_as_the_same_configuration(file):

@@ -14,7 +14,7 @@ from recsys.evaluation import DEFAULT, Evaluation, Validation, evaluate, formatt
 from recsys.ids import IdMap
 from recsys.interactions import Interactions
 from recsys.metrics import RANKING, parse
-from recsys.splits import Part
+from recsys.splits import Part, Split
 
 LOWEST = -np.finfo(np.float32).max
 
@@ -345,3 +345,14 @@ def test_models_of_implicit_are_evaluated_as_they_are():
     unseen = Part(context, target, IdMap(range(12)), np.full(12, -1, dtype=np.int32))
     for part in (known, unseen):
         assert evaluate(model, part, ["hit_rate@1", "recall@100"]).values == {"hit_rate@1": 1, "recall@100": 1}
+
+
+def test_a_whole_split_is_not_a_part():
+    part = part_of([[1, None, None]], [[None, 1, None]])
+    split = Split(Interactions(part.context, part.users, IdMap(range(3))), part, part)
+    with pytest.raises(DataError, match=r"expected one part of a split, got a whole split; pass split\.test"):
+        evaluate(Scores([3, 2, 1]), split)
+    with pytest.raises(DataError, match=r"got csr_matrix; pass split\.test"):
+        evaluate(Scores([3, 2, 1]), part.target)
+    with pytest.raises(DataError, match=r"got a whole split; pass split\.validation"):
+        Validation(split)

@@ -211,6 +211,13 @@ def test_parse_reads_an_id_as_it_is_typed():
             ids.parse(text)
 
 
+def test_typed_ids_become_what_the_map_holds():
+    numbers, texts = IdMap([7, 10]), IdMap(["007", "7"])
+    typed = ["007", " 10", "-3", "ten", "1_0", ""]
+    assert [numbers.from_text(text) for text in typed] == [7, 10, -3, "ten", "1_0", ""]
+    assert [texts.from_text(text) for text in typed] == typed
+
+
 def test_codes_outside_the_map_are_out_of_range():
     ids = IdMap(["a", "b"])
     for codes in ([2], [-1], [0, 5]):

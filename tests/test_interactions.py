@@ -281,6 +281,11 @@ def test_times_that_cannot_be_read_are_refused(times, message):
         Interactions.from_frame(pd.DataFrame({"user_id": [1, 1], "item_id": [1, 2], "timestamp": times}))
 
 
+def test_one_column_to_keep_is_a_name_and_not_letters():
+    frame = pd.DataFrame({"user_id": [1, 2], "item_id": [1, 1], "split": ["train", "test"]})
+    assert set(Interactions.from_frame(frame, keep="split").columns) == {"split"}
+
+
 def test_keep_may_be_any_iterable():
     frame = pd.DataFrame({"user_id": [2, 1], "item_id": [1, 1], "a": [20, 10], "b": ["x", "y"]})
     data = Interactions.from_frame(frame, keep=(name for name in "ab"))

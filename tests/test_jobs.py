@@ -1,6 +1,11 @@
 """The jobs through the command, as a person runs them: small generated data, real MLflow store, real files."""
 
 import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
 
 import numpy as np
 import pandas as pd
@@ -9,6 +14,7 @@ import pytest
 from recsys import cli, tracking
 from recsys.columns import RECOMMENDATIONS
 from recsys.config import check_config
+from recsys.jobs import evaluate
 from recsys.models import MODELS
 
 CONFIG = """
@@ -48,6 +54,12 @@ register = "night"
 def run(mlflow_root, capsys):
     """Run a command in an empty project; return its exit status, output and errors."""
     (mlflow_root / "job.toml").write_text(CONFIG)
+    # The same job without hyperparameters, and one of rating prediction.
+    head, _, tail = CONFIG.partition('name = "MultVAE"\n')
+    (mlflow_root / "bare.toml").write_text(head + 'name = "EASE"\n[train]' + tail.partition("[train]")[2])
+    text = CONFIG.replace('name = "MultVAE"\nhidden = 16\nlatent = 8', 'name = "UAutoRec"\nhidden = 8')
+    text = text.replace("n_users = 20\n", "").replace('["ndcg@10", "recall@10", "coverage@10"]', '["rmse", "mae"]')
+    (mlflow_root / "rating.toml").write_text(text)
 
     def command(*arguments):
         status = cli.main([*map(str, arguments)])
@@ -85,10 +97,14 @@ def test_train_promote_score_recommend_evaluate(run, mlflow_root):
 
     # The champion's table is what `recommend` says, row for row.
     model = tracking.load("models:/night@champion")
-    data = check_config(model.about_["config"]).load_data()
+    section = check_config(model.about_["config"]).data
+    data = section.load()
     assert data.fingerprint() == found.data.tags["data.fingerprint"]
-    histories = data.histories(model.items_)
-    ids, scores = model.recommend(np.full(len(data.users), -1), histories, N=5)
+    met = section.model_copy(update={"min_rating": None}).load()
+    met = met.take_users(met.users.codes(data.users.ids()))
+    ids, scores = model.recommend(
+        np.full(len(data.users), -1), data.histories(model.items_), N=5, seen=met.histories(model.items_)
+    )
     kept = ids >= 0
     assert frame["user_id"].tolist() == np.repeat(data.users.ids(), 5)[kept.ravel()].tolist()
     assert frame["item_id"].tolist() == model.items_.ids(ids[kept]).tolist()
@@ -141,11 +157,11 @@ def test_every_model_trains_from_a_configuration(run, name):
     assert "ndcg@10" in out
 
 
-@pytest.fixture(autouse=True)
-def bare(mlflow_root):
-    """The same job without hyperparameters."""
-    head, _, tail = CONFIG.partition('name = "MultVAE"\n')
-    (mlflow_root / "bare.toml").write_text(head + 'name = "EASE"\n[train]' + tail.partition("[train]")[2])
+def metric_of(version, name):
+    import mlflow
+
+    client = mlflow.MlflowClient()
+    return client.get_run(client.get_model_version("night", version).run_id).data.metrics[name]
 
 
 def test_repeats_report_mean_and_deviation_and_refit_reads_all_but_the_test(run):
@@ -164,13 +180,20 @@ def test_repeats_report_mean_and_deviation_and_refit_reads_all_but_the_test(run)
     assert "mean" in out
     assert "models:/night/2" in out
 
+    # The second repeat knows its own seeds: it is evaluated on its own test part, not on the first one's.
+    about = tracking.load("models:/night/2").about_
+    assert about["config"]["split"]["seed"] == about["config"]["model"]["seed"] == 1
+    assert about["config"]["train"]["repeats"] == 1
+    again = evaluate.run("models:/night/2", show_progress=False)["rmse"]
+    assert again == metric_of(2, "rmse") != metric_of(1, "rmse")
 
-@pytest.fixture(autouse=True)
-def rating(mlflow_root):
-    """A job of rating prediction."""
-    text = CONFIG.replace('name = "MultVAE"\nhidden = 16\nlatent = 8', 'name = "UAutoRec"\nhidden = 8')
-    text = text.replace("n_users = 20\n", "").replace('["ndcg@10", "recall@10", "coverage@10"]', '["rmse", "mae"]')
-    (mlflow_root / "rating.toml").write_text(text)
+
+def test_models_without_a_seed_are_repeated_over_splits(run):
+    status, out, err = run("train", "bare.toml", "--quiet", "--set=train.repeats=2")
+    assert (status, err) == (0, "")
+    assert "EASE, test, 2 seeds" in out
+    assert metric_of(1, "ndcg_at_10") != metric_of(2, "ndcg_at_10")
+    assert "seed" not in tracking.load("models:/night/2").about_["config"]["model"]
 
 
 @pytest.mark.parametrize(
@@ -229,9 +252,280 @@ def test_the_demo_goes_all_the_way(mlflow_root, capsys, monkeypatch):
     assert manifest["users"] == frame["user_id"].nunique()
 
 
-def test_help_is_quick_to_import():
-    import subprocess
-    import sys
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory, mlflow_template):
+    """A root with EASE as models:/night/1, champion, on a split whose items are those of all other splits."""
+    root = tmp_path_factory.mktemp("trained")
+    shutil.copytree(mlflow_template / "mlruns", root / "mlruns")
+    text = CONFIG.partition("[model]")[0].partition("[split]")[0]
+    text += '[split]\nkind = "hold_out_ratings"\n[model]\nname = "EASE"\n[track]\nregister = "night"\n'
+    (root / "night.toml").write_text(text)
+    (root / "other.toml").write_text(text.replace('ratings"\n', 'ratings"\nseed = 5\n'))
+    assert cli.main(["train", str(root / "night.toml"), "--root", str(root), "--quiet"]) == 0
+    assert cli.main(["promote", "night", "--root", str(root)]) == 0
+    return root
 
+
+@pytest.fixture
+def night(trained, monkeypatch, capsys):
+    """Run a command in the root of `trained`."""
+    monkeypatch.chdir(trained)
+
+    def command(*arguments):
+        capsys.readouterr()
+        status = cli.main([*map(str, arguments)])
+        captured = capsys.readouterr()
+        return status, captured.out, captured.err
+
+    return command
+
+
+def test_a_model_is_not_tested_on_what_it_was_trained_on(night):
+    status, out, err = night("evaluate", "models:/night/1", "--metric", "ndcg@10", "--quiet")
+    assert (status, err) == (0, "")
+    assert f"{metric_of(1, 'ndcg_at_10'):.4f}" in out
+    status, out, err = night("evaluate", "models:/night/1", "--config", "other.toml", "--quiet")
+    assert status == 2
+    assert "may have seen the test entries" in err
+    assert "--allow-other-split" in err
+    status, out, err = night("evaluate", "models:/night/1", "--config", "other.toml", "--allow-other-split", "--quiet")
+    assert status == 0
+    assert err.startswith("warning: ")
+    assert "may have seen the test entries" in err
+    assert "ndcg@10" in out
+
+
+def test_a_model_that_does_not_say_what_it_was_trained_on_is_tested_with_a_warning(night, trained, tmp_path):
+    model = tracking.load("models:/night/1")
+    model.save(tmp_path / "bundle", about={})
+    status, _, err = night("evaluate", tmp_path / "bundle", "--config", "night.toml", "--metric", "ndcg@10", "--quiet")
+    assert status == 0
+    assert "does not say what it was trained on" in err
+
+
+def test_what_a_user_rated_low_is_not_recommended(night, tmp_path):
+    from recsys import datasets
+
+    assert night("score", "models:/night@champion", "--output", tmp_path / "out", "-n", 30, "--quiet")[0] == 0
+    frame = pd.read_parquet(tmp_path / "out")
+    ratings = datasets.synthetic(120, 60, 3000).to_frame()
+    low = ratings[ratings["rating"] < 3]
+    assert len(low) > 100
+    assert not len(frame.merge(low, on=["user_id", "item_id"]))
+    user = frame["user_id"].iloc[0]
+    status, out, _ = night("recommend", "models:/night/1", "--user", user, "-n", 30)
+    assert status == 0
+    assert f"{(ratings['user_id'] == user).sum()} interactions" in out
+    assert out.count(".  ") == (frame["user_id"] == user).sum()
+
+
+def test_the_manifest_says_which_version_was_asked_for_and_which_answered(night, tmp_path):
+    run_id = tracking.model_versions("night")[0].run_id
+    assert night("score", "models:/night@champion", "--output", tmp_path / "out", "--quiet")[0] == 0
+    manifest = json.loads((tmp_path / "out" / "_manifest.json").read_text())
+    assert manifest["asked_uri"] == "models:/night@champion"
+    assert (manifest["model_uri"], manifest["run_id"]) == ("models:/night/1", run_id)
+
+
+def test_parts_are_as_large_as_asked(night, tmp_path):
+    assert night("score", "models:/night/1", "--output", tmp_path / "out", "--batch-size", 50, "--quiet")[0] == 0
+    manifest = json.loads((tmp_path / "out" / "_manifest.json").read_text())
+    assert [part["users"] for part in manifest["parts"]] == [50, 50, 20]
+    with pytest.raises(SystemExit):
+        night("score", "models:/night/1", "--output", tmp_path / "out", "--batch-size", 0)
+
+
+def test_ids_of_a_list_stay_as_they_were_typed(night, tmp_path):
+    (tmp_path / "who.csv").write_text("user_id\n007\n")
+    frame = pd.DataFrame({"user_id": ["007", "7", "007"], "item_id": [1, 2, 3], "rating": [5, 4, 3]})
+    frame.to_parquet(tmp_path / "text.parquet")
+    frame.assign(user_id=[7, 8, 7]).to_parquet(tmp_path / "numbers.parquet")
+    for data, user in (("text", "007"), ("numbers", 7)):
+        out = tmp_path / f"{data}-out"
+        arguments = ("score", "models:/night/1", "--quiet", "--users", tmp_path / "who.csv", "--output", out)
+        assert night(*arguments, "--data", tmp_path / f"{data}.parquet")[::2] == (0, "")
+        assert pd.read_parquet(out)["user_id"].unique().tolist() == [user]
+
+
+def test_unknown_users_are_explained_in_words_of_the_command(night, tmp_path):
+    (tmp_path / "who.txt").write_text("1\n99999\nsomebody\n")
+    arguments = ("score", "models:/night/1", "--output", tmp_path / "out", "--users", tmp_path / "who.txt", "--quiet")
+    status, _, err = night(*arguments)
+    assert status == 2
+    assert "2 of the 3 users" in err
+    assert "[99999, 'somebody']" in err
+    assert "--on-unknown drop" in err
+    assert "on_unknown=" not in err
+    assert night(*arguments, "--on-unknown", "drop")[0] == 0
+    with pytest.raises(SystemExit):
+        night("recommend", "models:/night/1", "--user", 1, "-n", 0)
+
+
+def test_values_that_say_nothing_are_not_printed(night, tmp_path):
+    pd.DataFrame({"user_id": [1, 1, 2], "item_id": [1, 2, 3]}).to_csv(tmp_path / "plain.csv", index=False)
+    model = tracking.load("models:/night/1")
+    model.save(tmp_path / "model", about={})
+    status, out, err = night("recommend", tmp_path / "model", "--user", 1, "--data", tmp_path / "plain.csv", "-n", 2)
+    assert (status, err) == (0, "")
+    assert " 1.0  " not in out
+    assert " 5.0  " in night("recommend", "models:/night/1", "--user", model.users_.ids([0])[0])[1]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("score", "models:/night/1", "--output", "{tmp}/file/out"), "{tmp}/file"),
+        (("evaluate", "models:/night/1", "--output", "{tmp}/file/users.parquet"), "{tmp}/file"),
+        (("evaluate", "models:/night/1", "--output", "users.csv"), "a .parquet file, got users.csv"),
+        (("score", "models:/night/1", "--output", "{tmp}/out", "--data", "nofile.csv"), "no file or folder nofile.csv"),
+        (("recommend", "models:/night/1", "--user", "1", "--data", "ml1m"), "did you mean 'ml-1m'"),
+        (("evaluate", "models:/night/1", "--metric", "rmse"), "EASE predicts no ratings, so it has no rmse"),
+        (("train", "night.toml", "--root", "{tmp}/file/x"), "{tmp}/file"),
+    ],
+)
+def test_a_file_that_cannot_be_is_named_before_the_work(night, tmp_path, monkeypatch, arguments, message):
+    monkeypatch.setattr(evaluate, "evaluate", lambda *_, **__: pytest.fail("the evaluation began"))
+    (tmp_path / "file").write_text("a file")
+    arguments = [argument.format(tmp=tmp_path) for argument in arguments]
+    status, _, err = night(*arguments, *([] if "recommend" in arguments else ["--quiet"]))
+    assert status == 2
+    assert message.format(tmp=tmp_path) in err
+    assert not list(tmp_path.glob("file.*"))
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("evaluate", "models:/night/1"),
+        ("recommend", "models:/night/1", "--user", "1"),
+        ("promote", "night"),
+        ("score", "models:/night/1", "--output", "out"),
+    ],
+)
+def test_those_who_only_read_make_no_store(tmp_path, monkeypatch, capsys, arguments):
+    monkeypatch.chdir(tmp_path)
+    assert cli.main([*arguments, "--root", "mistyped"]) == 2
+    assert "no MLflow store under" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def test_data_sets_are_found_below_the_root(tmp_path, monkeypatch, trained):
+    monkeypatch.delenv("RECSYS_DATA", raising=False)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "there" / "data" / "raw" / "ml-100k").mkdir(parents=True)
+    (tmp_path / "there" / "data" / "raw" / "ml-100k" / "u.data").write_text("1\t2\t3\t4\n1\t3\t5\t5\n")
+    config = check_config({"data": {"name": "ml-100k"}})
+    assert config.load_data(tmp_path / "there").shape == (1, 2)
+    assert config.data.histories(tmp_path / "there")[0].shape == (1, 2)
+    (tmp_path / "shared" / "ml-100k").mkdir(parents=True)
+    (tmp_path / "shared" / "ml-100k" / "u.data").write_text("1\t2\t3\t4\n")
+    monkeypatch.setenv("RECSYS_DATA", str(tmp_path / "shared"))
+    assert config.load_data(tmp_path / "there").shape == (1, 1)
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "evaluate.metrics=['rmse']",
+        "train.metric=mae",
+        "track.register=a/b:c",
+        "model.dropout=1.5",
+        "model.epochs=0",
+        "model.seed=-1",
+        "split.kind=leave_last_out",
+        "train.refit=true",
+    ],
+)
+def test_what_cannot_work_is_refused_before_data_are_read(run, monkeypatch, override):
+    import mlflow
+
+    from recsys.config import DataConfig
+
+    monkeypatch.setattr(DataConfig, "load", lambda *_: pytest.fail("data were read"))
+    status, _, err = run("train", "job.toml", "--quiet", "--set", override)
+    assert status == 2
+    assert err.startswith("recsys train: job.toml: ")
+    assert not mlflow.MlflowClient(tracking.configure()).search_runs(["0", "1"])
+
+
+def test_a_failure_in_the_test_does_not_cost_the_training(run, monkeypatch):
+    import mlflow
+
+    from recsys.errors import DataError
+    from recsys.jobs import train
+
+    def fail(*_, **__):
+        raise DataError("no test today")
+
+    monkeypatch.setattr(train, "evaluate", fail)
+    status, _, err = run("train", "bare.toml", "--quiet")
+    assert status == 2
+    assert "no test today" in err
+    (found,) = mlflow.MlflowClient().search_runs(["1"])
+    assert found.info.status == "FAILED"
+    assert "validation_ndcg_at_10" in found.data.metrics
+    assert type(tracking.load(f"runs:/{found.info.run_id}/model")).__name__ == "EASE"
+    assert not mlflow.MlflowClient().search_registered_models()
+
+
+KILLED = """
+import os, signal
+from recsys import cli, tracking
+
+log = tracking.MlflowTracker.log_epoch
+
+def log_epoch(self, entry):
+    log(self, entry)
+    if entry["epoch"] == 4:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+tracking.MlflowTracker.log_epoch = log_epoch
+cli.main(["train", "job.toml", "--quiet", "--set=model.epochs=6"])
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGKILL there")
+def test_a_killed_training_continues_to_the_same_figures(run, mlflow_root, monkeypatch):
+    import mlflow
+
+    monkeypatch.setattr(tracking.MlflowTracker, "log_figure", lambda *_: None)  # they take longer than the training
+    done = subprocess.run([sys.executable, "-c", KILLED], cwd=mlflow_root, capture_output=True, check=False)
+    assert done.returncode == -signal.SIGKILL, done.stderr.decode()
+    checkpoints = mlflow_root / "mlruns" / "checkpoints"
+    assert len(list(checkpoints.glob("*.safetensors"))) == 1
+    command = ("train", "job.toml", "--quiet", "--set=model.epochs=6", "--set=track.run_name=again")
+    status, out, err = run(*command)
+    assert (status, err) == (0, "")
+    assert "continuing from epoch 4" in out
+    assert not list(checkpoints.glob("*.safetensors"))
+    status, out, _ = run(*command)
+    assert status == 0
+    assert "continuing" not in out
+    client = mlflow.MlflowClient()
+    first, second = (client.get_run(client.get_model_version("night", version).run_id) for version in ("1", "2"))
+    figures = [{k: v for k, v in run.data.metrics.items() if k != "seconds"} for run in (first, second)]
+    assert figures[0] == figures[1]
+    assert "ndcg_at_10" in figures[0]
+    steps = client.get_metric_history(first.info.run_id, "epoch_ndcg_at_10")
+    assert sorted(point.step for point in steps) == [1, 2, 3, 4, 5, 6]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="SIGTERM ends a process at once there")
+def test_sigterm_ends_the_run_in_order(run, monkeypatch):
+    import mlflow
+
+    def end(*_):
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    before = signal.getsignal(signal.SIGTERM)
+    monkeypatch.setattr(tracking.MlflowTracker, "log_epoch", end)
+    with pytest.raises(SystemExit) as raised:
+        run("train", "job.toml", "--quiet")
+    assert raised.value.code == 143
+    assert mlflow.MlflowClient().search_runs(["1"])[0].info.status in ("FAILED", "KILLED")
+    assert signal.getsignal(signal.SIGTERM) == before
+
+
+def test_help_is_quick_to_import():
     code = "import recsys.cli, sys; recsys.cli.parser(); sys.exit('torch' in sys.modules or 'mlflow' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -32,6 +32,17 @@ def test_commands_and_models_that_it_names_exist():
     assert named == set(MODELS)
 
 
+def test_what_it_says_of_the_models_and_of_the_parts_is_so():
+    from recsys.models import MODELS, Recommender
+    from recsys.scoring.local import BATCH_SIZE
+
+    (sentence,) = re.findall(r"^(.*) also `encode` users", README, flags=re.MULTILINE)
+    encoding = {name for name, model in MODELS.items() if model.encode is not Recommender.encode}
+    assert set(re.findall(r"`(\w+)`", sentence)) == encoding
+    (size,) = re.findall(r"of ([0-9,]+) users unless `--batch-size`", README)
+    assert int(size.replace(",", "")) == BATCH_SIZE
+
+
 def test_files_that_it_links_exist():
     for target in re.findall(r"\]\((?!https?:)(.*?)\)", README):
         assert (Path(__file__).parents[1] / target).exists(), target

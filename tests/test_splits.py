@@ -215,6 +215,10 @@ def test_hold_out_users_takes_a_share():
         ({"n_users": 20}, "takes 20 validation and 20 test users of 40, which leaves 0 to train on.* between 1 and 19"),
         ({"n_users": 0.5}, "leaves 0 to train on"),
         ({"n_users": 0}, "takes 0 validation"),
+        ({"n_users": "a"}, "n_users must be a number, got 'a'"),
+        ({"n_users": None}, "n_users must be a number, got None"),
+        ({"target_fraction": "a"}, "target_fraction must be a number"),
+        ({"min_items": True}, "min_items must be a number"),
         ({"n_users": 0.001}, "takes 0 validation"),
         ({"n_users": -3}, "takes -"),
         ({"n_users": 2.5}, "a whole number or a share below 1, got 2.5"),
@@ -495,3 +499,8 @@ def test_a_part_checks_its_shapes():
         Part(matrix, matrix[:1], IdMap([1, 2]), index)
     with pytest.raises(DataError, match="must agree"):
         Part(matrix, matrix, IdMap([1, 2, 3]), index)
+
+
+def test_a_column_that_nothing_comes_with_is_named_without_a_list():
+    with pytest.raises(DataError, match=r"no column 'fold' beside these interactions, nor any other; name it in keep="):
+        given(crowd(), "fold")

@@ -111,6 +111,13 @@ def test_one_process_at_a_time_opens_a_store(tmp_path, monkeypatch):
     assert not (tmp_path / "mlruns" / ".lock").exists()
 
 
+def test_those_who_only_read_make_no_store(tmp_path, mlflow_root):
+    with pytest.raises(TrackingError, match=f"no MLflow store under {tmp_path / 'typo' / 'mlruns'}"):
+        tracking.configure(tmp_path / "typo", create=False)
+    assert not (tmp_path / "typo").exists()
+    assert tracking.configure(mlflow_root, create=False) == tracking.configure(mlflow_root)
+
+
 def test_names_that_mlflow_accepts():
     assert tracking.mlflow_name("ndcg@10") == "ndcg_at_10"
     assert tracking.mlflow_name("rmse") == "rmse"
@@ -246,6 +253,7 @@ def test_the_null_tracker_records_nothing(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     tracker: tracking.Tracker = tracking.NullTracker()
     methods = {name for name in vars(tracking.Tracker) if name.startswith(("log_", "set_"))}
+    assert all(getattr(tracking.NullTracker, name).__doc__ for name in methods)
     assert methods <= set(vars(tracking.NullTracker))
     assert methods <= set(vars(tracking.MlflowTracker))
     tracker.log_epoch({"epoch": 1.0})
@@ -368,6 +376,34 @@ def test_models_that_cannot_be_logged(mlflow_root):
             tracking.log_model(EASE().fit(DATA.matrix, show_progress=False), name="x", examples=DATA)
         with pytest.raises(TrackingError, match="item ids must be integers or strings"):
             tracking.log_model(EASE().fit(dates, show_progress=False), name="x", examples=dates)
+
+
+def test_a_logged_model_is_registered_later_with_what_was_measured_since(mlflow_root):
+    with tracking.start_run("exp") as tracker:
+        with pytest.raises(TrackingError, match="has logged no model to register as 'later'"):
+            tracking.register(tracker.run_id, "later")
+        tracking.log_model(MODEL, name=None, examples=DATA, metrics={"validation_ndcg@10": 0.5})
+        tracker.log_metrics({"ndcg@10": 0.25})
+        found = tracking.register(tracker.run_id, "later")
+    assert (found.uri, found.run_id) == ("models:/later/1", tracker.run_id)
+    assert client().get_model_version("later", "1").tags == {"model": "EASE"}
+    (logged,) = client().search_logged_models([run_of(tracker).info.experiment_id])
+    assert {metric.key: metric.value for metric in logged.metrics} == {
+        "validation_ndcg_at_10": 0.5,
+        "ndcg_at_10": 0.25,
+    }
+    assert run_of(tracker).data.metrics == {"validation_ndcg_at_10": 0.5, "ndcg_at_10": 0.25}
+
+
+def test_an_address_that_stays(served, registry, tmp_path, monkeypatch):
+    tracking.promote("toy", 1, alias="pinned")
+    assert tracking.pin("models:/toy@pinned") == "models:/toy/1"
+    for uri in ("models:/toy/2", "runs:/0123/model"):
+        assert tracking.pin(uri) == uri
+    monkeypatch.chdir(tmp_path)
+    assert tracking.pin("bundle") == str(tmp_path / "bundle")
+    with pytest.raises(TrackingError, match="no alias 'nobody'"):
+        tracking.pin("models:/toy@nobody")
 
 
 def test_a_model_without_a_name_is_logged_and_not_registered(mlflow_root):

@@ -71,7 +71,7 @@ def read(path: str | Path, *, layout: Layout = "auto", keep: Iterable[str] = (),
         raise DataError(f"expected a file or folder at {path}, found nothing")
     folder = path if path.is_dir() else None
     kind, source = _in_folder(path, layout) if folder else (layout, path)
-    keep = tuple(keep)
+    keep = (keep,) if isinstance(keep, str) else tuple(keep)
     try:
         if not source.stat().st_size:
             raise DataError(f"the file is empty; expected one of the layouts {_LAYOUTS}")

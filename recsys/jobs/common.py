@@ -7,15 +7,25 @@ from typing import Any
 
 from recsys import tracking
 from recsys.config import JobConfig, check_config
-from recsys.errors import ConfigError
+from recsys.datasets import NAMES
+from recsys.errors import ConfigError, did_you_mean
 from recsys.interactions import Interactions
 from recsys.models import Recommender
 
 
-def load_model(uri: str, root: Path | None = None) -> Recommender:
-    """Read a model natively, from a folder, `models:/NAME@ALIAS`, `models:/NAME/VERSION` or `runs:/ID/model`."""
-    tracking.configure(root)
-    return tracking.load(uri)
+def load_model(uri: str, root: Path | None = None) -> tuple[Recommender, str]:
+    """Read a model natively, from a folder, `models:/NAME@ALIAS`, `models:/NAME/VERSION` or `runs:/ID/model`.
+
+    Returns:
+        The model, and the address that it keeps when the alias moves on: `models:/NAME/VERSION`.
+
+    Raises:
+        TrackingError: there is no store, or no such model.
+    """
+    if uri.startswith(("models:/", "runs:/")):
+        tracking.configure(root, create=False)
+    pinned = tracking.pin(uri)
+    return tracking.load(pinned), pinned
 
 
 def config_of(model: Recommender, uri: str) -> JobConfig:
@@ -30,18 +40,25 @@ def config_of(model: Recommender, uri: str) -> JobConfig:
     return check_config(about["config"], f"the configuration stored in {uri}")
 
 
-def histories_for(model: Recommender, uri: str, data: str | None) -> Interactions:
-    """Return the interactions to recommend from: the named data set or file, read as for training.
+def histories_for(
+    model: Recommender, uri: str, data: str | None, root: Path | None = None
+) -> tuple[Interactions, Interactions | None]:
+    """Return what to recommend from, of the named data set or file, read as for training: see `DataConfig.histories`.
 
     Users with few interactions are there too; a user without any that the model reads (all below `min_rating`, say) is
     not.
+
+    Raises:
+        ConfigError: `data` is neither a file or folder nor the name of a data set.
     """
     if data is None:
-        return config_of(model, uri).data.histories()
+        return config_of(model, uri).data.histories(root)
     section = dict(model.about_.get("config", {}).get("data", {}))
     section.pop("file", None)
     if Path(data).exists():
         section["file"] = data
-    else:
+    elif data in NAMES:
         section["name"] = data
-    return check_config({"data": section}, "--data").data.histories()
+    else:
+        raise ConfigError(f"there is no file or folder {data}, nor a data set of that name{did_you_mean(data, NAMES)}")
+    return check_config({"data": section}, "--data").data.histories(root)

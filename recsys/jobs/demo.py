@@ -7,7 +7,7 @@ from pathlib import Path
 
 from recsys import tracking
 from recsys.columns import USER
-from recsys.config import DataConfig, EvaluateConfig, JobConfig, SplitConfig, TrainConfig
+from recsys.config import DataConfig, EvaluateConfig, JobConfig, SplitConfig, TrackConfig, TrainConfig
 from recsys.evaluation import formatted, table
 from recsys.jobs.recommend import print_user, with_titles
 from recsys.jobs.train import Trained, train_one
@@ -39,7 +39,8 @@ def run(*, root: Path | None = None, show_progress: bool = True) -> Path:
         split=SplitConfig(kind="hold_out_users", n_users=0.1),
         train=TrainConfig(metric="ndcg@10"),
         evaluate=EvaluateConfig(metrics=METRICS),
-    )
+        track=TrackConfig(experiment=NAME, register=NAME),
+    ).repeat(0)
     ratings = DataConfig().load()
     data = config.load_data()
     split = config.split.split(data)
@@ -50,19 +51,8 @@ def run(*, root: Path | None = None, show_progress: bool = True) -> Path:
     trained: dict[str, Trained] = {}
     for model in models():
         name = type(model).__name__
-        trained[name] = train_one(
-            model,
-            split,
-            data,
-            train=config.train,
-            measure=config.evaluate,
-            run_name=name,
-            experiment=NAME,
-            register=NAME,
-            about={**config.as_dict(), "model": {"name": name, **model.params()}},
-            root=root,
-            show_progress=show_progress,
-        )
+        job = config.model_copy(update={"model": {"name": name, **model.params()}})
+        trained[name] = train_one(job, split, data, run_name=name, root=root, show_progress=show_progress)
         print(f"{name:<11} validation nDCG@10 {trained[name].validation['ndcg@10']:.4f}")
 
     print("\nTest users, mean ± standard error")
@@ -77,17 +67,18 @@ def run(*, root: Path | None = None, show_progress: bool = True) -> Path:
     print(f"\npromoted {registered.uri} ({type(best.model).__name__}) to models:/{NAME}@champion: {reason}")
 
     champion = tracking.load(f"models:/{NAME}@champion")
-    histories = config.data.histories()
+    histories, seen = config.data.histories(root)
     result = score(
         champion,
         histories,
         base / "data" / "scored" / NAME,
         n=10,
+        seen=seen,
         model_uri=registered.uri,
         show_progress=show_progress,
     )
     user = data.users.ids([0])[0]
-    frame = with_titles(champion, recommend_frame(champion, histories, [user], n=10))
+    frame = with_titles(champion, recommend_frame(champion, histories, [user], n=10, seen=seen))
     print_user(ratings, frame[USER].iloc[0], frame)
 
     print(f"\nrecommendations  {result.output}  ({result.users:,} users, {result.rows:,} rows)")

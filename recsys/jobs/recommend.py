@@ -27,11 +27,12 @@ def run(
     """
     if not users:
         raise ConfigError("name at least one user with --user")
-    model = load_model(uri, root)
-    histories = histories_for(model, uri, data)
-    frame = with_titles(model, recommend_frame(model, histories, [histories.users.parse(user) for user in users], n=n))
+    model, _ = load_model(uri, root)
+    histories, seen = histories_for(model, uri, data, root)
+    asked = [histories.users.parse(user) for user in users]
+    frame = with_titles(model, recommend_frame(model, histories, asked, n=n, seen=seen))
     for user, lists in frame.groupby(USER, sort=False):
-        print_user(histories, user, lists)
+        print_user(histories if seen is None else seen, user, lists)
     return frame
 
 
@@ -43,14 +44,19 @@ def with_titles(model: Recommender, frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def print_user(histories: Interactions, user: Hashable, lists: pd.DataFrame, shown: int = 5) -> None:
-    """Print a few of the user's highest-valued (then latest) items, then their recommendations."""
+    """Print a few of the user's highest-valued (then latest) items, then their recommendations.
+
+    Values are left out where all of the data are 1.
+    """
+    rated = bool((histories.matrix.data != 1).any())
     row = int(histories.users.codes([user])[0])
     entries = np.arange(histories.matrix.indptr[row], histories.matrix.indptr[row + 1])
     times = histories.timestamps[entries] if histories.timestamps is not None else np.zeros(len(entries))
     best = entries[np.lexsort((-times, -histories.matrix.data[entries]))][:shown]
     print(f"\nuser {user}: {len(entries)} interactions, among them")
     for entry in best:
-        print(f"    {histories.matrix.data[entry]:4.1f}  {histories.title(int(histories.matrix.indices[entry]))}")
+        value = f"{histories.matrix.data[entry]:4.1f}  " if rated else ""
+        print(f"    {value}{histories.title(int(histories.matrix.indices[entry]))}")
     print("  recommended")
     for rank, score, title in lists[[RANK, SCORE, TITLE]].itertuples(index=False, name=None):
         print(f"    {rank:2d}.  {title}  ({score:.3f})")

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
 import pandas as pd
 
-from recsys.errors import ScoringError
+from recsys.errors import ScoringError, UnknownIdError
+from recsys.ids import IdMap
 from recsys.jobs.common import histories_for, load_model
 from recsys.scoring import ScoringResult, score
+from recsys.scoring.local import BATCH_SIZE
 
 
 def run(
@@ -20,6 +24,7 @@ def run(
     data: str | None = None,
     users: Path | None = None,
     on_unknown: Literal["raise", "drop"] = "raise",
+    batch_size: int = BATCH_SIZE,
     root: Path | None = None,
     show_progress: bool = True,
 ) -> ScoringResult:
@@ -28,17 +33,21 @@ def run(
     Args:
         users: a text file with one user id per line, or a parquet or csv file with a column `user_id`.
         on_unknown: `raise` or `drop` for listed users that the data do not hold.
+        batch_size: users of one part; a job that died goes on after its last whole part.
     """
-    model = load_model(uri, root)
-    histories = histories_for(model, uri, data)
+    model, pinned = load_model(uri, root)
+    histories, seen = histories_for(model, uri, data, root)
     result = score(
         model,
         histories,
         output,
         n=n,
-        users=None if users is None else read_users(users, histories.users.kind == "int"),
+        users=None if users is None else read_users(users, histories.users, on_unknown),
         on_unknown=on_unknown,
-        model_uri=uri,
+        batch_size=batch_size,
+        seen=seen,
+        model_uri=pinned,
+        asked_uri=uri,
         show_progress=show_progress,
     )
     state = "already complete" if result.already_complete else "written"
@@ -46,20 +55,32 @@ def run(
     return result
 
 
-def read_users(path: Path, integers: bool) -> list[object]:
-    """Read a list of user ids.
+def read_users(path: Path, known: IdMap, on_unknown: Literal["raise", "drop"]) -> list[Hashable]:
+    """Read a list of user ids; those of text files become what `known` holds.
 
     Raises:
-        ScoringError: unreadable, or an id is not of the data's kind.
+        ScoringError: unreadable.
+        UnknownIdError: a user is not known and `on_unknown` is `raise`.
     """
     try:
         if path.suffix == ".parquet":
-            return list(pd.read_parquet(path)["user_id"].tolist())
-        if path.suffix == ".csv":
-            return list(pd.read_csv(path)["user_id"].tolist())
-        lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
-        return [int(line) for line in lines] if integers else list(lines)
+            users: list[Hashable] = list(pd.read_parquet(path)["user_id"].tolist())
+        else:
+            users = [known.from_text(text) for text in _texts(path)]
     except KeyError:
         raise ScoringError(f"{path} has no column user_id") from None
     except (OSError, ValueError) as error:
         raise ScoringError(f"the list of users {path} cannot be read: {error}") from None
+    missing = np.flatnonzero(known.codes(users, on_unknown="mark") < 0)
+    if len(missing) and on_unknown == "raise":
+        raise UnknownIdError(
+            f"{len(missing)} of the {len(users)} users in {path} are not in the data, for instance "
+            f"{[users[row] for row in missing[:3]]}; leave them out with --on-unknown drop"
+        )
+    return users
+
+
+def _texts(path: Path) -> list[str]:
+    if path.suffix == ".csv":
+        return list(pd.read_csv(path, dtype=str, keep_default_na=False)["user_id"].tolist())
+    return [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]

@@ -42,7 +42,8 @@ def parse(name: str) -> tuple[str, int | None]:
     """
     kind, at, cut = name.partition("@")
     if kind not in _KINDS:
-        raise ConfigError(f"unknown metric {name!r}{did_you_mean(kind, _KINDS)}")
+        known = [other if other in RATING else f"{other}{at}{cut}" for other in _KINDS]
+        raise ConfigError(f"unknown metric {name!r}{did_you_mean(name, known)}")
     if kind in RATING:
         if at:
             raise ConfigError(f"{kind} has no cut-off, got {name!r}; write {kind!r}")

@@ -182,6 +182,8 @@ class Recommender(RecommenderBase):  # type: ignore[misc]
         filter_items: npt.ArrayLike | None = None,
         recalculate_user: bool = False,
         items: npt.ArrayLike | None = None,
+        *,
+        seen: Any = None,
     ) -> tuple[Ids, Scores]:
         """Return the best items of one user or of several.
 
@@ -195,6 +197,8 @@ class Recommender(RecommenderBase):  # type: ignore[misc]
             filter_items: item indices never to return.
             recalculate_user: work from the history even for a training index.
             items: rank only these; the lists are then at most as long as `items`. Not together with `filter_items`.
+            seen: row r is all that userid[r] has met, where the history the model reads is only a part of it, such as
+                what was liked; its stored entries are filtered in place of those of `user_items`.
 
         Returns:
             ids int32 and scores float32: (N,) for one user, (len(userid), N) for an array. Equal scores go by index.
@@ -212,7 +216,10 @@ class Recommender(RecommenderBase):  # type: ignore[misc]
         excluded = self._item_ids(filter_items, "filter_items") if filter_items is not None else None
         if recalculate_user:
             users = np.full_like(users, -1)
-        history = self._histories(user_items, len(users), users, filter_already_liked_items)
+        history = self._histories(user_items, len(users), users, filter_already_liked_items and seen is None)
+        met = history if seen is None else self._matrix(seen)
+        if met is not None and met.shape[0] != len(users):
+            raise DataError(f"seen must have one row per userid ({len(users)}), got {met.shape[0]} rows")
         n_candidates = self.n_items_ if candidates is None else len(candidates)
         length = N if candidates is None else min(N, len(candidates))
         _check_length(N)
@@ -226,7 +233,7 @@ class Recommender(RecommenderBase):  # type: ignore[misc]
                 len(users),
                 n_candidates,
                 length,
-                exclude=history if filter_already_liked_items else None,
+                exclude=met if filter_already_liked_items else None,
                 candidates=candidates,
                 exclude_ids=excluded,
             )

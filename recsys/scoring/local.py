@@ -27,10 +27,11 @@ from recsys.ids import IdMap
 from recsys.interactions import Interactions
 from recsys.locks import locked
 from recsys.models import Recommender
+from recsys.ranking import Ids, Scores
 
 MANIFEST = "_manifest.json"
 """Readers of a folder of Parquet files skip names that begin with an underscore."""
-BATCH_SIZE = 65_536
+BATCH_SIZE = 16_384
 """Users of one part."""
 _JOB, _DONE = ".job.json", ".parts.jsonl"
 
@@ -62,7 +63,9 @@ def score(
     filter_seen: bool = True,
     on_unknown: Literal["raise", "drop"] = "raise",
     batch_size: int = BATCH_SIZE,
+    seen: Interactions | None = None,
     model_uri: str | None = None,
+    asked_uri: str | None = None,
     show_progress: bool = False,
     overwrite: bool = False,
 ) -> ScoringResult:
@@ -84,23 +87,30 @@ def score(
         filter_seen: never recommend an item of the user's history.
         on_unknown: `raise` or `drop` for `users` that `histories` does not hold.
         batch_size: users of one part.
+        seen: all that these users have met, where `histories` holds only a part of it, such as what they liked; it is
+            filtered in place of the histories.
         model_uri: where the model comes from, for the manifest.
+        asked_uri: the address by which it was found, such as an alias, for the manifest.
         overwrite: start over even if this job is already complete, or in part.
 
     Raises:
         NotFittedError: the model is not fitted.
         UnknownIdError: a user is unknown and `on_unknown` is `raise`.
         ConfigError: an option is out of range.
-        ScoringError: the model does not know its items, nobody is left to score, another job writes the same output,
-            or something that is not a scoring output is in its place.
+        DataError: `seen` lacks a user.
+        ScoringError: the model does not know its items, ids are of a kind that parquet does not give back as it was,
+            nobody is left to score, another job writes the same output, or something that is not a scoring output is in
+            its place.
     """
     target = Path(output).absolute()
-    work = _Work.prepare(model, histories, n, users, filter_seen, on_unknown, batch_size)
+    work = _Work.prepare(model, histories, seen, n, users, filter_seen, on_unknown, batch_size)
+    user_ids, item_ids = _arrow(work.users, "user"), _arrow(work.items, "item")
     if target.exists() and not (target / MANIFEST).is_file():
         raise ScoringError(f"{target} exists and is not a scoring output; choose another folder or remove it")
     identity = {
         "model": _model_checksum(model),
         "data": histories.fingerprint(),
+        "seen": None if seen is None else seen.fingerprint(),
         "users": hashlib.sha256(work.rows.tobytes()).hexdigest(),
         "n": n,
         "filter_seen": filter_seen,
@@ -116,10 +126,12 @@ def score(
             if not done:
                 _start(partial, identity)
             resumed = len(done)
-            _write_parts(work, partial, done, show_progress)
+            _write_parts(work, user_ids, item_ids, partial, done, show_progress)
             started = json.loads((partial / _JOB).read_text())["started"]
             manifest = {
                 "model_uri": model_uri,
+                "asked_uri": asked_uri,
+                "run_id": dict(model.about_).get("run_id"),
                 "model": type(model).__name__,
                 "n": n,
                 "filter_seen": filter_seen,
@@ -148,39 +160,47 @@ def recommend_frame(
     *,
     filter_seen: bool = True,
     on_unknown: Literal["raise", "drop"] = "raise",
+    seen: Interactions | None = None,
 ) -> pd.DataFrame:
-    """Return what `score` writes as one frame in memory: `user_id, item_id, score, rank`.
+    """Return what `score` writes as one frame in memory: `user_id, item_id, score, rank`, ids of any kind.
 
     Args:
         histories: of the users.
         users: external ids, in the order to return; all users of `histories` by default.
         filter_seen: never recommend an item of the user's history.
         on_unknown: `raise` or `drop` for `users` that `histories` does not hold.
+        seen: as in `score`.
 
     Raises:
         NotFittedError: the model is not fitted.
         UnknownIdError: a user is unknown and `on_unknown` is `raise`.
         ConfigError: an option is out of range.
+        DataError: `seen` lacks a user.
         ScoringError: the model does not know its items, or nobody is left.
     """
-    work = _Work.prepare(model, histories, n, users, filter_seen, on_unknown, BATCH_SIZE)
-    frame: pd.DataFrame = pa.concat_tables(work.table(block) for block in work.blocks()).to_pandas()
-    return frame
+    work = _Work.prepare(model, histories, seen, n, users, filter_seen, on_unknown, BATCH_SIZE)
+    found = [work.lists(block) for block in work.blocks()]
+    user, item, scores, ranks = (np.concatenate(parts) for parts in zip(*found, strict=True))
+    return pd.DataFrame({USER: work.users.ids(user), ITEM: work.items.ids(item), SCORE: scores, RANK: ranks})
 
 
 @dataclass(frozen=True, eq=False)
 class _Work:
-    """Users to score, and what turns a block of them into a table."""
+    """Users to score, and what turns a block of them into lists."""
 
     model: Recommender
     histories: sp.csr_matrix
     """(n_users, model items): every user of the data."""
+    seen: sp.csr_matrix | None
+    """(n_users, model items): what to filter in place of the histories."""
     rows: npt.NDArray[np.int32]
     """Rows of `histories` to score, in order."""
     trained: npt.NDArray[np.int32]
     """(n_users,) index of each user among the training users, -1 for others."""
-    user_ids: pa.Array
-    item_ids: pa.Array
+    users: IdMap
+    """Users of the data."""
+    items: IdMap
+    """Items of the model."""
     n: int
     filter_seen: bool
     batch_size: int
@@ -190,6 +210,7 @@ class _Work:
         cls,
         model: Recommender,
         histories: Interactions,
+        seen: Interactions | None,
         n: int,
         users: Sequence[Hashable] | None,
         filter_seen: bool,
@@ -212,13 +233,24 @@ class _Work:
                 raise DataError(f"users must name each user once, got {len(rows) - len(np.unique(rows))} repeats")
         if not len(rows):
             raise ScoringError("there is nobody to score: the data hold none of the users")
+        met = None
+        if seen is not None:
+            place = seen.users.codes(histories.users.ids(), on_unknown="mark")
+            lacking = np.flatnonzero(place < 0)
+            if len(lacking):
+                first = list(histories.users.take(lacking[:3]))
+                raise DataError(
+                    f"seen must hold every user of the histories, {len(lacking)} are missing, such as {first}"
+                )
+            met = seen.histories(model.items_)[place]
         return cls(
             model=model,
             histories=histories.histories(model.items_),
+            seen=met,
             rows=rows,
             trained=model.users_.codes(histories.users.ids(), on_unknown="mark"),
-            user_ids=_arrow(histories.users, "user"),
-            item_ids=_arrow(model.items_, "item"),
+            users=histories.users,
+            items=model.items_,
             n=n,
             filter_seen=filter_seen,
             batch_size=batch_size,
@@ -228,30 +260,51 @@ class _Work:
         for start in range(0, len(self.rows), self.batch_size):
             yield slice(start, min(start + self.batch_size, len(self.rows)))
 
-    def table(self, block: slice) -> pa.Table:
+    def lists(self, block: slice) -> tuple[npt.NDArray[np.int32], Ids, Scores, npt.NDArray[np.int32]]:
+        """Return user codes, item codes, scores and ranks of the block's recommendations, one after the other."""
         rows = self.rows[block]
         ids, scores = self.model.recommend(
-            self.trained[rows], self.histories[rows], N=self.n, filter_already_liked_items=self.filter_seen
+            self.trained[rows],
+            self.histories[rows],
+            N=self.n,
+            filter_already_liked_items=self.filter_seen,
+            seen=None if self.seen is None else self.seen[rows],
         )
         found = ids >= 0
-        return pa.table(
-            {
-                USER: self.user_ids.take(pa.array(np.repeat(rows, found.sum(axis=1)))),
-                ITEM: self.item_ids.take(pa.array(ids[found])),
-                SCORE: pa.array(scores[found]),
-                RANK: pa.array(np.broadcast_to(np.arange(1, ids.shape[1] + 1, dtype=np.int32), ids.shape)[found]),
-            }
-        )
+        ranks = np.broadcast_to(np.arange(1, ids.shape[1] + 1, dtype=np.int32), ids.shape)
+        return np.repeat(rows, found.sum(axis=1)), ids[found], scores[found], ranks[found]
 
 
 def _arrow(ids: IdMap, what: str) -> pa.Array:
+    """Return the ids as parquet holds them.
+
+    Raises:
+        ScoringError: they would not come back as they are.
+    """
+    reason = "they come back as something else"
     try:
-        return pa.array(ids.ids() if ids.kind == "int" else ids.ids().tolist())
-    except pa.ArrowException as error:
-        raise ScoringError(f"{what} ids cannot be stored in Parquet: {error}; use integers or strings") from None
+        if ids.kind == "int":
+            return pa.array(ids.ids())
+        values = list(ids)
+        array = pa.array(values)
+        if ids.kind == "str" or list(array.to_pandas()) == values:
+            return array
+    except (pa.ArrowException, ValueError) as error:  # Arrow's own, or numpy's where a list came back for a tuple
+        reason = str(error)
+    raise ScoringError(
+        f"{what} ids of type {type(next(iter(ids))).__name__} cannot be stored in parquet: {reason}; "
+        "use integers or strings, or recommend_frame, which keeps them in memory"
+    )
 
 
-def _write_parts(work: _Work, partial: Path, done: dict[str, dict[str, Any]], show_progress: bool) -> None:
+def _write_parts(
+    work: _Work,
+    user_ids: pa.Array,
+    item_ids: pa.Array,
+    partial: Path,
+    done: dict[str, dict[str, Any]],
+    show_progress: bool,
+) -> None:
     """Write what is not in `done`, and add it there."""
     with (
         tqdm(total=len(work.rows), unit="user", unit_scale=True, desc="score", disable=not show_progress) as bar,
@@ -260,7 +313,9 @@ def _write_parts(work: _Work, partial: Path, done: dict[str, dict[str, Any]], sh
         for number, block in enumerate(work.blocks()):
             name = f"part-{number:05d}.parquet"
             if name not in done:
-                table = work.table(block)
+                user, item, scores, ranks = work.lists(block)
+                columns = (user_ids.take(pa.array(user)), item_ids.take(pa.array(item)), scores, ranks)
+                table = pa.table(dict(zip((USER, ITEM, SCORE, RANK), columns, strict=True)))
                 beside = partial / f".{name}"
                 pq.write_table(table, beside, compression="zstd")
                 entry = {

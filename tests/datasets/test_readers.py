@@ -243,3 +243,8 @@ def test_many_rows_between_double_colons_arrive_in_full(tmp_path):
     text = "\n".join("::".join(map(str, row)) for row in table.itertuples(index=False))
     (tmp_path / "ratings.dat").write_text(text)
     assert read(tmp_path).fingerprint() == Interactions.from_frame(table).fingerprint()
+
+
+def test_one_column_to_keep_is_a_name_and_not_letters(tmp_path):
+    (tmp_path / "plays.csv").write_text("user_id,item_id,split\na,x,train\na,y,test\n")
+    assert set(read(tmp_path / "plays.csv", keep="split").columns) == {"split"}

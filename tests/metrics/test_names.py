@@ -29,8 +29,8 @@ def test_every_kind_parses():
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("ndgc@10", "did you mean 'ndcg'"),
-        ("recal@20", "did you mean 'recall'"),
+        ("ndgc@10", "did you mean 'ndcg@10'"),
+        ("recal@20", "did you mean 'recall@20'"),
         ("NDCG@10", "unknown metric 'NDCG@10'"),
         ("", "known: average_popularity, coverage"),
         ("ndcg", "positive whole number"),

@@ -3,6 +3,7 @@
 import json
 import sys
 import threading
+import uuid
 
 import numpy as np
 import pandas as pd
@@ -124,9 +125,12 @@ def test_wrong_calls_are_refused(tmp_path):
 
 
 def test_the_manifest_says_what_was_done(tmp_path):
-    score(MODEL, DATA, tmp_path / "out", n=3, batch_size=20, model_uri="models:/toy/1")
+    options = {"model_uri": "models:/toy/1", "asked_uri": "models:/toy@champion"}
+    score(MODEL, DATA, tmp_path / "out", n=3, batch_size=20, **options)
     manifest = json.loads((tmp_path / "out" / MANIFEST).read_text())
-    assert manifest["model_uri"] == "models:/toy/1"
+    assert {name: manifest[name] for name in options} == options
+    assert manifest["run_id"] is None
+    assert manifest["identity"]["seen"] is None
     assert manifest["model"] == "EASE"
     assert (manifest["users"], manifest["rows"], manifest["n"]) == (50, 150, 3)
     assert [part["users"] for part in manifest["parts"]] == [20, 20, 10]
@@ -136,6 +140,63 @@ def test_the_manifest_says_what_was_done(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out"]
     names = [MANIFEST, "part-00000.parquet", "part-00001.parquet", "part-00002.parquet"]
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == names
+
+
+def seen_data():
+    """All that the users of DATA met: their items, two more each, and a user who is not in DATA."""
+    extra = table(seed=3, rows=120).assign(user_id=lambda frame: frame["user_id"].clip(upper=149))
+    return Interactions.from_frame(
+        pd.concat([table(), extra, pd.DataFrame({"user_id": [999], "item_id": [7]})]).drop_duplicates()
+    )
+
+
+def test_what_users_met_is_masked_and_what_they_liked_is_read(tmp_path):
+    met = seen_data()
+    assert met.nnz > DATA.nnz + 20
+    rows = met.take_users(met.users.codes(DATA.users.ids()))
+    ids, scores = MODEL.recommend(np.full(50, -1), DATA.matrix, N=30, seen=rows.histories(MODEL.items_))
+    frame = recommend_frame(MODEL, DATA, n=30, seen=met)
+    assert frame["item_id"].tolist() == MODEL.items_.ids(ids[ids >= 0]).tolist()
+    np.testing.assert_array_equal(frame["score"], scores[ids >= 0])
+    assert not len(frame.merge(met.to_frame(), on=["user_id", "item_id"]))
+    # The scores are those of the histories alone.
+    plain = recommend_frame(MODEL, DATA, n=30).merge(frame, on=["user_id", "item_id"])
+    assert len(plain) == len(frame)
+    np.testing.assert_array_equal(plain["score_x"], plain["score_y"])
+    first = score(MODEL, DATA, tmp_path / "out", n=30, seen=met)
+    pd.testing.assert_frame_equal(read(first.output), frame)
+    assert score(MODEL, DATA, tmp_path / "out", n=30, seen=met).already_complete
+    assert not score(MODEL, DATA, tmp_path / "out", n=30).already_complete
+    with pytest.raises(DataError, match=r"seen must hold every user of the histories, 1 are missing, such as \[100\]"):
+        recommend_frame(MODEL, DATA, seen=met.take_users(met.users.codes(list(met.users)[1:])))
+
+
+@pytest.mark.parametrize("kind", ["uuid", "tuple"])
+def test_ids_of_any_kind_come_back_in_memory_and_are_kept_out_of_files(tmp_path, kind):
+    def convert(number):
+        return uuid.UUID(int=number) if kind == "uuid" else (number, number + 1)
+
+    frame = table(users=9, items=8, rows=60)
+    data = Interactions.from_frame(frame.map(convert))
+    model = EASE(regularization=5.0).fit(data, show_progress=False)
+    got = recommend_frame(model, data, n=3)
+    plain = Interactions.from_frame(frame)
+    wanted = recommend_frame(EASE(regularization=5.0).fit(plain, show_progress=False), plain, n=3)
+    for column in ("user_id", "item_id"):
+        assert got[column].tolist() == wanted[column].map(convert).tolist()
+    with pytest.raises(
+        ScoringError, match=f"user ids of type {'UUID' if kind == 'uuid' else 'tuple'} cannot be stored"
+    ):
+        score(model, data, tmp_path / "out")
+    assert not list(tmp_path.iterdir())
+
+
+def test_dates_come_back_from_files(tmp_path):
+    frame = table(users=9, items=8, rows=60)
+    frame["user_id"] = pd.to_datetime(frame["user_id"], unit="D").dt.as_unit("ns")
+    data = Interactions.from_frame(frame)
+    score(EASE().fit(data, show_progress=False), data, tmp_path / "out")
+    assert read(tmp_path / "out")["user_id"].unique().tolist() == list(data.users)
 
 
 class Killed(BaseException):
@@ -191,7 +252,7 @@ def test_a_damaged_part_and_a_torn_journal_are_done_again(tmp_path, monkeypatch)
     assert_same(read(result.output), recommend_frame(MODEL, DATA, n=3))
 
 
-@pytest.mark.parametrize("change", ["model", "data", "users", "n", "filter_seen", "batch_size"])
+@pytest.mark.parametrize("change", ["model", "data", "users", "n", "filter_seen", "batch_size", "seen"])
 def test_an_interrupted_job_of_another_identity_starts_over(tmp_path, monkeypatch, change):
     interrupt(tmp_path, monkeypatch)
     model = EASE(regularization=6.0).fit(DATA, show_progress=False) if change == "model" else MODEL
@@ -201,6 +262,7 @@ def test_an_interrupted_job_of_another_identity_starts_over(tmp_path, monkeypatc
     options |= {"n": 4} if change == "n" else {}
     options |= {"filter_seen": False} if change == "filter_seen" else {}
     options |= {"batch_size": 11} if change == "batch_size" else {}
+    options |= {"seen": seen_data()} if change == "seen" else {}
     result = score(model, data, tmp_path / "out", **options)
     assert result.resumed_parts == 0
     options.pop("batch_size")
