@@ -24,7 +24,6 @@ from recsys.interactions import Duplicates, Interactions
 from recsys.metrics import RATING, parse
 from recsys.models import Recommender, model_class
 from recsys.splits import Split
-from recsys.training import TrainingConfig
 
 SEEDS = 2**32
 """Seeds are below this, as numpy's legacy generator asks."""
@@ -333,14 +332,10 @@ def check_metrics(model: Recommender, names: Iterable[str]) -> None:
 
 def _check_hyperparameters(model: Recommender) -> None:
     """Make the checks of `fit` that need no data."""
-    for name in ("_check_finite", "_check_params"):
-        getattr(model, name, lambda: None)()
+    model.check_params()
     seed = getattr(model, "seed", None)
     if isinstance(seed, int) and not 0 <= seed < SEEDS:
         raise ConfigError(f"model.seed must lie in 0..{SEEDS - 1}, got {seed}")
-    if model.trains_by_epochs:
-        names = ("epochs", "batch_size", "learning_rate", "weight_decay", "schedule", "patience")
-        TrainingConfig(**{name: getattr(model, name) for name in names})
 
 
 def _check_model(section: Mapping[str, Any], where: str) -> dict[str, Any]:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import zlib
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -12,6 +15,18 @@ import torch
 from torch import Tensor
 
 from recsys.errors import DataError
+
+
+@dataclass(frozen=True, eq=False)
+class ByColumn:
+    """The stored entries of a batch in the order of their columns, rows ascending within each."""
+
+    order: Tensor
+    """(n_stored,) int64: positions of the entries in the batch."""
+    offsets: Tensor
+    """(n_columns + 1,) int64: entries of column c lie at offsets[c]..offsets[c+1]."""
+    segments: Tensor
+    """(n_stored,) int64: the batch row of each entry."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,52 +53,129 @@ class Batch:
         """Share of the entries that are stored."""
         return len(self.columns) / max(1, len(self) * self.n_columns)
 
+    def part(self, start: int, stop: int) -> Batch:
+        """Return the rows `start:stop` of the batch as a batch of their own."""
+        offsets = self.offsets[start : stop + 1]
+        entries = slice(int(offsets[0]), int(offsets[-1]))
+        return Batch(
+            self.rows[start:stop],
+            offsets - offsets[0],
+            self.columns[entries],
+            self.values[entries],
+            self.segments[entries] - start,
+            self.n_columns,
+        )
+
+    @cached_property
+    def by_column(self) -> ByColumn:
+        """The entries by column: what the gradient of a table of columns needs, worked out once per batch."""
+        if self.columns.is_cuda:
+            columns, order = torch.sort(self.columns, stable=True)
+            bounds = torch.arange(self.n_columns + 1, device=columns.device)
+            return ByColumn(order, torch.searchsorted(columns, bounds), self.segments[order])
+        # On the host scipy counts where torch would sort.
+        places = np.arange(len(self.columns))
+        shape = (len(self), self.n_columns)
+        turned = sp.csr_matrix((places, self.columns.numpy(), self.offsets.numpy()), shape=shape).tocsc()
+        return ByColumn(*(torch.from_numpy(x.astype(np.int64)) for x in (turned.data, turned.indptr, turned.indices)))
+
 
 class Rows:
-    """A CSR matrix held as tensors on `device`, from which batches of rows are cut there."""
+    """A CSR matrix from which batches of rows are cut, as tensors on `device`.
+
+    On CUDA the whole matrix lies there where it fits, and batches are cut there without a word to the host; elsewhere
+    they are cut on the host, one ahead of what is being computed.
+    """
 
     def __init__(self, matrix: sp.csr_matrix, device: torch.device | str = "cpu") -> None:
-        self.n_rows, self.n_columns = matrix.shape
+        self.n_rows, self.n_columns = (int(size) for size in matrix.shape)
         self.device = torch.device(device)
-        self._indptr = torch.from_numpy(matrix.indptr.astype(np.int64)).to(self.device)
-        # Writeable, since torch warns of tensors over read-only memory: such an array is copied.
-        self._indices = torch.from_numpy(np.require(matrix.indices, np.int32, ["C", "W"])).to(self.device)
-        self._values = torch.from_numpy(np.require(matrix.data, np.float32, ["C", "W"])).to(self.device)
+        self._matrix = matrix
+        self._resident: tuple[Tensor, Tensor, Tensor] | None = None
+        if self.device.type == "cuda" and _fits(matrix, self.device):
+            indptr, indices, values = (
+                torch.from_numpy(np.require(part, dtype, ["C", "W"])).to(self.device)
+                for part, dtype in ((matrix.indptr, np.int64), (matrix.indices, np.int32), (matrix.data, np.float32))
+            )
+            self._resident = indptr, indices, values
 
     def __len__(self) -> int:
-        return int(self.n_rows)
+        return self.n_rows
 
     @property
     def nnz(self) -> int:
         """Number of stored entries."""
-        return len(self._indices)
+        return int(self._matrix.nnz)
 
     def checksum(self) -> int:
         """Return a CRC-32 of the shape and all entries: other data give another number."""
         value = zlib.crc32(repr((self.n_rows, self.n_columns)).encode())
-        for part in (self._indptr, self._indices, self._values):
-            value = zlib.crc32(part.cpu().numpy().data, value)
+        for part in (self._matrix.indptr, self._matrix.indices, self._matrix.data):
+            value = zlib.crc32(np.ascontiguousarray(part).data, value)
         return value
 
     def total(self) -> float:
         """Sum of the stored values."""
-        return float(self._values.sum(dtype=torch.float64))
+        return float(self._matrix.data.sum(dtype=np.float64))
+
+    def batches(self, order: Tensor, size: int) -> Iterator[Batch]:
+        """Yield batches of `size` rows in this order ((n,) int64 on the host), the last one perhaps smaller.
+
+        On the host a worker thread prepares the next batch, its order by column included, while the caller computes.
+        """
+        parts = [order[start : start + size] for start in range(0, len(order), size)]
+        if self._resident is not None or len(parts) < 2:
+            yield from (self.batch(part) for part in parts)
+            return
+
+        def prepare(rows: Tensor) -> Batch:
+            batch = self.batch(rows)
+            _ = batch.by_column
+            return batch
+
+        with ThreadPoolExecutor(1, "batches") as worker:
+            coming = worker.submit(prepare, parts[0])
+            for following in parts[1:]:
+                batch, coming = coming.result(), worker.submit(prepare, following)
+                yield batch
+            yield coming.result()
 
     def batch(self, rows: Tensor) -> Batch:
-        """Cut the given rows ((n,) int64 on this device), in their order."""
-        starts = self._indptr[rows]
-        counts = self._indptr[rows + 1] - starts
+        """Cut the given rows ((n,) int64 on the host), in their order."""
+        if self._resident is not None:
+            return self._cut_there(rows)
+        cut = self._matrix[rows.numpy()]
+        offsets, columns = cut.indptr.astype(np.int64), cut.indices.astype(np.int64)
+        values = cut.data.astype(np.float32, copy=False)
+        segments = np.repeat(np.arange(len(rows)), np.diff(offsets))
+        parts = rows, *(torch.from_numpy(array) for array in (offsets, columns, values, segments))
+        if self.device.type == "cuda":
+            parts = tuple(tensor.pin_memory().to(self.device, non_blocking=True) for tensor in parts)
+        return Batch(*parts, n_columns=self.n_columns)  # type: ignore[misc,arg-type]
+
+    def _cut_there(self, rows: Tensor) -> Batch:
+        assert self._resident is not None
+        indptr, indices, values = self._resident
+        host = rows.numpy()
+        stored = int((self._matrix.indptr[host + 1] - self._matrix.indptr[host]).sum())  # asking the device would wait
+        rows = rows.to(self.device, non_blocking=True)
+        starts = indptr[rows]
+        counts = indptr[rows + 1] - starts
         offsets = torch.zeros(len(rows) + 1, dtype=torch.int64, device=self.device)
         torch.cumsum(counts, 0, out=offsets[1:])
-        segments = torch.repeat_interleave(torch.arange(len(rows), device=self.device), counts)
-        positions = torch.arange(len(segments), device=self.device) + (starts - offsets[:-1])[segments]
-        return Batch(
-            rows, offsets, self._indices[positions].long(), self._values[positions], segments, int(self.n_columns)
-        )
+        numbers = torch.arange(len(rows), device=self.device)
+        segments = torch.repeat_interleave(numbers, counts, output_size=stored)
+        positions = torch.arange(stored, device=self.device) + (starts - offsets[:-1])[segments]
+        return Batch(rows, offsets, indices[positions].long(), values[positions], segments, self.n_columns)
 
     def slice(self, start: int, stop: int) -> Batch:
         """Cut the consecutive rows `start:stop`."""
-        return self.batch(torch.arange(start, min(stop, len(self)), device=self.device))
+        return self.batch(torch.arange(start, min(stop, len(self))))
+
+
+def _fits(matrix: sp.csr_matrix, device: torch.device) -> bool:
+    free, _ = torch.cuda.mem_get_info(device)
+    return bool(8 * (matrix.nnz + matrix.shape[0]) < free // 4)
 
 
 def as_csr(matrix: Any, *, name: str = "user_items") -> sp.csr_matrix:

@@ -69,7 +69,7 @@ def file(tmp_path):
         ("model.beta=-1.0", "beta must not be negative"),
         ("model.epochs=0", "epochs must be at least 1"),
         ("model.learning_rate=nan", "learning_rate must be a finite number"),
-        ("model.seed=-1", "model.seed must lie in 0"),
+        ("model.seed=-1", "seed must not be negative, got -1"),
         ("split.seed=-1", "split.seed = -1"),
         ("data.seed=-1", "data.seed = -1"),
         ("split.column=mark", "split.kind = 'hold_out_users' takes no 'column'"),

@@ -230,7 +230,7 @@ def test_refusals():
     empty = part_of([[1, _]], [[_, _]])
     with pytest.raises(DataError, match="no target"):
         evaluate(MODEL, empty)
-    with pytest.raises(ConfigError, match="did you mean 'ndcg'"):
+    with pytest.raises(ConfigError, match="did you mean 'ndcg@10'"):
         evaluate(MODEL, SMALL, ["recall@3", "nddcg@10"])
     with pytest.raises(ConfigError, match="at least one metric"):
         evaluate(MODEL, SMALL, [])

@@ -37,7 +37,7 @@ def brute_force(scores, n, exclude=None, candidates=None, exclude_ids=()):
 def ranked(scores, n, **options):
     """`top_n` over a table of scores; the table stays as it is."""
     table = torch.from_numpy(scores)
-    return top_n(lambda rows: table[rows].clone(), len(scores), scores.shape[1], n, **options)
+    return top_n(lambda rows, out: table[rows].clone(), len(scores), scores.shape[1], n, **options)
 
 
 def agree(found, expected):
@@ -86,7 +86,7 @@ def test_blocks_are_no_larger_than_the_budget_and_cover_every_row_once():
     scores = np.random.default_rng(4).normal(size=(11, 6)).astype(np.float32)
     asked = []
 
-    def block(rows):
+    def block(rows, out):
         asked.append((rows.start, rows.stop))
         return torch.from_numpy(scores[rows])
 
@@ -129,7 +129,7 @@ def test_excluded_ids_outside_the_candidates_change_nothing():
 
 @pytest.mark.parametrize(("rows", "candidates", "n"), [(0, 4, 2), (3, 0, 2), (3, 4, 0)])
 def test_nothing_asked_gives_empty_lists_of_the_asked_shape(rows, candidates, n):
-    ids, values = top_n(lambda _: torch.zeros(rows, candidates), rows, candidates, n)
+    ids, values = top_n(lambda *_: torch.zeros(rows, candidates), rows, candidates, n)
     assert ids.shape == values.shape == (rows, n)
     assert (ids == NO_ID).all()
 

@@ -29,8 +29,11 @@ def model_class(name: str) -> type[Recommender]:
     return MODELS[name]
 
 
-def load(path: str | Path) -> Recommender:
+def load(path: str | Path, *, device: str = "auto") -> Recommender:
     """Read a saved model of any class from its folder. Nothing in it is executed.
+
+    Args:
+        device: where it shall compute from now on, whatever it was trained on.
 
     Raises:
         BundleError: nothing there, damaged, of a newer schema, or of a class this version does not know.
@@ -40,7 +43,7 @@ def load(path: str | Path) -> Recommender:
         raise BundleError(
             f"{path} holds a {bundle.model}, which this version does not know; known: {', '.join(MODELS)}"
         )
-    return MODELS[bundle.model]._from_bundle(bundle, str(path))
+    return MODELS[bundle.model]._from_bundle(bundle, str(path), device)
 
 
 __all__ = [

@@ -15,9 +15,10 @@ from torch import Tensor, nn
 
 from recsys.errors import ConfigError
 from recsys.models.base import ROW_BLOCK, Fitting, Floats, Recommender, cosine, new_generator, pick_device
+from recsys.nn.products import affine
 from recsys.sparse import Rows
 from recsys.training import Objective, Record, TrainingConfig, train
-from recsys.training.loop import Schedule, Watch
+from recsys.training.loop import Precision, Schedule, Watch
 
 
 @dataclass(kw_only=True, eq=False)
@@ -44,6 +45,8 @@ class Autoencoder(Recommender):
     """Epochs without a better validation metric after which training stops; None: never."""
     device: str = "auto"
     """`auto`, `cpu`, `cuda` or `cuda:1`; `auto` takes CUDA where there is one."""
+    precision: Precision = "float32"
+    """`tf32` or `bfloat16` (dense hidden layers only) trade digits for speed on a GPU."""
     seed: int | np.random.Generator | None = 0
     """Seed of weights, order and noise; None for fresh entropy."""
 
@@ -70,11 +73,8 @@ class Autoencoder(Recommender):
         """Recompute what prediction needs besides the network, after an epoch that is to be measured and at the end."""
 
     def _fit(self, matrix: sp.csr_matrix, fitting: Fitting) -> Record:
-        self._check_params()
         rows = self._training_rows(matrix)
-        config = TrainingConfig(
-            self.epochs, self.batch_size, self.learning_rate, self._decay(rows), self.schedule, self.patience
-        )
+        config = self._config(self._decay(rows))
         generator = new_generator(self.seed)
         network = self._network(rows.n_columns, generator)
         self._initialise(network, rows)
@@ -107,7 +107,7 @@ class Autoencoder(Recommender):
             checkpoint=fitting.checkpoint,
             identity={
                 "model": type(self).__name__,
-                # A run may go on on another device; what the loop reads is in its configuration.
+                # `auto` and `cuda` may be the same device: the loop tells kinds of devices apart.
                 **{name: value for name, value in self.params().items() if name != "device"},
             },
         )
@@ -115,8 +115,19 @@ class Autoencoder(Recommender):
         self._keep_users(rows)
         return record
 
+    def _config(self, weight_decay: float) -> TrainingConfig:
+        return TrainingConfig(
+            epochs=self.epochs,
+            batch_size=self.batch_size,
+            learning_rate=self.learning_rate,
+            weight_decay=weight_decay,
+            schedule=self.schedule,
+            patience=self.patience,
+            precision=self.precision,
+        )
+
     def _check_params(self) -> None:
-        """Raise ConfigError for a hyperparameter out of range; the loop checks its own."""
+        self._config(self.weight_decay)
         for name in ("hidden", "latent"):
             if getattr(self, name, 1) < 1:
                 raise ConfigError(f"{name} must be at least 1, got {getattr(self, name)}")
@@ -150,17 +161,21 @@ class Autoencoder(Recommender):
         return embeddings
 
     def _scores(
-        self, histories: sp.csr_matrix | None, userid: npt.NDArray[np.int64], items: npt.NDArray[np.int64] | None
+        self,
+        histories: sp.csr_matrix | None,
+        userid: npt.NDArray[np.int64],
+        items: npt.NDArray[np.int64] | None,
+        out: Tensor | None = None,
     ) -> Tensor:
-        return self._decode_scores(self._encode_rows(Rows(self._prepare(histories), self._device)), items)
+        return self._decode_scores(self._encode_rows(Rows(self._prepare(histories), self._device)), items, out)
 
-    def _decode_scores(self, latent: Tensor, items: npt.NDArray[np.int64] | None) -> Tensor:
+    def _decode_scores(self, latent: Tensor, items: npt.NDArray[np.int64] | None, out: Tensor | None = None) -> Tensor:
         output = self.network_.output
         weight, bias = output.weight, output.bias
         if items is not None:
             index = torch.from_numpy(items).to(weight.device)
             weight, bias = weight[index], bias[index]
-        return torch.addmm(bias, self.network_.decode(latent), weight.T)
+        return affine(self.network_.decode(latent), weight, bias, out=out)
 
     def _training_scores(self, rows: slice, items: npt.NDArray[np.int64]) -> Tensor:
         return self._decode_scores(self._user_vectors()[rows].to(self._device), items)

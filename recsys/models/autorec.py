@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -12,12 +12,13 @@ import scipy.sparse as sp
 import torch
 from torch import Tensor, nn
 
-from recsys.errors import ConfigError
+from recsys.errors import ConfigError, DataError, UnsupportedError
 from recsys.models.autoencoder import Autoencoder
 from recsys.models.base import Fitting, Floats, cosine
 from recsys.models.fold_in import fold_in
 from recsys.nn.losses import masked_squared_error
 from recsys.nn.networks import AutoRecNetwork
+from recsys.nn.products import affine
 from recsys.sparse import Batch, Rows
 from recsys.training import Loss, Objective, Record
 from recsys.training.loop import Schedule
@@ -27,7 +28,7 @@ from recsys.training.loop import Schedule
 class AutoRec(Autoencoder):
     """What both orientations share: the objective and the scale of ratings.
 
-    Objective (eq. 1 and 3): Σ over stored r of (r − h(r; θ))² + λ/2 · (‖W‖² + ‖V‖²), λ = `weight_decay`, minimised by
+    Objective (eq. 2): Σ over stored r of (r − h(r; θ))² + λ/2 · (‖W‖² + ‖V‖²), λ = `weight_decay`, minimised by
     Adam in batches of rows: each step sees its rows' errors and their share of the penalty. The output offsets start at
     the constant that predicts best, the hidden ones at zero, the weights as Glorot and Bengio (2010).
     """
@@ -64,6 +65,11 @@ class AutoRec(Autoencoder):
             )
 
     def _fit(self, matrix: sp.csr_matrix, fitting: Fitting) -> Record:
+        if not self.unobserved_weight and matrix.data.min() == matrix.data.max():
+            raise DataError(
+                f"all {matrix.nnz:,} stored values are {matrix.data[0]:g}: a masked loss has nothing to learn from "
+                "them; set unobserved_weight > 0 to rank items, or use MultVAE or EASE"
+            )
         self.mean_ = float(matrix.data.mean(dtype=np.float64)) if self._centring() else 0.0
         self.cold_rating_ = (
             float(matrix.data.mean(dtype=np.float64)) if self.cold_rating is None else float(self.cold_rating)
@@ -100,6 +106,13 @@ class AutoRec(Autoencoder):
 
         return objective
 
+    def _check_rates(self) -> None:
+        if self.unobserved_weight:
+            raise UnsupportedError(
+                f"{type(self).__name__} with unobserved_weight={self.unobserved_weight:g} ranks: unstored entries "
+                "count as zeros, so its scores are no ratings; fit with unobserved_weight=0 to predict ratings"
+            )
+
     def _ratings(self, raw: npt.NDArray[Any], cold: npt.NDArray[np.bool_]) -> Floats:
         ratings = raw.astype(np.float32) + np.float32(self.mean_)
         if self.clip:
@@ -126,9 +139,9 @@ class UAutoRec(AutoRec):
     Predicts ratings, and with `unobserved_weight` > 0 ranks for top-N: a masked loss alone never learns which items a
     user would choose. Serves any user from their history.
 
-    Sedhain et al. 2015, eq. 1 and 2, with f the identity and g the sigmoid. Differs from the paper in: Adam with a
-    cosine schedule in place of resilient propagation; ratings are centred by their mean (`centre`), without which a
-    sigmoid layer over raw ratings saturates on long rows; predictions are clipped (`clip`).
+    Sedhain et al. 2015, §2 (the user-based form of eq. 2), with f the identity and g the sigmoid. Differs from the
+    paper in: Adam with a cosine schedule in place of resilient propagation; ratings are centred (`centre`), without
+    which a sigmoid layer over raw ratings saturates on long rows; predictions are clipped (`clip`).
     """
 
     _centres_by_default = True
@@ -138,6 +151,7 @@ class UAutoRec(AutoRec):
     ) -> Floats:
         """Return the predicted rating of items[k] by the user whose history is row rows[k]; (len(rows),)."""
         self._check_fitted()
+        self._check_rates()
         users = np.atleast_1d(np.asarray(userid)).astype(np.int64)
         matrix = self._histories(user_items, len(users), users, False)
         assert matrix is not None  # only models that know their users go without
@@ -166,6 +180,8 @@ class IAutoRec(AutoRec):
 
     Differs from the paper in: Adam with a cosine schedule in place of L-BFGS; predictions are clipped (`clip`).
     """
+
+    _silent_without_history: ClassVar[bool] = True
 
     def _n_in(self) -> int:
         return self.n_users_
@@ -200,7 +216,7 @@ class IAutoRec(AutoRec):
             solved = fold_in(
                 self._affine_items(),
                 self._prepare(histories[new]),
-                ridge=self.weight_decay / 2,  # λ/2 ‖w‖² against the sum of squares: eq. 3 in the new user's row
+                ridge=self.weight_decay / 2,  # λ/2 ‖w‖² against the sum of squares: eq. 2 in the new user's row
                 unobserved_weight=self.unobserved_weight,
                 free_columns=1,
             )
@@ -212,14 +228,20 @@ class IAutoRec(AutoRec):
         return torch.cat([self.item_vectors_, self.item_vectors_.new_ones(len(self.item_vectors_), 1)], 1)
 
     def _scores(
-        self, histories: sp.csr_matrix | None, userid: npt.NDArray[np.int64], items: npt.NDArray[np.int64] | None
+        self,
+        histories: sp.csr_matrix | None,
+        userid: npt.NDArray[np.int64],
+        items: npt.NDArray[np.int64] | None,
+        out: Tensor | None = None,
     ) -> Tensor:
         vectors, offsets = self._users(histories, userid)
-        return self._score_items(vectors, offsets, items)
+        return self._score_items(vectors, offsets, items, out)
 
-    def _score_items(self, vectors: Tensor, offsets: Tensor, items: npt.NDArray[np.int64] | None) -> Tensor:
+    def _score_items(
+        self, vectors: Tensor, offsets: Tensor, items: npt.NDArray[np.int64] | None, out: Tensor | None = None
+    ) -> Tensor:
         table = self.item_vectors_ if items is None else self.item_vectors_[torch.from_numpy(items).to(self._device)]
-        return torch.addmm(offsets[:, None], vectors, table.T)
+        return affine(vectors, table, out=out).add_(offsets[:, None])
 
     def _training_scores(self, rows: slice, items: npt.NDArray[np.int64]) -> Tensor:
         output = self.network_.output
@@ -248,6 +270,7 @@ class IAutoRec(AutoRec):
         A training index uses the trained row; any other index is folded in from the history.
         """
         self._check_fitted()
+        self._check_rates()
         users = np.atleast_1d(np.asarray(userid)).astype(np.int64)
         matrix = self._histories(user_items, len(users), users, False)
         row_index, item_index = np.asarray(rows, dtype=np.int64), self._item_ids(items, "items", keep_order=True)

@@ -6,6 +6,7 @@ import json
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
+from numbers import Integral
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, Self
 
@@ -59,6 +60,9 @@ class Fitting:
 class Recommender(RecommenderBase):  # type: ignore[misc]
     """A model of users × items interactions.
 
+    A user without any history gets the most popular items from models that have nothing else to say of them; the
+    score is then the share of training users who have the item.
+
     Hyperparameters are the keyword-only fields of each model's dataclass and are stored as given; `fit` checks them,
     forgets what was learned before, and returns `self`. Everything learned ends in an underscore.
 
@@ -66,6 +70,8 @@ class Recommender(RecommenderBase):  # type: ignore[misc]
     """
 
     trains_by_epochs: ClassVar[bool] = False
+    _silent_without_history: ClassVar[bool] = False
+    """Whether an empty history scores every item 0."""
 
     n_users_: int
     n_items_: int
@@ -73,6 +79,7 @@ class Recommender(RecommenderBase):  # type: ignore[misc]
     items_: IdMap | None
     titles_: npt.NDArray[np.object_] | None
     about_: Mapping[str, Any]
+    popularity_: Floats
     record_: Record
 
     def fit(
@@ -110,8 +117,10 @@ class Recommender(RecommenderBase):  # type: ignore[misc]
         self.users_, self.items_ = (data.users, data.items) if data else (None, None)
         self.titles_ = data.titles if data else None
         self.about_ = {}
+        counts = np.bincount(matrix.indices, minlength=matrix.shape[1])
+        self.popularity_ = (counts / matrix.shape[0]).astype(np.float32)
         try:
-            self._check_finite()
+            self.check_params()
             record = self._fit(matrix, Fitting(show_progress, callback, validation, on_epoch, checkpoint))
             if record is None:
                 entry = {"epoch": 1.0, **(validation(self) if validation else {})}
@@ -124,10 +133,26 @@ class Recommender(RecommenderBase):  # type: ignore[misc]
         self.record_ = record
         return self
 
-    def _check_finite(self) -> None:
-        for name, value in self.params().items():
-            if isinstance(value, float) and not np.isfinite(value):
-                raise ConfigError(f"{name} must be a finite number, got {value}")
+    def check_params(self) -> None:
+        """Raise ConfigError for a hyperparameter of the wrong type or out of range; `fit` begins with it."""
+        self._check_types()
+        self._check_params()
+
+    def _check_params(self) -> None:
+        """Check ranges."""
+
+    def _check_types(self) -> None:
+        for field in fields(self):
+            value, kind = getattr(self, field.name), str(field.type)
+            if value is None or isinstance(value, np.random.Generator):
+                continue
+            whole = isinstance(value, Integral) and not isinstance(value, bool)
+            if kind.startswith("int") and not whole:
+                raise ConfigError(f"{field.name} must be a whole number, got {value!r}")
+            if kind.startswith("float") and not (whole or (isinstance(value, float) and np.isfinite(value))):
+                raise ConfigError(f"{field.name} must be a finite number, got {value!r}")
+            if field.name == "seed" and value < 0:
+                raise ConfigError(f"seed must not be negative, got {value}")
 
     def _forget(self) -> None:
         for name in [name for name in vars(self) if name.endswith("_")]:
@@ -139,9 +164,29 @@ class Recommender(RecommenderBase):  # type: ignore[misc]
 
     @abstractmethod
     def _scores(
-        self, histories: sp.csr_matrix | None, userid: npt.NDArray[np.int64], items: npt.NDArray[np.int64] | None
+        self,
+        histories: sp.csr_matrix | None,
+        userid: npt.NDArray[np.int64],
+        items: npt.NDArray[np.int64] | None,
+        out: Tensor | None = None,
     ) -> Tensor:
-        """Return a fresh (rows, items) float32 block of scores; `items` None means all."""
+        """Return a (rows, items) float32 block of scores, perhaps in the memory of `out`; `items` None means all."""
+
+    def _block(
+        self,
+        histories: sp.csr_matrix | None,
+        userid: npt.NDArray[np.int64],
+        items: npt.NDArray[np.int64] | None,
+        out: Tensor | None = None,
+    ) -> Tensor:
+        scores = self._scores(histories, userid, items, out)
+        if self._silent_without_history and histories is not None:
+            unknown = ~((userid >= 0) & (userid < self.n_users_)) if self._knows_users() else True
+            cold = np.flatnonzero((np.diff(histories.indptr) == 0) & unknown)
+            if len(cold):
+                popularity = self.popularity_ if items is None else self.popularity_[items]
+                scores[torch.from_numpy(cold).to(scores.device)] = torch.from_numpy(popularity).to(scores.device)
+        return scores
 
     @abstractmethod
     def _item_similarity(self, asked: npt.NDArray[np.int64], among: npt.NDArray[np.int64]) -> Tensor:
@@ -209,7 +254,7 @@ class Recommender(RecommenderBase):  # type: ignore[misc]
         """
         self._check_fitted()
         scalar = np.ndim(userid) == 0
-        users = np.atleast_1d(np.asarray(userid)).astype(np.int64)
+        users = _indices(userid, "userid")
         if filter_items is not None and items is not None:
             raise DataError("pass filter_items or items, not both")
         candidates = self._item_ids(items, "items") if items is not None else None
@@ -224,8 +269,8 @@ class Recommender(RecommenderBase):  # type: ignore[misc]
         length = N if candidates is None else min(N, len(candidates))
         _check_length(N)
 
-        def block(rows: slice) -> Tensor:
-            return self._scores(None if history is None else history[rows], users[rows], candidates)
+        def block(rows: slice, out: Tensor | None) -> Tensor:
+            return self._block(None if history is None else history[rows], users[rows], candidates, out)
 
         with torch.inference_mode():
             ids, scores = top_n(
@@ -245,15 +290,18 @@ class Recommender(RecommenderBase):  # type: ignore[misc]
         user_items: Any = None,
         N: int = 10,
         filter_already_liked_users: bool = True,
+        *,
+        userid: npt.ArrayLike | None = None,
     ) -> tuple[Ids, Scores]:
         """Return the best potential users of one item or of several.
 
         Args:
             itemid: an item index, or an array of them.
             user_items: (n, n_items) histories of the users to choose from; the returned indices are its rows. Without
-                it the training users are ranked, for models that keep their vectors, and none is filtered. For models
-                with learned user vectors, as many rows as there were training users are taken to be those users.
+                it the training users are ranked, for models that keep their vectors, and none is filtered.
             filter_already_liked_users: never return a user whose row holds the item; needs `user_items`.
+            userid: (n,) training indices of those rows, as in `recommend`, -1 for others. Models with learned user
+                vectors then use these; without it every row is folded in from its history.
 
         Returns:
             user indices int32 and scores float32: (N,) for one item, (len(itemid), N) for an array.
@@ -264,7 +312,9 @@ class Recommender(RecommenderBase):  # type: ignore[misc]
         distinct, place = np.unique(self._item_ids(itemid, "itemid", keep_order=True), return_inverse=True)
         history = None if user_items is None else self._matrix(user_items)
         n_users = self.n_users_ if history is None else history.shape[0]
-        known = np.arange(n_users) if n_users == self.n_users_ and self._knows_users() else np.full(n_users, -1)
+        known = np.full(n_users, -1) if userid is None else _indices(userid, "userid")
+        if len(known) != n_users:
+            raise DataError(f"userid must name the user of each of the {n_users} rows, got {len(known)}")
         found: list[tuple[Ids, Scores]] = []
         with torch.inference_mode():
             step = max(1, SCORE_BYTES // (4 * max(1, n_users)))
@@ -305,7 +355,7 @@ class Recommender(RecommenderBase):  # type: ignore[misc]
         Raises:
             UnsupportedError: the model's scores are not ratings.
         """
-        users = np.atleast_1d(np.asarray(userid)).astype(np.int64)
+        users = _indices(userid, "userid")
         asked = np.asarray(itemid)
         grid = np.atleast_2d(asked)
         if grid.shape[0] != len(users):
@@ -392,7 +442,7 @@ class Recommender(RecommenderBase):  # type: ignore[misc]
             model=type(self).__name__,
             params=self.params(),
             state=json.loads(json.dumps(state)),
-            arrays=self._arrays(),
+            arrays={"popularity": self.popularity_, **self._arrays()},
             users=self.users_,
             items=self.items_,
             titles=self.titles_,
@@ -402,26 +452,30 @@ class Recommender(RecommenderBase):  # type: ignore[misc]
         write_bundle(bundle, file)
 
     @classmethod
-    def load(cls, file: str | Path) -> Self:
+    def load(cls, file: str | Path, *, device: str = "auto") -> Self:
         """Read a saved model of this class.
+
+        Args:
+            device: where it shall compute from now on, whatever it was trained on.
 
         Raises:
             BundleError: nothing there, damaged, of a newer schema, or of another class (`recsys.load` takes any).
         """
-        return cls._from_bundle(read_bundle(file), str(file))
+        return cls._from_bundle(read_bundle(file), str(file), device)
 
     @classmethod
-    def _from_bundle(cls, bundle: Bundle, where: str) -> Self:
+    def _from_bundle(cls, bundle: Bundle, where: str, device: str) -> Self:
         if bundle.model != cls.__name__:
             raise BundleError(f"{where} holds a {bundle.model}, not a {cls.__name__}; use recsys.load for any model")
         try:
-            model = cls(**bundle.params)
+            model = cls(**{**bundle.params, **({"device": device} if "device" in bundle.params else {})})
             model.n_users_, model.n_items_ = int(bundle.state["n_users"]), int(bundle.state["n_items"])
             model.record_ = Record(**bundle.state["record"])
             model.users_, model.items_, model.titles_ = bundle.users, bundle.items, bundle.titles
             model.about_ = dict(bundle.about)
+            model.popularity_ = bundle.arrays["popularity"]
             model._restore(bundle.arrays, bundle.state)
-        except (KeyError, TypeError, RuntimeError) as error:
+        except (KeyError, TypeError, ValueError, RuntimeError, AssertionError) as error:
             raise BundleError(f"{where} does not fit this version's {cls.__name__}: {error}") from None
         return model
 
@@ -462,7 +516,7 @@ class Recommender(RecommenderBase):  # type: ignore[misc]
         return matrix
 
     def _item_ids(self, items: npt.ArrayLike, name: str, keep_order: bool = False) -> npt.NDArray[np.int64]:
-        ids = np.atleast_1d(np.asarray(items)).astype(np.int64)
+        ids = _indices(items, name)
         if ids.size and (ids.min() < 0 or ids.max() >= self.n_items_):
             raise OutOfRangeError(f"{name} must lie in 0..{self.n_items_ - 1}, got {ids.min()}..{ids.max()}")
         return ids if keep_order else np.unique(ids)
@@ -483,7 +537,7 @@ class Recommender(RecommenderBase):  # type: ignore[misc]
             raise DataError(f"pass filter_{what}s or {what}s, not both")
 
         def checked(values: npt.ArrayLike) -> npt.NDArray[np.int64]:
-            array = np.atleast_1d(np.asarray(values)).astype(np.int64)
+            array = _indices(values, what)
             if array.size and (array.min() < 0 or array.max() >= total):
                 raise OutOfRangeError(f"{what} indices must lie in 0..{total - 1}, got {array.min()}..{array.max()}")
             return array
@@ -491,7 +545,7 @@ class Recommender(RecommenderBase):  # type: ignore[misc]
         asked = checked(ids)
         among = np.arange(total) if candidates is None else np.unique(checked(candidates))
 
-        def block(rows: slice) -> Tensor:
+        def block(rows: slice, out: Tensor | None) -> Tensor:
             scores = similarity(asked[rows], among).clamp_(-1.0, _BELOW_ONE)
             # Something's similarity to itself is 1 by definition; rounding must not let a twin overtake it.
             return scores.masked_fill_(torch.from_numpy(asked[rows, None] == among[None, :]).to(scores.device), 1.0)
@@ -509,12 +563,22 @@ class Recommender(RecommenderBase):  # type: ignore[misc]
 
 
 def _check_length(n: int) -> None:
+    if int(n) != n:
+        raise DataError(f"N must be a whole number, got {n}")
     if n < 1:
         raise DataError(f"N must be at least 1, got {n}")
 
 
+def _indices(values: npt.ArrayLike, name: str) -> npt.NDArray[np.int64]:
+    array = np.atleast_1d(np.asarray(values))
+    if array.size and array.dtype.kind not in "iu":
+        hint = "; turn a mask into indices by numpy.flatnonzero" if array.dtype.kind == "b" else ""
+        raise DataError(f"{name} must be whole numbers, got {array.dtype}{hint}")
+    return array.astype(np.int64)
+
+
 def _best(scores: Tensor, n: int, exclude: sp.csr_matrix | None) -> tuple[Ids, Scores]:
-    return top_n(lambda rows: scores[rows], scores.shape[0], scores.shape[1], n, exclude=exclude)
+    return top_n(lambda rows, out: scores[rows], scores.shape[0], scores.shape[1], n, exclude=exclude)
 
 
 def cosine(vectors: Tensor, asked: npt.NDArray[np.int64], among: npt.NDArray[np.int64]) -> Tensor:
@@ -527,7 +591,15 @@ def pick_device(device: str) -> torch.device:
     """Return the device of that name; `auto` is CUDA where there is one."""
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
-    return torch.device(device)
+    try:
+        found = torch.device(device)
+    except RuntimeError:
+        raise ConfigError(f"device must be 'auto', 'cpu', 'cuda' or 'cuda:1', got {device!r}") from None
+    if found.type == "cuda" and not torch.cuda.is_available():
+        raise ConfigError(
+            f"device={device!r}, but torch {torch.__version__} sees no CUDA device here; use 'auto' or 'cpu'"
+        )
+    return found
 
 
 def new_generator(seed: int | np.random.Generator | None) -> torch.Generator:

@@ -6,7 +6,7 @@ import warnings
 from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -23,6 +23,7 @@ from torch import Tensor
 from recsys.errors import ConfigError, DataError, TrainingError, UnsupportedError
 from recsys.models.base import Fitting, Floats, Recommender, cosine
 from recsys.models.fold_in import fold_in
+from recsys.nn.products import affine
 from recsys.training import Record
 
 
@@ -34,7 +35,11 @@ class Popularity(Recommender):
         self.counts_ = torch.from_numpy(np.bincount(matrix.indices, minlength=matrix.shape[1]).astype(np.float32))
 
     def _scores(
-        self, histories: sp.csr_matrix | None, userid: npt.NDArray[np.int64], items: npt.NDArray[np.int64] | None
+        self,
+        histories: sp.csr_matrix | None,
+        userid: npt.NDArray[np.int64],
+        items: npt.NDArray[np.int64] | None,
+        out: Tensor | None = None,
     ) -> Tensor:
         counts = self.counts_ if items is None else self.counts_[torch.from_numpy(items)]
         return counts.repeat(len(userid), 1)
@@ -76,7 +81,7 @@ class Factors(Recommender):
     def _fold_in(self, histories: sp.csr_matrix) -> Tensor:
         """Return vectors of new users."""
 
-    def _fit(self, matrix: sp.csr_matrix, fitting: Fitting) -> Record:
+    def _check_params(self) -> None:
         if self.factors < 1 or self.iterations < 1:
             raise ConfigError(f"factors and iterations must be at least 1, got {self.factors} and {self.iterations}")
         if self.regularization < 0:
@@ -84,6 +89,8 @@ class Factors(Recommender):
         for name in ("alpha", "learning_rate"):
             if not getattr(self, name, 1.0) > 0:
                 raise ConfigError(f"{name} must be positive, got {getattr(self, name)}")
+
+    def _fit(self, matrix: sp.csr_matrix, fitting: Fitting) -> Record:
         record = Record(metric=fitting.validation.metric if fitting.validation else None)
 
         def callback(iteration: int, elapsed: float, *figures: float) -> None:
@@ -125,10 +132,14 @@ class Factors(Recommender):
         return vectors
 
     def _scores(
-        self, histories: sp.csr_matrix | None, userid: npt.NDArray[np.int64], items: npt.NDArray[np.int64] | None
+        self,
+        histories: sp.csr_matrix | None,
+        userid: npt.NDArray[np.int64],
+        items: npt.NDArray[np.int64] | None,
+        out: Tensor | None = None,
     ) -> Tensor:
         table = self.item_factors_ if items is None else self.item_factors_[torch.from_numpy(items)]
-        return self._users(histories, userid) @ table.T
+        return affine(self._users(histories, userid), table, out=out)
 
     def _training_scores(self, rows: slice, items: npt.NDArray[np.int64]) -> Tensor:
         return self.user_factors_[rows] @ self.item_factors_[torch.from_numpy(items)].T
@@ -160,6 +171,8 @@ class ALS(Factors):
     A new user's vector is the exact solution of the user's half-step, to which training takes a few steps of conjugate
     gradients.
     """
+
+    _silent_without_history: ClassVar[bool] = True
 
     alpha: float = 1.0
     """Confidence of a stored entry per unit of its value."""
@@ -218,6 +231,9 @@ def _writeable(matrix: sp.csr_matrix) -> sp.csr_matrix:
     return sp.csr_matrix(parts, shape=matrix.shape)
 
 
+_SIMILARITIES = {"cosine": CosineRecommender, "bm25": BM25Recommender, "tfidf": TFIDFRecommender}
+
+
 @dataclass(kw_only=True, eq=False)
 class ItemKNN(Recommender):
     """`implicit`'s item-to-item nearest neighbours: scores are x S with S the `neighbours` largest similarities.
@@ -225,23 +241,26 @@ class ItemKNN(Recommender):
     `similar_items` divides an item's similarities by the largest of them, since BM25 has no upper bound.
     """
 
+    _silent_without_history: ClassVar[bool] = True
+
     neighbours: int = 100
     """Neighbours kept per item."""
     similarity: Literal["cosine", "bm25", "tfidf"] = "cosine"
     """Weighting of the entries before the dot product."""
 
-    def _fit(self, matrix: sp.csr_matrix, fitting: Fitting) -> None:
-        kinds = {"cosine": CosineRecommender, "bm25": BM25Recommender, "tfidf": TFIDFRecommender}
-        if self.similarity not in kinds:
-            raise ConfigError(f"similarity must be one of {', '.join(kinds)}, got {self.similarity!r}")
+    def _check_params(self) -> None:
+        if self.similarity not in _SIMILARITIES:
+            raise ConfigError(f"similarity must be one of {', '.join(_SIMILARITIES)}, got {self.similarity!r}")
         if self.neighbours < 1:
             raise ConfigError(f"neighbours must be at least 1, got {self.neighbours}")
+
+    def _fit(self, matrix: sp.csr_matrix, fitting: Fitting) -> None:
         if self.similarity != "cosine" and matrix.data.min() < 0:
             raise DataError(
                 f"similarity={self.similarity!r} reads entries as counts: {int((matrix.data < 0).sum())} are negative; "
                 "use 'cosine', or .binarized()"
             )
-        model = kinds[self.similarity](K=self.neighbours)
+        model = _SIMILARITIES[self.similarity](K=self.neighbours)
         with warnings.catch_warnings(), np.errstate(invalid="ignore", divide="ignore"):
             # implicit converts its own weighted matrix and warns of it.
             warnings.simplefilter("ignore", ParameterWarning)
@@ -250,7 +269,11 @@ class ItemKNN(Recommender):
         np.nan_to_num(self.similarity_.data, copy=False)  # an item of stored zeros alone has length 0: similar to none
 
     def _scores(
-        self, histories: sp.csr_matrix | None, userid: npt.NDArray[np.int64], items: npt.NDArray[np.int64] | None
+        self,
+        histories: sp.csr_matrix | None,
+        userid: npt.NDArray[np.int64],
+        items: npt.NDArray[np.int64] | None,
+        out: Tensor | None = None,
     ) -> Tensor:
         if histories is None:
             raise DataError("ItemKNN needs the users' histories")

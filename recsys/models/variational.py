@@ -12,7 +12,7 @@ from torch import nn
 from recsys.errors import ConfigError, DataError
 from recsys.models.autoencoder import Autoencoder
 from recsys.nn.layers import standard_normal
-from recsys.nn.losses import gaussian_kl, multinomial_nll
+from recsys.nn.losses import MultinomialNLL, gaussian_kl
 from recsys.nn.networks import MultDAENetwork, MultVAENetwork
 from recsys.sparse import Batch, Rows
 from recsys.training import Loss, Objective
@@ -38,11 +38,11 @@ class Multinomial(Autoencoder):
 class MultVAE(Multinomial):
     """Variational autoencoder with a multinomial likelihood, for ranking.
 
-    Minimises, per user, −Σ_i x_i log π_i(z) + β · KL(q(z|x) ‖ N(0, I)) (eq. 5 with 8), one sample of z per step:
+    Minimises, per user, −Σ_i x_i log π_i(z) + β · KL(q(z|x) ‖ N(0, I)) (eq. 6), one sample of z per step:
     z = μ(x) + ε · σ(x), ε ~ N(0, I). The KL is a sum over latents and a mean over users. β grows linearly from 0 to
     `beta` over `anneal_steps` steps and stays there (§2.2.2). Prediction uses z = μ(x) and draws nothing.
 
-    Architecture of §3.2 and the authors' code: I → `hidden` → 2·`latent`, `latent` → `hidden` → I, tanh, rows divided
+    Architecture of §4.3 and the authors' code: I → `hidden` → 2·`latent`, `latent` → `hidden` → I, tanh, rows divided
     by their length, then dropout. `weight_decay` is c of c/2 · Σ w² over all weight matrices on the mean loss per user,
     0 in the paper. Differs from the paper in: `anneal_steps` counts from the training's own length by default; the
     authors' 200,000 steps are the slope to β = 1 on ML-20M, which reaches 0.2 after 40,000.
@@ -73,6 +73,8 @@ class MultVAE(Multinomial):
         if anneal_steps is None:
             anneal_steps = int(0.85 * self.epochs * -(-len(rows) // self.batch_size))
 
+        multinomial_nll = MultinomialNLL()
+
         def objective(batch: Batch, step: int, noise: torch.Generator) -> Loss:
             mean, log_variance = network.posterior(batch, noise)
             latent = mean + standard_normal(mean, noise) * (0.5 * log_variance).exp()
@@ -88,7 +90,7 @@ class MultVAE(Multinomial):
 class MultDAE(Multinomial):
     """Denoising autoencoder with a multinomial likelihood, for ranking: I → `latent` → I with tanh.
 
-    Minimises, per user, −Σ_i x_i log π_i (eq. 2 with §3.3), input dropped out, plus `weight_decay` · (‖V‖² + ‖W‖²) on
+    Minimises, per user, −Σ_i x_i log π_i (eq. 7), input dropped out, plus `weight_decay` · (‖V‖² + ‖W‖²) on
     the mean over users, as the authors' code does.
     """
 
@@ -110,6 +112,8 @@ class MultDAE(Multinomial):
         return 2.0 * self.weight_decay  # the loop's coefficient c stands for c/2 · Σ w²
 
     def _objective(self, network: Any, rows: Rows) -> Objective:
+        multinomial_nll = MultinomialNLL()
+
         def objective(batch: Batch, step: int, noise: torch.Generator) -> Loss:
             output = network.output
             hidden = network.encode(batch, noise)

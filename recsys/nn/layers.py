@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from recsys.nn.products import weighted_rows
 from recsys.sparse import Batch
 
 
@@ -44,23 +45,6 @@ def linear(n_in: int, n_out: int, generator: torch.Generator | None = None) -> n
     layer.weight = nn.Parameter(xavier(n_in, n_out, generator).T.contiguous())
     layer.bias = nn.Parameter(torch.zeros(n_out))
     return layer
-
-
-def weighted_rows(table: Tensor, batch: Batch, values: Tensor) -> Tensor:
-    """Return, for each row of the batch, the sum of `values` times the table's rows at its stored columns.
-
-    Args:
-        table: (n_columns, width).
-        values: (n_stored,).
-
-    Returns:
-        (len(batch), width); rows without entries are zero.
-    """
-    if not len(batch.columns):
-        return table.new_zeros((len(batch), table.shape[1])) + 0.0 * table.sum()
-    return F.embedding_bag(
-        batch.columns, table, batch.offsets, per_sample_weights=values, mode="sum", include_last_offset=True
-    )
 
 
 def xavier(n_in: int, n_out: int, generator: torch.Generator | None = None) -> Tensor:

@@ -24,7 +24,7 @@ class Autoencoding(Protocol):
 
 
 class AutoRecNetwork(nn.Module):
-    """h(r) = f(W · g(V r + μ) + b) with f the identity and g the sigmoid (Sedhain et al. 2015, eq. 2)."""
+    """h(r) = f(W · g(V r + μ) + b) with f the identity and g the sigmoid (Sedhain et al. 2015, §2)."""
 
     def __init__(self, n_in: int, hidden: int, generator: torch.Generator | None = None) -> None:
         super().__init__()
@@ -42,7 +42,7 @@ class AutoRecNetwork(nn.Module):
 
 
 class MultVAENetwork(nn.Module):
-    """I → hidden → 2·latent, latent → hidden → I with tanh between (Liang et al. 2018, §3).
+    """I → hidden → 2·latent, latent → hidden → I with tanh between (Liang et al. 2018, §4.3).
 
     The input row is divided by its Euclidean length, then dropped out, both on the stored entries.
     """
@@ -76,7 +76,7 @@ class MultVAENetwork(nn.Module):
 
 
 class MultDAENetwork(nn.Module):
-    """I → latent → I with tanh (Liang et al. 2018, §3.3), input normalised and dropped out as in Mult-VAE."""
+    """I → latent → I with tanh (Liang et al. 2018, §2.3), input normalised and dropped out as in Mult-VAE."""
 
     def __init__(self, n_items: int, latent: int, dropout: float, generator: torch.Generator | None = None) -> None:
         super().__init__()

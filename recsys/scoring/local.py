@@ -382,9 +382,10 @@ def _result(
 def _model_checksum(model: Recommender) -> str:
     """Return a SHA-256 of all that decides what the model recommends, the same before and after saving."""
     digest = hashlib.sha256()
-    described = {"model": type(model).__name__, "params": model.params(), "state": model._state()}
+    params = {name: value for name, value in model.params().items() if name != "device"}
+    described = {"model": type(model).__name__, "params": params, "state": model._state()}
     digest.update(json.dumps(described, sort_keys=True).encode())
-    for name, array in sorted(model._arrays().items()):
+    for name, array in sorted({"popularity": model.popularity_, **model._arrays()}.items()):
         digest.update(f"|{name}|{array.dtype}|{array.shape}|".encode())
         digest.update(np.ascontiguousarray(array).data)
     for ids in (model.users_, model.items_):

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -14,10 +15,12 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from recsys.errors import ConfigError, TrainingError
+from recsys.nn.products import keep_gradients
 from recsys.sparse import Batch, Rows
 from recsys.training.checkpoint import Checkpoint
 
 Schedule = Literal["constant", "cosine"]
+Precision = Literal["float32", "tf32", "bfloat16"]
 
 
 @dataclass(frozen=True)
@@ -36,6 +39,9 @@ class TrainingConfig:
     """`cosine` lowers the learning rate to zero along half a cosine over all epochs."""
     patience: int | None = None
     """Stop after this many epochs without a better validation metric; None trains all epochs."""
+    precision: Precision = "float32"
+    """`tf32` lets a GPU multiply with 10 bits of mantissa; `bfloat16` runs the dense hidden layers in it, while sparse
+    layers, output layer and losses stay in float32."""
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size"):
@@ -47,6 +53,8 @@ class TrainingConfig:
             raise ConfigError(f"weight_decay must not be negative, got {self.weight_decay}")
         if self.schedule not in ("constant", "cosine"):
             raise ConfigError(f"schedule must be 'constant' or 'cosine', got {self.schedule!r}")
+        if self.precision not in ("float32", "tf32", "bfloat16"):
+            raise ConfigError(f"precision must be 'float32', 'tf32' or 'bfloat16', got {self.precision!r}")
         if self.patience is not None and self.patience < 1:
             raise ConfigError(f"patience must be at least 1 or None, got {self.patience}")
 
@@ -128,6 +136,7 @@ def train(
     free = [p for p in network.parameters() if p.ndim <= 1]
     groups: list[dict[str, Any]] = [{"params": decayed, "weight_decay": config.weight_decay}, {"params": free}]
     optimiser = torch.optim.Adam(groups, lr=config.learning_rate, fused=True)
+    keep_gradients(network)
 
     record = Record(metric=watch.metric if watch else None)
     best: dict[str, Tensor] | None = None
@@ -141,6 +150,7 @@ def train(
             "data": rows.checksum(),
             "network": {name: list(tensor.shape) for name, tensor in network.state_dict().items()},
             "metric": record.metric,
+            "device": device.type,  # generators of one kind of device cannot continue those of another
         }
         saved = Checkpoint(Path(checkpoint), {**asdict(config), **facts, **(identity or {})})
         state = saved.load(network, optimiser, order_rng, noise)
@@ -150,22 +160,22 @@ def train(
             best, best_value = state["best"], state["best_value"]
 
     bar = tqdm(total=config.epochs, initial=epoch, unit="epoch", disable=not show_progress, desc="training")
-    with bar:
+    with bar, _matmul_precision("high" if config.precision == "tf32" else None):
         while epoch < config.epochs and not _out_of_patience(record, config.patience):
             began = last_saved = time.perf_counter()
             order_state = order_rng.get_state()
-            order = torch.randperm(len(rows), generator=order_rng).to(device)
+            order = torch.randperm(len(rows), generator=order_rng)
             loss_sum = torch.tensor(sums[0], dtype=torch.float64, device=device)
             count = sums[1]
             network.train()
-            while position < steps_per_epoch:
+            for batch in rows.batches(order[position * config.batch_size :], config.batch_size):
                 step = epoch * steps_per_epoch + position
                 if config.schedule == "cosine":
                     for group in optimiser.param_groups:
                         group["lr"] = config.learning_rate * 0.5 * (1.0 + math.cos(math.pi * step / total_steps))
-                batch = rows.batch(order[position * config.batch_size : (position + 1) * config.batch_size])
                 optimiser.zero_grad(set_to_none=True)
-                loss = objective(batch, step, noise)
+                with torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bfloat16"):
+                    loss = objective(batch, step, noise)
                 (loss.total / len(batch)).backward()  # type: ignore[no-untyped-call]
                 optimiser.step()
                 loss_sum += loss.total.detach()
@@ -203,6 +213,18 @@ def train(
     if saved:
         saved.remove()
     return record
+
+
+@contextmanager
+def _matmul_precision(wanted: str | None) -> Iterator[None]:
+    before = torch.get_float32_matmul_precision()
+    if wanted:
+        torch.set_float32_matmul_precision(wanted)
+    try:
+        yield
+    finally:
+        if wanted:
+            torch.set_float32_matmul_precision(before)
 
 
 def _draw_seed(generator: torch.Generator) -> int:

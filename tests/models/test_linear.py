@@ -202,10 +202,12 @@ def test_some_items_and_best_users_are_scored_alike():
         np.testing.assert_allclose(scores[row], np.sort(expected[:, item])[::-1], rtol=0, atol=1e-5)
 
 
-def test_an_empty_history_scores_zero_everywhere():
-    ids, scores = fit().recommend(0, sp.csr_matrix((1, 13), dtype=np.float32), N=13)
-    assert ids.tolist() == list(range(13))
-    assert not scores.any()
+def test_an_empty_history_gets_what_is_popular():
+    model = fit()
+    ids, scores = model.recommend(0, sp.csr_matrix((1, 13), dtype=np.float32), N=13)
+    shares = np.diff(RATINGS.tocsc().indptr) / RATINGS.shape[0]
+    assert ids.tolist() == np.argsort(-shares, kind="stable").tolist()
+    np.testing.assert_allclose(scores, shares[ids], rtol=1e-6)
 
 
 def test_scores_do_not_depend_on_the_training_users():

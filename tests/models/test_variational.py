@@ -122,12 +122,12 @@ def test_users_come_in_a_new_order_each_epoch_and_each_comes_once(model_class):
     """Ports shuffle never, or once; some drop the last, smaller batch."""
     visited = []
 
-    def spy(hidden, weight, bias, batch):
-        visited.append(batch.rows.tolist())
-        return original(hidden, weight, bias, batch)
+    class Spying(variational.MultinomialNLL):
+        def __call__(self, hidden, weight, bias, batch):
+            visited.append(batch.rows.tolist())
+            return super().__call__(hidden, weight, bias, batch)
 
-    original = variational.multinomial_nll
-    with mock.patch.object(variational, "multinomial_nll", spy):
+    with mock.patch.object(variational, "MultinomialNLL", Spying):
         fit(model_class, epochs=4)
     assert [len(rows) for rows in visited] == [7, 7, 4] * 4
     epochs = np.concatenate(visited).reshape(4, N_USERS).tolist()
@@ -178,7 +178,7 @@ def betas(model, steps):
     """β of each step: what remains of the loss with a likelihood of 0 and a KL of 1."""
     objective, batch = model._objective(network_of(MultVAE), Rows(MATRIX)), everyone()
     with (
-        mock.patch.object(variational, "multinomial_nll", return_value=torch.zeros((), dtype=torch.float64)),
+        mock.patch.object(variational.MultinomialNLL, "__call__", return_value=torch.zeros((), dtype=torch.float64)),
         mock.patch.object(variational, "gaussian_kl", return_value=torch.ones(1, dtype=torch.float64)),
     ):
         return [float(objective(batch, step, rng()).total) for step in range(steps)]
@@ -369,3 +369,18 @@ def test_the_defaults_are_those_of_the_paper():
     for model in (vae, dae):
         assert (model.dropout, model.batch_size, model.learning_rate, model.epochs) == (0.5, 500, 1e-3, 200)
     assert (vae.weight_decay, dae.weight_decay) == (0.0, 0.01 / 500)
+
+
+@pytest.mark.parametrize("model_class", [MultVAE, MultDAE])
+def test_bfloat16_is_near_float32_and_leaves_no_trace(model_class):
+    before = torch.get_float32_matmul_precision()
+    full = fit(model_class, epochs=3, dropout=0.0)
+    half = fit(model_class, epochs=3, dropout=0.0, precision="bfloat16")
+    fit(model_class, epochs=1, precision="tf32")
+    losses = [[entry["loss"] for entry in model.record_.epochs] for model in (full, half)]
+    assert losses[0] == pytest.approx(losses[1], rel=0.02)
+    assert losses[0] != losses[1] or model_class is MultDAE  # Mult-DAE has no dense hidden layer
+    assert all(tensor.dtype == torch.float32 for tensor in half.network_.state_dict().values())
+    assert torch.get_float32_matmul_precision() == before
+    with pytest.raises(ConfigError, match="precision must be"):
+        fit(model_class, precision="float16")

@@ -14,10 +14,10 @@ from recsys.nn.layers import (
     l2_normalised,
     linear,
     standard_normal,
-    weighted_rows,
     xavier,
 )
 from recsys.nn.networks import AutoRecNetwork, MultDAENetwork, MultVAENetwork
+from recsys.nn.products import weighted_rows
 from tests.contract import batch_of, random_cells
 
 shapes = st.tuples(st.integers(1, 7), st.integers(1, 9), st.integers(1, 5), st.sampled_from([0.0, 0.2, 1.0]))

@@ -9,7 +9,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from recsys.nn import losses
-from recsys.nn.losses import gaussian_kl, masked_squared_error, multinomial_nll, stored_products
+from recsys.nn.losses import MultinomialNLL, gaussian_kl, masked_squared_error, stored_products
 from tests.contract import batch_of, random_cells
 
 PATHS = {"dense": -1.0, "sampled": 2.0}
@@ -22,7 +22,7 @@ problems = st.tuples(
 
 def through(path):
     """Send products through one of the two paths, whatever the density."""
-    return mock.patch.object(losses, "DENSE_ABOVE", PATHS[path])
+    return mock.patch.dict(losses.DENSE_ABOVE, cpu=PATHS[path])
 
 
 def problem(n_rows, n_columns, width, density, seed, *, counts=False):
@@ -79,20 +79,20 @@ def test_squared_error_equals_dense_autograd(path, dtype, drawn, unobserved_weig
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=["float64", "float32"])
-@given(drawn=problems)
-@example(drawn=(3, 4, 2, 0.0, 0))
-@settings(max_examples=40, deadline=None)
-def test_multinomial_likelihood_equals_dense_autograd(dtype, drawn):
+@given(drawn=problems, width=st.sampled_from([None, 1, 2, 3, 5]))
+@example(drawn=(3, 4, 2, 0.0, 0), width=3)
+@settings(max_examples=60, deadline=None)
+def test_multinomial_likelihood_equals_dense_autograd(dtype, drawn, width):
     cells, leaves = problem(*drawn, counts=True)
     batch = batch_of(cells, dtype)
-    found = value_and_gradients(lambda h, w, b: multinomial_nll(h, w, b, batch), leaves, dtype)
+    found = value_and_gradients(lambda h, w, b: MultinomialNLL(width=width)(h, w, b, batch), leaves, dtype)
     agree(found, value_and_gradients(lambda h, w, b: dense_nll(h, w, b, cells), leaves), dtype)
 
 
 def test_multinomial_likelihood_by_hand():
     # Two items with logits 0 and ln 3, so probabilities 1/4 and 3/4; counts 2 and 1.
     hidden, weight, bias = torch.zeros(1, 1), torch.zeros(2, 1), torch.tensor([1.0, 3.0]).log()
-    loss = multinomial_nll(hidden, weight, bias, batch_of([[2.0, 1.0]], torch.float32))
+    loss = MultinomialNLL()(hidden, weight, bias, batch_of([[2.0, 1.0]], torch.float32))
     assert float(loss) == pytest.approx(2 * np.log(4) + np.log(4 / 3), rel=1e-6)
 
 
@@ -100,7 +100,7 @@ def test_multinomial_likelihood_of_huge_logits_is_finite():
     cells, leaves = problem(4, 6, 3, 0.8, 1, counts=True)
     leaves[0] = leaves[0].detach() * 1e3
     batch = batch_of(cells)
-    found = value_and_gradients(lambda h, w, b: multinomial_nll(h, w, b, batch), leaves)
+    found = value_and_gradients(lambda h, w, b: MultinomialNLL()(h, w, b, batch), leaves)
     expected = value_and_gradients(lambda h, w, b: dense_nll(h, w, b, cells), leaves)
     assert float(leaves[0].abs().max()) > 800  # exp would overflow
     agree(found, expected, torch.float64)
@@ -169,7 +169,7 @@ def test_squared_error_passes_gradcheck(path):
 def test_multinomial_likelihood_and_divergence_pass_gradcheck():
     cells, leaves = problem(4, 5, 3, 0.5, 4, counts=True)
     batch = batch_of(cells)
-    assert torch.autograd.gradcheck(lambda h, w, b: multinomial_nll(h, w, b, batch), leaves)
+    assert torch.autograd.gradcheck(lambda h, w, b: MultinomialNLL()(h, w, b, batch), leaves)
     assert torch.autograd.gradcheck(gaussian_kl, [leaves[0], leaves[0].detach().flip(0).requires_grad_()])
 
 
@@ -177,7 +177,7 @@ def test_multinomial_likelihood_and_divergence_pass_gradcheck():
 def test_a_leaf_without_gradient_leaves_the_others_theirs(frozen):
     cells, leaves = problem(4, 5, 3, 0.5, 5, counts=True)
     batch = batch_of(cells)
-    for loss in (masked_squared_error, multinomial_nll):
+    for loss in (masked_squared_error, MultinomialNLL()):
         full = torch.autograd.grad(loss(*leaves, batch), leaves)
         some = [leaf.detach() if place == frozen else leaf for place, leaf in enumerate(leaves)]
         asked = [leaf for leaf in some if leaf.requires_grad]
@@ -187,26 +187,67 @@ def test_a_leaf_without_gradient_leaves_the_others_theirs(frozen):
 
 
 def test_the_density_chooses_the_path():
-    with mock.patch.object(losses, "_DenseProducts") as dense, mock.patch.object(losses, "_SampledProducts") as sampled:
-        for product in (dense, sampled):
-            product.apply.side_effect = lambda hidden, weight, batch: hidden.new_zeros(len(batch.columns))
+    with (
+        mock.patch.object(losses, "_DenseProducts") as dense,
+        mock.patch.object(losses, "sampled_products") as sampled,
+    ):
+        for product in (dense.apply, sampled):
+            product.side_effect = lambda hidden, weight, batch: hidden.new_zeros(len(batch.columns))
         leaves = torch.zeros(1, 2), torch.zeros(1000, 2), torch.zeros(1000)
         cells = np.full((1, 1000), np.nan)
-        cells[0, :8] = 1.0
+        cells[0, : int(1000 * losses.DENSE_ABOVE["cpu"])] = 1.0
         stored_products(*leaves, batch_of(cells, torch.float32))
-        assert (dense.apply.call_count, sampled.apply.call_count) == (0, 1)
-        cells[0, 8] = 1.0
+        assert (dense.apply.call_count, sampled.call_count) == (0, 1)
+        cells[0, int(1000 * losses.DENSE_ABOVE["cpu"])] = 1.0
         stored_products(*leaves, batch_of(cells, torch.float32))
-        assert (dense.apply.call_count, sampled.apply.call_count) == (1, 1)
+        assert (dense.apply.call_count, sampled.call_count) == (1, 1)
 
 
-def test_sampled_products_in_more_than_one_block():
-    width = 2**22  # four entries per block
-    hidden, weight = torch.zeros(2, width), torch.zeros(3, width)
-    hidden[:, 0], weight[:, 0] = torch.tensor([2.0, 3.0]), torch.tensor([5.0, 7.0, 11.0])
-    with through("sampled"):
-        products = stored_products(hidden, weight, torch.zeros(3), batch_of(np.ones((2, 3)), torch.float32))
-    assert products.tolist() == [10, 14, 22, 15, 21, 33]
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=["float64", "float32"])
+@given(drawn=problems, rows_at_once=st.integers(1, 4), width=st.sampled_from([None, 2]))
+@settings(max_examples=40, deadline=None)
+def test_a_likelihood_in_parts_equals_the_whole(dtype, drawn, rows_at_once, width):
+    cells, leaves = problem(*drawn, counts=True)
+    batch = batch_of(cells, dtype)
+    size = torch.empty((), dtype=dtype).element_size()
+    in_parts = MultinomialNLL(memory=rows_at_once * cells.shape[1] * size, width=width)
+    found = value_and_gradients(lambda h, w, b: in_parts(h, w, b, batch), leaves, dtype)
+    agree(found, value_and_gradients(lambda h, w, b: dense_nll(h, w, b, cells), leaves), dtype)
+
+
+def test_one_block_serves_all_batches_and_two_losses_before_a_backward_do_not_meet():
+    cells, leaves = problem(4, 5, 3, 0.5, 7, counts=True)
+    batch, nll = batch_of(cells), MultinomialNLL()
+    (alone,) = torch.autograd.grad(nll(*leaves, batch), leaves[1])
+    kept = nll._free
+    (again,) = torch.autograd.grad(nll(*leaves, batch), leaves[1])
+    assert nll._free is kept
+    first, second = nll(*leaves, batch), nll(2 * leaves[0], leaves[1], leaves[2], batch)
+    (both,) = torch.autograd.grad(first + 0 * second, leaves[1])
+    assert torch.equal(alone, again)
+    torch.testing.assert_close(both, alone, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_gradients_into_kept_buffers_are_those_of_autograd(path):
+    cells, leaves = problem(6, 8, 3, 0.4, 8, counts=True)
+    batch, nll = batch_of(cells), MultinomialNLL()
+
+    def gradients(parameters):
+        hidden, weight, bias = parameters
+        for parameter in parameters:
+            parameter.grad = None
+        with through(path):
+            # Two losses meet in one weight: the second adds to what the first delivered.
+            (nll(hidden, weight, bias, batch) + 3 * masked_squared_error(hidden, weight, bias, batch, 0.2)).backward()
+        return [parameter.grad.clone() for parameter in parameters]
+
+    ordinary = gradients(leaves)
+    leaves[1].gradient_buffer = torch.full_like(leaves[1], torch.nan)
+    for _ in range(2):
+        for one, other in zip(gradients(leaves), ordinary, strict=True):
+            torch.testing.assert_close(one, other, rtol=0, atol=1e-12)
+        assert leaves[1].grad is leaves[1].gradient_buffer
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=["float64", "float32"])
@@ -235,7 +276,7 @@ def test_nothing_that_is_passed_in_is_changed():
     cells, leaves = problem(4, 5, 3, 0.5, 6, counts=True)
     batch = batch_of(cells)
     before = [tensor.detach().clone() for tensor in (*leaves, batch.values, batch.columns, batch.offsets)]
-    for loss in (masked_squared_error, multinomial_nll):
+    for loss in (masked_squared_error, MultinomialNLL()):
         loss(*leaves, batch).backward()
     for kept, tensor in zip(before, (*leaves, batch.values, batch.columns, batch.offsets), strict=True):
         assert torch.equal(kept, tensor.detach())

@@ -79,7 +79,7 @@ def test_histories_with_other_items_and_text_ids_are_aligned(tmp_path):
 
 
 def test_trained_users_keep_their_vectors_and_new_ones_are_folded_in():
-    model = IAutoRec(hidden=4, epochs=2, seed=0).fit(DATA, show_progress=False)
+    model = IAutoRec(hidden=4, epochs=2, seed=0, unobserved_weight=0.1).fit(DATA, show_progress=False)
     data = Interactions.from_frame(table(seed=2, users=60))
     index = model.users_.codes(data.users.ids(), on_unknown="mark")
     assert (index < 0).any()
@@ -351,7 +351,7 @@ def test_no_block_is_larger_than_asked_for(tmp_path, monkeypatch):
 
 def test_the_checksum_of_a_model_is_of_what_it_recommends(tmp_path):
     def train(**options):
-        return UAutoRec(hidden=4, epochs=1, **options).fit(DATA, show_progress=False)
+        return UAutoRec(hidden=4, epochs=1, unobserved_weight=0.1, **options).fit(DATA, show_progress=False)
 
     model = train(seed=0)
     model.save(tmp_path / "model", metrics={"ndcg@10": 0.1}, about={"note": "anything"})

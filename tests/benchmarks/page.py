@@ -1,0 +1,104 @@
+"""The page of figures, made from the JSON alone."""
+
+from __future__ import annotations
+
+from typing import Any
+
+INTRODUCTION = """# Benchmarks
+
+Made by `make bench` and `make bench-peers`; every figure of a table comes from one run on the machine that it names.
+`of the rate` compares a measurement with the time that its dense products alone would take at the float32 rate that the
+same process sustained on a large square product: 100 % is a program that does nothing but multiply. Training that skips
+products (a masked loss over stored entries, a squared loss through Gram matrices) may pass 100 %.
+
+| matrix | users × items | stored |
+|---|---|---|
+| ml-1m | MovieLens-1M, ratings ≥ 4 | see the tables |
+| gowalla | Gowalla, LightGCN's training part | |
+| ml-20m | generated: 136,677 × 20,108 | 10,000,000 |
+"""
+
+TITLES = {
+    "multvae": ("Mult-VAE, an epoch", "I-600-200-600-I, batch 500, Adam"),
+    "uautorec": ("U-AutoRec, an epoch", "500 hidden, batch 500, masked loss"),
+    "iautorec": ("I-AutoRec, an epoch", "500 hidden, batch 500, masked loss"),
+    "wholematrix": ("U-AutoRec over the whole matrix, an epoch", "500 hidden, batch 2,000, weight 0.1 elsewhere"),
+    "topn": ("top-100", "10,000 users at most, 200-dimensional head"),
+    "evaluation": ("evaluation", "top-100 and 18 metrics, the same users and head"),
+    "scoring": ("batch scoring", "registry to Parquet, all users, N = 10, the same head"),
+    "ease": ("EASE, a fit", "float32"),
+}
+
+
+def render(everything: dict[str, Any]) -> str:
+    """Return the page in Markdown."""
+    parts = [INTRODUCTION]
+    for section, results in everything.items():
+        parts.append(_peers(results) if section == "peers" else _own(section, results))
+    return "\n".join(parts)
+
+
+def _own(section: str, results: dict[str, Any]) -> str:
+    lines = [
+        f"## recsys on {'the CPU' if section == 'cpu' else 'a GPU'}",
+        "",
+        f"{results['machine']}; torch {results['torch']}; {results['date']}.",
+        "",
+        "| what | matrix | seconds | of the rate | peak memory | |",
+        "|---|---|--:|--:|--:|---|",
+    ]
+    for found in results["results"]:
+        title, note = TITLES[found["case"]]
+        if "error" in found:
+            lines.append(f"| {title} | {found['matrix']} | – | – | – | {found['error']} |")
+            continue
+        lines.append(
+            f"| {title} | {found['matrix']} | {_number(found['seconds'])} | "
+            f"{100 * found['floor_seconds'] / found['seconds']:.0f} % | {found['peak_bytes'] / 2**30:.2f} GiB | "
+            f"{note}{_extra(found)} |"
+        )
+    if results.get("growth"):
+        lines += ["", "How the cost of an epoch grows when one thing doubles twice (generated matrices):", ""]
+        lines += ["| | what doubles | seconds | | |", "|---|---|--:|--:|--:|"]
+        groups: dict[tuple[str, str], list[str]] = {}
+        for found in results["growth"]:
+            groups.setdefault((found["case"], found["grows"]), []).append(_number(found.get("seconds", float("nan"))))
+        for (case, what), seconds in groups.items():
+            lines.append(f"| {TITLES[case][0]} | {what} | {' | '.join(seconds)} |")
+    return "\n".join(lines) + "\n"
+
+
+def _extra(found: dict[str, Any]) -> str:
+    if "product_seconds" in found:
+        text = f"; {found['seconds'] / found['product_seconds']:.2f} × the bare product in the same process"
+        if "top_n_seconds" in found:
+            text += f", {100 * (found['seconds'] / found['top_n_seconds'] - 1):.0f} % over its top-N alone"
+        if found["case"] == "scoring":
+            text += f"; {found['users'] / found['seconds']:,.0f} users/s"
+        return text
+    if "squares" in found:
+        return f"; its own memory is {found['squares']:.2f} × items² × 4 bytes"
+    return f"; {found['steps']} steps"
+
+
+def _peers(results: dict[str, Any]) -> str:
+    lines = [
+        "## Against others, on the CPU",
+        "",
+        f"{results['machine']}; {results['date']}. The same matrix, network, batch and number of epochs, each program "
+        "in its own process, one after the other in one run; seconds of the fastest epoch after the first.",
+        "",
+        "| what | matrix | recsys | other | | times faster | peak memory, recsys | other |",
+        "|---|---|--:|--:|---|--:|--:|--:|",
+    ]
+    for row in results["results"]:
+        lines.append(
+            f"| {row['what']} | {row['matrix']} | {_number(row['seconds'])} s | {_number(row['peer_seconds'])} s | "
+            f"{row['peer']} | {row['peer_seconds'] / row['seconds']:.1f} | {row['peak_bytes'] / 2**30:.2f} GiB | "
+            f"{row['peer_peak_bytes'] / 2**30:.2f} GiB |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def _number(seconds: float) -> str:
+    return f"{seconds:.2f}" if seconds < 100 else f"{seconds:.0f}"
