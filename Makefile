@@ -3,16 +3,21 @@
 #   make test    format, lint, types and tests: what CI runs
 #   make lint    the first three alone
 #   make slow    the tests that take minutes and real data
+#   make bench   timings into docs/benchmarks.md (BENCH="--device cuda" for a GPU)
+#   make bench-peers   the same against RecBole, Cornac and plain torch (needs Python 3.11)
 # Another build of torch (CUDA, or the small CPU build): make demo TORCH_INDEX=<index URL from pytorch.org's install page>
 
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null && echo $$p && break; done)
 TORCH_INDEX ?=
 VENV ?= .venv
+PEERS_VENV ?= .venv-peers
+PEERS_PYTHON ?= python3.11
+BENCH ?=
 PIP := $(VENV)/bin/python -m pip --disable-pip-version-check --quiet
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint slow clean
+.PHONY: demo test lint slow bench bench-peers clean
 
 demo: $(VENV)/.installed
 	$(BIN)/recsys demo
@@ -27,6 +32,19 @@ lint: $(VENV)/.dev
 
 slow: $(VENV)/.dev
 	$(BIN)/python -m pytest -m slow
+
+bench: $(VENV)/.dev
+	$(BIN)/python -m tests.benchmarks $(BENCH)
+
+bench-peers: $(VENV)/.dev $(PEERS_VENV)/.installed
+	$(BIN)/python -m tests.benchmarks.against_peers --python $(PEERS_VENV)/bin/python $(BENCH)
+
+# RecBole needs ray 2.6, which has no wheel beyond Python 3.11.
+$(PEERS_VENV)/.installed: tests/benchmarks/peers/requirements.txt
+	$(PEERS_PYTHON) -m venv $(PEERS_VENV)
+	$(PEERS_VENV)/bin/python -m pip install --quiet $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) torch==2.13.0
+	$(PEERS_VENV)/bin/python -m pip install --quiet -r tests/benchmarks/peers/requirements.txt
+	@touch $@
 
 $(VENV)/bin/python:
 	@test -n "$(PYTHON)" || { echo "recsys needs Python 3.11, 3.12 or 3.13; none was found. Name one: make PYTHON=/path/to/python"; exit 1; }
@@ -46,4 +64,4 @@ $(VENV)/.dev: $(VENV)/.installed
 	@touch $@
 
 clean:
-	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage
+	rm -rf $(VENV) $(PEERS_VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage
