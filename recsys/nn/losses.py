@@ -52,7 +52,7 @@ class MultinomialNLL:
     """
 
     def __init__(self, memory: int = 2**30, width: int | None = None) -> None:
-        """`memory` bounds the logits, in bytes; `width` is that of a block: 1,024 on a CPU, all columns on a GPU."""
+        """`memory` bounds the logits, in bytes; `width` is that of a block: 1,024 or 2,048 on a CPU, all on a GPU."""
         self.memory = memory
         self.width = width
         self._free: Tensor | None = None
@@ -227,7 +227,7 @@ class _Softmax:
 
     def __init__(self, hidden: Tensor, weight: Tensor, bias: Tensor, batch: Batch, owner: MultinomialNLL) -> None:
         n, n_columns = len(hidden), weight.shape[0]
-        width = owner.width or (n_columns if hidden.is_cuda else 1024)
+        width = owner.width or (n_columns if hidden.is_cuda else 1024 if n_columns < 2**14 else 2048)
         self.memory = owner.take(n, weight)
         self.pieces = [slice(start, min(start + width, n_columns)) for start in range(0, n_columns, width)]
         self.blocks = [self.memory[n * piece.start : n * piece.stop].view(n, -1) for piece in self.pieces]
