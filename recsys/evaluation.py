@@ -69,6 +69,12 @@ class Evaluation:
             raise ConfigError(f"metric {name!r} was not evaluated{did_you_mean(name, values)}")
         return values[name]
 
+    def only(self, metrics: Sequence[str]) -> Evaluation:
+        """Return the evaluation of these metrics alone, in this order."""
+        summary = self.summary.set_index("metric").loc[list(metrics)].reset_index()
+        columns = [USER, *(name for name in metrics if name in self.per_user)]
+        return Evaluation(self.per_user[columns], summary)
+
     def __repr__(self) -> str:
         width = max(len(name) for name in self.summary["metric"])
         lines = [f"{'metric':<{width}}  {'value':>10}  {'± s.e.':>8}  {'users':>9}"]
@@ -188,6 +194,15 @@ def evaluate(
     summary = pd.DataFrame([(name, *rows[name]) for name in wanted], columns=["metric", "value", "standard_error", "n"])
     per_user = pd.DataFrame({USER: part.users.ids(), **{name: columns[name] for name in wanted if name in columns}})
     return Evaluation(per_user, summary)
+
+
+def along_k(metrics: Sequence[str], n_items: int) -> list[str]:
+    """Return the metrics, and those of lists at further cut-offs too: points of a curve, from the same top-N pass."""
+    found = dict.fromkeys(metrics)
+    for kind, k in map(parse, metrics):
+        if k is not None:
+            found |= dict.fromkeys(f"{kind}@{cut}" for cut in (1, 2, 5, 10, 20, 50, 100) if cut <= max(1, n_items // 2))
+    return list(found)
 
 
 def table(evaluations: Mapping[str, Evaluation], *, sort_by: str | None = None) -> pd.DataFrame:

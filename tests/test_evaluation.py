@@ -356,3 +356,19 @@ def test_a_whole_split_is_not_a_part():
         evaluate(Scores([3, 2, 1]), part.target)
     with pytest.raises(DataError, match=r"got a whole split; pass split\.validation"):
         Validation(split)
+
+
+def test_curves_ask_for_further_cut_offs_and_only_gives_back_what_was_asked():
+    from recsys.evaluation import along_k
+
+    names = along_k(["ndcg@10", "rmse", "coverage@3"], 40)
+    assert names[:3] == ["ndcg@10", "rmse", "coverage@3"]
+    assert {"ndcg@1", "ndcg@20", "coverage@5"} < set(names)
+    assert "ndcg@50" not in names
+    assert sum(name.startswith("rmse") for name in names) == 1
+    per_user = pd.DataFrame({"user_id": [1], "ndcg@10": [0.5], "ndcg@1": [0.0]})
+    rows = [("ndcg@10", 0.5, 0.1, 1), ("ndcg@1", 0.0, 0.1, 1), ("coverage@3", 0.2, np.nan, 1)]
+    whole = Evaluation(per_user, pd.DataFrame(rows, columns=["metric", "value", "standard_error", "n"]))
+    part = whole.only(["coverage@3", "ndcg@10"])
+    assert part.values == {"coverage@3": 0.2, "ndcg@10": 0.5}
+    assert part.per_user.columns.tolist() == ["user_id", "ndcg@10"]

@@ -13,7 +13,7 @@ import pandas as pd
 
 from recsys import report, tracking
 from recsys.config import JobConfig
-from recsys.evaluation import DEFAULT, Evaluation, Validation, evaluate
+from recsys.evaluation import DEFAULT, Evaluation, Validation, along_k, evaluate
 from recsys.interactions import Interactions
 from recsys.models import Recommender
 from recsys.splits import Split
@@ -123,19 +123,21 @@ def train_one(
             tracker.log_figure(
                 report.learning_curve(pd.DataFrame(record.epochs), metric=record.metric), "learning_curve.png"
             )
-        test = evaluate(
+        asked = measure.metrics or DEFAULT
+        curves = evaluate(
             model,
             split.test,
-            measure.metrics or DEFAULT,
+            along_k(asked, split.test.target.shape[1]),
             min_relevance=measure.min_relevance,
             popularity=split.train,
             show_progress=show_progress,
         )
+        test = curves.only(asked)
         tracker.log_metrics(test.values)
         tracker.log_frame(test.per_user, "per_user.parquet")
         tracker.log_frame(test.summary, "summary.parquet")
         if any("@" in name for name in test.values):
-            tracker.log_figure(report.metric_at_k(test), "metric_at_k.png")
+            tracker.log_figure(report.metric_at_k(curves), "metric_at_k.png")
         name = job.track.register_as
         registered = None if name is None else tracking.register(tracker.run_id, name)
         return Trained(model, chosen, test, tracker.run_id, registered)
