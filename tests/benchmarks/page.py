@@ -86,9 +86,9 @@ def _peers(results: dict[str, Any]) -> str:
         "## Against others, on the CPU",
         "",
         f"{results['machine']}; {results['date']}. The same matrix, network, batch and number of epochs, each program "
-        "in its own process, one after the other in one run; seconds of the fastest epoch after the first. `share of the "
-        "floor`: the time that three products with the output layer take at the rate that the process measured, over the "
-        "epoch's; a full softmax cannot pass 100 %, a loss over stored entries can.",
+        "in its own process, one after the other in one run; seconds of the fastest epoch after the first. `share of "
+        "the floor` is the time of three products with the output layer at the rate that the process measured, over "
+        "the epoch's: a full softmax cannot pass 100 %, a loss over stored entries can.",
         "",
         "| what | matrix | recsys | share of the floor | other | | times faster | peak memory, recsys | other |",
         "|---|---|--:|--:|--:|---|--:|--:|--:|",
