@@ -143,9 +143,17 @@ class Autoencoder(Recommender):
 
     def _encode_rows(self, rows: Rows) -> Tensor:
         with torch.inference_mode():
-            starts = range(0, max(1, len(rows)), ROW_BLOCK)  # one block at least, so that no rows give no embeddings
-            blocks = [self.network_.encode(rows.slice(start, start + ROW_BLOCK)) for start in starts]
-        return torch.cat(blocks)
+            block: Tensor = self.network_.encode(rows.slice(0, ROW_BLOCK))  # even without rows: it tells the width
+            if len(rows) <= ROW_BLOCK:
+                return block
+            found: Tensor = block.new_empty(
+                len(rows), block.shape[1]
+            )  # filled in place: pieces to join would exist twice
+            found[:ROW_BLOCK] = block
+            for start in range(ROW_BLOCK, len(rows), ROW_BLOCK):
+                block = self.network_.encode(rows.slice(start, start + ROW_BLOCK))
+                found[start : start + ROW_BLOCK] = block
+        return found
 
     @property
     def _device(self) -> torch.device:
