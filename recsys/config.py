@@ -5,7 +5,6 @@ Every key is known or an error that names the nearest; every value has a type; n
 
 from __future__ import annotations
 
-import os
 import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import fields
@@ -17,8 +16,6 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 
 from recsys import datasets, splits
 from recsys.datasets import NAMES
-from recsys.datasets.catalogue import RAW
-from recsys.datasets.download import ARCHIVES, fetch
 from recsys.errors import ConfigError, did_you_mean
 from recsys.interactions import Duplicates, Interactions
 from recsys.metrics import RATING, parse
@@ -100,21 +97,7 @@ class DataConfig(_Section):
         options = {**columns, "duplicates": self.duplicates, "keep": kept}
         if self.file:
             return datasets.read(self.file, **options)
-        return datasets.load(self.name, path=self._folder(root), **options)
-
-    def _folder(self, root: Path | None) -> Path | None:
-        """Return the data set's folder under `root`, fetched where it can be; None: where `datasets.load` looks."""
-        shared = os.environ.get("RECSYS_DATA")
-        if root is None or (shared and _holds_files(Path(shared).expanduser() / self.name)):
-            return None
-        folder = root / RAW / self.name
-        if self.name in ARCHIVES and not _holds_files(folder):
-            fetch(ARCHIVES[self.name], folder)
-        return folder
-
-
-def _holds_files(folder: Path) -> bool:
-    return folder.is_dir() and any(folder.iterdir())
+        return datasets.load(self.name, root=root, **options)
 
 
 class SplitConfig(_Section):

@@ -18,16 +18,24 @@ NAMES: Final = (*ARCHIVES, "gowalla-lightgcn", "douban-monti", SYNTHETIC)
 """The names that `load` knows."""
 
 RAW: Final = Path("data") / "raw"
-"""Where downloads go, relative to the working directory."""
+"""Where downloads go, relative to `root`."""
 
 
-def load(name: str, *, path: str | Path | None = None, keep: Iterable[str] = (), **options: Any) -> Interactions:
+def load(
+    name: str,
+    *,
+    path: str | Path | None = None,
+    root: str | Path | None = None,
+    keep: Iterable[str] = (),
+    **options: Any,
+) -> Interactions:
     """Return a known data set: a copy in `$RECSYS_DATA/<name>` or `data/raw/<name>`, else a download to the latter.
 
     Args:
         name: one of `NAMES`. `synthetic` is made up on the spot, and `options` are those of
             `recsys.datasets.synthetic`.
         path: a copy elsewhere, read in place of the above.
+        root: folder that `data/raw` is relative to; the working directory by default.
         keep: further columns to carry along, such as a published split.
         options: passed to `recsys.datasets.read`.
 
@@ -45,23 +53,23 @@ def load(name: str, *, path: str | Path | None = None, keep: Iterable[str] = (),
         if path is not None or tuple(keep):
             raise DataError("'synthetic' is made up on the spot: it has no path and no columns to keep")
         return synthetic(**options)
-    return read(_find(name, path), keep=keep, **options)
+    return read(_find(name, path, RAW if root is None else Path(root) / RAW), keep=keep, **options)
 
 
-def _find(name: str, path: str | Path | None) -> Path:
-    """Return where the data set lies, after a download where it lies nowhere yet."""
+def _find(name: str, path: str | Path | None, raw: Path) -> Path:
+    """Return where the data set lies, after a download into `raw` where it lies nowhere yet."""
     if path is not None:
         return Path(path)
     shared = os.environ.get("RECSYS_DATA")
-    places = [Path(folder).expanduser() / name for folder in (shared, RAW) if folder]
+    places = [Path(folder).expanduser() / name for folder in (shared, raw) if folder]
     for place in places:
         if place.is_dir() and any(place.iterdir()):
             return place
     if name in ARCHIVES:
-        return fetch(ARCHIVES[name], RAW / name)
+        return fetch(ARCHIVES[name], raw / name)
     raise DataError(
         f"there is no copy of {name!r} and no publisher's address to fetch it from; looked for "
         f"{' and '.join(str(place) for place in places)}"
         f"{'' if shared else ' ($RECSYS_DATA is not set)'}; put interactions.parquet, or the publisher's own files, "
-        f"into {RAW / name}, or pass path="
+        f"into {raw / name}, or pass path="
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 
 from recsys.errors import ConfigError, DataError, UnsupportedError
 from recsys.models.autoencoder import Autoencoder
-from recsys.models.base import Fitting, Floats, cosine
+from recsys.models.base import Fitting, Floats, cosine, indices
 from recsys.models.fold_in import fold_in
 from recsys.nn.losses import masked_squared_error
 from recsys.nn.networks import AutoRecNetwork
@@ -22,6 +23,9 @@ from recsys.nn.products import affine
 from recsys.sparse import Batch, Rows
 from recsys.training import Loss, Objective, Record
 from recsys.training.loop import Schedule
+
+Indices = npt.NDArray[np.int64]
+Bools = npt.NDArray[np.bool_]
 
 
 @dataclass(kw_only=True, eq=False)
@@ -75,8 +79,6 @@ class AutoRec(Autoencoder):
             float(matrix.data.mean(dtype=np.float64)) if self.cold_rating is None else float(self.cold_rating)
         )
         self.rating_range_ = (float(matrix.data.min()), float(matrix.data.max()))
-        self.user_counts_ = np.diff(matrix.indptr).astype(np.int64)
-        self.item_counts_ = np.bincount(matrix.indices, minlength=matrix.shape[1]).astype(np.int64)
         return super()._fit(matrix, fitting)
 
     def _prepare(self, matrix: sp.csr_matrix) -> sp.csr_matrix:
@@ -113,14 +115,33 @@ class AutoRec(Autoencoder):
                 "count as zeros, so its scores are no ratings; fit with unobserved_weight=0 to predict ratings"
             )
 
+    def predict_pairs(
+        self, userid: npt.ArrayLike, user_items: Any, rows: npt.ArrayLike, items: npt.ArrayLike
+    ) -> Floats:
+        """Return the predicted rating of items[k] by the user of row rows[k] of `user_items`; (len(rows),) float32.
+
+        I-AutoRec rates a training index by its trained row; any other user is rated from the history.
+        """
+        self._check_fitted()
+        self._check_rates()
+        users = indices(userid, "userid")
+        matrix = self._histories(user_items, len(users), users, False)
+        row_index, item_index = np.asarray(rows, dtype=np.int64), self._item_ids(items, "items", keep_order=True)
+        with torch.inference_mode():
+            raw, cold = self._pairs(users, matrix, row_index, item_index)
+        return self._ratings(raw, cold[row_index] | (self.popularity_[item_index] == 0))
+
+    @abstractmethod
+    def _pairs(
+        self, users: Indices, matrix: sp.csr_matrix | None, rows: Indices, items: Indices
+    ) -> tuple[Floats, Bools]:
+        """Return the value of each pair (rows[k], items[k]) and which of the users have no training rating."""
+
     def _ratings(self, raw: npt.NDArray[Any], cold: npt.NDArray[np.bool_]) -> Floats:
         ratings = raw.astype(np.float32) + np.float32(self.mean_)
         if self.clip:
             ratings = np.clip(ratings, *self.rating_range_)
         return np.where(cold, np.float32(self.cold_rating_), ratings).astype(np.float32)
-
-    def _arrays(self) -> dict[str, npt.NDArray[Any]]:
-        return {**super()._arrays(), "user_counts": self.user_counts_, "item_counts": self.item_counts_}
 
     def _state(self) -> dict[str, Any]:
         return {"mean": self.mean_, "cold_rating": self.cold_rating_, "rating_range": self.rating_range_}
@@ -128,7 +149,6 @@ class AutoRec(Autoencoder):
     def _restore(self, arrays: Mapping[str, npt.NDArray[Any]], state: Mapping[str, Any]) -> None:
         self.mean_, self.cold_rating_ = float(state["mean"]), float(state["cold_rating"])
         self.rating_range_ = tuple(state["rating_range"])
-        self.user_counts_, self.item_counts_ = arrays["user_counts"], arrays["item_counts"]
         super()._restore(arrays, state)
 
 
@@ -146,26 +166,14 @@ class UAutoRec(AutoRec):
 
     _centres_by_default = True
 
-    def predict_pairs(
-        self, userid: npt.ArrayLike, user_items: Any, rows: npt.ArrayLike, items: npt.ArrayLike
-    ) -> Floats:
-        """Return the predicted rating of items[k] by the user whose history is row rows[k]; (len(rows),)."""
-        self._check_fitted()
-        self._check_rates()
-        users = np.atleast_1d(np.asarray(userid)).astype(np.int64)
-        matrix = self._histories(user_items, len(users), users, False)
+    def _pairs(
+        self, users: Indices, matrix: sp.csr_matrix | None, rows: Indices, items: Indices
+    ) -> tuple[Floats, Bools]:
         assert matrix is not None  # only models that know their users go without
-        row_index, item_index = np.asarray(rows, dtype=np.int64), self._item_ids(items, "items", keep_order=True)
         output = self.network_.output
-        raw = np.empty(len(row_index), dtype=np.float32)
-        with torch.inference_mode():
-            hidden = self._encode_rows(Rows(self._prepare(matrix), self._device))
-            for start in range(0, len(raw), 2**16):
-                part = slice(start, start + 2**16)
-                rows_, items_ = (torch.from_numpy(x[part]).to(self._device) for x in (row_index, item_index))
-                raw[part] = ((hidden[rows_] * output.weight[items_]).sum(1) + output.bias[items_]).cpu().numpy()
-        cold = (np.diff(matrix.indptr)[row_index] == 0) | (self.item_counts_[item_index] == 0)
-        return self._ratings(raw, cold)
+        hidden = self._encode_rows(Rows(self._prepare(matrix), self._device))
+        raw = _products(hidden, output.weight, rows, items) + output.bias.detach().cpu().numpy()[items]
+        return raw, np.diff(matrix.indptr) == 0
 
 
 @dataclass(kw_only=True, eq=False)
@@ -183,6 +191,10 @@ class IAutoRec(AutoRec):
 
     _silent_without_history: ClassVar[bool] = True
 
+    def _fit(self, matrix: sp.csr_matrix, fitting: Fitting) -> Record:
+        self.user_counts_ = np.diff(matrix.indptr).astype(np.int64)
+        return super()._fit(matrix, fitting)
+
     def _n_in(self) -> int:
         return self.n_users_
 
@@ -196,11 +208,16 @@ class IAutoRec(AutoRec):
         """Nothing to keep: the output layer holds the training users."""
 
     def _arrays(self) -> dict[str, npt.NDArray[Any]]:
-        return {**super()._arrays(), "item_vectors": self.item_vectors_.cpu().numpy()}
+        return {
+            **super()._arrays(),
+            "item_vectors": self.item_vectors_.cpu().numpy(),
+            "user_counts": self.user_counts_,
+        }
 
     def _restore(self, arrays: Mapping[str, npt.NDArray[Any]], state: Mapping[str, Any]) -> None:
         super()._restore(arrays, state)
         self.item_vectors_ = torch.from_numpy(arrays["item_vectors"]).to(self._device)
+        self.user_counts_ = arrays["user_counts"]
 
     def _knows_users(self) -> bool:
         return True
@@ -208,7 +225,7 @@ class IAutoRec(AutoRec):
     def _users(self, histories: sp.csr_matrix | None, userid: npt.NDArray[np.int64]) -> tuple[Tensor, Tensor]:
         """Return (rows, hidden) vectors and (rows,) offsets: trained ones, or folded in from the history."""
         output = self.network_.output
-        known = (userid >= 0) & (userid < self.n_users_)
+        known = self._known(userid)
         index = torch.from_numpy(np.where(known, userid, 0)).to(self._device)
         vectors, offsets = output.weight[index].clone(), output.bias[index].clone()
         if not known.all() and histories is not None:
@@ -262,28 +279,24 @@ class IAutoRec(AutoRec):
             vectors: Floats = self._users(matrix, np.full(matrix.shape[0], -1))[0].cpu().numpy()
         return vectors
 
-    def predict_pairs(
-        self, userid: npt.ArrayLike, user_items: Any, rows: npt.ArrayLike, items: npt.ArrayLike
-    ) -> Floats:
-        """Return the predicted rating of items[k] by the user of row rows[k]; (len(rows),).
-
-        A training index uses the trained row; any other index is folded in from the history.
-        """
-        self._check_fitted()
-        self._check_rates()
-        users = np.atleast_1d(np.asarray(userid)).astype(np.int64)
-        matrix = self._histories(user_items, len(users), users, False)
-        row_index, item_index = np.asarray(rows, dtype=np.int64), self._item_ids(items, "items", keep_order=True)
-        raw = np.empty(len(row_index), dtype=np.float32)
-        with torch.inference_mode():
-            vectors, offsets = self._users(matrix, users)
-            for start in range(0, len(raw), 2**16):
-                part = slice(start, start + 2**16)
-                rows_, items_ = (torch.from_numpy(x[part]).to(self._device) for x in (row_index, item_index))
-                raw[part] = ((vectors[rows_] * self.item_vectors_[items_]).sum(1) + offsets[rows_]).cpu().numpy()
-        known = (users >= 0) & (users < self.n_users_)
-        seen = np.zeros(len(users), dtype=bool)
-        seen[known] = self.user_counts_[users[known]] > 0
+    def _pairs(
+        self, users: Indices, matrix: sp.csr_matrix | None, rows: Indices, items: Indices
+    ) -> tuple[Floats, Bools]:
+        vectors, offsets = self._users(matrix, users)
+        raw = _products(vectors, self.item_vectors_, rows, items) + offsets.cpu().numpy()[rows]
+        known = self._known(users)
+        cold = np.ones(len(users), dtype=bool)
+        cold[known] = self.user_counts_[users[known]] == 0
         if matrix is not None:
-            seen[~known] = np.diff(matrix.indptr)[~known] > 0
-        return self._ratings(raw, ~seen[row_index] | (self.item_counts_[item_index] == 0))
+            cold[~known] = np.diff(matrix.indptr)[~known] == 0
+        return raw, cold
+
+
+def _products(left: Tensor, right: Tensor, rows: Indices, items: Indices) -> Floats:
+    """Return left[rows[k]] · right[items[k]] for every k, some at a time so that memory stays bounded."""
+    raw = np.empty(len(rows), dtype=np.float32)
+    for start in range(0, len(raw), 2**16):
+        part = slice(start, start + 2**16)
+        some, others = (torch.from_numpy(index[part]).to(left.device) for index in (rows, items))
+        raw[part] = (left[some] * right[others]).sum(1).cpu().numpy()
+    return raw

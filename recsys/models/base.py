@@ -181,8 +181,7 @@ class Recommender(RecommenderBase):  # type: ignore[misc]
     ) -> Tensor:
         scores = self._scores(histories, userid, items, out)
         if self._silent_without_history and histories is not None:
-            unknown = ~((userid >= 0) & (userid < self.n_users_)) if self._knows_users() else True
-            cold = np.flatnonzero((np.diff(histories.indptr) == 0) & unknown)
+            cold = np.flatnonzero((np.diff(histories.indptr) == 0) & ~self._known(userid))
             if len(cold):
                 popularity = self.popularity_ if items is None else self.popularity_[items]
                 scores[torch.from_numpy(cold).to(scores.device)] = torch.from_numpy(popularity).to(scores.device)
@@ -213,6 +212,10 @@ class Recommender(RecommenderBase):  # type: ignore[misc]
     def _knows_users(self) -> bool:
         """Whether training users are scored from learned vectors, so that they need no history."""
         return False
+
+    def _known(self, userid: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+        """Return which users are scored from learned vectors: training indices of a model that keeps some."""
+        return (userid >= 0) & (userid < self.n_users_) & self._knows_users()
 
     def encode(self, user_items: Any) -> Floats:
         """Return (n_rows, d) embeddings of users, from their histories alone."""
@@ -254,7 +257,7 @@ class Recommender(RecommenderBase):  # type: ignore[misc]
         """
         self._check_fitted()
         scalar = np.ndim(userid) == 0
-        users = _indices(userid, "userid")
+        users = indices(userid, "userid")
         if filter_items is not None and items is not None:
             raise DataError("pass filter_items or items, not both")
         candidates = self._item_ids(items, "items") if items is not None else None
@@ -312,7 +315,7 @@ class Recommender(RecommenderBase):  # type: ignore[misc]
         distinct, place = np.unique(self._item_ids(itemid, "itemid", keep_order=True), return_inverse=True)
         history = None if user_items is None else self._matrix(user_items)
         n_users = self.n_users_ if history is None else history.shape[0]
-        known = np.full(n_users, -1) if userid is None else _indices(userid, "userid")
+        known = np.full(n_users, -1) if userid is None else indices(userid, "userid")
         if len(known) != n_users:
             raise DataError(f"userid must name the user of each of the {n_users} rows, got {len(known)}")
         found: list[tuple[Ids, Scores]] = []
@@ -355,7 +358,7 @@ class Recommender(RecommenderBase):  # type: ignore[misc]
         Raises:
             UnsupportedError: the model's scores are not ratings.
         """
-        users = _indices(userid, "userid")
+        users = indices(userid, "userid")
         asked = np.asarray(itemid)
         grid = np.atleast_2d(asked)
         if grid.shape[0] != len(users):
@@ -502,7 +505,7 @@ class Recommender(RecommenderBase):  # type: ignore[misc]
     def _histories(
         self, user_items: Any, n: int, users: npt.NDArray[np.int64], needed_for_filter: bool
     ) -> sp.csr_matrix | None:
-        known = self._knows_users() and bool(((users >= 0) & (users < self.n_users_)).all())
+        known = self._knows_users() and bool(self._known(users).all())
         if user_items is None:
             if known and not needed_for_filter:
                 return None
@@ -516,7 +519,7 @@ class Recommender(RecommenderBase):  # type: ignore[misc]
         return matrix
 
     def _item_ids(self, items: npt.ArrayLike, name: str, keep_order: bool = False) -> npt.NDArray[np.int64]:
-        ids = _indices(items, name)
+        ids = indices(items, name)
         if ids.size and (ids.min() < 0 or ids.max() >= self.n_items_):
             raise OutOfRangeError(f"{name} must lie in 0..{self.n_items_ - 1}, got {ids.min()}..{ids.max()}")
         return ids if keep_order else np.unique(ids)
@@ -537,7 +540,7 @@ class Recommender(RecommenderBase):  # type: ignore[misc]
             raise DataError(f"pass filter_{what}s or {what}s, not both")
 
         def checked(values: npt.ArrayLike) -> npt.NDArray[np.int64]:
-            array = _indices(values, what)
+            array = indices(values, what)
             if array.size and (array.min() < 0 or array.max() >= total):
                 raise OutOfRangeError(f"{what} indices must lie in 0..{total - 1}, got {array.min()}..{array.max()}")
             return array
@@ -569,7 +572,8 @@ def _check_length(n: int) -> None:
         raise DataError(f"N must be at least 1, got {n}")
 
 
-def _indices(values: npt.ArrayLike, name: str) -> npt.NDArray[np.int64]:
+def indices(values: npt.ArrayLike, name: str) -> npt.NDArray[np.int64]:
+    """Return indices as an int64 array of one dimension; a mask or fractions are refused, by `name`."""
     array = np.atleast_1d(np.asarray(values))
     if array.size and array.dtype.kind not in "iu":
         hint = "; turn a mask into indices by numpy.flatnonzero" if array.dtype.kind == "b" else ""

@@ -124,7 +124,7 @@ class Factors(Recommender):
         return True
 
     def _users(self, histories: sp.csr_matrix | None, userid: npt.NDArray[np.int64]) -> Tensor:
-        known = (userid >= 0) & (userid < self.n_users_)
+        known = self._known(userid)
         vectors = self.user_factors_[torch.from_numpy(np.where(known, userid, 0))].clone()
         if not known.all() and histories is not None:
             new = np.flatnonzero(~known)

@@ -135,11 +135,13 @@ class _DenseProducts(torch.autograd.Function):
         hidden, weight = ctx.saved_tensors
         block = ctx.block.zero_()
         block.view(-1)[ctx.flat] = grads[0]
+
+        def write(out: Tensor, beta: float) -> None:
+            torch.addmm(out, block.T, hidden, beta=beta, out=out)
+
         return (
             block @ weight if ctx.needs_input_grad[0] else None,
-            deliver(weight, lambda out, beta: _add_product(out, beta, block, hidden))
-            if ctx.needs_input_grad[1]
-            else None,
+            deliver(weight, write) if ctx.needs_input_grad[1] else None,
             None,
         )
 
@@ -291,8 +293,3 @@ class _Softmax:
         if of_bias is not None:
             of_bias *= scale
         return of_hidden, of_weight, of_bias
-
-
-def _add_product(out: Tensor, beta: float, block: Tensor, hidden: Tensor) -> None:
-    """Set `out` (columns, width) to beta · out + blockᵀ @ hidden."""
-    torch.addmm(out, block.T, hidden, beta=beta, out=out)

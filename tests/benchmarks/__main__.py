@@ -10,8 +10,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from tests.benchmarks import machine, matrices
 from tests.benchmarks.cases import CASES
+from tests.benchmarks.page import render
 
 GROWTH = {
     "users": ["5000,10000,400000", "10000,10000,800000", "20000,10000,1600000"],
@@ -62,7 +65,7 @@ def main() -> None:
     head = {
         "machine": machine.name(arguments.device),
         "date": datetime.now(UTC).date().isoformat(),
-        "torch": __import__("torch").__version__,
+        "torch": torch.__version__,
     }
     found = [
         measure(case, size, arguments.device, arguments.epochs)
@@ -86,8 +89,6 @@ def write(page: Path, section: str, results: dict[str, Any]) -> None:
     everything[section] = results
     page.parent.mkdir(exist_ok=True)
     file.write_text(json.dumps(everything, indent=1) + "\n")
-    from tests.benchmarks.page import render
-
     page.write_text(render(everything))
     print(f"\n{page}")
 

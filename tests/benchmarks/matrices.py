@@ -41,7 +41,6 @@ def generated(users: int, items: int, stored: int, seed: int = 0) -> sp.csr_matr
     rng = np.random.default_rng(seed)
     activity = rng.lognormal(sigma=1.1, size=users)
     popularity = (1.0 + np.arange(items)) ** -0.9
-    drawn, rows, columns = 0, [], []
     places = np.empty(0, dtype=np.int64)
     while len(places) < stored:  # draws that meet a place already taken are drawn again
         drawn = int(1.3 * (stored - len(places))) + 100
