@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -13,11 +13,12 @@ import scipy.sparse as sp
 import torch
 from torch import Tensor, nn
 
-from recsys.errors import ConfigError
+from recsys.errors import ConfigError, DataError
 from recsys.models.base import ROW_BLOCK, Fitting, Floats, Recommender, cosine, new_generator, pick_device
+from recsys.nn.losses import Likelihood, LikelihoodName, likelihood
 from recsys.nn.products import affine
 from recsys.sparse import Rows
-from recsys.training import Objective, Record, TrainingConfig, train
+from recsys.training import Alternation, Objective, Record, TrainingConfig, train
 from recsys.training.loop import Precision, Schedule, Watch
 
 
@@ -25,8 +26,8 @@ from recsys.training.loop import Precision, Schedule, Watch
 class Autoencoder(Recommender):
     """A recommender whose scores are `decode(encode(history)) @ output.weight.T + output.bias`.
 
-    A model names its network (`_network`, see `recsys.nn.networks.Autoencoding`) and its loss (`_objective`);
-    everything else is here.
+    A model names its network (`_network`, see `recsys.nn.networks.Autoencoding`) and its loss (`_objective`, an
+    `Alternation` where parts of the network follow losses of their own); everything else is here.
     """
 
     trains_by_epochs: ClassVar[bool] = True
@@ -55,8 +56,8 @@ class Autoencoder(Recommender):
         """Return a new network (`Autoencoding`) over rows of `n_in` columns."""
 
     @abstractmethod
-    def _objective(self, network: Any, rows: Rows) -> Objective:
-        """Return the loss of a batch of `rows`."""
+    def _objective(self, network: Any, rows: Rows) -> Objective | Alternation:
+        """Return the loss of a batch of `rows`, or the turns that the network's parts take."""
 
     def _prepare(self, matrix: sp.csr_matrix) -> sp.csr_matrix:
         """Check and transform the histories before the network reads them, in training and in prediction alike."""
@@ -129,7 +130,7 @@ class Autoencoder(Recommender):
     def _check_params(self) -> None:
         self._config(self.weight_decay)
         for name in ("hidden", "latent"):
-            if getattr(self, name, 1) < 1:
+            if np.min(getattr(self, name, 1), initial=1) < 1:
                 raise ConfigError(f"{name} must be at least 1, got {getattr(self, name)}")
         if not 0.0 <= getattr(self, "dropout", 0.0) < 1.0:
             raise ConfigError(f"dropout must lie in 0..1 (1 excluded), got {self.dropout}")
@@ -213,3 +214,52 @@ class Autoencoder(Recommender):
     def _n_in(self) -> int:
         """Return the columns of the rows that the network reads."""
         return self.n_items_
+
+
+@dataclass(kw_only=True, eq=False)
+class WholeRow(Autoencoder):
+    """An autoencoder that explains whole rows, unstored entries included: it ranks and predicts no ratings."""
+
+    likelihood: LikelihoodName = "multinomial"
+    """`multinomial`: counts; `bernoulli`: entries of 0 to 1; `gaussian`: squared error."""
+    unobserved_weight: float = 1.0
+    """Weight of the unstored entries as zeros in the `gaussian` likelihood; the others have no such weight."""
+
+    def _check_params(self) -> None:
+        super()._check_params()
+        if self.likelihood not in get_args(LikelihoodName):
+            raise ConfigError(
+                f"likelihood must be {', '.join(map(repr, get_args(LikelihoodName)))}, got {self.likelihood!r}"
+            )
+        if not self.unobserved_weight > 0:
+            raise ConfigError(
+                f"unobserved_weight must be positive, got {self.unobserved_weight}: "
+                "a loss over stored entries alone does not learn to rank"
+            )
+
+    def _prepare(self, matrix: sp.csr_matrix) -> sp.csr_matrix:
+        return check_entries(self, matrix, self.likelihood)
+
+    def _likelihood(self) -> Likelihood:
+        return likelihood(self.likelihood, self.unobserved_weight)
+
+
+def check_entries(model: Recommender, matrix: sp.csr_matrix, name: LikelihoodName) -> sp.csr_matrix:
+    """Return the histories as they are.
+
+    Raises:
+        DataError: entries that the likelihood cannot have made.
+    """
+    if name == "gaussian" or not matrix.nnz:
+        return matrix
+    if matrix.data.min() < 0:
+        raise DataError(
+            f"{type(model).__name__} has a {name} likelihood and reads entries as counts: "
+            f"{int((matrix.data < 0).sum())} are negative; use .binarized(), or keep ratings above a threshold"
+        )
+    if name == "bernoulli" and matrix.data.max() > 1:
+        raise DataError(
+            f"{type(model).__name__} has a bernoulli likelihood and reads entries as chances of 0 to 1: "
+            f"{int((matrix.data > 1).sum())} are above 1; use .binarized()"
+        )
+    return matrix

@@ -147,6 +147,10 @@ class Recommender(RecommenderBase):  # type: ignore[misc]
             if value is None or isinstance(value, np.random.Generator):
                 continue
             whole = isinstance(value, Integral) and not isinstance(value, bool)
+            if kind.startswith("tuple[int"):
+                numbers = isinstance(value, tuple) and not any(isinstance(n, bool) for n in value)
+                if not (numbers and all(isinstance(n, Integral) for n in value)):
+                    raise ConfigError(f"{field.name} must be a tuple of whole numbers, got {value!r}")
             if kind.startswith("int") and not whole:
                 raise ConfigError(f"{field.name} must be a whole number, got {value!r}")
             if kind.startswith("float") and not (whole or (isinstance(value, float) and np.isfinite(value))):
@@ -471,7 +475,10 @@ class Recommender(RecommenderBase):  # type: ignore[misc]
         if bundle.model != cls.__name__:
             raise BundleError(f"{where} holds a {bundle.model}, not a {cls.__name__}; use recsys.load for any model")
         try:
-            model = cls(**{**bundle.params, **({"device": device} if "device" in bundle.params else {})})
+            params = {
+                k: tuple(v) if isinstance(v, list) else v for k, v in bundle.params.items()
+            }  # as JSON has no tuple
+            model = cls(**{**params, **({"device": device} if "device" in params else {})})
             model.n_users_, model.n_items_ = int(bundle.state["n_users"]), int(bundle.state["n_items"])
             model.record_ = Record(**bundle.state["record"])
             model.users_, model.items_, model.titles_ = bundle.users, bundle.items, bundle.titles

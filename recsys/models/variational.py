@@ -9,8 +9,8 @@ import scipy.sparse as sp
 import torch
 from torch import nn
 
-from recsys.errors import ConfigError, DataError
-from recsys.models.autoencoder import Autoencoder
+from recsys.errors import ConfigError
+from recsys.models.autoencoder import Autoencoder, check_entries
 from recsys.nn.layers import standard_normal
 from recsys.nn.losses import MultinomialNLL, gaussian_kl
 from recsys.nn.networks import MultDAENetwork, MultVAENetwork
@@ -26,12 +26,7 @@ class Multinomial(Autoencoder):
     """Share of a history's entries hidden from the encoder in each training step."""
 
     def _prepare(self, matrix: sp.csr_matrix) -> sp.csr_matrix:
-        if matrix.nnz and matrix.data.min() < 0:
-            raise DataError(
-                f"{type(self).__name__} has a multinomial likelihood and reads entries as counts: "
-                f"{int((matrix.data < 0).sum())} are negative; use .binarized(), or keep ratings above a threshold"
-            )
-        return matrix
+        return check_entries(self, matrix, "multinomial")
 
 
 @dataclass(kw_only=True, eq=False)

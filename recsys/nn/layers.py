@@ -2,12 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Final, Literal, get_args
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from recsys.nn.products import weighted_rows
 from recsys.sparse import Batch
+
+ActivationName = Literal["tanh", "sigmoid", "relu", "selu", "swish", "identity"]
+ACTIVATIONS: Final[dict[str, Callable[[Tensor], Tensor]]] = {
+    "tanh": torch.tanh,
+    "sigmoid": torch.sigmoid,
+    "relu": torch.relu,
+    "selu": F.selu,
+    "swish": F.silu,
+    "identity": lambda values: values,
+}
+assert tuple(ACTIVATIONS) == get_args(ActivationName)
 
 
 class SparseLinear(nn.Module):

@@ -7,9 +7,10 @@ layer's `weight` (n_columns, width) and `bias` (n_columns,), and computes only t
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal, Protocol
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from recsys.nn.products import deliver, sampled_products
@@ -19,6 +20,32 @@ from recsys.sparse import Batch
 # backward on two AVX2 cores, 500 rows at width 500, dense / sampled: 296 / 140 ms at 4.5 % of 20,108 columns, 301 / 319
 # at 10 %; 44 / 26 at 10 % of 3,706. A GPU's matrix units make dense products cheaper; there the figure is an estimate.
 DENSE_ABOVE = {"cpu": 0.1, "cuda": 0.02}
+
+
+class Likelihood(Protocol):
+    """A negative log-likelihood of whole rows."""
+
+    def __call__(self, hidden: Tensor, weight: Tensor, bias: Tensor, batch: Batch) -> Tensor:
+        """Return its sum over the batch, up to terms without parameters."""
+
+
+LikelihoodName = Literal["multinomial", "bernoulli", "gaussian"]
+
+
+def likelihood(name: LikelihoodName, unobserved_weight: float = 1.0) -> Likelihood:
+    """Return the negative log-likelihood of that name, of which each training has one: some keep memory.
+
+    `multinomial`: cross-entropy with the softmax of a row (Liang et al. 2018, eq. 2); `bernoulli`: logistic loss of
+    every entry (their eq. 4 and Kingma and Welling 2014, appendix C.1); `gaussian`: ½ squared error (Liang et al.,
+    eq. 3), unstored entries as zeros with `unobserved_weight`.
+    """
+    if name == "multinomial":
+        return MultinomialNLL()
+    if name == "bernoulli":
+        return BernoulliNLL()
+    return lambda hidden, weight, bias, batch: (
+        0.5 * masked_squared_error(hidden, weight, bias, batch, unobserved_weight)
+    )
 
 
 def masked_squared_error(
@@ -79,6 +106,26 @@ class MultinomialNLL:
     def give_back(self, memory: Tensor) -> None:
         """Offer memory to the next batch."""
         self._free = memory
+
+
+class BernoulliNLL:
+    """Σ_u Σ_i softplus(l_ui) − x_ui l_ui with logits l = h Wᵀ + b: the logistic loss of every entry of the rows.
+
+    −log of Π σ(l)^x (1 − σ(l))^(1 − x) for x in 0..1. Each block of columns gives its loss and its gradients while it
+    is in the processor's cache, so that one block is all the memory that logits take.
+    """
+
+    def __init__(self, width: int | None = None) -> None:
+        """`width` is that of a block: 1,024 on a CPU, all on a GPU."""
+        self.width = width
+
+    def __call__(self, hidden: Tensor, weight: Tensor, bias: Tensor, batch: Batch) -> Tensor:
+        """Return the scalar loss of `hidden` (n_rows, width) under `weight` (n_columns, width) and `bias`."""
+        width = self.width or (weight.shape[0] if hidden.is_cuda else 1024)
+        with torch.autocast(hidden.device.type, enabled=False):
+            hidden = hidden.to(weight.dtype)
+            loss: Tensor = _BernoulliNLL.apply(hidden, weight, bias, batch, width)  # type: ignore[no-untyped-call]
+        return loss
 
 
 def gaussian_kl(mean: Tensor, log_variance: Tensor) -> Tensor:
@@ -220,6 +267,67 @@ class _MultinomialNLLInParts(torch.autograd.Function):
         return *(None if made is None else made * grads[0] for made in ctx.made), None, None, None
 
 
+class _BernoulliNLL(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor, batch: Batch, width: int) -> Tensor:
+        wanted = ctx.needs_input_grad[:3]
+        made = [torch.zeros_like(hidden), torch.empty_like(weight), torch.empty_like(bias)]
+        n, loss = len(hidden), hidden.new_zeros(())
+        pieces = _pieces(weight.shape[0], width)
+        memory = hidden.new_empty(n * min(width, weight.shape[0]))
+        for piece, (places, values) in zip(pieces, _entries(batch, pieces), strict=True):
+            block = memory[: n * (piece.stop - piece.start)].view(n, -1)
+            torch.mm(hidden, weight[piece].T, out=block)
+            block.add_(bias[piece])
+            loss += F.softplus(block).sum() - block.view(-1)[places].dot(values)
+            if any(wanted):
+                block.sigmoid_().view(-1)[places] -= values
+                if wanted[0]:
+                    made[0].addmm_(block, weight[piece])
+                if wanted[1]:
+                    torch.mm(block.T, hidden, out=made[1][piece])
+                if wanted[2]:
+                    torch.sum(block, 0, out=made[2][piece])
+        ctx.save_for_backward(weight)
+        ctx.made = made
+        return loss
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        (weight,) = ctx.saved_tensors
+        of_hidden, of_weight, of_bias = ctx.made
+
+        def write(out: Tensor, beta: float) -> None:
+            torch.mul(of_weight, grads[0], out=out) if not beta else out.mul_(beta).add_(of_weight * grads[0])
+
+        return (
+            of_hidden * grads[0] if ctx.needs_input_grad[0] else None,
+            deliver(weight, write) if ctx.needs_input_grad[1] else None,
+            of_bias * grads[0] if ctx.needs_input_grad[2] else None,
+            None,
+            None,
+        )
+
+
+def _pieces(n_columns: int, width: int) -> list[slice]:
+    return [slice(start, min(start + width, n_columns)) for start in range(0, n_columns, width)]
+
+
+def _entries(batch: Batch, pieces: Sequence[slice]) -> list[tuple[Tensor, Tensor]]:
+    """Return the stored entries of each piece of the columns: their places in it, row by row, and their values."""
+    turned = batch.by_column
+    values, columns = batch.values[turned.order], batch.columns[turned.order]
+    starts = [0]
+    if len(pieces) > 1:
+        starts = turned.offsets[[piece.start for piece in pieces]].tolist()
+    found = []
+    for piece, start, stop in zip(pieces, starts, [*starts[1:], len(values)], strict=True):
+        own = slice(start, stop)
+        places = turned.segments[own] * (piece.stop - piece.start) + (columns[own] - piece.start)
+        found.append((places, values[own]))
+    return found
+
+
 class _Softmax:
     """Exponentials of the logits of some rows, and what turns them into probabilities and gradients.
 
@@ -231,9 +339,9 @@ class _Softmax:
         n, n_columns = len(hidden), weight.shape[0]
         width = owner.width or (n_columns if hidden.is_cuda else 1024 if n_columns < 2**14 else 2048)
         self.memory = owner.take(n, weight)
-        self.pieces = [slice(start, min(start + width, n_columns)) for start in range(0, n_columns, width)]
+        self.pieces = _pieces(n_columns, width)
         self.blocks = [self.memory[n * piece.start : n * piece.stop].view(n, -1) for piece in self.pieces]
-        self.entries = self._entries(batch)
+        self.entries = _entries(batch, self.pieces)
         self.largest = hidden.new_empty(len(self.pieces), n)
         sums, stored = torch.empty_like(self.largest), hidden.new_zeros(())
         for number, (piece, block) in enumerate(zip(self.pieces, self.blocks, strict=True)):
@@ -247,20 +355,6 @@ class _Softmax:
         self.normaliser = torch.logsumexp(self.largest + sums.log(), 0)
         self.totals = hidden.new_zeros(n).index_add_(0, batch.segments, batch.values)
         self.loss = self.totals.dot(self.normaliser) - stored
-
-    def _entries(self, batch: Batch) -> list[tuple[Tensor, Tensor]]:
-        """Return each block's stored entries: their places in it, and their values."""
-        turned = batch.by_column
-        values, columns = batch.values[turned.order], batch.columns[turned.order]
-        starts = [0]
-        if len(self.pieces) > 1:
-            starts = turned.offsets[[piece.start for piece in self.pieces]].tolist()
-        found = []
-        for piece, start, stop in zip(self.pieces, starts, [*starts[1:], len(values)], strict=True):
-            own = slice(start, stop)
-            places = turned.segments[own] * (piece.stop - piece.start) + (columns[own] - piece.start)
-            found.append((places, values[own]))
-        return found
 
     def gradients(
         self, hidden: Tensor, weight: Tensor, bias: Tensor, wanted: Sequence[bool], scale: Tensor

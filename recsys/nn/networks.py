@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import pairwise
 from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
-from recsys.nn.layers import Output, SparseLinear, dropout, l2_normalised, linear
+from recsys.nn.layers import (
+    ACTIVATIONS,
+    ActivationName,
+    Output,
+    SparseLinear,
+    dropout,
+    l2_normalised,
+    linear,
+)
 from recsys.sparse import Batch
 
 
@@ -21,6 +31,63 @@ class Autoencoding(Protocol):
 
     def decode(self, latent: Tensor) -> Tensor:
         """Return (n, width): what the output layer reads."""
+
+
+class Dense(nn.Module):
+    """Dense layers one after the other, each followed by the activation; none at all is the identity."""
+
+    def __init__(
+        self, widths: Sequence[int], activation: ActivationName, generator: torch.Generator | None = None
+    ) -> None:
+        """`widths` begins with that of what comes in."""
+        super().__init__()
+        self.activation = ACTIVATIONS[activation]
+        self.layers = nn.ModuleList(linear(n_in, n_out, generator) for n_in, n_out in pairwise(widths))
+
+    def forward(self, values: Tensor) -> Tensor:
+        """Return (n, widths[-1])."""
+        for layer in self.layers:
+            values = self.activation(layer(values))
+        return values
+
+
+class DeepNetwork(nn.Module):
+    """I → hidden… → latent → …hidden → I, the activation after every layer but the last, which is affine.
+
+    Input rows are divided by their Euclidean length (`normalise`), then dropped out, both on the stored entries.
+    """
+
+    def __init__(
+        self,
+        n_in: int,
+        hidden: Sequence[int],
+        latent: int,
+        generator: torch.Generator | None = None,
+        *,
+        activation: ActivationName = "tanh",
+        dropout: float = 0.0,
+        normalise: bool = True,
+    ) -> None:
+        """`hidden` are the widths between input and latent layer; the decoder has them in reverse."""
+        super().__init__()
+        self.dropout, self.normalise = dropout, normalise
+        self.activation = ACTIVATIONS[activation]
+        widths = [*hidden, latent]
+        self.input = SparseLinear(n_in, widths[0], generator)
+        self.encoder = Dense(widths, activation, generator)
+        self.decoder = Dense(widths[::-1], activation, generator)
+        self.output = Output(widths[0], n_in, generator)
+
+    def encode(self, batch: Batch, noise: torch.Generator | None = None) -> Tensor:
+        """Return (len(batch), latent) activations; `noise` draws the input dropout."""
+        values = l2_normalised(batch) if self.normalise else batch.values
+        code: Tensor = self.encoder(self.activation(self.input(batch, dropout(values, self.dropout, noise))))
+        return code
+
+    def decode(self, latent: Tensor) -> Tensor:
+        """Return the decoder's last hidden layer, (n, hidden[0]), or the code itself where there is no other."""
+        hidden: Tensor = self.decoder(latent)
+        return hidden
 
 
 class AutoRecNetwork(nn.Module):

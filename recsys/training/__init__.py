@@ -1,5 +1,5 @@
 """The one training loop and its checkpoints."""
 
-from recsys.training.loop import Loss, Objective, Record, TrainingConfig, train
+from recsys.training.loop import Alternation, Loss, Objective, Record, TrainingConfig, Turn, train
 
-__all__ = ["Loss", "Objective", "Record", "TrainingConfig", "train"]
+__all__ = ["Alternation", "Loss", "Objective", "Record", "TrainingConfig", "Turn", "train"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -67,6 +67,8 @@ class Loss:
     """Scalar to minimise, summed over the batch."""
     count: int
     """What the reported loss is a mean over: observed entries for a rating loss, rows for a likelihood."""
+    parts: Mapping[str, Tensor] = field(default_factory=dict)
+    """Scalars summed over the batch that are reported beside the loss, divided by `count` too; not minimised."""
 
 
 class Objective(Protocol):
@@ -76,12 +78,32 @@ class Objective(Protocol):
         """Return the loss; `step` counts optimiser steps from 0, `noise` draws dropout and samples."""
 
 
+@dataclass(frozen=True)
+class Turn:
+    """A step in which some parameters follow a loss of their own."""
+
+    objective: Objective
+    parameters: Sequence[nn.Parameter] | None = None
+    """What moves; None: all that the network trains. Adam keeps its moments per parameter and leaves alone what a turn
+    does not move, so that turns behave as optimisers of their own would."""
+
+
+@dataclass(frozen=True)
+class Alternation:
+    """Turns that take each other's place: within a batch, as players of a game do, or from epoch to epoch."""
+
+    turns: Callable[[int], Sequence[Turn]]
+    """Called as an epoch begins (from 0), and again when an interrupted epoch is continued, with the network as it is:
+    the turns that each batch of the epoch takes, in order. The first turn's loss is the epoch's; the parts of all are
+    reported."""
+
+
 @dataclass
 class Record:
     """What training did, one entry per epoch."""
 
     epochs: list[dict[str, float]] = field(default_factory=list)
-    """`epoch` (from 1), `loss`, `seconds`, and the validation metrics of each epoch."""
+    """`epoch` (from 1), `loss`, `seconds`, the loss's parts and the validation metrics of each epoch."""
     best_epoch: int | None = None
     """The epoch whose weights were kept; None where nothing was validated."""
     metric: str | None = None
@@ -100,7 +122,7 @@ class Watch:
 def train(
     network: nn.Module,
     rows: Rows,
-    objective: Objective,
+    objective: Objective | Alternation,
     config: TrainingConfig,
     *,
     generator: torch.Generator,
@@ -116,6 +138,7 @@ def train(
     All rows are visited once per epoch, in a new order each time.
 
     Args:
+        objective: one loss for all parameters, or turns with a loss each.
         generator: CPU generator; the order of rows and the noise are drawn from generators seeded by it.
         watch: measured after each epoch; without it the last weights are kept.
         on_epoch: called with each epoch's entry of the record.
@@ -134,6 +157,8 @@ def train(
     noise = torch.Generator(device=device).manual_seed(_draw_seed(generator))
     decayed = [p for p in network.parameters() if p.ndim > 1]
     free = [p for p in network.parameters() if p.ndim <= 1]
+    trained = [p for p in network.parameters() if p.requires_grad]
+    turns_of = objective.turns if isinstance(objective, Alternation) else lambda epoch: (Turn(objective),)
     groups: list[dict[str, Any]] = [{"params": decayed, "weight_decay": config.weight_decay}, {"params": free}]
     optimiser = torch.optim.Adam(groups, lr=config.learning_rate, fused=True)
     keep_gradients(network)
@@ -143,7 +168,8 @@ def train(
     best_value = math.nan
     steps_per_epoch = math.ceil(len(rows) / config.batch_size)
     total_steps = config.epochs * steps_per_epoch
-    epoch, position, sums = 0, 0, (0.0, 0)
+    epoch, position = 0, 0
+    sums = _Sums(device)
     saved = None
     if checkpoint is not None:
         facts = {
@@ -155,7 +181,8 @@ def train(
         saved = Checkpoint(Path(checkpoint), {**asdict(config), **facts, **(identity or {})})
         state = saved.load(network, optimiser, order_rng, noise)
         if state is not None:
-            epoch, position, sums = state["epoch"], state["position"], (state["loss"], state["count"])
+            epoch, position = state["epoch"], state["position"]
+            sums.restore(state["sums"])
             record = Record(state["record"], state["best_epoch"], record.metric)
             best, best_value = state["best"], state["best_value"]
 
@@ -165,33 +192,34 @@ def train(
             began = last_saved = time.perf_counter()
             order_state = order_rng.get_state()
             order = torch.randperm(len(rows), generator=order_rng)
-            loss_sum = torch.tensor(sums[0], dtype=torch.float64, device=device)
-            count = sums[1]
             network.train()
+            turns = turns_of(epoch)
             for batch in rows.batches(order[position * config.batch_size :], config.batch_size):
                 step = epoch * steps_per_epoch + position
                 if config.schedule == "cosine":
                     for group in optimiser.param_groups:
                         group["lr"] = config.learning_rate * 0.5 * (1.0 + math.cos(math.pi * step / total_steps))
-                optimiser.zero_grad(set_to_none=True)
-                with torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bfloat16"):
-                    loss = objective(batch, step, noise)
-                (loss.total / len(batch)).backward()  # type: ignore[no-untyped-call]
-                optimiser.step()
-                loss_sum += loss.total.detach()
-                count += loss.count
+                for number, turn in enumerate(turns):
+                    optimiser.zero_grad(set_to_none=True)
+                    with _moving(turn.parameters, trained):
+                        with torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bfloat16"):
+                            loss = turn.objective(batch, step, noise)
+                        (loss.total / len(batch)).backward()  # type: ignore[no-untyped-call]
+                    optimiser.step()
+                    sums.add(loss, counts=number == 0)
                 position += 1
                 if saved and time.perf_counter() - last_saved > checkpoint_seconds:
-                    state = _state(epoch, position, float(loss_sum), count, record, best, best_value)
+                    state = _state(epoch, position, sums, record, best, best_value)
                     saved.save(network, optimiser, order_state, noise.get_state(), state)
                     last_saved = time.perf_counter()
             network.eval()
-            mean_loss = float(loss_sum) / max(1, count)
+            means = sums.means()
+            mean_loss = means["loss"]
             if not math.isfinite(mean_loss):
                 raise TrainingError(
                     f"the loss of epoch {epoch + 1} is {mean_loss}; lower learning_rate (now {config.learning_rate})"
                 )
-            entry: dict[str, float] = {"epoch": epoch + 1, "loss": mean_loss, "seconds": time.perf_counter() - began}
+            entry: dict[str, float] = {"epoch": epoch + 1, **means, "seconds": time.perf_counter() - began}
             if watch:
                 entry.update(watch.measure())
                 value = entry[watch.metric] if watch.higher_is_better else -entry[watch.metric]
@@ -203,9 +231,9 @@ def train(
                 on_epoch(entry)
             bar.update()
             bar.set_postfix({k: f"{v:.4f}" for k, v in entry.items() if k not in ("epoch", "seconds")})
-            epoch, position, sums = epoch + 1, 0, (0.0, 0)
+            epoch, position, sums = epoch + 1, 0, _Sums(device)
             if saved and epoch < config.epochs:
-                state = _state(epoch, 0, 0.0, 0, record, best, best_value)
+                state = _state(epoch, 0, sums, record, best, best_value)
                 saved.save(network, optimiser, order_rng.get_state(), noise.get_state(), state)
     if best is not None:
         network.load_state_dict(best)
@@ -227,6 +255,49 @@ def _matmul_precision(wanted: str | None) -> Iterator[None]:
             torch.set_float32_matmul_precision(before)
 
 
+@contextmanager
+def _moving(parameters: Sequence[nn.Parameter] | None, trained: Sequence[nn.Parameter]) -> Iterator[None]:
+    """Let gradients reach these parameters alone."""
+    if parameters is None:
+        yield
+        return
+    chosen = {id(parameter) for parameter in parameters}
+    for parameter in trained:
+        parameter.requires_grad_(id(parameter) in chosen)
+    try:
+        yield
+    finally:
+        for parameter in trained:
+            parameter.requires_grad_(True)
+
+
+class _Sums:
+    """An epoch's sums, in float64 on the device: nothing waits for them before the epoch's end."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self._totals: dict[str, Tensor] = {}
+        self._counts: dict[str, int] = {}
+
+    def add(self, loss: Loss, *, counts: bool) -> None:
+        for name, total in [*([("loss", loss.total)] if counts else []), *loss.parts.items()]:
+            before = self._totals.get(name)
+            total = total.detach().double()
+            self._totals[name] = total if before is None else before + total
+            self._counts[name] = self._counts.get(name, 0) + loss.count
+
+    def means(self) -> dict[str, float]:
+        return {name: float(total) / max(1, self._counts[name]) for name, total in self._totals.items()}
+
+    def state(self) -> dict[str, tuple[float, int]]:
+        return {name: (float(total), self._counts[name]) for name, total in self._totals.items()}
+
+    def restore(self, state: Mapping[str, tuple[float, int]]) -> None:
+        for name, (total, count) in state.items():
+            self._totals[name] = torch.tensor(total, dtype=torch.float64, device=self._device)
+            self._counts[name] = count
+
+
 def _draw_seed(generator: torch.Generator) -> int:
     return int(torch.randint(2**62, (), generator=generator))
 
@@ -238,8 +309,7 @@ def _out_of_patience(record: Record, patience: int | None) -> bool:
 def _state(
     epoch: int,
     position: int,
-    loss: float,
-    count: int,
+    sums: _Sums,
     record: Record,
     best: dict[str, Tensor] | None,
     best_value: float,
@@ -247,8 +317,7 @@ def _state(
     return {
         "epoch": epoch,
         "position": position,
-        "loss": loss,
-        "count": count,
+        "sums": sums.state(),
         "record": record.epochs,
         "best_epoch": record.best_epoch,
         "best": best,

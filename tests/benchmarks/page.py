@@ -6,7 +6,7 @@ from typing import Any
 
 INTRODUCTION = """# Benchmarks
 
-Made by `make bench` and `make bench-peers`; every figure of a table comes from one run on the machine that it names.
+Made by `make bench` and `make bench-peers`; every row comes from one run on the machine that its table names.
 `of the rate` compares a measurement with the time that its dense products alone would take at the float32 rate that the
 same process sustained on a large square product: 100 % is a program that does nothing but multiply. Training that skips
 products (a masked loss over stored entries, a squared loss through Gram matrices) may pass 100 %.

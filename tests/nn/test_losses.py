@@ -9,7 +9,14 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from recsys.nn import losses
-from recsys.nn.losses import MultinomialNLL, gaussian_kl, masked_squared_error, stored_products
+from recsys.nn.losses import (
+    BernoulliNLL,
+    MultinomialNLL,
+    gaussian_kl,
+    likelihood,
+    masked_squared_error,
+    stored_products,
+)
 from tests.contract import batch_of, random_cells
 
 PATHS = {"dense": -1.0, "sampled": 2.0}
@@ -87,6 +94,51 @@ def test_multinomial_likelihood_equals_dense_autograd(dtype, drawn, width):
     batch = batch_of(cells, dtype)
     found = value_and_gradients(lambda h, w, b: MultinomialNLL(width=width)(h, w, b, batch), leaves, dtype)
     agree(found, value_and_gradients(lambda h, w, b: dense_nll(h, w, b, cells), leaves), dtype)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=["float64", "float32"])
+@given(drawn=problems, width=st.sampled_from([None, 1, 2, 3, 5]))
+@example(drawn=(3, 4, 2, 0.0, 0), width=3)
+@settings(max_examples=60, deadline=None)
+def test_bernoulli_likelihood_equals_dense_autograd(dtype, drawn, width):
+    cells, leaves = problem(*drawn, counts=True)
+    cells = cells / 3.0  # chances, 0 and 1 among them
+    rounded = np.where(np.isnan(cells), np.nan, cells.astype(np.float32)) if dtype == torch.float32 else cells
+    batch = batch_of(cells, dtype)
+
+    def dense(hidden, weight, bias):
+        target = torch.from_numpy(np.nan_to_num(rounded, nan=0.0))
+        logits = hidden @ weight.T + bias
+        return torch.nn.functional.binary_cross_entropy_with_logits(logits, target, reduction="sum")
+
+    found = value_and_gradients(lambda h, w, b: BernoulliNLL(width)(h, w, b, batch), leaves, dtype)
+    agree(found, value_and_gradients(dense, leaves), dtype)
+
+
+def test_bernoulli_gradient_joins_what_a_parameter_has():
+    cells, leaves = problem(4, 6, 3, 0.5, 3, counts=True)
+    batch = batch_of(cells / 3.0)
+    hidden, weight, bias = (leaf.detach().clone().requires_grad_() for leaf in leaves)
+    weight.gradient_buffer = torch.empty_like(weight)
+    for _ in range(2):
+        (2.0 * BernoulliNLL(2)(hidden, weight, bias, batch)).backward()
+    plain = [leaf.detach().clone().requires_grad_() for leaf in leaves]
+    (4.0 * BernoulliNLL(2)(*plain, batch)).backward()
+    for one, other in zip((hidden, weight, bias), plain, strict=True):
+        torch.testing.assert_close(one.grad, other.grad)
+
+
+@pytest.mark.parametrize(("name", "expected"), [("multinomial", None), ("bernoulli", None), ("gaussian", 0.5)])
+def test_likelihoods_by_name(name, expected):
+    cells, leaves = problem(4, 6, 3, 0.5, 4, counts=True)
+    batch, arguments = batch_of(cells / 3.0), [leaf.detach() for leaf in leaves]
+    found = likelihood(name, 0.3)(*arguments, batch)
+    whole = {
+        "multinomial": MultinomialNLL(),
+        "bernoulli": BernoulliNLL(),
+        "gaussian": lambda *given: 0.5 * masked_squared_error(*given, 0.3),
+    }
+    assert float(found) == float(whole[name](*arguments, batch))
 
 
 def test_multinomial_likelihood_by_hand():

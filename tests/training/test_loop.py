@@ -12,7 +12,7 @@ from recsys.nn.layers import dropout
 from recsys.nn.losses import masked_squared_error
 from recsys.nn.networks import AutoRecNetwork
 from recsys.sparse import Rows
-from recsys.training import Loss, TrainingConfig, train
+from recsys.training import Alternation, Loss, TrainingConfig, Turn, train
 from recsys.training.loop import Watch
 from tests.contract import cells_of, ratings
 
@@ -342,6 +342,81 @@ def test_between_epochs_no_checkpoint_is_written_before_its_time(tmp_path):
     with pytest.raises(Interrupt):
         watched(stop_in=3, checkpoint=file)
     assert not file.exists()
+
+
+def halves(network):
+    """Input layer and output layer in turns, as two players."""
+    loss = noisy(network)
+
+    def reported(batch, step, noise):
+        found = loss(batch, step, noise)
+        return Loss(found.total, found.count, {"twice": 2.0 * found.total, "rows": torch.tensor(float(len(batch)))})
+
+    turns = (Turn(reported, list(network.input.parameters())), Turn(loss, list(network.output.parameters())))
+    return Alternation(lambda epoch: turns)
+
+
+def test_turns_move_their_own_parameters_as_optimisers_of_their_own_would():
+    network = network_of()
+    run(halves, network, config=config(epochs=2))
+    # By hand: two Adams over the same draws.
+    other, generator = network_of(), torch.Generator().manual_seed(1)
+    seeds = [int(torch.randint(2**62, (), generator=generator)) for _ in range(2)]
+    order_rng, noise = (torch.Generator().manual_seed(seed) for seed in seeds)
+    parts = (other.input, other.output)
+    optimisers = [torch.optim.Adam(part.parameters(), lr=SETTINGS.learning_rate) for part in parts]
+    rows, objective = Rows(MATRIX), noisy(other)
+    for _ in range(2):
+        for batch in rows.batches(torch.randperm(13, generator=order_rng), 4):
+            for optimiser in optimisers:
+                other.zero_grad()
+                (objective(batch, 0, noise).total / len(batch)).backward()
+                optimiser.step()
+    for name, tensor in weights(network).items():
+        torch.testing.assert_close(tensor, other.state_dict()[name], rtol=1e-5, atol=1e-6)
+    assert all(parameter.requires_grad for parameter in network.parameters())
+
+
+def test_the_loss_is_the_first_turns_and_parts_are_means_too():
+    _, record = run(halves, config=config(epochs=2))
+    for entry in record.epochs:
+        assert list(entry) == ["epoch", "loss", "twice", "rows", "seconds"]
+        assert entry["twice"] == pytest.approx(2 * entry["loss"], rel=1e-6)
+        assert entry["rows"] == pytest.approx(13 / MATRIX.nnz)
+
+
+def test_turns_may_change_from_epoch_to_epoch_and_what_does_not_move_keeps_still():
+    network, seen = network_of(), []
+    both = halves(network).turns(0)
+
+    def turns(epoch):
+        seen.append((epoch, network.input.weight.detach().clone(), network.output.weight.detach().clone()))
+        return both[epoch % 2 :][:1]
+
+    run(lambda _: Alternation(turns), network)
+    assert [epoch for epoch, _, _ in seen] == [0, 1, 2]
+    assert not torch.equal(seen[0][1], seen[1][1])
+    assert torch.equal(seen[0][2], seen[1][2])
+    assert torch.equal(seen[1][1], seen[2][1])
+    assert not torch.equal(seen[1][2], seen[2][2])
+
+
+def test_a_frozen_parameter_stays_frozen_through_turns():
+    network = network_of()
+    network.output.bias.requires_grad_(False)
+    before = network.output.bias.clone()
+    run(halves, network)
+    assert torch.equal(network.output.bias, before)
+    assert not network.output.bias.requires_grad
+
+
+def test_interrupted_turns_continue_to_the_same_weights(tmp_path):
+    unbroken, first = run(halves)
+    with pytest.raises(Interrupt):
+        run(halves, checkpoint=tmp_path / "c", on_epoch=stop_at(2))
+    resumed, second = run(halves, checkpoint=tmp_path / "c")
+    assert equal(weights(unbroken), weights(resumed))
+    assert without_seconds(first) == without_seconds(second)
 
 
 def test_a_network_with_an_idle_parameter_resumes_exactly(tmp_path):
