@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from recsys import datasets, errors, metrics, report, splits
+    from recsys.comparison import Comparison, compare, intervals
     from recsys.evaluation import Evaluation, Validation, evaluate
     from recsys.ids import IdMap
     from recsys.interactions import Interactions
@@ -24,6 +25,7 @@ __all__ = [
     "ALS",
     "BPR",
     "EASE",
+    "Comparison",
     "Evaluation",
     "IAutoRec",
     "IdMap",
@@ -37,9 +39,11 @@ __all__ = [
     "UAutoRec",
     "Validation",
     "__version__",
+    "compare",
     "datasets",
     "errors",
     "evaluate",
+    "intervals",
     "load",
     "metrics",
     "recommend_frame",
@@ -49,6 +53,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "comparison": ("Comparison", "compare", "intervals"),
     "evaluation": ("Evaluation", "Validation", "evaluate"),
     "ids": ("IdMap",),
     "interactions": ("Interactions",),

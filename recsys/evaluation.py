@@ -32,6 +32,9 @@ DEFAULT: Final = (
 )
 """Metrics of `evaluate` unless others are named."""
 
+RATINGS: Final = "ratings"
+"""Column of a user's number of held-out ratings, beside `rmse` and `mae` per user."""
+
 Rows = npt.NDArray[np.intp]
 Floats = npt.NDArray[np.float64]
 
@@ -52,7 +55,8 @@ class Evaluation:
 
     per_user: pd.DataFrame
     """`user_id` and one column per metric that has a value per user. NaN: the user has no relevant items (for `rmse`
-    and `mae`: no held-out ratings; for `novelty` and `average_popularity` also: an empty list)."""
+    and `mae`: no held-out ratings; for `novelty` and `average_popularity` also: an empty list). Beside `rmse` and `mae`
+    stands `ratings`, the number that they are means over."""
     summary: pd.DataFrame
     """`metric, value, standard_error, n`: n counts the users that the value rests on. Of metrics with a value per user
     the mean over those users and std(ddof=1) / sqrt(n); of `rmse` and `mae` the error over all ratings (see
@@ -73,6 +77,8 @@ class Evaluation:
         """Return the evaluation of these metrics alone, in this order."""
         summary = self.summary.set_index("metric").loc[list(metrics)].reset_index()
         columns = [USER, *(name for name in metrics if name in self.per_user)]
+        if RATINGS in self.per_user and any(name in RATING for name in metrics):
+            columns.append(RATINGS)
         return Evaluation(self.per_user[columns], summary)
 
     def __repr__(self) -> str:
@@ -170,6 +176,7 @@ def evaluate(
     if not part.target.nnz:
         raise DataError("the part has no target: nothing is held out to be found; split the data otherwise")
     columns: dict[str, Floats] = {}
+    counted: dict[str, Rows] = {}
     rows: dict[str, tuple[float, float, int]] = {}
 
     listed = {name: (kind, k) for name, (kind, k) in wanted.items() if k is not None}
@@ -186,13 +193,15 @@ def evaluate(
     rated = [cast(Literal["rmse", "mae"], name) for name in wanted if name in RATING]
     if rated:
         ratings = np.diff(part.target.indptr)
+        counted = {RATINGS: ratings}
         for kind, sums in _error_sums(model, part, rated, batch_size, show_progress).items():
             columns[kind] = rating.per_user(sums, ratings, kind)
             value, error = (rating.rmse if kind == "rmse" else rating.mae)(sums, ratings)
             rows[kind] = (value, error, int(np.count_nonzero(ratings)))
 
     summary = pd.DataFrame([(name, *rows[name]) for name in wanted], columns=["metric", "value", "standard_error", "n"])
-    per_user = pd.DataFrame({USER: part.users.ids(), **{name: columns[name] for name in wanted if name in columns}})
+    found_columns = {name: columns[name] for name in wanted if name in columns}
+    per_user = pd.DataFrame({USER: part.users.ids(), **found_columns, **counted})
     return Evaluation(per_user, summary)
 
 

@@ -19,7 +19,7 @@ LAYERS = [
     {"interactions", "nn", "ranking", "artifacts", "metrics"},
     {"datasets", "splits", "training"},
     {"models", "evaluation"},
-    {"report", "scoring", "tracking"},
+    {"comparison", "report", "scoring", "tracking"},
     {"pyfunc_model", "config"},
     {"jobs"},
     {"cli"},
