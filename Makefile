@@ -2,6 +2,7 @@
 #   make demo    the whole path on generated data
 #   make test    format, lint, types and tests: what CI runs
 #   make lint    the first three alone
+#   make docs    docs/metrics.md from the docstrings
 #   make slow    the tests that take minutes and real data
 #   make bench   timings into docs/benchmarks.md (BENCH="--device cuda" for a GPU)
 #   make bench-peers   the same against RecBole, Cornac and plain torch (needs Python 3.11)
@@ -17,7 +18,7 @@ BENCH ?=
 PIP := $(VENV)/bin/python -m pip --disable-pip-version-check --quiet
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint slow bench bench-peers clean
+.PHONY: demo test lint docs slow bench bench-peers clean
 
 demo: $(VENV)/.installed
 	$(BIN)/recsys demo
@@ -29,6 +30,9 @@ lint: $(VENV)/.dev
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy recsys
+
+docs: $(VENV)/.dev
+	$(BIN)/python -m tests.docs.metrics
 
 slow: $(VENV)/.dev
 	$(BIN)/python -m pytest -m slow

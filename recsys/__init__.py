@@ -11,39 +11,109 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from recsys import datasets, errors, metrics, report, splits
+    from recsys.breakdown import activity_groups, cold_user_curve
     from recsys.comparison import Comparison, compare, intervals
+    from recsys.data_report import DataReport, describe, leaks
     from recsys.evaluation import Evaluation, Validation, evaluate
     from recsys.ids import IdMap
     from recsys.interactions import Interactions
-    from recsys.models import ALS, BPR, EASE, IAutoRec, ItemKNN, MultDAE, MultVAE, Popularity, UAutoRec, load
+    from recsys.models import (
+        AAE,
+        ALI,
+        ALS,
+        BPR,
+        CDAE,
+        DLAE,
+        EASE,
+        EDLAE,
+        ELSA,
+        FLVAE,
+        RDLAE,
+        SANSA,
+        UAE,
+        VAE,
+        VAEGAN,
+        VASP,
+        BottleneckAE,
+        ContractiveAE,
+        DeepAutoRec,
+        DeepRecommender,
+        DenoisingAE,
+        FeatureConsistentAE,
+        GLocalK,
+        HigherOrderEASE,
+        HVamp,
+        IAutoRec,
+        InfiniteAE,
+        ItemKNN,
+        MultDAE,
+        MultVAE,
+        Popularity,
+        RecVAE,
+        SparseAE,
+        SparseFC,
+        UAutoRec,
+        load,
+    )
     from recsys.scoring import recommend_frame, score
     from recsys.splits import Part, Split
 
     __version__: str
 
 __all__ = [
+    "AAE",
+    "ALI",
     "ALS",
     "BPR",
+    "CDAE",
+    "DLAE",
     "EASE",
+    "EDLAE",
+    "ELSA",
+    "FLVAE",
+    "RDLAE",
+    "SANSA",
+    "UAE",
+    "VAE",
+    "VAEGAN",
+    "VASP",
+    "BottleneckAE",
     "Comparison",
+    "ContractiveAE",
+    "DataReport",
+    "DeepAutoRec",
+    "DeepRecommender",
+    "DenoisingAE",
     "Evaluation",
+    "FeatureConsistentAE",
+    "GLocalK",
+    "HVamp",
+    "HigherOrderEASE",
     "IAutoRec",
     "IdMap",
+    "InfiniteAE",
     "Interactions",
     "ItemKNN",
     "MultDAE",
     "MultVAE",
     "Part",
     "Popularity",
+    "RecVAE",
+    "SparseAE",
+    "SparseFC",
     "Split",
     "UAutoRec",
     "Validation",
     "__version__",
+    "activity_groups",
+    "cold_user_curve",
     "compare",
     "datasets",
+    "describe",
     "errors",
     "evaluate",
     "intervals",
+    "leaks",
     "load",
     "metrics",
     "recommend_frame",
@@ -53,11 +123,12 @@ __all__ = [
 ]
 
 _HOMES = {
+    "breakdown": ("activity_groups", "cold_user_curve"),
     "comparison": ("Comparison", "compare", "intervals"),
+    "data_report": ("DataReport", "describe", "leaks"),
     "evaluation": ("Evaluation", "Validation", "evaluate"),
     "ids": ("IdMap",),
     "interactions": ("Interactions",),
-    "models": ("ALS", "BPR", "EASE", "IAutoRec", "ItemKNN", "MultDAE", "MultVAE", "Popularity", "UAutoRec", "load"),
     "scoring": ("recommend_frame", "score"),
     "splits": ("Part", "Split"),
 }
@@ -72,8 +143,8 @@ def __getattr__(name: str) -> Any:
             raise AttributeError("recsys has no version: it runs from its source and is not installed") from None
     if name in ("datasets", "errors", "metrics", "report", "splits"):
         return import_module(f"recsys.{name}")
-    if name in _HOME:
-        return getattr(import_module(f"recsys.{_HOME[name]}"), name)
+    if name in __all__:
+        return getattr(import_module(f"recsys.{_HOME.get(name, 'models')}"), name)
     raise AttributeError(f"module 'recsys' has no attribute {name!r}")
 
 

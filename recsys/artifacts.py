@@ -1,8 +1,8 @@
 """The bundle: a saved model as a folder of plain files. Loading one never executes code.
 
-`config.json` names the model, its hyperparameters, its learned scalars, the schema version and a SHA-256 of every other
-file; `weights.safetensors` holds the arrays; `items.parquet` and `users.parquet` the external ids, where known;
-`metrics.json` what was measured.
+`config.json` names the model, its hyperparameters, its learned scalars, the schema version, a SHA-256 of every other
+file and one of itself; `weights.safetensors` holds the arrays; `items.parquet` and `users.parquet` the external ids,
+where known; `metrics.json` what was measured. A file that is not listed is refused like one that was changed.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ from recsys.columns import ITEM, TITLE, USER
 from recsys.errors import BundleError
 from recsys.ids import IdMap
 
-SCHEMA = 1
-"""Version of the layout; a reader refuses what is newer."""
+SCHEMA = 2
+"""Version of the layout; a reader refuses what is newer. Version 1 had no checksum of `config.json` itself."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,7 +82,7 @@ def write_bundle(bundle: Bundle, path: str | Path) -> None:
             "about": dict(bundle.about),
             "files": {file.name: _sha256(file) for file in sorted(beside.iterdir())},
         }
-        (beside / "config.json").write_text(json.dumps(config, indent=2))
+        (beside / "config.json").write_text(json.dumps({**config, "checksum": _checksum(config)}, indent=2))
         replace_folder(beside, target)
     finally:
         shutil.rmtree(beside, ignore_errors=True)
@@ -92,10 +92,19 @@ def read_bundle(path: str | Path) -> Bundle:
     """Read a bundle, checking every file against its recorded checksum first.
 
     Raises:
-        BundleError: no bundle there, a newer schema, or a file that is missing, truncated or changed.
+        BundleError: no bundle there, a newer schema, or a file that is missing, truncated, changed or not listed.
     """
     folder = Path(path)
     config = _read_config(folder)
+    _check_config(config, folder)
+    listed = {"config.json", *config["files"]}
+    # Hidden files are the system's own, such as .DS_Store.
+    foreign = [file.name for file in sorted(folder.iterdir()) if file.name not in listed and file.name[0] != "."]
+    if foreign:
+        raise BundleError(
+            f"{folder} holds {', '.join(foreign)}, which its config.json does not list: a saved model is data that it "
+            "lists, and nothing else is read; remove what was added if you know where it comes from"
+        )
     for name, digest in config["files"].items():
         file = folder / Path(name).name
         if not file.is_file():
@@ -169,6 +178,18 @@ def _read_config(folder: Path) -> dict[str, Any]:
     if not isinstance(schema, int) or not all(isinstance(config.get(key), kind) for key, kind in expected.items()):
         raise BundleError(f"{folder} is not a saved model of this package: its config.json lacks the expected keys")
     return config
+
+
+def _check_config(config: Mapping[str, Any], folder: Path) -> None:
+    """Refuse a `config.json` that was changed since it was written."""
+    if config["schema"] > 1 and config.get("checksum") != _checksum(config):
+        raise BundleError(f"{folder / 'config.json'} does not match its recorded checksum: it was changed")
+
+
+def _checksum(config: Mapping[str, Any]) -> str:
+    """Return the SHA-256 of what a `config.json` holds besides its own checksum."""
+    content = {key: value for key, value in config.items() if key != "checksum"}
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def _read_json(path: Path, folder: Path) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
-from recsys.errors import RecsysError
+from recsys.errors import ConfigError, RecsysError
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -83,6 +83,20 @@ def parser() -> argparse.ArgumentParser:
         "--set", dest="overrides", action="append", default=[], metavar="KEY=VALUE", help="e.g. --set model.hidden=200"
     )
 
+    tune = command("tune", "search for hyperparameters on the validation part ([tune] of the configuration)")
+    tune.add_argument("config", type=Path, help="TOML file with a section [tune]")
+    tune.add_argument("--output", type=Path, help="file for the best configuration, ready for train")
+    compare = command("compare", "tune, train and test several models alike, into one table with intervals and tests")
+    compare.add_argument("configs", type=Path, nargs="+", help="TOML files of the same data, split and metrics")
+    compare.add_argument("--output", type=Path, required=True, help="folder to write, e.g. data/compared/ml-1m")
+    compare.add_argument("--metric", help="metric that sorts and is tested (default: train.metric)")
+    for sub in (tune, compare):
+        sub.add_argument("--trials", type=_positive, help="settings to try, in place of tune.trials")
+        sub.add_argument("--minutes", type=float, help="time for trials, in place of tune.minutes")
+        sub.add_argument(
+            "--set", dest="overrides", action="append", default=[], metavar="KEY=VALUE", help="e.g. --set tune.seed=1"
+        )
+
     evaluate = command(
         "evaluate", "measure a saved model on the test part it was trained beside, or of a configuration"
     )
@@ -92,6 +106,7 @@ def parser() -> argparse.ArgumentParser:
         "--metric", dest="metrics", action="append", help="e.g. --metric ndcg@10 --metric coverage@10"
     )
     evaluate.add_argument("--output", type=Path, help="parquet file for the metrics of each user")
+    evaluate.add_argument("--report", type=Path, help="HTML file for the report: figures, breakdowns, example users")
     evaluate.add_argument(
         "--allow-other-split",
         action="store_true",
@@ -104,11 +119,53 @@ def parser() -> argparse.ArgumentParser:
     recommend.add_argument("-n", type=_positive, default=10, help="recommendations per user (default 10)")
     recommend.add_argument("--data", help="data set or file with the histories (default: that of the training)")
 
-    promote = command("promote", "set the alias champion on a registered version")
+    export = command("export", "write a saved model as a graph for runtimes without Python")
+    model_argument(export)
+    export.add_argument("--onnx", type=Path, required=True, help="file to write, e.g. model.onnx")
+
+    promote = command("promote", "give a registered version the alias champion, by hand or if it has earned it")
     promote.add_argument("name", help="name in the model registry")
     promote.add_argument("--version", dest="model_version", type=int, help="version (default: the newest)")
+    promote.add_argument(
+        "--challenger",
+        nargs="?",
+        type=_positive,
+        const=0,
+        metavar="VERSION",
+        help="hold this version (default: the newest) against the champion on the same users; it must earn the alias",
+    )
     promote.add_argument("--alias", default="champion", help="alias to set (default champion)")
     promote.add_argument("--reason", default="", help="why; stored with the version")
+
+    registry = commands.add_parser("registry", help="look at the model registry, and delete old versions")
+    looks = registry.add_subparsers(dest="look", required=True, metavar="WHAT")
+
+    def look(name: str, help_: str) -> argparse.ArgumentParser:
+        sub = looks.add_parser(name, help=help_, description=help_)
+        sub.add_argument("--root", type=Path, help="folder of mlruns/ (default: the current one)")
+        sub.set_defaults(quiet=True)
+        return sub
+
+    look("list", "every version of every model")
+    show = look("show", "a version's tags, parameters, metrics and notes (default: the champion)")
+    diff = look("diff", "in what two versions differ")
+    prune = look("prune", "delete old versions, never one with an alias; says what would go unless --yes")
+    for sub in (show, diff, prune):
+        sub.add_argument("name", help="name in the model registry")
+    show.add_argument("version", nargs="?", type=_positive)
+    diff.add_argument("one", type=_positive)
+    diff.add_argument("other", type=_positive)
+    prune.add_argument("--keep", type=_positive, required=True, help="versions without an alias to keep, the newest")
+    prune.add_argument("--yes", action="store_true", help="delete")
+
+    ui = command("ui", "open MLflow's pages on the project's store")
+    ui.add_argument("--port", type=_positive, default=5000)
+
+    command("sync", "tell the tracking server what it could not be told while trainings ran")
+
+    rollback = command("rollback", "give the alias back to the version that held it before")
+    rollback.add_argument("name", help="name in the model registry")
+    rollback.add_argument("--alias", default="champion", help="alias to move (default champion)")
 
     score = command("score", "write the recommendations of all users as parquet")
     model_argument(score)
@@ -123,6 +180,18 @@ def parser() -> argparse.ArgumentParser:
     score.add_argument("--users", type=Path, help="file with the user ids to score (default: all)")
     score.add_argument(
         "--on-unknown", choices=("raise", "drop"), default="raise", help="for listed users not in the data"
+    )
+
+    data = command("data", "describe a data set or file; of a configuration, its split and what leaks in it too")
+    data.add_argument("source", metavar="NAME|FILE", help="name of a data set, file, folder or configuration (.toml)")
+
+    nightly = command("nightly", "the night's job: train a challenger, let it earn the alias, score the champion")
+    nightly.add_argument("config", type=Path, help="TOML file with track.register")
+    nightly.add_argument("--output", type=Path, help="folder of the recommendations (default data/scored/NAME)")
+    nightly.add_argument("--summary", type=Path, help="JSON file (default mlruns/nightly/NAME.json)")
+    nightly.add_argument("-n", type=_positive, default=10, help="recommendations per user (default 10)")
+    nightly.add_argument(
+        "--set", dest="overrides", action="append", default=[], metavar="KEY=VALUE", help="e.g. --set model.epochs=50"
     )
 
     command("demo", "the whole path on generated data, in about two minutes")
@@ -147,7 +216,33 @@ def _dispatch(arguments: argparse.Namespace) -> None:
             config,
             metrics=arguments.metrics,
             output=arguments.output,
+            page=arguments.report,
             allow_other_split=arguments.allow_other_split,
+            root=root,
+            show_progress=progress,
+        )
+    elif arguments.command == "tune":
+        from recsys.config import load_config
+        from recsys.jobs import tune
+
+        tune.run(
+            load_config(arguments.config, arguments.overrides),
+            trials=arguments.trials,
+            minutes=arguments.minutes,
+            output=arguments.output,
+            root=root,
+            show_progress=progress,
+        )
+    elif arguments.command == "compare":
+        from recsys.config import load_configs
+        from recsys.jobs import compare
+
+        compare.run(
+            load_configs(arguments.configs, arguments.overrides),
+            arguments.output,
+            metric=arguments.metric,
+            trials=arguments.trials,
+            minutes=arguments.minutes,
             root=root,
             show_progress=progress,
         )
@@ -155,10 +250,57 @@ def _dispatch(arguments: argparse.Namespace) -> None:
         from recsys.jobs import recommend
 
         recommend.run(arguments.model, arguments.users, n=arguments.n, data=arguments.data, root=root)
+    elif arguments.command == "export":
+        from recsys.jobs import export
+
+        export.run(arguments.model, arguments.onnx, root=root)
     elif arguments.command == "promote":
         from recsys.jobs import promote
 
-        promote.run(arguments.name, arguments.model_version, alias=arguments.alias, reason=arguments.reason, root=root)
+        if arguments.challenger is None:
+            promote.run(
+                arguments.name, arguments.model_version, alias=arguments.alias, reason=arguments.reason, root=root
+            )
+        elif arguments.model_version is not None or arguments.reason:
+            raise ConfigError("--challenger gives its own version and reason; leave out --version and --reason")
+        else:
+            version = arguments.challenger or None
+            promote.challenge(arguments.name, version, alias=arguments.alias, root=root, show_progress=progress)
+    elif arguments.command == "registry":
+        from recsys.jobs import registry
+
+        if arguments.look == "list":
+            registry.list_models(root)
+        elif arguments.look == "show":
+            registry.show(arguments.name, arguments.version, root)
+        elif arguments.look == "diff":
+            registry.diff(arguments.name, arguments.one, arguments.other, root)
+        else:
+            registry.prune(arguments.name, keep=arguments.keep, delete=arguments.yes, root=root)
+    elif arguments.command == "ui":
+        from recsys.jobs import registry
+
+        registry.ui(root, arguments.port)
+    elif arguments.command == "nightly":
+        from recsys.config import load_config
+        from recsys.jobs import nightly
+
+        nightly.run(
+            load_config(arguments.config, arguments.overrides),
+            output=arguments.output,
+            summary=arguments.summary,
+            n=arguments.n,
+            root=root,
+            show_progress=progress,
+        )
+    elif arguments.command == "rollback":
+        from recsys.jobs import promote
+
+        promote.rollback(arguments.name, alias=arguments.alias, root=root)
+    elif arguments.command == "sync":
+        from recsys.jobs import sync
+
+        sync.run(root)
     elif arguments.command == "score":
         from recsys.jobs import score
         from recsys.scoring.local import BATCH_SIZE
@@ -174,6 +316,10 @@ def _dispatch(arguments: argparse.Namespace) -> None:
             root=root,
             show_progress=progress,
         )
+    elif arguments.command == "data":
+        from recsys.jobs import data
+
+        data.run(arguments.source, root=root)
     else:
         from recsys.jobs import demo
 

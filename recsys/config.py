@@ -8,18 +8,22 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import fields
+from importlib.util import find_spec
 from inspect import signature
 from pathlib import Path
-from typing import Any, Literal, get_type_hints
+from typing import Any, Literal, get_args, get_type_hints
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model, model_validator
+from pydantic.fields import FieldInfo
 
 from recsys import datasets, splits
 from recsys.datasets import NAMES
+from recsys.drift import Limits
 from recsys.errors import ConfigError, did_you_mean
 from recsys.interactions import Duplicates, Interactions
-from recsys.metrics import RATING, parse
+from recsys.metrics import DIVERSITY, RATING, parse
 from recsys.models import Recommender, model_class
+from recsys.promotion import Rule
 from recsys.splits import Split
 
 SEEDS = 2**32
@@ -118,8 +122,12 @@ class SplitConfig(_Section):
     """Share of a held-out user's items to predict."""
     min_items: int | None = None
     """Held-out users with fewer items have no target."""
+    stable: bool | None = None
+    """Hold out users by their id, so that they stay held out when data are added."""
     seed: int | None = Field(default=None, ge=0, lt=SEEDS)
     """Seed of the draw."""
+    temporal: bool | None = None
+    """The `given` column cuts by time: refuse entries from the future."""
 
     def split(self, data: Interactions) -> Split:
         """Cut the data."""
@@ -189,6 +197,91 @@ class TrackConfig(_Section):
     """By default the model's name."""
     register_as: str | None = Field(default=None, alias="register")
     """Name in the model registry; by default the model is logged and not registered."""
+    system_metrics: bool = False
+    """Record the load of the machine with every epoch (needs psutil)."""
+
+
+class Range(_Section):
+    """Numbers from `low` to `high`, whole ones where both ends are."""
+
+    low: int | float
+    high: int | float
+    log: bool = False
+    """Draw the logarithm evenly."""
+    step: int | float | None = None
+    """Distance between the values; any value by default."""
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Range:
+        if not self.low < self.high:
+            raise ValueError(f"low must lie below high, got {self.low} and {self.high}")
+        if self.log and self.low <= 0:
+            raise ValueError(f"a logarithm needs low above 0, got {self.low}")
+        if self.log and self.step is not None:
+            raise ValueError("log and step exclude each other")
+        return self
+
+    @property
+    def whole(self) -> bool:
+        """Whether only whole numbers are drawn."""
+        return isinstance(self.low, int) and isinstance(self.high, int)
+
+
+class TuneConfig(_Section):
+    """The search for hyperparameters that `recsys tune` and `recsys compare` make on the validation part."""
+
+    trials: int = Field(default=20, ge=1)
+    """Settings to try."""
+    minutes: float | None = Field(default=None, gt=0)
+    """Time after which no further trial begins, over all sittings; by default there is no limit."""
+    sampler: Literal["tpe", "random"] = "tpe"
+    """`tpe` learns from the trials (Bergstra et al. 2011), `random` does not."""
+    prune: bool = True
+    """Stop a trial whose validation curve lies below the median of the others at the same epoch."""
+    seed: int = Field(default=0, ge=0, lt=SEEDS)
+    space: dict[str, Range | list[Any]] = {}
+    """Values of each hyperparameter: a list of choices, or `{low = …, high = …, log = true}`."""
+
+    def bounds(self) -> list[dict[str, Any]]:
+        """Return settings that between them take every choice and every end of a range."""
+        ends = {name: [v.low, v.high] if isinstance(v, Range) else v for name, v in self.space.items()}
+        first = {name: values[0] for name, values in ends.items() if values}
+        return [{**first, name: value} for name, values in ends.items() for value in values]
+
+
+class PromoteConfig(_Section):
+    """What a challenger must show to take the champion's place; see `recsys.promotion.Rule`."""
+
+    metric: str | None = None
+    """The metric that decides; by default `train.metric`."""
+    minimum_gain: float = 0.01
+    """Share of the champion's value by which the challenger must be better for certain."""
+    confidence: float = 0.95
+    guards: dict[str, float] | None = None
+    """Metrics that may not fall by more than a share, such as `{"coverage@10" = 0.5}`."""
+    slowdown: float | None = 5.0
+    """How many times the champion's scoring time is allowed."""
+
+    def rule(self, metric: str) -> Rule:
+        """Return the rule; `metric` decides where none is named."""
+        given = self.model_dump(exclude_none=True)
+        if parse(metric)[0] in RATING and self.guards is None:
+            given["guards"] = {}  # those of lists are not for ratings
+        return Rule(**{"metric": metric, **given, "slowdown": self.slowdown})
+
+
+class DriftConfig(_Section):
+    """Where drift becomes a warning; see `recsys.drift.Limits`."""
+
+    new_users: float = 0.3
+    new_items: float = 0.1
+    popularity: float = 0.2
+    overlap: float = 0.3
+    scores: float = 0.2
+
+    def limits(self) -> Limits:
+        """Return the limits."""
+        return Limits(**self.model_dump())
 
 
 class JobConfig(_Section):
@@ -201,6 +294,10 @@ class JobConfig(_Section):
     train: TrainConfig = TrainConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
     track: TrackConfig = TrackConfig()
+    promote: PromoteConfig = PromoteConfig()
+    drift: DriftConfig = DriftConfig()
+    tune: TuneConfig | None = None
+    """What to search; `recsys train` does not read it."""
 
     def load_data(self, root: Path | None = None) -> Interactions:
         """Read the data with the columns that the split needs; `root` as in `DataConfig.load`."""
@@ -210,6 +307,17 @@ class JobConfig(_Section):
         """Return the model, not fitted."""
         params = {k: v for k, v in self.model.items() if k != "name"}
         return model_class(self.model["name"])(**{**params, **overrides})
+
+    def with_model(self, **params: Any) -> JobConfig:
+        """Return the job with other hyperparameters of its model, checked.
+
+        Raises:
+            ConfigError: a hyperparameter that the model does not have, or a value that it cannot take.
+        """
+        model = _check_model({**self.model, **params}, "[tune.space]")
+        changed = self.model_copy(update={"model": model})
+        _check_hyperparameters(changed.new_model())
+        return changed
 
     def repeat(self, number: int) -> JobConfig:
         """Return the job of one repeat with the seeds it uses written out, so that it can be evaluated by itself.
@@ -235,6 +343,8 @@ class JobConfig(_Section):
         if self.data.file is None and self.data.name not in NAMES:
             raise ConfigError(f"unknown data set {self.data.name!r}{did_you_mean(self.data.name, NAMES)}")
         self.split.check()
+        if self.track.system_metrics and find_spec("psutil") is None:
+            raise ConfigError("track.system_metrics needs psutil: pip install psutil, or set it to false")
         model = self.new_model()
         _check_hyperparameters(model)
         check_metrics(model, (self.train.metric, *(self.evaluate.metrics or ())))
@@ -243,6 +353,14 @@ class JobConfig(_Section):
                 "train.refit adds the validation entries of the training users, and this split has none; "
                 "set train.refit = false, or choose another split"
             )
+        self.drift.limits()
+        rule = self.promote.rule(self.train.metric)
+        check_metrics(model, rule.metrics)
+        for searched, values in (self.tune.space if self.tune else {}).items():
+            if not values:
+                raise ConfigError(f"tune.space.{searched} has no choices")
+        for setting in self.tune.bounds() if self.tune else ():
+            self.with_model(**setting)
         name = self.track.register_as
         if name is not None and (not name.strip() or set(name) & set("/:") or name in (".", "..")):
             raise ConfigError(f"track.register is a name without '/' and ':', got {name!r}")
@@ -273,6 +391,23 @@ def load_config(path: str | Path, overrides: Iterable[str] = ()) -> JobConfig:
     return check_config(values, str(file))
 
 
+def load_configs(paths: Iterable[str | Path], overrides: Iterable[str] = ()) -> dict[str, JobConfig]:
+    """Read several files, named by `track.run_name` or the model, and by the file where those repeat.
+
+    Raises:
+        ConfigError: as `load_config`, or a file twice.
+    """
+    files = [Path(path) for path in paths]
+    overrides = list(overrides)
+    configs = [load_config(file, overrides) for file in files]
+    names = [config.track.run_name or config.model["name"] for config in configs]
+    names = [file.stem if names.count(name) > 1 else name for file, name in zip(files, names, strict=True)]
+    for name in names:
+        if names.count(name) > 1 or set(name) & set("/\\"):
+            raise ConfigError(f"several models are called {name!r}, or it is no name of a folder; set track.run_name")
+    return dict(zip(names, configs, strict=True))
+
+
 def check_config(values: Mapping[str, Any], where: str = "the configuration") -> JobConfig:
     """Return the checked configuration of plain values.
 
@@ -295,9 +430,13 @@ def check_metrics(model: Recommender, names: Iterable[str]) -> None:
     """Refuse what cannot be measured of a model.
 
     Raises:
-        ConfigError: an unknown metric, or an error of ratings for a model that predicts none.
+        ConfigError: an unknown metric, one that a job cannot measure, or an error of ratings for a model that predicts
+            none.
     """
     kinds = [parse(name)[0] for name in names]
+    for kind in kinds:
+        if kind in DIVERSITY:
+            raise ConfigError(f"{kind} needs vectors of the items: call recsys.evaluate with item_vectors=")
     rated = [kind for kind in kinds if kind in RATING]
     if not rated:
         return
@@ -357,6 +496,12 @@ def _set(values: dict[str, Any], override: str) -> None:
     target[names[-1]] = value
 
 
+def _fields(owner: Any) -> dict[str, FieldInfo]:
+    """Return the fields of a section, optional or not."""
+    members = [owner, *get_args(owner)]
+    return next((dict(m.model_fields) for m in members if hasattr(m, "model_fields")), {})
+
+
 def _explain(error: ValidationError, schema: type[BaseModel], where: str) -> str:
     """Return one line per mistake, with the nearest known key for unknown ones."""
     lines = []
@@ -365,8 +510,10 @@ def _explain(error: ValidationError, schema: type[BaseModel], where: str) -> str
         if mistake["type"] == "extra_forbidden":
             owner: Any = schema
             for name in location[:-1]:
-                owner = owner.model_fields[name].annotation
-            known = [field.alias or name for name, field in owner.model_fields.items()]
+                # A hyperparameter's range lies under its name, where a list of choices may stand as well.
+                field = _fields(owner).get(name)
+                owner = Range if field is None else field.annotation
+            known = [field.alias or name for name, field in _fields(owner).items()]
             lines.append(f"unknown key {'.'.join(location)!r}{did_you_mean(location[-1], known)}")
         else:
             lines.append(f"{'.'.join(location)} = {mistake['input']!r}: {mistake['msg']}")

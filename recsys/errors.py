@@ -48,6 +48,10 @@ class TrackingError(RecsysError, RuntimeError):
     """The experiment store or the model registry refused an operation."""
 
 
+class TrackingUnavailable(TrackingError):
+    """The experiment store or the model registry does not answer: the same may work later."""
+
+
 class ScoringError(RecsysError, RuntimeError):
     """A batch scoring job cannot run or cannot publish its output."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from inspect import signature
 from typing import Any, Final, Literal, Protocol, cast
 
 import numpy as np
@@ -15,7 +16,18 @@ from tqdm import tqdm
 from recsys.columns import USER
 from recsys.errors import ConfigError, DataError, UnsupportedError, did_you_mean
 from recsys.interactions import Interactions
-from recsys.metrics import CATALOGUE, EXPOSURE, RANKING, RATING, beyond, higher_is_better, parse, ranking, rating
+from recsys.metrics import (
+    CATALOGUE,
+    DIVERSITY,
+    RANKING,
+    RATING,
+    beyond,
+    higher_is_better,
+    parse,
+    ranking,
+    rating,
+    unpopular,
+)
 from recsys.splits import Part, Split
 
 DEFAULT: Final = (
@@ -40,7 +52,7 @@ Floats = npt.NDArray[np.float64]
 
 
 class Recommender(Protocol):
-    """What evaluation asks of a model; for `rmse` and `mae` it asks `predict_pairs` as well."""
+    """What evaluation asks of a model; for `rmse` and `mae` `predict_pairs` as well, for a part with `seen` that."""
 
     def recommend(
         self, userid: Any, user_items: Any, *, N: int, filter_already_liked_items: bool, recalculate_user: bool
@@ -55,12 +67,16 @@ class Evaluation:
 
     per_user: pd.DataFrame
     """`user_id` and one column per metric that has a value per user. NaN: the user has no relevant items (for `rmse`
-    and `mae`: no held-out ratings; for `novelty` and `average_popularity` also: an empty list). Beside `rmse` and `mae`
-    stands `ratings`, the number that they are means over."""
+    and `mae`: no held-out ratings; for `novelty` and `average_popularity` also: an empty list; for `diversity`: fewer
+    than two items in it). Beside `rmse` and `mae` stands `ratings`, the number that they are means over."""
     summary: pd.DataFrame
     """`metric, value, standard_error, n`: n counts the users that the value rests on. Of metrics with a value per user
     the mean over those users and std(ddof=1) / sqrt(n); of `rmse` and `mae` the error over all ratings (see
     `recsys.metrics.rating`); `coverage` and `gini` have no standard error (NaN)."""
+    per_item: pd.DataFrame | None = None
+    """Row per item, in the order of the part's columns: `relevant`, its relevant entries, and for each cut-off k of a
+    metric of lists `recommended@k`, in how many lists it stands, and `hits@k`, in how many of them it is relevant.
+    None where no list was asked for."""
 
     @property
     def values(self) -> dict[str, float]:
@@ -79,7 +95,41 @@ class Evaluation:
         columns = [USER, *(name for name in metrics if name in self.per_user)]
         if RATINGS in self.per_user and any(name in RATING for name in metrics):
             columns.append(RATINGS)
-        return Evaluation(self.per_user[columns], summary)
+        return Evaluation(self.per_user[columns], summary, self.per_item)
+
+    def by(self, groups: pd.Series) -> pd.DataFrame:
+        """Return `metric, group, value, standard_error, n`: the metrics over the users of each group, as in `summary`.
+
+        Only metrics with a value per user: `coverage` and `gini` belong to all lists together. A group without any
+        value has NaN and n = 0.
+
+        Args:
+            groups: group of each user, indexed by user id: a column of a table of users, or what
+                `recsys.breakdown.activity_groups` makes. Users of it that were not evaluated are left out.
+
+        Raises:
+            DataError: not such a series, a user twice in it, or an evaluated user without a group.
+        """
+        if not isinstance(groups, pd.Series):
+            raise DataError(f"groups must be a Series of groups indexed by user id, got {type(groups).__name__}")
+        if not groups.index.is_unique:
+            twice = groups.index[groups.index.duplicated()]
+            raise DataError(f"{len(twice)} rows of the groups repeat a user, for instance {twice[0]!r}")
+        users = pd.Index(self.per_user[USER])
+        found = groups.reindex(users)
+        without = found.isna().to_numpy()
+        if without.any():
+            raise DataError(
+                f"{int(without.sum())} of the {len(users)} evaluated users have no group, for instance "
+                f"{users[int(without.argmax())]!r}; index the groups by user id and fill in what is missing"
+            )
+        rows = []
+        for metric in self.summary["metric"]:
+            if metric in self.per_user:
+                for group, lines in self.per_user.groupby(found.array, observed=True):
+                    rows.append((metric, group, *_of_users(lines, metric)))
+        table_ = pd.DataFrame(rows, columns=["metric", "group", "value", "standard_error", "n"])
+        return table_.astype({"group": found.dtype})
 
     def __repr__(self) -> str:
         width = max(len(name) for name in self.summary["metric"])
@@ -109,6 +159,8 @@ class Validation:
     """As in `evaluate`."""
     popularity: Interactions | None = None
     """As in `evaluate`."""
+    item_vectors: Any = None
+    """As in `evaluate`."""
     batch_size: int = 1024
     """As in `evaluate`."""
 
@@ -116,8 +168,7 @@ class Validation:
         if self.part is None:
             raise DataError("the split has no validation part; choose a share above 0 for it when splitting")
         _check_part(self.part, "split.validation")
-        for name in (self.metric, *self.also):
-            parse(name)
+        _parse_all((self.metric, *self.also), self.item_vectors)
 
     @property
     def higher_is_better(self) -> bool:
@@ -132,6 +183,7 @@ class Validation:
             (self.metric, *self.also),
             min_relevance=self.min_relevance,
             popularity=self.popularity,
+            item_vectors=self.item_vectors,
             batch_size=self.batch_size,
         ).values
 
@@ -143,14 +195,16 @@ def evaluate(
     *,
     min_relevance: float | None = None,
     popularity: Interactions | None = None,
+    item_vectors: Any = None,
     batch_size: int = 1024,
     show_progress: bool = False,
 ) -> Evaluation:
     """Measure a model on a part of a split.
 
-    Each user's context is what the model reads and is never recommended; the target is what it must find. A user
-    without relevant items takes no part in any metric of a list. Users that training never saw are passed with
-    `userid` -1 and `recalculate_user=True`, in blocks of their own: the model must serve them from their context.
+    Each user's context is what the model reads; it, or `part.seen` where there is one, is never recommended; the target
+    is what it must find. A user without relevant items takes no part in any metric of a list. Users that training never
+    saw are passed with `userid` -1 and `recalculate_user=True`, in blocks of their own: the model must serve them from
+    their context.
 
     Args:
         model: anything with `recommend` as in implicit; for `rmse` and `mae` with
@@ -159,17 +213,21 @@ def evaluate(
         metrics: one name or several, such as `ndcg@10` (see `recsys.metrics`).
         min_relevance: only target entries of at least this value are relevant in a list; by default every stored
             entry is, a stored 0 too. `rmse` and `mae` always read all entries.
-        popularity: the interactions that `novelty` and `average_popularity` count; by default the context of `part`,
-            which is not the training data when users are held out.
+        popularity: the interactions that tell how popular an item is, for `novelty`, `average_popularity`,
+            `stratified_recall` and `serendipity`; by default what is known of the users of `part`, which is not the
+            training data when users are held out.
+        item_vectors: (n_items, d) array or sparse matrix for `diversity`: one-hot genres or other features, or a
+            model's embeddings. Compare models by the same vectors, not each by its own.
         batch_size: users per block; memory grows with it, the result does not depend on it.
         show_progress: show a progress bar.
 
     Raises:
-        ConfigError: an unknown metric, or none at all.
-        DataError: not a part, or one without a target or a relevant one; or the model answers in a wrong shape.
-        UnsupportedError: ratings are asked of a model that predicts none.
+        ConfigError: an unknown metric, or none at all; `diversity` without `item_vectors`.
+        DataError: not a part, or one without a target or a relevant one; vectors that are not the items'; or the model
+            answers in a wrong shape.
+        UnsupportedError: ratings are asked of a model that predicts none, or `seen` of one that does not take it.
     """
-    wanted = _parse_all(metrics)
+    wanted = _parse_all(metrics, item_vectors)
     _check_part(part, "split.test")
     if batch_size < 1:
         raise ConfigError(f"batch_size must be at least 1, got {batch_size}")
@@ -178,17 +236,20 @@ def evaluate(
     columns: dict[str, Floats] = {}
     counted: dict[str, Rows] = {}
     rows: dict[str, tuple[float, float, int]] = {}
+    per_item = None
 
     listed = {name: (kind, k) for name, (kind, k) in wanted.items() if k is not None}
     if listed:
-        relevant = _relevant(part.target, min_relevance)
-        found, counts = _from_lists(model, part, relevant, listed, popularity, batch_size, show_progress)
+        relevant = relevant_entries(part.target, min_relevance)
+        found, per_item = _from_lists(
+            model, part, relevant, listed, popularity, item_vectors, batch_size, show_progress
+        )
         columns |= found
         rows |= {name: _mean(values) for name, values in found.items()}
         n_users = int(np.count_nonzero(np.diff(relevant.indptr)))
         for name, (kind, k) in listed.items():
             if kind in CATALOGUE:
-                rows[name] = (CATALOGUE[kind](counts[k]), float("nan"), n_users)
+                rows[name] = (CATALOGUE[kind](per_item[f"recommended@{k}"].to_numpy()), float("nan"), n_users)
 
     rated = [cast(Literal["rmse", "mae"], name) for name in wanted if name in RATING]
     if rated:
@@ -202,7 +263,7 @@ def evaluate(
     summary = pd.DataFrame([(name, *rows[name]) for name in wanted], columns=["metric", "value", "standard_error", "n"])
     found_columns = {name: columns[name] for name in wanted if name in columns}
     per_user = pd.DataFrame({USER: part.users.ids(), **found_columns, **counted})
-    return Evaluation(per_user, summary)
+    return Evaluation(per_user, summary, per_item)
 
 
 def along_k(metrics: Sequence[str], n_items: int) -> list[str]:
@@ -274,15 +335,22 @@ def _check_part(part: object, example: str) -> None:
         raise DataError(f"expected one part of a split, got {whole}; pass {example}")
 
 
-def _parse_all(metrics: str | Sequence[str]) -> dict[str, tuple[str, int | None]]:
+def _parse_all(metrics: str | Sequence[str], item_vectors: Any) -> dict[str, tuple[str, int | None]]:
     names = (metrics,) if isinstance(metrics, str) else metrics
     wanted = {name: parse(name) for name in names}
     if not wanted:
         raise ConfigError("expected at least one metric, for instance 'ndcg@10', got none")
+    varied = [name for name, (kind, _) in wanted.items() if kind in DIVERSITY]
+    if varied and item_vectors is None:
+        raise ConfigError(
+            f"{varied[0]} compares items by their vectors; pass item_vectors= with one row per item, "
+            "such as one-hot genres"
+        )
     return wanted
 
 
-def _relevant(target: sp.csr_matrix, min_relevance: float | None) -> sp.csr_matrix:
+def relevant_entries(target: sp.csr_matrix, min_relevance: float | None) -> sp.csr_matrix:
+    """Return the entries of a target that count as relevant: all stored ones, or those of at least `min_relevance`."""
     if min_relevance is None:
         return target
     kept = target.data >= min_relevance
@@ -309,46 +377,81 @@ def _from_lists(
     relevant: sp.csr_matrix,
     wanted: Mapping[str, tuple[str, int]],
     popularity: Interactions | None,
+    item_vectors: Any,
     batch_size: int,
     show_progress: bool,
-) -> tuple[dict[str, Floats], dict[int, npt.NDArray[np.int64]]]:
-    """Return per-user values by name, and how often each item is recommended by cut-off."""
+) -> tuple[dict[str, Floats], pd.DataFrame]:
+    """Return per-user values by name, and the counts of each item."""
     n_rows, n_items = relevant.shape
     n_relevant = np.diff(relevant.indptr)
     longest = min(n_items, max(k for _, k in wanted.values()))
     columns = {name: np.full(n_rows, np.nan) for name, (kind, _) in wanted.items() if kind not in CATALOGUE}
-    counts = {k: np.zeros(n_items, dtype=np.int64) for kind, k in wanted.values() if kind in CATALOGUE}
-    seen = part.context if popularity is None else popularity.matrix
-    if seen.shape[1] != n_items:
-        raise DataError(f"popularity must count the part's {n_items} items, got {seen.shape[1]}; pass split.train")
-    held = np.bincount(seen.indices, minlength=n_items)
+    counts = {k: np.zeros((2, n_items), dtype=np.int64) for _, k in wanted.values()}
+    known = part.context if part.seen is None else part.seen
+    counted = known if popularity is None else popularity.matrix
+    if counted.shape[1] != n_items:
+        raise DataError(f"popularity must count the part's {n_items} items, got {counted.shape[1]}; pass split.train")
+    held = np.bincount(counted.indices, minlength=n_items)
+    kinds = {kind for kind, _ in wanted.values()}
+    weight = unpopular.weights(held)
+    place = unpopular.popular_first(held) if "serendipity" in kinds else None
+    units = beyond.unit_rows(item_vectors, n_items) if "diversity" in kinds else None
 
     for block in _blocks(np.flatnonzero(n_relevant), part, batch_size, show_progress):
-        userid = part.user_index[block]
-        ids = np.asarray(
-            model.recommend(
-                userid,
-                part.context[block],
-                N=longest,
-                filter_already_liked_items=True,
-                recalculate_user=bool(userid[0] < 0),
-            )[0]
-        )
-        if ids.shape != (len(block), longest):
-            raise DataError(
-                f"recommend must return ids of shape {(len(block), longest)}, empty slots -1, got {ids.shape}"
-            )
+        ids = top_lists(model, part, block, longest)
         hits = ranking.hits(ids, relevant[block])
+        places = ids if place is None else unpopular.popular_places(ids, place, known[block])
         for name, (kind, k) in wanted.items():
             if kind in RANKING:
                 columns[name][block] = RANKING[kind](hits, n_relevant[block], k)
             elif kind == "novelty":
-                columns[name][block] = beyond.novelty(ids, held, seen.shape[0], k)
-            elif kind in EXPOSURE:
+                columns[name][block] = beyond.novelty(ids, held, counted.shape[0], k)
+            elif kind == "average_popularity":
                 columns[name][block] = beyond.average_popularity(ids, held, k)
+            elif kind == "stratified_recall":
+                columns[name][block] = unpopular.stratified_recall(hits, ids, relevant[block], weight, k)
+            elif kind == "serendipity":
+                columns[name][block] = unpopular.serendipity(hits, places, n_relevant[block], k)
+            elif kind == "diversity":
+                columns[name][block] = beyond.diversity(ids, units, k)
+        right = np.where(hits, ids, -1)
         for k in counts:
-            counts[k] += beyond.recommendation_counts(ids, n_items, k)
-    return columns, counts
+            counts[k][0] += beyond.recommendation_counts(ids, n_items, k)
+            counts[k][1] += beyond.recommendation_counts(right, n_items, k)
+    per_item = {"relevant": np.bincount(relevant.indices, minlength=n_items)}
+    for k in sorted(counts):
+        per_item |= {f"recommended@{k}": counts[k][0], f"hits@{k}": counts[k][1]}
+    return columns, pd.DataFrame(per_item)
+
+
+def top_lists(model: Recommender, part: Part, block: Rows, length: int) -> npt.NDArray[np.integer]:
+    """Return the lists that the model is measured by, (len(block), length), of rows of a part.
+
+    Args:
+        block: users whom training saw, or users whom it never saw, not both.
+    """
+    userid = part.user_index[block]
+    met: dict[str, Any] = {}
+    if part.seen is not None:
+        if "seen" not in signature(model.recommend).parameters:
+            raise UnsupportedError(
+                f"recommend of {type(model).__name__} takes no seen=, so it cannot leave out more than it reads; "
+                "evaluate a part without seen, or a model of this package"
+            )
+        met["seen"] = part.seen[block]
+    ids = np.asarray(
+        model.recommend(
+            userid,
+            part.context[block],
+            N=length,
+            filter_already_liked_items=True,
+            recalculate_user=bool(userid[0] < 0),
+            **met,
+        )[0]
+    )
+    if ids.shape != (len(block), length):
+        raise DataError(f"recommend must return ids of shape {(len(block), length)}, empty slots -1, got {ids.shape}")
+    return ids
 
 
 def _error_sums(
@@ -368,6 +471,16 @@ def _error_sums(
         for kind in kinds:
             totals[kind][block] = rating.error_sums(predicted, target.data, rows, len(block), kind)
     return totals
+
+
+def _of_users(lines: pd.DataFrame, metric: str) -> tuple[float, float, int]:
+    """Return value, standard error and count of a metric over some users."""
+    values = lines[metric].to_numpy(dtype=np.float64)
+    if metric not in RATING or np.isnan(values).all():
+        return _mean(values)
+    counts = lines[RATINGS].to_numpy()
+    sums = np.nan_to_num(values**2 if metric == "rmse" else values) * counts
+    return (*(rating.rmse if metric == "rmse" else rating.mae)(sums, counts), int(np.count_nonzero(counts)))
 
 
 def _mean(values: Floats) -> tuple[float, float, int]:

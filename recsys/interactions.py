@@ -396,7 +396,7 @@ def _merge(
 ) -> npt.NDArray[np.float32]:
     if policy == "error":
         first = int(np.flatnonzero(~last)[0])
-        pair = (users.ids([rows[first]])[0], items.ids([cols[first]])[0])
+        pair = (*users.ids([rows[first]]).tolist(), *items.ids([cols[first]]).tolist())
         raise DataError(
             f"{int((~last).sum())} rows repeat a user and item, for instance {pair}; "
             "choose duplicates='last', 'sum' or 'max'"

@@ -66,6 +66,22 @@ class Batch:
             self.n_columns,
         )
 
+    def where(self, keep: Tensor) -> Batch:
+        """Return the same rows with only the entries that `keep` ((n_stored,) bool) marks stored."""
+        offsets = torch.zeros_like(self.offsets)
+        counts = torch.zeros(len(self), dtype=torch.int64, device=keep.device)
+        torch.cumsum(counts.index_add_(0, self.segments, keep.long()), 0, out=offsets[1:])
+        return Batch(self.rows, offsets, self.columns[keep], self.values[keep], self.segments[keep], self.n_columns)
+
+    def halves(self, noise: torch.Generator) -> tuple[Batch, Batch]:
+        """Return two batches that share out the entries of each row at random, the second one more if odd."""
+        draws = torch.rand(len(self.columns), generator=noise, device=self.columns.device, dtype=torch.float64)
+        order = torch.argsort(self.segments + draws)  # within each row at random
+        place = torch.arange(len(order), device=order.device) - self.offsets[self.segments]
+        first = torch.empty_like(order, dtype=torch.bool)
+        first[order] = place < (self.offsets.diff() // 2)[self.segments]
+        return self.where(first), self.where(~first)
+
     @cached_property
     def by_column(self) -> ByColumn:
         """The entries by column: what the gradient of a table of columns needs, worked out once per batch."""
@@ -78,6 +94,14 @@ class Batch:
         shape = (len(self), self.n_columns)
         turned = sp.csr_matrix((places, self.columns.numpy(), self.offsets.numpy()), shape=shape).tocsc()
         return ByColumn(*(torch.from_numpy(x.astype(np.int64)) for x in (turned.data, turned.indptr, turned.indices)))
+
+
+@dataclass(frozen=True, eq=False)
+class DenseRows:
+    """Rows with every entry written out, which the layers take in the place of a `Batch` when a graph is exported."""
+
+    values: Tensor
+    """(n_rows, n_columns) float32; 0 where nothing is stored."""
 
 
 class Rows:
@@ -171,6 +195,31 @@ class Rows:
     def slice(self, start: int, stop: int) -> Batch:
         """Cut the consecutive rows `start:stop`."""
         return self.batch(torch.arange(start, min(stop, len(self))))
+
+
+@dataclass(frozen=True, eq=False)
+class Window(Batch):
+    """Some rows of a grid, and with each the row above and the row below; where there is none, an empty one."""
+
+    above: Batch
+    below: Batch
+
+
+class Grid(Rows):
+    """Rows whose order means something: batches come with the neighbours of their rows."""
+
+    def __init__(self, matrix: sp.csr_matrix, device: torch.device | str = "cpu") -> None:
+        # An empty row at the end stands above the first row and below the last one.
+        n_rows, n_columns = matrix.shape
+        indptr = np.append(matrix.indptr, matrix.indptr[-1])
+        super().__init__(sp.csr_matrix((matrix.data, matrix.indices, indptr), shape=(n_rows + 1, n_columns)), device)
+        self.n_rows = int(n_rows)
+
+    def batch(self, rows: Tensor) -> Window:
+        """Cut the given rows with their neighbours."""
+        own, above, below = (super(Grid, self).batch((rows + step) % (self.n_rows + 1)) for step in (0, -1, 1))
+        parts = own.rows, own.offsets, own.columns, own.values, own.segments, own.n_columns
+        return Window(*parts, above=above, below=below)
 
 
 def _fits(matrix: sp.csr_matrix, device: torch.device) -> bool:

@@ -6,8 +6,9 @@ holds the training and the validation entries: everything known before the test.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Hashable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from recsys.ids import IdMap
 from recsys.interactions import Interactions
 
 Entries = npt.NDArray[np.bool_]
+Rows = npt.NDArray[np.integer]
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,6 +28,9 @@ class Part:
     """Users to evaluate: what is known of each, and what is held out.
 
     Rows of `context` and `target` are the same users; columns are the items of the training part.
+
+    Raises:
+        DataError: shapes disagree, an entry is stored twice, or entries of the target are known already.
     """
 
     context: sp.csr_matrix
@@ -36,12 +41,34 @@ class Part:
     """External ids of the rows."""
     user_index: npt.NDArray[np.int32]
     """(n_rows,) row of each user in the training matrix, -1 for users that training never saw."""
+    seen: sp.csr_matrix | None = None
+    """(n_rows, n_items): what is masked in recommendations, where that is more than the model may read; by default the
+    context."""
+    allow_overlap: bool = False
+    """Take a target whose entries are known too: such an entry is never recommended, so it counts as missed."""
 
     def __post_init__(self) -> None:
         if self.context.shape != self.target.shape or self.context.shape[0] != len(self.users):
             raise DataError(
                 f"context {self.context.shape}, target {self.target.shape} and {len(self.users)} users must agree"
             )
+        if self.seen is not None and self.seen.shape != self.context.shape:
+            raise DataError(f"seen must have the shape of the context {self.context.shape}, got {self.seen.shape}")
+        for name in ("context", "target", "seen"):
+            matrix = getattr(self, name)
+            twice = 0 if matrix is None else _repeated(matrix)
+            if twice:
+                raise DataError(f"{twice} entries of the {name} are stored twice; store each user and item once")
+        if self.allow_overlap:
+            return
+        for name in ("context", "seen"):
+            matrix = getattr(self, name)
+            both = 0 if matrix is None else count_shared(matrix, self.target)
+            if both:
+                raise DataError(
+                    f"{both} of the {self.target.nnz} target entries are in the {name} too: what a model knows is no "
+                    "test of it; take them out of one of the two, or pass allow_overlap=True"
+                )
 
     def __repr__(self) -> str:
         return f"Part({len(self.users):,} users, {self.context.nnz:,} context, {self.target.nnz:,} target)"
@@ -49,11 +76,60 @@ class Part:
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """Training interactions with a validation part for every choice and a test part that is read once."""
+    """Training interactions with a validation part for every choice and a test part that is read once.
+
+    Raises:
+        DataError: a part has other items than training, its target holds training entries, also where the part calls
+            its users new, or the test target holds validation entries.
+    """
 
     train: Interactions
     validation: Part | None
     test: Part
+    first_test_time: int | None = None
+    """The earliest time of a test entry, where every training and validation entry is earlier."""
+    allow_overlap: bool = False
+    """Take parts whose targets share entries with training or with each other: their figures are then no test."""
+
+    def __post_init__(self) -> None:
+        parts = {"validation": self.validation, "test": self.test}
+        for name, part in parts.items():
+            if part is not None and part.target.shape[1] != len(self.train.items):
+                raise DataError(
+                    f"the columns of the {name} part must be the {len(self.train.items)} training items, "
+                    f"got {part.target.shape[1]}"
+                )
+        if self.allow_overlap:
+            return
+        for (target, source), both in self._shared().items():
+            if both:
+                raise DataError(
+                    f"{both} entries of the {target} target are {source} entries too: what a model was fitted or "
+                    "chosen on is no test of it; take them out of one of the two, or pass allow_overlap=True"
+                )
+
+    def overlaps(self) -> dict[tuple[str, str], int]:
+        """Return how many entries of each target are found elsewhere too, by external user and item.
+
+        Returns:
+            Counts by (part, where): `validation` and `test`, in `context` and `training`, `test` in `validation` too.
+        """
+        parts = {"validation": self.validation, "test": self.test}
+        own = {
+            (name, "context"): count_shared(part.context, part.target)
+            for name, part in parts.items()
+            if part is not None
+        }
+        return {**own, **self._shared()}
+
+    def _shared(self) -> dict[tuple[str, str], int]:
+        found = {}
+        for name, part in (("validation", self.validation), ("test", self.test)):
+            if part is not None:
+                found[name, "training"] = _shared_of_users(self.train.matrix, self.train.users, part)
+        if self.validation is not None:
+            found["test", "validation"] = _shared_of_users(self.validation.target, self.validation.users, self.test)
+        return found
 
     def refit(self) -> Interactions:
         """Return training plus validation entries, for a last fit after every choice has been made.
@@ -76,6 +152,7 @@ def hold_out_users(
     n_users: int | float = 0.1,
     target_fraction: float = 0.2,
     min_items: int = 5,
+    stable: bool = False,
     seed: int = 98765,
 ) -> Split:
     """Strong generalisation with fold-in (Liang et al. 2018, §4.3): test users are never seen in training.
@@ -91,6 +168,8 @@ def hold_out_users(
         n_users: held-out users per part: a count, or a share of all users below 1.
         target_fraction: share of a held-out user's items to predict.
         min_items: users with fewer items get no target.
+        stable: who is held out depends on the user's id and the seed alone, so that a held-out user stays one when
+            data are added; `n_users` is then a share below ½, reached on average.
         seed: 98765 in the paper's code.
 
     Raises:
@@ -104,6 +183,9 @@ def hold_out_users(
         raise DataError(f"target_fraction must lie between 0 and 1, got {target_fraction}")
     if n_users >= 1 and n_users != int(n_users):
         raise DataError(f"n_users must be a whole number or a share below 1, got {n_users}")
+    if stable:
+        validation_rows, test_rows = _by_id(data.users, n_users, seed)
+        return _hold_out(data, validation_rows, test_rows, target_fraction, min_items, seed)
     held = round(n_users * total) if n_users < 1 else int(n_users)
     if held < 1 or total - 2 * held < 1:
         raise DataError(
@@ -111,13 +193,9 @@ def hold_out_users(
             f"{max(0, total - 2 * held)} to train on; choose n_users between 1 and {max(0, (total - 1) // 2)}"
         )
     order = np.random.RandomState(seed).permutation(total)  # the published split is drawn with it
-    train = data.take_users(np.sort(order[: total - 2 * held]))
-    train = train.take_items(np.unique(train.matrix.indices))
-    parts = [
-        _fold_in(data.take_users(np.sort(users)), train.items, target_fraction, min_items, seed)
-        for users in (order[total - 2 * held : total - held], order[total - held :])
-    ]
-    return Split(train, *parts)
+    return _hold_out(
+        data, order[total - 2 * held : total - held], order[total - held :], target_fraction, min_items, seed
+    )
 
 
 def hold_out_ratings(data: Interactions, *, test: float = 0.1, validation: float = 0.1, seed: int = 0) -> Split:
@@ -183,7 +261,7 @@ def by_time(data: Interactions, *, test: float = 0.1, validation: float = 0.1) -
     is_validation = None
     if validation:
         is_validation = (times > ordered[max(0, round((1 - test - validation) * data.nnz) - 1)]) & ~is_test
-    return _by_entries(data, is_validation, is_test)
+    return replace(_by_entries(data, is_validation, is_test), first_test_time=int(times[is_test].min()))
 
 
 def given(
@@ -194,6 +272,7 @@ def given(
     validation: Hashable | None = None,
     validation_fraction: float = 0.0,
     seed: int = 0,
+    temporal: bool = False,
 ) -> Split:
     """Split by a published column that was kept when the data were read (`keep=[column]`).
 
@@ -203,10 +282,11 @@ def given(
         validation: its value on validation entries; by default `validation`, `val` or `valid`, if one occurs.
         validation_fraction: where the column marks none, this random share of the training entries.
         seed: seed of that random share.
+        temporal: the column cuts by time: refuse it where entries are later than the first of a part they come before.
 
     Raises:
-        DataError: the column was not kept or holds no such value, both parts name the same one, or
-            `validation_fraction` is out of range.
+        DataError: the column was not kept or holds no such value, both parts name the same one,
+            `validation_fraction` is out of range, or a split by time has entries from the future.
     """
     if column not in data.columns:
         raise DataError(
@@ -234,7 +314,47 @@ def given(
         drawn = np.random.default_rng(seed).permutation(rest)[: round(validation_fraction * len(rest))]
         is_validation = np.zeros(data.nnz, dtype=bool)
         is_validation[drawn] = True
+    if temporal:
+        times = _need_times(data, "temporal=True")
+        _refuse_future(times, ~is_test, is_test, "test")
+        if validation is not None and is_validation is not None:
+            _refuse_future(times, ~is_test & ~is_validation, is_validation, "validation")
     return _by_entries(data, is_validation, is_test)
+
+
+def count_shared(a: sp.csr_matrix, b: sp.csr_matrix) -> int:
+    """Return how many entries are stored in both of two matrices of one shape, whatever their values."""
+    marks = [sp.csr_matrix((np.ones(m.nnz, dtype=np.int8), m.indices, m.indptr), shape=m.shape) for m in (a, b)]
+    return int(marks[0].multiply(marks[1]).nnz)
+
+
+def _shared_of_users(matrix: sp.csr_matrix, users: IdMap, part: Part) -> int:
+    """Return how many target entries of a part are stored in a matrix whose rows are other users, or the same."""
+    if users is part.users or users == part.users:
+        return count_shared(matrix, part.target)
+    row = users.codes(part.users.ids(), on_unknown="mark")
+    known = np.flatnonzero(row >= 0)
+    return count_shared(matrix[row[known]], part.target[known]) if len(known) else 0
+
+
+def _repeated(matrix: sp.csr_matrix) -> int:
+    if matrix.has_canonical_format:
+        return 0
+    once = sp.csr_matrix((np.ones(matrix.nnz, dtype=np.int8), matrix.indices, matrix.indptr), shape=matrix.shape)
+    once = once.copy()
+    once.sum_duplicates()
+    return int(matrix.nnz - once.nnz)
+
+
+def _refuse_future(times: npt.NDArray[np.int64], before: Entries, after: Entries, name: str) -> None:
+    first = times[after].min()
+    late = int(np.count_nonzero(times[before] > first))
+    if late:
+        raise DataError(
+            f"{late} of the {np.count_nonzero(before)} entries that come before the {name} part are later than its "
+            f"first, of {np.datetime64(int(first), 's')}: a split by time must not train on what came later; "
+            "mend the column, or pass temporal=False"
+        )
 
 
 def _by_entries(data: Interactions, is_validation: Entries | None, is_test: Entries) -> Split:
@@ -252,6 +372,30 @@ def _by_entries(data: Interactions, is_validation: Entries | None, is_test: Entr
 
     validation = None if is_validation is None else part(is_train, is_validation)
     return Split(train, validation, part(is_known, is_test))
+
+
+def _by_id(users: IdMap, share: int | float, seed: int) -> tuple[Rows, Rows]:
+    """Return the rows of validation and test users, chosen by a hash of seed and id: each id's place in 0..1."""
+    if not 0 < share < 0.5:
+        raise DataError(f"a stable split takes n_users as a share between 0 and 0.5, got {share}")
+    digests = b"".join(hashlib.blake2b(f"{seed}:{user}".encode(), digest_size=8).digest() for user in users)
+    place = np.frombuffer(digests, dtype=">u8").astype(np.float64) / 2.0**64
+    return np.flatnonzero((place >= share) & (place < 2 * share)), np.flatnonzero(place < share)
+
+
+def _hold_out(
+    data: Interactions, validation_rows: Rows, test_rows: Rows, target_fraction: float, min_items: int, seed: int
+) -> Split:
+    rest = np.setdiff1d(np.arange(data.shape[0]), np.concatenate([validation_rows, test_rows]))
+    if not (len(rest) and len(validation_rows) and len(test_rows)):
+        raise DataError(f"{data.shape[0]} users are too few to hold some out by their id; choose n_users otherwise")
+    train = data.take_users(rest)
+    train = train.take_items(np.unique(train.matrix.indices))
+    validation, test = (
+        _fold_in(data.take_users(np.sort(rows)), train.items, target_fraction, min_items, seed)
+        for rows in (validation_rows, test_rows)
+    )
+    return Split(train, validation, test)
 
 
 def _fold_in(users: Interactions, items: IdMap, target_fraction: float, min_items: int, seed: int) -> Part:

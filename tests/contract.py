@@ -102,14 +102,49 @@ AUTOREC: dict[str, Any] = {
     "weight_decay": 0.1,
     "unobserved_weight": 0.2,
 }
+DEEP: dict[str, Any] = {**AUTOREC, "hidden": (8,), "learning_rate": 0.02, "epochs": 40}
 VAE: dict[str, Any] = {"epochs": 20, "batch_size": 5, "learning_rate": 0.05}
 
 CASES: dict[str, Case] = {
     "UAutoRec": Case(AUTOREC, user_vectors=True, rates=True),
     "IAutoRec": Case(AUTOREC, knows_users=True, user_vectors=True, rates=True),
+    "DeepAutoRec": Case({**DEEP, "latent": 6, "learning_rate": 0.03}, knows_users=True, user_vectors=True, rates=True),
+    "DeepRecommender": Case(
+        {**DEEP, "epochs": 20, "latent": 8, "activation": "sigmoid", "dropout": 0.2}, user_vectors=True, rates=True
+    ),
+    "SparseFC": Case({**DEEP, "hidden": (8, 8)}, knows_users=True, user_vectors=True, rates=True),
+    "GLocalK": Case({**DEEP, "hidden": (8, 8), "pretrain_epochs": 30}, knows_users=True, user_vectors=True, rates=True),
     "MultVAE": Case({**VAE, "hidden": 16, "latent": 4}, user_vectors=True),
     "MultDAE": Case({**VAE, "latent": 8}, user_vectors=True),
+    "VAE": Case({**VAE, "hidden": (16,), "latent": 4, "prior": "vamp", "pseudo_inputs": 5}, user_vectors=True),
+    "RecVAE": Case({**VAE, "epochs": 24, "hidden": 16, "layers": 2, "latent": 4}, user_vectors=True),
+    "HVamp": Case({**VAE, "hidden": 16, "latent": 4, "pseudo_inputs": 5}, user_vectors=True),
+    "FLVAE": Case(
+        {**VAE, "hidden": 16, "latent": 4, "layers": 2, "decoder_layers": 2, "alpha": 0.5}, user_vectors=True
+    ),
+    "VASP": Case({**VAE, "hidden": 16, "latent": 4, "layers": 2, "decoder_layers": 2, "alpha": 0.5}),
+    "BottleneckAE": Case({**VAE, "hidden": (8,), "latent": 4}, user_vectors=True),
+    "SparseAE": Case({**VAE, "latent": 8}, user_vectors=True),
+    "DenoisingAE": Case({**VAE, "latent": 8}, user_vectors=True),
+    "ContractiveAE": Case({**VAE, "hidden": (8,), "latent": 4}, user_vectors=True),
+    "CDAE": Case({**VAE, "latent": 8}, knows_users=True, user_vectors=True),
+    "FeatureConsistentAE": Case(
+        {**VAE, "hidden": 16, "latent": 4, "perceptual": (8,), "likelihood_weight": 0.1}, user_vectors=True
+    ),
+    "AAE": Case({**VAE, "hidden": 16, "latent": 4, "discriminator": (8,)}, user_vectors=True),
+    "VAEGAN": Case(
+        {**VAE, "hidden": 16, "latent": 4, "discriminator": (8,), "likelihood_weight": 0.1}, user_vectors=True
+    ),
+    "ALI": Case({**VAE, "hidden": 16, "latent": 4, "discriminator": (8,)}, user_vectors=True),
+    "UAE": Case({**VAE, "hidden": (16,), "latent": 4}, user_vectors=True),
     "EASE": Case({"regularization": 1.0}, encodes=False),
+    "EDLAE": Case({"regularization": 1.0}, encodes=False),
+    "DLAE": Case({"regularization": 1.0}, encodes=False),
+    "RDLAE": Case({"regularization": 1.0}, encodes=False),
+    "HigherOrderEASE": Case({"regularization": 1.0, "pairs": 20, "pair_regularization": 10.0}, encodes=False),
+    "ELSA": Case({**VAE, "factors": 8}),
+    "SANSA": Case({"regularization": 1.0, "density": 0.3}, encodes=False),
+    "InfiniteAE": Case(encodes=False),
     "ALS": Case({"factors": 2, "iterations": 5, "regularization": 0.1}, knows_users=True, user_vectors=True),
     "BPR": Case({"factors": 4, "iterations": 60, "learning_rate": 0.1}, knows_users=True, user_vectors=True),
     "ItemKNN": Case({"neighbours": 20}, encodes=False),

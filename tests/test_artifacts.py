@@ -3,6 +3,8 @@
 import datetime
 import json
 import math
+import os
+import pickle
 import pickletools
 from dataclasses import replace
 from pathlib import Path
@@ -180,7 +182,8 @@ def test_a_config_of_something_else_is_refused(tmp_path, config, message):
 def edited(folder, **changes):
     config = json.loads((folder / "config.json").read_text())
     config.update(changes)
-    (folder / "config.json").write_text(json.dumps({key: value for key, value in config.items() if value is not None}))
+    config = {key: value for key, value in config.items() if value is not None}
+    (folder / "config.json").write_text(json.dumps({**config, "checksum": artifacts._checksum(config)}))
 
 
 @pytest.mark.parametrize("key", ["schema", "model", "params", "state", "about", "files"])
@@ -200,6 +203,91 @@ def test_a_newer_schema_is_refused_whatever_else_it_holds(bundle, tmp_path):
     edited(tmp_path / "model", files=None, model=None)
     with pytest.raises(BundleError, match=message):
         read_bundle(tmp_path / "model")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda config: config["params"].update(l2=0.2),
+        lambda config: config["state"].update(mean=0.0),
+        lambda config: config.update(model="Popularity"),
+        lambda config: config.update(extra=1),
+        lambda config: config.pop("checksum"),
+    ],
+    ids=["params", "state", "model", "extra", "no checksum"],
+)
+def test_a_changed_config_is_refused(bundle, tmp_path, change):
+    write_bundle(bundle, tmp_path / "model")
+    file = tmp_path / "model" / "config.json"
+    config = json.loads(file.read_text())
+    change(config)
+    file.write_text(json.dumps(config))
+    with pytest.raises(BundleError, match=r"config.json does not match its recorded checksum: it was changed"):
+        read_bundle(tmp_path / "model")
+
+
+def test_a_truncated_config_is_refused(bundle, tmp_path):
+    write_bundle(bundle, tmp_path / "model")
+    file = tmp_path / "model" / "config.json"
+    whole = file.read_bytes()
+    for length in (len(whole) - 1, len(whole) // 2, 0):
+        file.write_bytes(whole[:length])
+        with pytest.raises(BundleError, match=r"config.json cannot be read"):
+            read_bundle(tmp_path / "model")
+
+
+def test_a_bundle_of_the_first_schema_is_read(bundle, tmp_path):
+    write_bundle(bundle, tmp_path / "model")
+    file = tmp_path / "model" / "config.json"
+    config = {**json.loads(file.read_text()), "schema": 1}
+    del config["checksum"]
+    file.write_text(json.dumps(config))
+    assert_same(read_bundle(tmp_path / "model"), bundle)
+
+
+class Trap:
+    """Unpickled, it makes a folder."""
+
+    def __init__(self, path):
+        self.path = str(path)
+
+    def __reduce__(self):
+        return os.mkdir, (self.path,)
+
+
+def sprung(folder):
+    return (folder / "executed").exists()
+
+
+def test_the_trap_works(tmp_path):
+    pickle.loads(pickle.dumps(Trap(tmp_path / "executed")))
+    assert sprung(tmp_path)
+
+
+@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("checksum", ["as it was", "made to fit"])
+def test_a_pickle_in_the_place_of_a_file_is_refused_and_never_executed(bundle, tmp_path, name, checksum):
+    folder = tmp_path / "model"
+    write_bundle(bundle, folder)
+    (folder / name).write_bytes(pickle.dumps(Trap(tmp_path / "executed")))
+    if checksum == "made to fit" and name != "config.json":
+        files = json.loads((folder / "config.json").read_text())["files"]
+        edited(folder, files={**files, name: artifacts._sha256(folder / name)})
+    with pytest.raises(BundleError, match=r"cannot be read|does not match its recorded checksum"):
+        read_bundle(folder)
+    assert not sprung(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["model.pkl", "weights.pt", "notes.txt"])
+def test_a_file_put_beside_is_refused_by_name(bundle, tmp_path, name):
+    folder = tmp_path / "model"
+    write_bundle(bundle, folder)
+    (folder / ".DS_Store").write_bytes(b"x")
+    assert_same(read_bundle(folder), bundle)
+    (folder / name).write_bytes(pickle.dumps(Trap(tmp_path / "executed")))
+    with pytest.raises(BundleError, match=f"holds {name}, which its config.json does not list"):
+        read_bundle(folder)
+    assert not sprung(tmp_path)
 
 
 def test_a_listed_file_is_looked_for_inside_the_folder_only(bundle, tmp_path):

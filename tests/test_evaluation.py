@@ -349,7 +349,7 @@ def test_models_of_implicit_are_evaluated_as_they_are():
 
 def test_a_whole_split_is_not_a_part():
     part = part_of([[1, None, None]], [[None, 1, None]])
-    split = Split(Interactions(part.context, part.users, IdMap(range(3))), part, part)
+    split = Split(Interactions(part.context, part.users, IdMap(range(3))), None, part)
     with pytest.raises(DataError, match=r"expected one part of a split, got a whole split; pass split\.test"):
         evaluate(Scores([3, 2, 1]), split)
     with pytest.raises(DataError, match=r"got csr_matrix; pass split\.test"):
@@ -372,3 +372,118 @@ def test_curves_ask_for_further_cut_offs_and_only_gives_back_what_was_asked():
     part = whole.only(["coverage@3", "ndcg@10"])
     assert part.values == {"coverage@3": 0.2, "ndcg@10": 0.5}
     assert part.per_user.columns.tolist() == ["user_id", "ndcg@10"]
+
+
+# Groups of users
+
+
+def test_groups_are_summaries_of_their_users():
+    result = evaluate(Ratings([5, 4, 3, 2, 1]), SMALL, ["recall@3", "coverage@3", "rmse", "mae"])
+    groups = pd.Series({"u3": "b", "u0": "a", "u1": "a", "u2": "c", "stranger": "d"}, name="country")
+    found = result.by(groups).set_index(["metric", "group"])
+    assert found.index.tolist() == [(metric, group) for metric in ("recall@3", "rmse", "mae") for group in "abc"]
+    own = result.per_user.set_index("user_id")
+    values = own.loc[["u0", "u1"], "recall@3"]
+    line = found.loc["recall@3", "a"]
+    assert (line["value"], line["n"]) == (values.mean(), 2)
+    assert line["standard_error"] == pytest.approx(values.std(ddof=1) / math.sqrt(2))
+    # Errors of ratings are over the ratings of the group: u0 has two and u1 one.
+    assert found.loc[("mae", "a"), "value"] == pytest.approx((2 * own["mae"]["u0"] + own["mae"]["u1"]) / 3)
+    squares = 2 * own["rmse"]["u0"] ** 2 + own["rmse"]["u1"] ** 2
+    assert found.loc[("rmse", "a"), "value"] == pytest.approx(math.sqrt(squares / 3))
+    for metric in ("recall@3", "rmse", "mae"):
+        assert np.isnan(found.loc[(metric, "c"), "value"])  # no relevant item
+        assert found.loc[(metric, "c"), "n"] == 0
+    everyone = result.by(pd.Series("all", index=[f"u{row}" for row in range(4)])).set_index("metric")
+    same = result.summary.set_index("metric").loc[everyone.index]
+    pd.testing.assert_frame_equal(everyone.drop(columns="group"), same, rtol=1e-12)
+
+
+def test_groups_keep_the_order_of_a_categorical():
+    users = ["u0", "u1", "u2", "u3"]
+    sizes = pd.Categorical(["small", "large", "large", "small"], categories=["small", "large", "huge"], ordered=True)
+    found = evaluate(MODEL, SMALL, "recall@3").by(pd.Series(sizes, index=users))
+    assert found["group"].tolist() == ["small", "large"]
+    assert found["n"].sum() == 3
+
+
+@pytest.mark.parametrize(
+    ("groups", "message"),
+    [
+        (["a", "b", "a", "b"], "a Series of groups indexed by user id, got list"),
+        (pd.Series("a", index=["u0", "u1", "u1", "u3"]), "1 rows of the groups repeat a user, for instance 'u1'"),
+        (pd.Series("a", index=["u0", "u1", "u3"]), "1 of the 4 evaluated users have no group, for instance 'u2'"),
+        (pd.Series(["a", None, "b", "b"], index=["u0", "u1", "u2", "u3"]), "1 of the 4 .* for instance 'u1'"),
+        (pd.Series("a", index=[0, 1, 2, 3]), "4 of the 4 evaluated users have no group"),
+    ],
+)
+def test_groups_that_leave_a_user_out_are_refused(groups, message):
+    with pytest.raises(DataError, match=message):
+        evaluate(MODEL, SMALL, "recall@3").by(groups)
+
+
+# Popularity, variety, and what is masked
+
+
+def test_metrics_beside_popularity_by_hand():
+    # Context of all: item 0 twice, item 1 twice. Of the popular, the users do not know: 1 2, 0 2, -, 0 1.
+    model = Scores([1, 2, 3, 5, 4])  # lists 3 4 2 1, 3 4 2 0, -, 3 4 2 1 0
+    result = evaluate(model, SMALL, ["serendipity@2", "stratified_recall@2"])
+    # u0 wants 1 and 3 and finds 3; u1 wants 4 and finds it; u3 wants 2 and 4 and finds 4, none of them popular.
+    assert result.per_user["serendipity@2"].tolist()[:2] == [0.5, 0.5]
+    assert result.per_user["serendipity@2"].isna().tolist() == [False, False, True, False]
+    weight = 2**-0.5
+    np.testing.assert_allclose(result.per_user["stratified_recall@2"], [1 / (1 + weight), 1, np.nan, 0.5])
+
+
+def test_diversity_takes_vectors_of_the_items():
+    genres = sp.csr_matrix(np.array([[1, 0], [1, 0], [0, 1], [0, 1], [1, 1]]))
+    result = evaluate(MODEL, SMALL, ["diversity@2", "diversity@3"], item_vectors=genres)
+    # Lists: 1 2 3, 0 2 3, none, 0 1 2.
+    np.testing.assert_allclose(result.per_user["diversity@2"], [1, 1, np.nan, 0], atol=1e-12)
+    np.testing.assert_allclose(result.per_user["diversity@3"], [2 / 3, 2 / 3, np.nan, 2 / 3])
+    assert Validation(SMALL, "diversity@2", item_vectors=genres)(MODEL) == {"diversity@2": result["diversity@2"]}
+    for call in (lambda: evaluate(MODEL, SMALL, "diversity@2"), lambda: Validation(SMALL, "diversity@2")):
+        with pytest.raises(ConfigError, match=r"diversity@2 compares items by their vectors; pass item_vectors="):
+            call()
+    with pytest.raises(DataError, match="one row for each of the 5 items"):
+        evaluate(MODEL, SMALL, "diversity@2", item_vectors=genres[:4])
+
+
+def test_the_block_size_changes_nothing_beside_popularity():
+    rng = np.random.default_rng(8)
+    entries = rng.random((23, 30))
+    context, target = (sp.csr_matrix(mask.astype(np.float32)) for mask in (entries < 0.2, entries > 0.85))
+    part = Part(context, target, IdMap(range(23)), np.arange(23, dtype=np.int32))
+    names = ["serendipity@5", "stratified_recall@5", "diversity@5", "diversity@40"]
+    results = [
+        evaluate(Scores(rng.normal(size=30)), part, names, item_vectors=rng.normal(size=(30, 4)), batch_size=size)
+        for size in (1000, 4)
+        for rng in [np.random.default_rng(9)]
+    ]
+    pd.testing.assert_frame_equal(results[0].per_user, results[1].per_user, rtol=1e-9)
+    assert results[0].summary["value"].notna().all()
+
+
+def test_what_was_seen_is_masked_and_not_read():
+    from recsys.models import EASE
+
+    rng = np.random.default_rng(3)
+    entries = rng.random((40, 20))
+    known, target = (sp.csr_matrix(mask.astype(np.float32)) for mask in (entries < 0.4, entries > 0.8))
+    read = known.multiply(sp.csr_matrix((entries < 0.2).astype(np.float32))).tocsr()
+    new = np.full(40, -1, dtype=np.int32)
+    model = EASE().fit(known, show_progress=False)
+    part = Part(read, target, IdMap(range(40)), new, seen=known)
+    ids, _ = model.recommend(new, read, N=5, seen=known)
+    hits = np.array([[item in row.indices for item in items] for row, items in zip(target, ids, strict=True)])
+    wanted = np.diff(target.indptr)
+    np.testing.assert_allclose(
+        evaluate(model, part, "recall@5").per_user["recall@5"],
+        np.where(wanted, hits.sum(1) / np.maximum(wanted, 1), np.nan),
+    )
+    assert (
+        evaluate(model, Part(read, target, IdMap(range(40)), new), "recall@5")["recall@5"] < hits.sum() / wanted.sum()
+    )
+    with pytest.raises(UnsupportedError, match="recommend of Scores takes no seen="):
+        evaluate(Scores(np.ones(20)), part, "recall@5")

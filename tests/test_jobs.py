@@ -2,10 +2,12 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -16,6 +18,7 @@ from recsys.columns import RECOMMENDATIONS
 from recsys.config import check_config
 from recsys.jobs import evaluate
 from recsys.models import MODELS
+from tests.contract import CASES
 
 CONFIG = """
 [data]
@@ -84,7 +87,15 @@ def test_train_promote_score_recommend_evaluate(run, mlflow_root):
     steps = mlflow.MlflowClient().get_metric_history(found.info.run_id, "loss")
     assert [point.step for point in steps] == [1, 2, 3]
     artifacts = {file.path for file in mlflow.MlflowClient().list_artifacts(found.info.run_id)}
-    assert {"learning_curve.png", "metric_at_k.png", "per_user.parquet"} <= artifacts
+    assert {"learning_curve.png", "metric_at_k.png", "per_user.parquet", "report.html"} <= artifacts
+    page = Path(re.search("^report +(.*)$", out, re.MULTILINE)[1]).read_text(encoding="utf-8")
+    for said in (
+        "<h1>MultVAE on synthetic</h1>",
+        found.data.tags["data.fingerprint"],
+        f"runs:/{found.info.run_id}/model",
+    ):
+        assert said in page
+    assert f'<td class="n">{found.data.metrics["ndcg_at_10"]:.4f}</td>' in page
 
     status, out, _ = run("promote", "night", "--reason", "a first one")
     assert status == 0
@@ -143,15 +154,8 @@ def test_score_a_list_of_users_from_a_file_of_their_own(run, mlflow_root):
 
 @pytest.mark.parametrize("name", sorted(MODELS))
 def test_every_model_trains_from_a_configuration(run, name):
-    small = {
-        "UAutoRec": ["hidden=8", "epochs=1", "unobserved_weight=0.1"],
-        "IAutoRec": ["hidden=8", "epochs=1", "unobserved_weight=0.1"],
-        "MultVAE": ["hidden=8", "latent=4", "epochs=1"],
-        "MultDAE": ["latent=4", "epochs=1"],
-        "ALS": ["factors=4", "iterations=2"],
-        "BPR": ["factors=4", "iterations=2"],
-    }.get(name, [])
-    overrides = [f"--set=model.{value}" for value in small]
+    small = {key: 1 if key in ("epochs", "iterations") else value for key, value in CASES[name].params.items()}
+    overrides = [f"--set=model.{key}={json.dumps(value)}" for key, value in small.items()]
     status, out, err = run("train", "bare.toml", "--quiet", f"--set=model.name={name}", *overrides)
     assert (status, err) == (0, "")
     assert "ndcg@10" in out
@@ -295,6 +299,21 @@ def test_a_model_is_not_tested_on_what_it_was_trained_on(night):
     assert "ndcg@10" in out
 
 
+def test_a_report_is_written_on_request_and_costs_no_metric(night, trained, tmp_path):
+    arguments = ("evaluate", "models:/night/1", "--metric", "ndcg@10", "--metric", "coverage@10", "--quiet")
+    status, plain, err = night(*arguments)
+    assert (status, err) == (0, "")
+    file = tmp_path / "new" / "page.html"
+    status, out, err = night(*arguments, "--report", file)
+    assert (status, err) == (0, "")
+    assert out == f"{plain}report: {file}\n"
+    page = file.read_text(encoding="utf-8")
+    assert "<h1>EASE on synthetic</h1>" in page
+    assert "ndcg@k" in page
+    assert "models:/night/1" in page
+    assert [other.name for other in file.parent.iterdir()] == ["page.html"]
+
+
 def test_a_model_that_does_not_say_what_it_was_trained_on_is_tested_with_a_warning(night, trained, tmp_path):
     model = tracking.load("models:/night/1")
     model.save(tmp_path / "bundle", about={})
@@ -377,6 +396,8 @@ def test_values_that_say_nothing_are_not_printed(night, tmp_path):
         (("score", "models:/night/1", "--output", "{tmp}/file/out"), "{tmp}/file"),
         (("evaluate", "models:/night/1", "--output", "{tmp}/file/users.parquet"), "{tmp}/file"),
         (("evaluate", "models:/night/1", "--output", "users.csv"), "a .parquet file, got users.csv"),
+        (("evaluate", "models:/night/1", "--report", "page.htm"), "a .html file, got page.htm"),
+        (("evaluate", "models:/night/1", "--report", "{tmp}/file/page.html"), "{tmp}/file"),
         (("score", "models:/night/1", "--output", "{tmp}/out", "--data", "nofile.csv"), "no file or folder nofile.csv"),
         (("recommend", "models:/night/1", "--user", "1", "--data", "ml1m"), "did you mean 'ml-1m'"),
         (("evaluate", "models:/night/1", "--metric", "rmse"), "EASE predicts no ratings, so it has no rmse"),
@@ -502,7 +523,10 @@ def test_a_killed_training_continues_to_the_same_figures(run, mlflow_root, monke
     assert status == 0
     assert "continuing" not in out
     client = mlflow.MlflowClient()
+    assert len(client.search_runs(["1"])) == 2, "the killed training goes on in its own run"
     first, second = (client.get_run(client.get_model_version("night", version).run_id) for version in ("1", "2"))
+    assert first.info.status == "FINISHED"
+    assert {"split.kind": "hold_out_users", "protocol": "new users"}.items() <= first.data.tags.items()
     figures = [{k: v for k, v in run.data.metrics.items() if k != "seconds"} for run in (first, second)]
     assert figures[0] == figures[1]
     assert "ndcg_at_10" in figures[0]

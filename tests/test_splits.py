@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from recsys.errors import DataError
 from recsys.ids import IdMap
 from recsys.interactions import Interactions
-from recsys.splits import Part, by_time, given, hold_out_ratings, hold_out_users, leave_last_out
+from recsys.splits import Part, Split, by_time, given, hold_out_ratings, hold_out_users, leave_last_out
 
 quick = settings(deadline=None, max_examples=30)
 
@@ -504,3 +504,128 @@ def test_a_part_checks_its_shapes():
 def test_a_column_that_nothing_comes_with_is_named_without_a_list():
     with pytest.raises(DataError, match=r"no column 'fold' beside these interactions, nor any other; name it in keep="):
         given(crowd(), "fold")
+
+
+# Overlaps and the future
+
+
+def ones(rows, n_items=6):
+    cells = [(row, item) for row, items in enumerate(rows) for item in items]
+    row, col = zip(*cells, strict=True) if cells else ((), ())
+    return sp.csr_matrix((np.zeros(len(cells), dtype=np.float32), (row, col)), shape=(len(rows), n_items))
+
+
+def part_of(context, target, users=(0, 1), **options):
+    return Part(ones(context), ones(target), IdMap(users), np.full(len(users), -1, dtype=np.int32), **options)
+
+
+def test_a_target_that_is_known_is_refused_with_the_count():
+    with pytest.raises(DataError, match=r"2 of the 3 target entries are in the context too.*allow_overlap=True"):
+        part_of([[0, 1], [2]], [[1, 3], [2]])
+    with pytest.raises(DataError, match="1 of the 2 target entries are in the seen too"):
+        part_of([[0], [2]], [[1], [3]], seen=ones([[0, 1], [2]]))
+    assert part_of([[0, 1], [2]], [[1, 3], [2]], allow_overlap=True).target.nnz == 3
+    with pytest.raises(DataError, match=r"seen must have the shape of the context \(2, 6\), got \(1, 6\)"):
+        part_of([[0], [2]], [[1], [3]], seen=ones([[0]]))
+
+
+@pytest.mark.parametrize("name", ["context", "target"])
+def test_entries_stored_twice_are_refused_with_the_count(name):
+    twice = sp.csr_matrix((np.ones(4, dtype=np.float32), [1, 1, 1, 0], [0, 3, 4]), shape=(2, 6))
+    matrices = {"context": ones([[4], [4]]), "target": ones([[5], [5]]), name: twice}
+    with pytest.raises(DataError, match=f"2 entries of the {name} are stored twice"):
+        Part(**matrices, users=IdMap([1, 2]), user_index=np.arange(2, dtype=np.int32))
+    unsorted = sp.csr_matrix((np.ones(3, dtype=np.float32), [3, 1, 0], [0, 2, 3]), shape=(2, 6))
+    Part(**{**matrices, name: unsorted}, users=IdMap([1, 2]), user_index=np.arange(2, dtype=np.int32))
+
+
+def test_a_split_refuses_targets_from_its_training_part_by_external_id():
+    train = Interactions(ones([[0, 1], [2, 3]]), IdMap(["a", "b"]), IdMap(range(6)))
+    new = part_of([[0], [1]], [[1], [2]], users=("x", "y"))
+    with pytest.raises(DataError, match=r"1 entries of the test target are training entries too"):
+        Split(train, None, part_of([[0], [1]], [[1], [3]], users=("x", "b")))  # b is said to be new, and is not
+    with pytest.raises(DataError, match=r"2 entries of the validation target are training entries too"):
+        Split(train, part_of([[4], [4]], [[2], [1]], users=("b", "a")), new)
+    with pytest.raises(DataError, match=r"1 entries of the test target are validation entries too"):
+        Split(train, part_of([[0], [0]], [[2], [3]], users=("y", "z")), new)
+    other = part_of([[0], [0]], [[3], [3]], users=("y", "z"))
+    assert set(Split(train, other, new).overlaps().values()) == {0}
+    taken = Split(train, None, part_of([[0], [1]], [[1], [3]], users=("x", "b")), allow_overlap=True)
+    assert taken.overlaps() == {("test", "context"): 0, ("test", "training"): 1}
+    narrow = Interactions(ones([[0]], 3), IdMap(["a"]), IdMap(range(3)))
+    with pytest.raises(DataError, match="columns of the test part must be the 3 training items, got 6"):
+        Split(narrow, None, new)
+
+
+@quick
+@for_all(DATA)
+def test_no_split_of_ours_overlaps(data):
+    for cut in (hold_out_ratings, leave_last_out, by_time, lambda data: given(data, "split")):
+        try:
+            split = cut(data)
+        except DataError as error:
+            assert "would be empty" in str(error)  # noqa: PT017
+            continue
+        assert set(split.overlaps().values()) == {0}
+
+
+def test_rows_planted_in_two_parts_are_refused_when_they_are_read():
+    frame = pd.DataFrame({"user_id": [1, 1, 2, 2, 1], "item_id": [1, 2, 1, 2, 2], "mark": ["train"] * 4 + ["test"]})
+    with pytest.raises(DataError, match=r"1 rows repeat a user and item, for instance \(1, 2\)"):
+        Interactions.from_frame(frame, keep=["mark"])
+
+
+def test_a_given_split_by_time_refuses_entries_from_the_future_with_the_count():
+    frame = pd.DataFrame(
+        {
+            "user_id": range(6),
+            "item_id": range(6),
+            "timestamp": [10, 20, 50, 70, 40, 60],
+            "mark": ["train", "train", "train", "train", "val", "test"],
+        }
+    )
+    data = Interactions.from_frame(frame, keep=["mark"])
+    assert given(data, "mark").train.nnz == 4
+    with pytest.raises(
+        DataError, match=r"1 of the 5 entries that come before the test part are later.*1970-01-01T00:01"
+    ):
+        given(data, "mark", temporal=True)
+    early = Interactions.from_frame(frame.assign(timestamp=[10, 20, 50, 55, 40, 60]), keep=["mark"])
+    with pytest.raises(DataError, match=r"2 of the 4 entries that come before the validation part are later"):
+        given(early, "mark", temporal=True)
+    clean = Interactions.from_frame(frame.assign(timestamp=[10, 20, 30, 40, 40, 60]), keep=["mark"])
+    assert given(clean, "mark", temporal=True).validation.target.nnz == 1
+    with pytest.raises(DataError, match="temporal=True needs timestamps"):
+        given(with_marks(["train", "test"]), "mark", temporal=True)
+
+
+@quick
+@for_all(DATA)
+def test_a_column_that_by_time_would_make_is_accepted(data):
+    try:
+        split = by_time(data, test=0.3, validation=0)
+    except DataError:
+        assume(False)
+    test = parts_of(split)[-1]
+    marks = np.array(["test" if pair in test else "train" for pair in everything(data)])
+    marked = Interactions(data.matrix, data.users, data.items, data.timestamps, {"mark": marks})
+    assert_equal_splits(given(marked, "mark", temporal=True), split)
+
+
+@pytest.mark.slow
+def test_the_published_split_of_movielens_20m():
+    """Counts of the files that the authors' notebook wrote, as committed in psywaves/EVCF."""
+    import os
+    from pathlib import Path
+
+    from recsys import datasets
+
+    if not (Path(os.environ.get("RECSYS_DATA", "data/raw")) / "ml-20m").is_dir():
+        pytest.skip("needs a copy of MovieLens-20M in $RECSYS_DATA/ml-20m or data/raw/ml-20m")
+    data = datasets.load("ml-20m").filter(min_rating=4, min_user=5)
+    assert (data.shape[0], data.nnz) == (136_677, 9_990_682)
+    split = hold_out_users(data, n_users=10_000)
+    assert split.train.shape == (116_677, 20_108)
+    assert split.validation.target.nnz == 142_514
+    assert split.test.target.nnz == 139_775
+    assert (np.diff(split.test.target.indptr) > 0).all()

@@ -15,6 +15,7 @@ import mlflow
 import numpy as np
 import pandas as pd
 import pytest
+import scipy.sparse as sp
 
 import recsys
 from recsys import tracking
@@ -407,7 +408,8 @@ def test_an_address_that_stays(served, registry, tmp_path, monkeypatch):
 
 
 def test_a_model_without_a_name_is_logged_and_not_registered(mlflow_root):
-    part = Part(DATA.matrix[:9], DATA.matrix[:9], DATA.users.take(range(9)), np.full(9, -1, dtype=np.int32))
+    nothing = sp.csr_matrix((9, DATA.shape[1]), dtype=np.float32)
+    part = Part(DATA.matrix[:9], nothing, DATA.users.take(range(9)), np.full(9, -1, dtype=np.int32))
     with tracking.start_run("exp") as tracker:
         assert tracking.log_model(MODEL, name=None, examples=part) is None
     assert tracking.load(f"runs:/{tracker.run_id}/model").params() == MODEL.params()
@@ -446,7 +448,7 @@ def test_the_served_model_gives_what_recommend_gives(served, registry, monkeypat
     if data is DATA:
         frame = frame.drop(columns="ratings")
     served_model = load_pyfunc(uri, monkeypatch)
-    got = served_model.predict(frame, params={"k": 5})
+    got = served_model.predict(frame, params={"n": 5})
     assert got.columns.tolist() == ["user_id", "items", "scores"]
     assert got["user_id"].tolist() == frame["user_id"].tolist()
     assert got["items"].tolist() == [[str(item) for item in data.items.ids(row)] for row in ids]
@@ -471,12 +473,26 @@ def test_the_edges_of_a_request(registry, monkeypatch):
     for row in (1, 2, 3):  # an unknown user, unknown items, an item listed twice
         assert (got.loc[row, "items"], got.loc[row, "scores"]) == first
     assert len(got.loc[4, "items"]) == 10
-    everything = model.predict(frame, params={"k": 99})
+    everything = model.predict(frame, params={"n": 99})
     assert [len(items) for items in everything["items"]] == [28, 28, 28, 28, 30]
     assert not set(seen) & set(everything.loc[0, "items"])
-    assert [len(items) for items in model.predict(frame, params={"k": 99, "filter_seen": False})["items"]] == [30] * 5
+    assert [len(items) for items in model.predict(frame, params={"n": 99, "exclude_seen": False})["items"]] == [30] * 5
+    last = pd.DataFrame({"user_id": ["a", "b"], "items": [[str(DATA.items.ids([29])[0])], ["unknown", seen[0]]]})
+    both, alone = model.predict(last), model.predict(last[:1])
+    assert (both.loc[0, "items"], both.loc[0, "scores"]) == (alone.loc[0, "items"], alone.loc[0, "scores"])
+    few = [str(item) for item in DATA.items.ids([0, 5, 9])]
+    for items, wanted in ((few, [2, 2, 2, 2, 3]), ([*few, "unknown"], [2, 2, 2, 2, 3]), (["unknown"], [0] * 5)):
+        got = model.predict(frame, params={"items": items})
+        assert [len(row) for row in got["items"]] == [len(row) for row in got["scores"]] == wanted
+        assert not set(got["items"].explode().dropna()) - set(few)
+    assert model.predict(frame, params={"items": []}).equals(model.predict(frame))
+    assert len(model.predict(frame[:0])) == 0
     with pytest.raises(mlflow.MlflowException, match="items"):
         model.predict(frame.drop(columns="items"))
+    for n in (0, -3):
+        with pytest.raises(mlflow.MlflowException, match=f"n must be a whole number of at least 1, got {n}") as caught:
+            model.predict(frame, params={"n": n})
+        assert caught.value.get_http_status_code() == 400
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning", "ignore::FutureWarning")
@@ -489,7 +505,7 @@ def test_ratings_are_asked_for_where_the_model_reads_them(registry, monkeypatch)
     got = model.predict(frame.assign(ratings=[[1.0], [5.0], [1.0, 5.0]]))
     assert got.loc[0, "scores"] != got.loc[1, "scores"]
     assert got.loc[2, "scores"] == got.loc[1, "scores"]  # of an item listed twice the last counts
-    with pytest.raises(TrackingError, match="as many ratings as items"):
+    with pytest.raises(mlflow.MlflowException, match="as many ratings as items"):
         model.predict(frame.assign(ratings=[[1.0], [5.0], [1.0]]))
 
 
@@ -498,6 +514,8 @@ def test_no_pickle_is_stored_and_the_signature_is_the_promised_one(registry):
     files = [path for path in folder.rglob("*") if path.is_file()]
     assert {path.suffix for path in files} <= {
         ".py",
+        ".css",
+        ".js",
         ".typed",
         ".json",
         ".yaml",
@@ -510,7 +528,14 @@ def test_no_pickle_is_stored_and_the_signature_is_the_promised_one(registry):
     info = mlflow.models.get_model_info("models:/toy/1")
     assert info.signature == tracking._signature(rated=False)
     assert [column.name for column in info.signature.inputs] == ["user_id", "items"]
-    assert {param.name: param.default for param in info.signature.params} == {"k": 10, "filter_seen": True}
+    assert {param.name: param.default for param in info.signature.params} == {
+        "n": 10,
+        "exclude_seen": True,
+        "items": [],
+    }
+    example = json.loads((folder / "serving_input_example.json").read_text())
+    assert example["params"] == {"n": 10, "exclude_seen": True, "items": []}
+    assert example["dataframe_split"]["columns"] == ["user_id", "items"]
     needed = (folder / "requirements.txt").read_text().split()
     assert f"numpy=={np.__version__}" in needed
     assert not [line for line in needed if "+" in line]
@@ -522,7 +547,7 @@ import sys, mlflow, pandas as pd
 model = mlflow.pyfunc.load_model(sys.argv[1])
 import recsys
 print(recsys.__file__)
-print(model.predict(pd.DataFrame({"user_id": ["a"], "items": [["7", "9"]]}), params={"k": 3})["items"][0])
+print(model.predict(pd.DataFrame({"user_id": ["a"], "items": [["7", "9"]]}), params={"n": 3})["items"][0])
 """
     folder = tracking.resolve("models:/toy/1").parents[1]
     variables = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}

@@ -8,9 +8,10 @@ from typing import Any
 from recsys import tracking
 from recsys.config import JobConfig, check_config
 from recsys.datasets import NAMES
-from recsys.errors import ConfigError, did_you_mean
+from recsys.errors import ConfigError, DataError, did_you_mean
 from recsys.interactions import Interactions
 from recsys.models import Recommender
+from recsys.splits import Split
 
 
 def load_model(uri: str, root: Path | None = None) -> tuple[Recommender, str]:
@@ -62,3 +63,24 @@ def histories_for(
     else:
         raise ConfigError(f"there is no file or folder {data}, nor a data set of that name{did_you_mean(data, NAMES)}")
     return check_config({"data": section}, "--data").data.histories(root)
+
+
+def why_unseen(model: Recommender, split: Split) -> str | None:
+    """Return why the model cannot have been trained on the test targets of the split; None where it may have been.
+
+    Either its training part was this split's, with or without the validation entries; or it was trained on none of the
+    test users; or on nothing as late as the first test entry, where the split cuts by time.
+    """
+    trained: dict[str, Any] = dict(model.about_.get("trained_on") or {})
+    try:
+        part = split.refit() if trained.get("refit") else split.train
+        if trained and part.fingerprint() == trained["fingerprint"]:
+            return "it was trained on this split's training part"
+    except DataError:  # this split has no part to refit on
+        pass
+    if model.users_ is not None and (model.users_.codes(split.test.users.ids(), on_unknown="mark") < 0).all():
+        return "it was trained on none of the test users"
+    until, first = trained.get("until"), split.first_test_time
+    if until is not None and first is not None and until < first:
+        return "it was trained on nothing as late as the test part"
+    return None

@@ -8,6 +8,7 @@ from pathlib import Path
 from recsys import tracking
 from recsys.columns import USER
 from recsys.config import DataConfig, EvaluateConfig, JobConfig, SplitConfig, TrackConfig, TrainConfig
+from recsys.errors import TrackingError
 from recsys.evaluation import formatted, table
 from recsys.jobs.recommend import print_user, with_titles
 from recsys.jobs.train import Trained, train_one
@@ -61,7 +62,8 @@ def run(*, root: Path | None = None, show_progress: bool = True) -> Path:
 
     best = max(trained.values(), key=lambda result: result.validation["ndcg@10"])
     registered = best.registered
-    assert registered is not None  # every model above was registered
+    if registered is None:
+        raise TrackingError("the model could not be registered: the tracking server does not answer; see recsys sync")
     reason = f"best validation nDCG@10 of {len(trained)}: {best.validation['ndcg@10']:.4f}"
     tracking.promote(NAME, registered.version, reason=reason)
     print(f"\npromoted {registered.uri} ({type(best.model).__name__}) to models:/{NAME}@champion: {reason}")

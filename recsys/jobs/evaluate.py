@@ -8,10 +8,11 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from recsys import report
 from recsys.config import JobConfig, check_metrics
 from recsys.errors import ConfigError, DataError
-from recsys.evaluation import DEFAULT, Evaluation, evaluate
-from recsys.jobs.common import config_of, load_model
+from recsys.evaluation import DEFAULT, Evaluation, along_k, evaluate
+from recsys.jobs.common import config_of, load_model, why_unseen
 from recsys.models import Recommender
 from recsys.splits import Split
 
@@ -22,27 +23,29 @@ def run(
     *,
     metrics: Sequence[str] | None = None,
     output: Path | None = None,
+    page: Path | None = None,
     allow_other_split: bool = False,
     root: Path | None = None,
     show_progress: bool = True,
 ) -> Evaluation:
     """Evaluate the model at `uri` on the test part of `config`, by default of the configuration it was trained with.
 
-    Prints the metrics with their standard errors; `output` also writes them per user as parquet.
+    Prints the metrics with their standard errors; `output` also writes them per user as parquet, `page` the
+    report as HTML (see `recsys.report.page`).
 
     Args:
         allow_other_split: measure even if the split's training part is not what the model was trained on, with a
             warning.
 
     Raises:
-        ConfigError: `output` is not a .parquet file, or a metric is not one of this model's.
+        ConfigError: `output` is not a .parquet file or `page` not a .html file, or a metric is not one of this model's.
         DataError: the split's items are not the model's, or the model may have been trained on the test entries.
-        OSError: `output` cannot be written.
+        OSError: `output` or `page` cannot be written.
     """
-    with _output(output) as beside:
+    with _output(output, "--output", ".parquet") as beside, _output(page, "--report", ".html") as beside_page:
         model, pinned = load_model(uri, root)
         config = config or config_of(model, uri)
-        names = metrics or config.evaluate.metrics or DEFAULT
+        names = tuple(dict.fromkeys(metrics or config.evaluate.metrics or DEFAULT))
         check_metrics(model, names)
         data = config.load_data(root)
         split = config.split.split(data)
@@ -53,34 +56,44 @@ def run(
             )
         _check_unseen(model, split, pinned, allow_other_split)
         print(f"{type(model).__name__} on {split.test}")
-        result = evaluate(
+        curves = evaluate(
             model,
             split.test,
-            names,
+            names if page is None else along_k(names, split.test.target.shape[1]),
             min_relevance=config.evaluate.min_relevance,
             popularity=split.train,
             show_progress=show_progress,
         )
+        result = curves.only(names)
         print(result)
         if output is not None and beside is not None:
             result.per_user.to_parquet(beside)
             os.replace(beside, output)
             print(f"per user: {output}")
+        if page is not None and beside_page is not None:
+            about = {"config": config.as_dict(), "data": data.summary()}
+            text = report.page(
+                model,
+                split,
+                curves,
+                metrics=names,
+                about=about,
+                min_relevance=config.evaluate.min_relevance,
+                source=pinned,
+            )
+            beside_page.write_text(text, encoding="utf-8")
+            os.replace(beside_page, page)
+            print(f"report: {page}")
     return result
 
 
 def _check_unseen(model: Recommender, split: Split, uri: str, allowed: bool) -> None:
-    """Refuse a split whose training part is not what the model was trained on: it may have seen the test entries."""
+    """Refuse a split on whose test entries the model may have been trained."""
     trained = model.about_.get("trained_on")
     if trained is None:
         _warn(f"{uri} does not say what it was trained on; the figures count only if it has not seen these entries")
         return
-    try:
-        part = split.refit() if trained["refit"] else split.train
-        same = part.fingerprint() == trained["fingerprint"]
-    except DataError:  # this split has no part to refit on
-        same = False
-    if same:
+    if why_unseen(model, split) is not None:
         return
     if not allowed:
         raise DataError(
@@ -95,17 +108,17 @@ def _warn(message: str) -> None:
 
 
 @contextmanager
-def _output(path: Path | None) -> Iterator[Path | None]:
+def _output(path: Path | None, option: str, suffix: str) -> Iterator[Path | None]:
     """Give a file beside `path` to write and rename, made at once: what cannot be written is refused before the work.
 
     Raises:
-        ConfigError: `path` is not a .parquet file.
+        ConfigError: `path` has another suffix.
     """
     if path is None:
         yield None
         return
-    if path.suffix != ".parquet" or path.is_dir():
-        raise ConfigError(f"the output of evaluate is a .parquet file, got {path}")
+    if path.suffix != suffix or path.is_dir():
+        raise ConfigError(f"{option} of evaluate is a {suffix} file, got {path}")
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.name}.{os.getpid()}")
     beside.touch()

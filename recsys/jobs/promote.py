@@ -1,22 +1,127 @@
-"""Give a registered model version the alias that the scoring job follows."""
+"""Give a registered model version the alias that the scoring job follows: by hand, or because it earned it."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 from recsys import tracking
+from recsys.errors import TrackingError
+from recsys.jobs.common import config_of, load_model
+from recsys.jobs.contest import contest
+from recsys.locks import locked
+from recsys.promotion import Decision
+
+
+@dataclass(frozen=True)
+class Contest:
+    """How a contest ended."""
+
+    decision: Decision
+    promotion: tracking.Promotion | None
+    """None where the challenger did not earn it."""
 
 
 def run(
     name: str, version: int | None = None, *, alias: str = "champion", reason: str = "", root: Path | None = None
 ) -> tracking.Promotion:
-    """Set `alias` on a version (the newest by default) and print what changed.
+    """Set `alias` on a version (the newest by default), unopposed, and print what changed.
 
     Raises:
         TrackingError: there is no store, no such model or version, or MLflow refuses the alias.
     """
     tracking.configure(root, create=False)
     promoted = tracking.promote(name, version, alias=alias, reason=reason)
-    before = "no version" if promoted.previous is None else f"version {promoted.previous}"
-    print(f"models:/{name}@{alias} is now version {promoted.version} (was {before})")
+    print(_changed(promoted))
     return promoted
+
+
+def challenge(
+    name: str,
+    version: int | None = None,
+    *,
+    alias: str = "champion",
+    root: Path | None = None,
+    show_progress: bool = True,
+) -> Contest:
+    """Evaluate a challenger and the champion on the same held-out users, and promote it if it has earned that.
+
+    The data, the split and the rule (`[promote]`) are those of the challenger's configuration; where no version holds
+    the alias, the challenger must beat Popularity. The decision is written to the version as tags and as a note.
+
+    Args:
+        version: the challenger; the newest by default.
+
+    Raises:
+        TrackingError: no such model or version, the challenger is the champion, or another promotion was faster.
+        DataError: a contestant may have been trained on what the test users are to be tested on.
+    """
+    tracking.configure(root, create=False)
+    versions = tracking.model_versions(name)
+    if not versions:
+        raise TrackingError(f"model {name!r} has no versions")
+    number = versions[0].version if version is None else version
+    holder = next((found.version for found in versions if alias in found.aliases), None)
+    if number == holder:
+        raise TrackingError(f"version {number} of {name!r} is the {alias} already; name another challenger")
+    challenger, uri = load_model(f"models:/{name}/{number}", root)
+    champion = None if holder is None else load_model(f"models:/{name}/{holder}", root)[0]
+    config = config_of(challenger, uri)
+    split = config.split.split(config.load_data(root))
+    decision = contest(
+        challenger,
+        champion,
+        config,
+        split,
+        config.promote.rule(config.train.metric),
+        names=(f"{name} version {holder}", f"{name} version {number}"),
+        show_progress=show_progress,
+    )
+    print(decision.markdown())
+    tags = {
+        "decision": "promoted" if decision.earned else "kept",
+        "metric": decision.metric,
+        "against": holder or "Popularity",
+        "value": decision.challenger_value,
+        "value_against": decision.champion_value,
+        "gain_low": decision.low,
+        "gain_high": decision.high,
+        "p": decision.p,
+        "users": decision.n,
+    }
+    if not decision.earned:
+        tracking.annotate(name, number, {**tags, "reason": decision.reason}, alias=alias, note=decision.markdown())
+        kept = "no version" if holder is None else f"version {holder}"
+        print(f"models:/{name}@{alias} stays with {kept}")
+        return Contest(decision, None)
+    # Two promoters on one machine take their turns here; the second one finds another holder and is told.
+    with locked(tracking.home(root) / "locks" / f"{name}-{alias}.lock"):
+        promoted = tracking.promote(
+            name,
+            number,
+            alias=alias,
+            reason=decision.reason,
+            instead_of=holder,
+            note=decision.markdown(),
+            tags=tags,
+        )
+    print(_changed(promoted))
+    return Contest(decision, promoted)
+
+
+def rollback(name: str, *, alias: str = "champion", root: Path | None = None) -> tracking.Promotion:
+    """Give the alias back to the version that held it before, and print it.
+
+    Raises:
+        TrackingError: no such model or alias, or there was none before.
+    """
+    tracking.configure(root, create=False)
+    with locked(tracking.home(root) / "locks" / f"{name}-{alias}.lock"):
+        back = tracking.rollback(name, alias)
+    print(_changed(back))
+    return back
+
+
+def _changed(promoted: tracking.Promotion) -> str:
+    before = "no version" if promoted.previous is None else f"version {promoted.previous}"
+    return f"models:/{promoted.name}@{promoted.alias} is now version {promoted.version} (was {before})"

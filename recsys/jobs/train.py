@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import pandas as pd
 
 from recsys import report, tracking
 from recsys.config import JobConfig
+from recsys.errors import TrackingUnavailable
 from recsys.evaluation import DEFAULT, Evaluation, Validation, along_k, evaluate
 from recsys.interactions import Interactions
 from recsys.models import Recommender
@@ -29,6 +31,8 @@ class Trained:
     test: Evaluation
     run_id: str | None
     registered: tracking.RegisteredModel | None
+    waiting: Path | None = None
+    """The folder of what the tracking server has not been told yet, such as the model; None where it knows all."""
 
 
 def run(config: JobConfig, *, root: Path | None = None, show_progress: bool = True) -> list[Trained]:
@@ -70,8 +74,8 @@ def train_one(
 ) -> Trained:
     """Fit one model in one MLflow run: choose on validation, log the model, test once, register.
 
-    The training of a network that was killed continues where it stopped, in a run of its own, when the same job is
-    called again on the same data.
+    The training of a network that was killed continues where it stopped, in the same run, when the same job is called
+    again on the same data. A tracking server that does not answer costs no training: see `tracking.MlflowTracker`.
 
     Args:
         job: one repeat of a configuration, with its seeds written out (`JobConfig.repeat`): what the saved model says
@@ -89,16 +93,34 @@ def train_one(
         "trained_on": {
             "refit": job.train.refit,
             "fingerprint": (split.train if everything is None else everything).fingerprint(),
+            # Of a split by time: nothing that a model was trained on is as late as its test entries.
+            **({} if split.first_test_time is None else {"until": split.first_test_time - 1}),
         },
     }
-    tags = {"model": type(model).__name__, "data.fingerprint": data.fingerprint()}
-    with tracking.start_run(job.track.experiment, run_name, tags, root=root) as tracker:
+    tags = {
+        "model": type(model).__name__,
+        "data.fingerprint": data.fingerprint(),
+        "split.kind": job.split.kind,
+        "protocol": "new users" if (split.test.user_index < 0).all() else "training users",
+    }
+    checkpoints = {step: _checkpoint(model, about, root, step) for step in ("fit", "refit")}
+    interrupted = any(path is not None and path.exists() for path in checkpoints.values())
+    with tracking.start_run(
+        job.track.experiment,
+        run_name,
+        tags,
+        root=root,
+        resume=_run_file(model, about, root),
+        interrupted=interrupted,
+        system_metrics=job.track.system_metrics,
+    ) as tracker:
         config = {key: value for key, value in about["config"].items() if key != "model"}
         parameters = {"name": type(model).__name__, **model.params()}
         tracker.log_params({"model": parameters, "config": config, "parts": _sizes(split)})
-        tracker.log_data(data)
+        tracker.log_data(data, "all")
+        tracker.log_parts(split)
         each_epoch = validation if job.train.validate_epochs else None
-        _fit(model, split.train, _checkpoint(model, about, root, "fit"), show_progress, each_epoch, tracker)
+        _fit(model, split.train, checkpoints["fit"], show_progress, each_epoch, tracker)
         record = model.record_
         chosen = dict(record.epochs[(record.best_epoch or len(record.epochs)) - 1])
         if validation and each_epoch is None:
@@ -108,8 +130,9 @@ def train_one(
             if getattr(model, "schedule", "cosine") == "constant" and record.best_epoch:
                 overrides["epochs"] = record.best_epoch
             model = type(model)(**{**vars_of(model), **overrides})
-            _fit(model, everything, _checkpoint(model, about, root, "refit"), show_progress)
-        chosen = {k: v for k, v in chosen.items() if k not in ("epoch", "loss", "seconds")}
+            _fit(model, everything, checkpoints["refit"], show_progress)
+        measured = (validation.metric, *validation.also) if validation else ()
+        chosen = {name: chosen[name] for name in measured}
         tracker.log_best(record)
         # Before the test, so that what goes wrong there does not cost the training.
         tracking.log_model(
@@ -123,7 +146,7 @@ def train_one(
             tracker.log_figure(
                 report.learning_curve(pd.DataFrame(record.epochs), metric=record.metric), "learning_curve.png"
             )
-        asked = measure.metrics or DEFAULT
+        asked = tuple(dict.fromkeys(measure.metrics or DEFAULT))
         curves = evaluate(
             model,
             split.test,
@@ -139,8 +162,22 @@ def train_one(
         if any("@" in name for name in test.values):
             tracker.log_figure(report.metric_at_k(curves), "metric_at_k.png")
         name = job.track.register_as
-        registered = None if name is None else tracking.register(tracker.run_id, name)
-        return Trained(model, chosen, test, tracker.run_id, registered)
+        if name is not None:
+            tracker.register(name)
+        # Last: a report that fails costs nothing else.
+        page = report.page(
+            model,
+            split,
+            curves,
+            metrics=asked,
+            about=about,
+            record=record,
+            min_relevance=measure.min_relevance,
+            source=f"runs:/{tracker.run_id}/{tracking.MODEL}",
+        )
+        tracker.log_text(page, "report.html")
+    registered = None if name is None else tracker.registered.get(name)
+    return Trained(model, chosen, test, tracker.run_id, registered, tracker.waiting)
 
 
 def _fit(
@@ -170,6 +207,15 @@ def _fit(
 
 def _checkpoint(model: Recommender, about: dict[str, Any], root: Path | None, step: str) -> Path | None:
     """Return the file from which a killed training continues: one per job with its seeds, data and step."""
+    return _beside(model, about, root, step, ".safetensors")
+
+
+def _run_file(model: Recommender, about: dict[str, Any], root: Path | None) -> Path | None:
+    """Return the file that names the run of a training while it can go on."""
+    return _beside(model, about, root, "run", ".json")
+
+
+def _beside(model: Recommender, about: dict[str, Any], root: Path | None, step: str, suffix: str) -> Path | None:
     if not model.trains_by_epochs:
         return None
     job = {name: section for name, section in about["config"].items() if name != "track"}
@@ -177,14 +223,21 @@ def _checkpoint(model: Recommender, about: dict[str, Any], root: Path | None, st
     job["model"] = {name: value for name, value in model.params().items() if name != "device"}
     facts = [step, type(model).__name__, job, about["data"]["fingerprint"]]
     digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
-    return tracking.home(root) / "checkpoints" / f"{digest[:32]}.safetensors"
+    return tracking.home(root) / "checkpoints" / f"{digest[:32]}{suffix}"
 
 
 def where(results: list[Trained], root: Path | None) -> None:
     """Print where the models are, and how to open the runs."""
     print()
     for result in results:
+        if result.waiting is not None:
+            print("model    not registered yet, nor logged: the tracking server does not answer, or not always")
+            print(f"         it waits in {result.waiting}; recsys sync logs and registers it")
+            continue
         print(f"model    {result.registered.uri if result.registered else f'runs:/{result.run_id}/model'}")
+        if result.run_id is not None:
+            with suppress(TrackingUnavailable):
+                print(f"report   {tracking.address(result.run_id, 'report.html')}")
     print(f"runs     {tracking.describe(root)}")
 
 

@@ -11,7 +11,7 @@ from recsys.metrics import beyond, ranking
 from recsys.metrics.beyond import CatalogueMetric
 from recsys.metrics.ranking import RankingMetric
 
-__all__ = ["CATALOGUE", "EXPOSURE", "RANKING", "RATING", "higher_is_better", "parse"]
+__all__ = ["BESIDE_POPULARITY", "CATALOGUE", "DIVERSITY", "EXPOSURE", "RANKING", "RATING", "higher_is_better", "parse"]
 
 RANKING: Final[Mapping[str, RankingMetric]] = {
     "ndcg": ranking.ndcg,
@@ -23,14 +23,18 @@ RANKING: Final[Mapping[str, RankingMetric]] = {
     "hit_rate": ranking.hit_rate,
 }
 """Accuracy of a user's list: one value per user."""
+BESIDE_POPULARITY: Final = ("stratified_recall", "serendipity")
+"""Accuracy of a user's list where popularity is taken into account: one value per user."""
 CATALOGUE: Final[Mapping[str, CatalogueMetric]] = {"coverage": beyond.coverage, "gini": beyond.gini}
 """Spread of all lists over the catalogue: one value for all users."""
 EXPOSURE: Final = ("novelty", "average_popularity")
 """Popularity of what a user's list holds: one value per user."""
+DIVERSITY: Final = ("diversity",)
+"""How different the items of a user's list are, which takes vectors of the items: one value per user."""
 RATING: Final = ("rmse", "mae")
 """Error of predicted ratings: no list and no cut-off."""
 
-_KINDS: Final = (*RANKING, *CATALOGUE, *EXPOSURE, *RATING)
+_KINDS: Final = (*RANKING, *BESIDE_POPULARITY, *CATALOGUE, *EXPOSURE, *DIVERSITY, *RATING)
 _LOWER_IS_BETTER: Final = frozenset({"rmse", "mae", "gini", "average_popularity"})
 
 

@@ -2,8 +2,11 @@
 
 Every metric takes `hits` (B, N) bool in rank order, `n_relevant` (B,) the number |T| of relevant items of each user,
 found or not, and the cut-off k, and returns (B,) float64. Columns beyond k are ignored, and a list shorter than k
-counts as if misses filled it. Only ranks are read, never scores: ties are whatever order the list came in. A user
-without relevant items has no value: NaN, to be left out of means and counted.
+counts as if misses filled it. Only ranks are read, never scores: ties are whatever order the list came in, which is by
+item index where it came from a model of this package. A user without relevant items has no value: NaN, to be left out
+of means and counted.
+
+The docstrings say the same things in the same order, and docs/metrics.md is made of them.
 """
 
 from collections.abc import Callable
@@ -55,10 +58,14 @@ def hits(ids: npt.NDArray[np.integer], target: sp.csr_matrix) -> Hits:
 def ndcg(hits: Hits, n_relevant: Counts, k: int) -> PerUser:
     """Normalised discounted cumulative gain at k.
 
-    DCG = Σ_{r=1..k} hit_r / log2(r + 1), divided by the DCG of an ideal list: Σ_{r=1..min(k, |T|)} 1 / log2(r + 1).
-    The ideal is cut at min(k, |T|), so that 1 can be reached by users with fewer than k relevant items. NaN for users
-    without relevant items. Rank based: ties do not matter. Järvelin and Kekäläinen 2002, with the binary gain and the
-    cut of Liang et al. 2018.
+    Formula: Σ_{r=1..k} hit_r / log2(r + 1), divided by the same sum of an ideal list.
+    Denominator: Σ_{r=1..min(k, |T|)} 1 / log2(r + 1); the ideal is cut at min(k, |T|), so that users with fewer than k
+        relevant items can reach 1.
+    Range: 0 to 1; rises or falls with k.
+    Cut-off: ranks beyond k are not read; a shorter list is filled up with misses.
+    Ties: rank based, so ties do not matter.
+    No relevant items: NaN, left out of the mean.
+    Paper: Järvelin and Kekäläinen 2002, with the binary gain and the cut of Liang et al. 2018.
     """
     discounts = 1 / np.log2(np.arange(2, k + 2))
     ideal = np.append(0.0, np.cumsum(discounts))[np.minimum(n_relevant, k)]
@@ -67,29 +74,43 @@ def ndcg(hits: Hits, n_relevant: Counts, k: int) -> PerUser:
 
 
 def recall(hits: Hits, n_relevant: Counts, k: int) -> PerUser:
-    """Recall at k: hits in the first k, divided by |T|.
+    """Recall at k.
 
-    Users with more than k relevant items cannot reach 1 (`truncated_recall` mends that). NaN for users without
-    relevant items. Rank based: ties do not matter. The recall of information retrieval (Manning et al. 2008, §8.3),
-    used with a cut-off by LightGCN (He et al. 2020) and what followed it.
+    Formula: hits in the first k, divided by |T|.
+    Denominator: |T|; users with more than k relevant items cannot reach 1 (`truncated_recall` mends that).
+    Range: 0 to min(k, |T|) / |T|; never falls with k.
+    Cut-off: ranks beyond k are not read; a shorter list is filled up with misses.
+    Ties: rank based, so ties do not matter.
+    No relevant items: NaN, left out of the mean.
+    Paper: Manning et al. 2008, §8.3, with the cut-off of LightGCN (He et al. 2020) and what followed it.
     """
     return _divide(_found(hits, k), n_relevant)
 
 
 def truncated_recall(hits: Hits, n_relevant: Counts, k: int) -> PerUser:
-    """Truncated recall at k: hits in the first k, divided by min(k, |T|).
+    """Truncated recall at k, which others call calibrated recall.
 
-    1 when all the first k are relevant, or when all relevant items are among them. NaN for users without relevant
-    items. Rank based: ties do not matter. "Recall@R" of Liang et al. 2018 and of the papers that share its protocol.
+    Formula: hits in the first k, divided by min(k, |T|).
+    Denominator: min(k, |T|): 1 when all the first k are relevant, or all relevant items are among them.
+    Range: 0 to 1; rises or falls with k.
+    Cut-off: ranks beyond k are not read; a shorter list is filled up with misses.
+    Ties: rank based, so ties do not matter.
+    No relevant items: NaN, left out of the mean.
+    Paper: "Recall@R" of Liang et al. 2018, and of the papers that share its protocol.
     """
     return _divide(_found(hits, k), np.minimum(n_relevant, k))
 
 
 def precision(hits: Hits, n_relevant: Counts, k: int) -> PerUser:
-    """Precision at k: hits in the first k, divided by k even where the list is shorter.
+    """Precision at k.
 
-    Users with fewer than k relevant items cannot reach 1. NaN for users without relevant items. Rank based: ties do
-    not matter. Manning et al. 2008, §8.4.
+    Formula: hits in the first k, divided by k.
+    Denominator: k, even where the list is shorter; users with fewer than k relevant items cannot reach 1.
+    Range: 0 to min(k, |T|) / k; rises or falls with k.
+    Cut-off: ranks beyond k are not read; a shorter list is filled up with misses.
+    Ties: rank based, so ties do not matter.
+    No relevant items: NaN, left out of the mean.
+    Paper: Manning et al. 2008, §8.4.
     """
     return _divide(_found(hits, k), np.where(n_relevant > 0, k, 0))
 
@@ -97,8 +118,13 @@ def precision(hits: Hits, n_relevant: Counts, k: int) -> PerUser:
 def average_precision(hits: Hits, n_relevant: Counts, k: int) -> PerUser:
     """Average precision at k (`map`, once averaged over users).
 
-    Σ_{r=1..k} hit_r · (hits in the first r) / r, divided by min(k, |T|), so that a perfect list scores 1; trec_eval
-    divides by |T|. NaN for users without relevant items. Rank based: ties do not matter. Manning et al. 2008, §8.4.
+    Formula: Σ_{r=1..k} hit_r · (hits in the first r) / r, divided by min(k, |T|).
+    Denominator: min(k, |T|), so that a perfect list scores 1; trec_eval divides by |T|.
+    Range: 0 to 1; rises or falls with k.
+    Cut-off: ranks beyond k are not read; a shorter list is filled up with misses.
+    Ties: rank based, so ties do not matter.
+    No relevant items: NaN, left out of the mean.
+    Paper: Manning et al. 2008, §8.4, with a cut-off.
     """
     top = hits[:, :k]
     precisions = np.cumsum(top, axis=1) / np.arange(1, top.shape[1] + 1)
@@ -108,8 +134,13 @@ def average_precision(hits: Hits, n_relevant: Counts, k: int) -> PerUser:
 def mrr(hits: Hits, n_relevant: Counts, k: int) -> PerUser:
     """Reciprocal rank at k (mean reciprocal rank, once averaged over users).
 
-    1 / r of the first hit, 0 where none is among the first k; there is no other denominator. NaN for users without
-    relevant items. Rank based: ties do not matter. Voorhees 1999, with a cut-off.
+    Formula: 1 / r of the first hit, 0 where none is among the first k.
+    Denominator: none but the rank.
+    Range: 0 to 1; never falls with k.
+    Cut-off: ranks beyond k are not read; a shorter list is filled up with misses.
+    Ties: rank based, so ties do not matter.
+    No relevant items: NaN, left out of the mean.
+    Paper: Voorhees 1999, with a cut-off.
     """
     top = hits[:, :k]
     ranks = np.arange(1, top.shape[1] + 1)
@@ -117,10 +148,15 @@ def mrr(hits: Hits, n_relevant: Counts, k: int) -> PerUser:
 
 
 def hit_rate(hits: Hits, n_relevant: Counts, k: int) -> PerUser:
-    """Hit rate at k: 1 where at least one of the first k is relevant, else 0; there is no other denominator.
+    """Hit rate at k.
 
-    NaN for users without relevant items. Rank based: ties do not matter. Deshpande and Karypis 2004, who hold out
-    one item per user: there it equals recall.
+    Formula: 1 where at least one of the first k is relevant, else 0.
+    Denominator: none. Where one item per user is held out it equals recall.
+    Range: 0 or 1; never falls with k.
+    Cut-off: ranks beyond k are not read; a shorter list is filled up with misses.
+    Ties: rank based, so ties do not matter.
+    No relevant items: NaN, left out of the mean.
+    Paper: Deshpande and Karypis 2004, who hold out one item per user.
     """
     return np.where(n_relevant > 0, hits[:, :k].any(axis=1).astype(np.float64), np.nan)
 

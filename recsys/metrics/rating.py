@@ -45,7 +45,15 @@ def error_sums(
 
 
 def mae(sums: Sums, counts: Counts) -> tuple[float, float]:
-    """Mean absolute error over all ratings, Σ_u sums / Σ_u counts, and its standard error.
+    """Mean absolute error over all ratings, and its standard error.
+
+    Formula: Σ |predicted - actual| over all held-out ratings, divided by their number.
+    Denominator: the number of held-out ratings: a user with a hundred weighs a hundred times one with a single one.
+    Range: 0 upwards, in units of the rating.
+    Cut-off: none; there is no list.
+    Ties: there is no order.
+    No relevant items: users without held-out ratings are left out; `min_relevance` is not read.
+    Paper: Herlocker et al. 2004.
 
     Users are the sample, because a user's ratings err together: with ē the mean and n the users with ratings,
     s.e. = sqrt(n / (n-1) · Σ_u (sums_u - ē · counts_u)²) / Σ_u counts_u, the standard error of a ratio estimate
@@ -72,7 +80,15 @@ def mae(sums: Sums, counts: Counts) -> tuple[float, float]:
 
 
 def rmse(sums: Sums, counts: Counts) -> tuple[float, float]:
-    """Root mean squared error over all ratings, sqrt(Σ_u sums / Σ_u counts), and its standard error.
+    """Root mean squared error over all ratings, and its standard error.
+
+    Formula: root of (Σ (predicted - actual)² over all held-out ratings, divided by their number).
+    Denominator: the number of held-out ratings, under the root: no mean of per-user errors.
+    Range: 0 upwards, in units of the rating; at least `mae`.
+    Cut-off: none; there is no list.
+    Ties: there is no order.
+    No relevant items: users without held-out ratings are left out; `min_relevance` is not read.
+    Paper: Herlocker et al. 2004; the RMSE of Sedhain et al. 2015.
 
     The standard error is that of the mean squared error (as in `mae`) over 2 · rmse: the delta method.
 

@@ -7,14 +7,65 @@ from typing import Final
 
 from recsys.artifacts import read_bundle
 from recsys.errors import BundleError, ConfigError, did_you_mean
+from recsys.models.adversarial import AAE, ALI, VAEGAN
 from recsys.models.autorec import IAutoRec, UAutoRec
 from recsys.models.base import Recommender
 from recsys.models.baselines import ALS, BPR, ItemKNN, Popularity
-from recsys.models.linear import EASE
+from recsys.models.deep_autorec import DeepAutoRec, DeepRecommender
+from recsys.models.elsa import ELSA
+from recsys.models.feature_consistent import FeatureConsistentAE
+from recsys.models.higher_order import HigherOrderEASE
+from recsys.models.infinite import InfiniteAE
+from recsys.models.kernel import GLocalK, SparseFC
+from recsys.models.linear import DLAE, EASE, EDLAE, RDLAE
+from recsys.models.recvae import RecVAE
+from recsys.models.regularised import CDAE, BottleneckAE, ContractiveAE, DenoisingAE, SparseAE
+from recsys.models.sansa import SANSA
+from recsys.models.uncertainty import UAE
+from recsys.models.vae import VAE
+from recsys.models.vamp import HVamp
 from recsys.models.variational import MultDAE, MultVAE
+from recsys.models.vasp import FLVAE, VASP
 
 MODELS: Final[dict[str, type[Recommender]]] = {
-    model.__name__: model for model in (UAutoRec, IAutoRec, MultVAE, MultDAE, EASE, ALS, BPR, ItemKNN, Popularity)
+    model.__name__: model
+    for model in (
+        UAutoRec,
+        IAutoRec,
+        DeepAutoRec,
+        DeepRecommender,
+        SparseFC,
+        GLocalK,
+        MultVAE,
+        MultDAE,
+        VAE,
+        RecVAE,
+        HVamp,
+        FLVAE,
+        VASP,
+        BottleneckAE,
+        SparseAE,
+        DenoisingAE,
+        ContractiveAE,
+        CDAE,
+        FeatureConsistentAE,
+        AAE,
+        VAEGAN,
+        ALI,
+        UAE,
+        EASE,
+        EDLAE,
+        DLAE,
+        RDLAE,
+        HigherOrderEASE,
+        ELSA,
+        SANSA,
+        InfiniteAE,
+        ALS,
+        BPR,
+        ItemKNN,
+        Popularity,
+    )
 }
 
 
@@ -47,16 +98,42 @@ def load(path: str | Path, *, device: str = "auto") -> Recommender:
 
 
 __all__ = [
+    "AAE",
+    "ALI",
     "ALS",
     "BPR",
+    "CDAE",
+    "DLAE",
     "EASE",
+    "EDLAE",
+    "ELSA",
+    "FLVAE",
     "MODELS",
+    "RDLAE",
+    "SANSA",
+    "UAE",
+    "VAE",
+    "VAEGAN",
+    "VASP",
+    "BottleneckAE",
+    "ContractiveAE",
+    "DeepAutoRec",
+    "DeepRecommender",
+    "DenoisingAE",
+    "FeatureConsistentAE",
+    "GLocalK",
+    "HVamp",
+    "HigherOrderEASE",
     "IAutoRec",
+    "InfiniteAE",
     "ItemKNN",
     "MultDAE",
     "MultVAE",
     "Popularity",
+    "RecVAE",
     "Recommender",
+    "SparseAE",
+    "SparseFC",
     "UAutoRec",
     "load",
     "model_class",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, get_args
 
@@ -14,10 +14,10 @@ import torch
 from torch import Tensor, nn
 
 from recsys.errors import ConfigError, DataError
-from recsys.models.base import ROW_BLOCK, Fitting, Floats, Recommender, cosine, new_generator, pick_device
+from recsys.models.base import ROW_BLOCK, Fitting, Floats, Recommender, new_generator, pick_device
 from recsys.nn.losses import Likelihood, LikelihoodName, likelihood
 from recsys.nn.products import affine
-from recsys.sparse import Rows
+from recsys.sparse import Batch, Rows
 from recsys.training import Alternation, Objective, Record, TrainingConfig, train
 from recsys.training.loop import Precision, Schedule, Watch
 
@@ -142,9 +142,11 @@ class Autoencoder(Recommender):
         """Keep the embeddings of the training users, for `similar_users` and `recommend_users`."""
         self.embeddings_ = self._encode_rows(rows).cpu()
 
-    def _encode_rows(self, rows: Rows) -> Tensor:
+    def _encode_rows(self, rows: Rows, encode: Callable[[Batch], Tensor] | None = None) -> Tensor:
+        """Return the embeddings of all rows; `encode` takes the place of the network's own."""
+        encode = encode or self.network_.encode
         with torch.inference_mode():
-            block: Tensor = self.network_.encode(rows.slice(0, ROW_BLOCK))  # even without rows: it tells the width
+            block: Tensor = encode(rows.slice(0, ROW_BLOCK))  # even without rows: it tells the width
             if len(rows) <= ROW_BLOCK:
                 return block
             found: Tensor = block.new_empty(
@@ -152,7 +154,7 @@ class Autoencoder(Recommender):
             )  # filled in place: pieces to join would exist twice
             found[:ROW_BLOCK] = block
             for start in range(ROW_BLOCK, len(rows), ROW_BLOCK):
-                block = self.network_.encode(rows.slice(start, start + ROW_BLOCK))
+                block = encode(rows.slice(start, start + ROW_BLOCK))
                 found[start : start + ROW_BLOCK] = block
         return found
 
@@ -192,8 +194,9 @@ class Autoencoder(Recommender):
     def _user_vectors(self) -> Tensor:
         return self.embeddings_
 
-    def _item_similarity(self, asked: npt.NDArray[np.int64], among: npt.NDArray[np.int64]) -> Tensor:
-        return cosine(self.network_.output.weight, asked, among)
+    def _item_vectors(self) -> Tensor:
+        vectors: Tensor = self.network_.output.weight
+        return vectors
 
     def _arrays(self) -> dict[str, npt.NDArray[Any]]:
         arrays = {f"network.{name}": tensor.cpu().numpy() for name, tensor in self.network_.state_dict().items()}

@@ -15,13 +15,13 @@ from torch import Tensor, nn
 
 from recsys.errors import ConfigError, DataError, UnsupportedError
 from recsys.models.autoencoder import Autoencoder
-from recsys.models.base import Fitting, Floats, cosine, indices
+from recsys.models.base import Fitting, Floats, indices
 from recsys.models.fold_in import fold_in
 from recsys.nn.losses import masked_squared_error
 from recsys.nn.networks import AutoRecNetwork
 from recsys.nn.products import affine
 from recsys.sparse import Batch, Rows
-from recsys.training import Loss, Objective, Record
+from recsys.training import Alternation, Loss, Objective, Record
 from recsys.training.loop import Schedule
 
 Indices = npt.NDArray[np.int64]
@@ -37,8 +37,6 @@ class AutoRec(Autoencoder):
     the constant that predicts best, the hidden ones at zero, the weights as Glorot and Bengio (2010).
     """
 
-    hidden: int = 500
-    """Width of the hidden layer; 500 in the paper."""
     weight_decay: float = 200.0
     """λ of the objective, on the scale of the sum of squared errors over all training ratings."""
     unobserved_weight: float = 0.0
@@ -86,9 +84,6 @@ class AutoRec(Autoencoder):
             return matrix
         return sp.csr_matrix((matrix.data - np.float32(self.mean_), matrix.indices, matrix.indptr), shape=matrix.shape)
 
-    def _network(self, n_in: int, generator: torch.Generator) -> nn.Module:
-        return AutoRecNetwork(n_in, self.hidden, generator)
-
     def _initialise(self, network: Any, rows: Rows) -> None:
         # Ratings lie far from zero, and Adam moves a bias by one learning rate a step: start it at the best constant.
         stored, everything = rows.nnz, len(rows) * rows.n_columns
@@ -98,12 +93,11 @@ class AutoRec(Autoencoder):
     def _decay(self, rows: Rows) -> float:
         return self.weight_decay / len(rows)
 
-    def _objective(self, network: Any, rows: Rows) -> Objective:
+    def _objective(self, network: Any, rows: Rows) -> Objective | Alternation:
         def objective(batch: Batch, step: int, noise: torch.Generator) -> Loss:
             output = network.output
-            total = masked_squared_error(
-                network.encode(batch), output.weight, output.bias, batch, self.unobserved_weight
-            )
+            hidden = network.decode(network.encode(batch, noise))
+            total = masked_squared_error(hidden, output.weight, output.bias, batch, self.unobserved_weight)
             return Loss(total, len(batch.columns))
 
         return objective
@@ -153,16 +147,8 @@ class AutoRec(Autoencoder):
 
 
 @dataclass(kw_only=True, eq=False)
-class UAutoRec(AutoRec):
-    """U-AutoRec: each user's row of ratings is encoded and rebuilt; r̂_ui = (W · g(V r⁽ᵘ⁾ + μ) + b)_i.
-
-    Predicts ratings, and with `unobserved_weight` > 0 ranks for top-N: a masked loss alone never learns which items a
-    user would choose. Serves any user from their history.
-
-    Sedhain et al. 2015, §2 (the user-based form of eq. 2), with f the identity and g the sigmoid. Differs from the
-    paper in: Adam with a cosine schedule in place of resilient propagation; ratings are centred (`centre`), without
-    which a sigmoid layer over raw ratings saturates on long rows; predictions are clipped (`clip`).
-    """
+class ByUsers(AutoRec):
+    """An autoencoder of users' rows: it serves any user from their history."""
 
     _centres_by_default = True
 
@@ -171,22 +157,19 @@ class UAutoRec(AutoRec):
     ) -> tuple[Floats, Bools]:
         assert matrix is not None  # only models that know their users go without
         output = self.network_.output
-        hidden = self._encode_rows(Rows(self._prepare(matrix), self._device))
+        hidden = self.network_.decode(self._encode_rows(Rows(self._prepare(matrix), self._device)))
         raw = _products(hidden, output.weight, rows, items) + output.bias.detach().cpu().numpy()[items]
         return raw, np.diff(matrix.indptr) == 0
 
 
 @dataclass(kw_only=True, eq=False)
-class IAutoRec(AutoRec):
-    """I-AutoRec: each item's column of ratings is encoded and rebuilt; r̂_ui = (W · g(V r⁽ⁱ⁾ + μ) + b)_u.
+class ByItems(AutoRec):
+    """An autoencoder of items' columns of ratings, which once trained is a factor model.
 
-    Sedhain et al. 2015, eq. 2 and 3, with f the identity and g the sigmoid. Once trained it is a factor model: item i
-    has the vector h_i = g(V r⁽ⁱ⁾ + μ), user u the row w_u and offset b_u of the output layer. A user who was not in
-    training gets the w and b that minimise the same objective over their own history with the item vectors fixed: a
-    ridge regression in closed form. Hence the best potential users of an item (`recommend_users`) and the best items of
-    a user come from the same two tables.
-
-    Differs from the paper in: Adam with a cosine schedule in place of L-BFGS; predictions are clipped (`clip`).
+    Item i has the vector h_i, the last hidden layer, and user u the row w_u and offset b_u of the output layer. A user
+    who was not in training gets the w and b that minimise the same objective over their own history with the item
+    vectors fixed: a ridge regression in closed form. Hence the best potential users of an item (`recommend_users`) and
+    the best items of a user come from the same two tables.
     """
 
     _silent_without_history: ClassVar[bool] = True
@@ -202,7 +185,12 @@ class IAutoRec(AutoRec):
         return super()._training_rows(sp.csr_matrix(matrix.T))  # the one place that turns to items × users
 
     def _refresh(self, rows: Rows) -> None:
-        self.item_vectors_ = self._encode_rows(rows)
+        with torch.inference_mode():
+            self.item_vectors_: Tensor = self.network_.decode(self._encode_rows(rows))
+        self._take_users()
+
+    def _take_users(self) -> None:
+        self.user_vectors_: Tensor = self.network_.output.weight.detach()
 
     def _keep_users(self, rows: Rows) -> None:
         """Nothing to keep: the output layer holds the training users."""
@@ -218,16 +206,16 @@ class IAutoRec(AutoRec):
         super()._restore(arrays, state)
         self.item_vectors_ = torch.from_numpy(arrays["item_vectors"]).to(self._device)
         self.user_counts_ = arrays["user_counts"]
+        self._take_users()
 
     def _knows_users(self) -> bool:
         return True
 
     def _users(self, histories: sp.csr_matrix | None, userid: npt.NDArray[np.int64]) -> tuple[Tensor, Tensor]:
         """Return (rows, hidden) vectors and (rows,) offsets: trained ones, or folded in from the history."""
-        output = self.network_.output
         known = self._known(userid)
         index = torch.from_numpy(np.where(known, userid, 0)).to(self._device)
-        vectors, offsets = output.weight[index].clone(), output.bias[index].clone()
+        vectors, offsets = self.user_vectors_[index].clone(), self.network_.output.bias[index].clone()
         if not known.all() and histories is not None:
             new = np.flatnonzero(~known)
             solved = fold_in(
@@ -261,15 +249,13 @@ class IAutoRec(AutoRec):
         return affine(vectors, table, out=out).add_(offsets[:, None])
 
     def _training_scores(self, rows: slice, items: npt.NDArray[np.int64]) -> Tensor:
-        output = self.network_.output
-        return self._score_items(output.weight[rows], output.bias[rows], items)
+        return self._score_items(self.user_vectors_[rows], self.network_.output.bias[rows], items)
 
     def _user_vectors(self) -> Tensor:
-        weight: Tensor = self.network_.output.weight
-        return weight
+        return self.user_vectors_
 
-    def _item_similarity(self, asked: npt.NDArray[np.int64], among: npt.NDArray[np.int64]) -> Tensor:
-        return cosine(self.item_vectors_, asked, among)
+    def _item_vectors(self) -> Tensor:
+        return self.item_vectors_
 
     def encode(self, user_items: Any) -> Floats:
         """Return (n_rows, hidden) vectors of users, folded in from their histories."""
@@ -290,6 +276,40 @@ class IAutoRec(AutoRec):
         if matrix is not None:
             cold[~known] = np.diff(matrix.indptr)[~known] == 0
         return raw, cold
+
+
+@dataclass(kw_only=True, eq=False)
+class UAutoRec(ByUsers):
+    """U-AutoRec: each user's row of ratings is encoded and rebuilt; r̂_ui = (W · g(V r⁽ᵘ⁾ + μ) + b)_i.
+
+    Predicts ratings, and with `unobserved_weight` > 0 ranks for top-N: a masked loss alone never learns which items a
+    user would choose. Serves any user from their history.
+
+    Sedhain et al. 2015, §2 (the user-based form of eq. 2), with f the identity and g the sigmoid. Differs from the
+    paper in: Adam with a cosine schedule in place of resilient propagation; ratings are centred (`centre`), without
+    which a sigmoid layer over raw ratings saturates on long rows; predictions are clipped (`clip`).
+    """
+
+    hidden: int = 500
+    """Width of the hidden layer; 500 in the paper."""
+
+    def _network(self, n_in: int, generator: torch.Generator) -> nn.Module:
+        return AutoRecNetwork(n_in, self.hidden, generator)
+
+
+@dataclass(kw_only=True, eq=False)
+class IAutoRec(ByItems):
+    """I-AutoRec: each item's column of ratings is encoded and rebuilt; r̂_ui = (W · g(V r⁽ⁱ⁾ + μ) + b)_u.
+
+    Sedhain et al. 2015, eq. 2 and 3, with f the identity and g the sigmoid; item i has the vector h_i = g(V r⁽ⁱ⁾ + μ).
+    Differs from the paper in: Adam with a cosine schedule in place of L-BFGS; predictions are clipped (`clip`).
+    """
+
+    hidden: int = 500
+    """Width of the hidden layer; 500 in the paper."""
+
+    def _network(self, n_in: int, generator: torch.Generator) -> nn.Module:
+        return AutoRecNetwork(n_in, self.hidden, generator)
 
 
 def _products(left: Tensor, right: Tensor, rows: Indices, items: Indices) -> Floats:

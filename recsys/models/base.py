@@ -191,9 +191,13 @@ class Recommender(RecommenderBase):  # type: ignore[misc]
                 scores[torch.from_numpy(cold).to(scores.device)] = torch.from_numpy(popularity).to(scores.device)
         return scores
 
-    @abstractmethod
     def _item_similarity(self, asked: npt.NDArray[np.int64], among: npt.NDArray[np.int64]) -> Tensor:
         """Return the (asked, among) similarities of items; what an item scores with itself is not read."""
+        return cosine(self._item_vectors(), asked, among)
+
+    def _item_vectors(self) -> Tensor:
+        """Return (n_items, d) vectors whose cosine is the similarity of items."""
+        raise UnsupportedError(f"{type(self).__name__} has no vectors of items; similar_items() compares items")
 
     @abstractmethod
     def _arrays(self) -> dict[str, npt.NDArray[Any]]:
@@ -225,6 +229,16 @@ class Recommender(RecommenderBase):  # type: ignore[misc]
         """Return (n_rows, d) embeddings of users, from their histories alone."""
         raise UnsupportedError(f"{type(self).__name__} has no embeddings of users")
 
+    def item_vectors(self) -> Floats:
+        """Return (n_items, d) vectors of the items, whose cosine `similar_items` ranks by.
+
+        Raises:
+            UnsupportedError: the model compares items by something else, or not at all.
+        """
+        self._check_fitted()
+        vectors: Floats = self._item_vectors().detach().cpu().numpy()
+        return vectors
+
     def recommend(
         self,
         userid: npt.ArrayLike,
@@ -241,8 +255,8 @@ class Recommender(RecommenderBase):  # type: ignore[misc]
 
         Args:
             userid: an index, or an array of them. Models with learned user vectors (I-AutoRec, ALS, BPR) use those of a
-                training index and work from the history for any other index, -1 included. All other models always
-                work from the history.
+                training index and work from the history for any other index, -1 included; CDAE reads both for a
+                training index. All other models always work from the history.
             user_items: row r is the history of userid[r]; any scipy sparse format.
             N: length of each list; slots that no item can fill hold id -1 and score -finfo(float32).max.
             filter_already_liked_items: never return a stored item of the row.

@@ -21,7 +21,7 @@ from threadpoolctl import threadpool_limits
 from torch import Tensor
 
 from recsys.errors import ConfigError, DataError, TrainingError, UnsupportedError
-from recsys.models.base import Fitting, Floats, Recommender, cosine
+from recsys.models.base import Fitting, Floats, Recommender
 from recsys.models.fold_in import fold_in
 from recsys.nn.products import affine
 from recsys.training import Record
@@ -147,8 +147,8 @@ class Factors(Recommender):
     def _user_vectors(self) -> Tensor:
         return self.user_factors_
 
-    def _item_similarity(self, asked: npt.NDArray[np.int64], among: npt.NDArray[np.int64]) -> Tensor:
-        return cosine(self.item_factors_, asked, among)
+    def _item_vectors(self) -> Tensor:
+        return self.item_factors_
 
     def encode(self, user_items: Any) -> Floats:
         """Return (n_rows, factors) vectors of users, folded in from their histories."""

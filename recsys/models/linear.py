@@ -1,14 +1,32 @@
-"""Linear autoencoders in closed form: EASE (Steck 2019)."""
+"""Linear autoencoders in closed form: EASE, EDLAE, DLAE and RDLAE, each with or without normalisation by DAN.
+
+All of them weigh the items of a history by one items × items matrix B that minimises
+
+    ‖X − XB‖² + Σ_ij Λ_i B_ij²,   Λ_i > 0, perhaps with a bound on the diagonal of B.
+
+With G = XᵀX and P = (G + diag Λ)⁻¹ the gradient in column j vanishes where (G + diag Λ) B_j = G e_j − ν_j e_j, ν_j
+being the multiplier of the bound on B_jj, so that B_j = e_j − (Λ_j + ν_j) P e_j. Its entry j says that
+Λ_j + ν_j = (1 − B_jj) / P_jj. Every model here is therefore
+
+    B = I − P · diag((1 − b) / diag P),   b the diagonal of B,
+
+and the models differ in Λ and in b alone:
+
+    EASE   Λ = λ                     b = 0
+    EDLAE  Λ = λ + p/(1−p) · diag G  b = 0
+    DLAE   as EDLAE                  b = 1 − Λ · diag P             (no bound: ν = 0)
+    RDLAE  as EDLAE                  b = min(ξ, 1 − Λ · diag P)     (ν ≥ 0 where the bound B_jj ≤ ξ holds it)
+"""
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
-import scipy.linalg
 import scipy.sparse as sp
 import torch
 from torch import Tensor
@@ -20,18 +38,31 @@ from recsys.sparse import Rows
 
 
 @dataclass(kw_only=True, eq=False)
-class EASE(Recommender):
-    """Linear item-to-item autoencoder with a zero diagonal, for ranking.
+class LinearAutoencoder(Recommender):
+    """A recommender whose scores are x B, B in closed form: Gram matrix, penalty, inverse, rule of the diagonal.
 
-    Minimises ‖X − XB‖² + λ ‖B‖² with diag(B) = 0 (eq. 2 and 3), whose solution is P = (XᵀX + λI)⁻¹,
-    B = I − P · diag(P)⁻¹ (eq. 8). Scores are x B. Similar items go by the partial correlation −P_ij / √(P_ii P_jj).
-    It keeps nothing of its users: `recommend_users` needs the histories.
+    Similar items go by the partial correlation −P_ij / √(P_ii P_jj). It keeps nothing of its users: `recommend_users`
+    needs the histories.
+
+    Two exponents normalise as DAN does (Park et al. 2025), and 0 leaves things as they are. Users weigh
+    (items in the history)^−β, and the input is X D^−α with D the users of each item:
+
+        ‖D_U^{−β/2} (X D^−α − X D^−α V)‖² + ‖Λ^{1/2} D^−α V‖²
+
+    Put B = D^−α V D^α, which has V's diagonal: but for a weight d_j^{−2α} of each column, which its minimum does not
+    depend on, that is the objective in B with G = Xᵀ D_U^−β X. So B is as ever and V = D^α B D^−α, by which raw
+    histories are scored: the longer α, the less popular items gain. Differs from the authors' code in: drop-out adds
+    p/(1−p) · diag G to Λ, as its expectation does, where theirs takes the numbers of users, the same where β = 0.
     """
 
     _silent_without_history: ClassVar[bool] = True
 
     regularization: float = 500.0
-    """λ: larger for denser data; 200 to 1000 in the paper."""
+    """λ: larger for denser data; 200 to 1000 in the papers, less where β > 0."""
+    item_exponent: float = 0.0
+    """α of DAN, as in the authors' commands."""
+    user_exponent: float = 0.0
+    """β of DAN."""
     precision: Literal["float64", "float32"] = "float64"
     """Precision of the Gram matrix and its inverse, which share n_items² values of memory; float32 halves it."""
     device: str = "auto"
@@ -40,22 +71,53 @@ class EASE(Recommender):
     def _check_params(self) -> None:
         if not self.regularization > 0:
             raise ConfigError(f"regularization must be positive, got {self.regularization}")
+        for name in ("item_exponent", "user_exponent"):
+            if not 0.0 <= getattr(self, name) <= 1.0:
+                raise ConfigError(f"{name} must lie in 0..1, got {getattr(self, name)}")
         if self.precision not in ("float64", "float32"):
             raise ConfigError(f"precision must be 'float64' or 'float32', got {self.precision!r}")
 
+    def _features(self, matrix: sp.csr_matrix) -> sp.csr_matrix:
+        """Return the columns that B weighs: the items, and after them what a model adds."""
+        return matrix
+
+    def _penalty(self, energy: Tensor) -> Tensor:
+        """Return Λ from diag G, both (n_features,)."""
+        return torch.full_like(energy, self.regularization)
+
+    @abstractmethod
+    def _diagonal(self, inverse: Tensor, penalty: Tensor) -> Tensor:
+        """Return the diagonal b of B from diag P and Λ, all (n_features,)."""
+
+    def _weights(self, inverse: Tensor, penalty: Tensor) -> Tensor:
+        """Return B, (n_features, n_items), perhaps in the memory of P."""
+        own = inverse.diagonal().clone()
+        diagonal = self._diagonal(own, penalty)
+        inverse.mul_((diagonal - 1.0) / own)
+        inverse.diagonal().copy_(diagonal)
+        return inverse
+
     def _fit(self, matrix: sp.csr_matrix, fitting: Fitting) -> None:
-        gram = gram_matrix(matrix, np.dtype(self.precision))
-        gram.flat[:: len(gram) + 1] += self.regularization
+        features = self._features(matrix)
+        weighed = features.astype(np.float64)
+        if self.user_exponent:
+            lengths = np.maximum(np.diff(matrix.indptr), 1)
+            weighed = sp.csr_matrix(sp.diags_array(lengths ** (-self.user_exponent / 2)) @ weighed)
+        energy = np.bincount(weighed.indices, weights=weighed.data**2, minlength=weighed.shape[1])
+        penalty = self._penalty(torch.from_numpy(energy))
         try:
-            inverse = inverse_in_place(gram, pick_device(self.device))
-        except np.linalg.LinAlgError:
+            inverse = regularised_inverse(weighed, penalty, np.dtype(self.precision), pick_device(self.device))
+        except torch.linalg.LinAlgError:  # type: ignore[attr-defined]
             raise TrainingError(
                 f"the Gram matrix is singular in {self.precision}: raise regularization (now {self.regularization})"
                 + ("" if self.precision == "float64" else ", or use precision='float64'")
             ) from None
-        inverse.div_(-inverse.diagonal().clone())  # column j by −P_jj: B_ij = −P_ij / P_jj
-        inverse.fill_diagonal_(0.0)
-        self.weights_ = inverse.float()
+        weights = self._weights(inverse, penalty.to(inverse))
+        if self.item_exponent:
+            users = np.maximum(np.bincount(features.indices, minlength=features.shape[1]), 1)
+            scale = torch.from_numpy(users**self.item_exponent).to(weights)
+            weights.mul_(scale[:, None]).div_(scale[: self.n_items_])
+        self.weights_ = weights.float()
 
     def _scores(
         self,
@@ -66,20 +128,130 @@ class EASE(Recommender):
     ) -> Tensor:
         device = self.weights_.device
         table = self.weights_ if items is None else self.weights_[:, torch.from_numpy(items).to(device)]
-        rows = Rows(histories, device)
+        assert histories is not None
+        rows = Rows(self._features(histories), device)
         batch = rows.slice(0, len(rows))
         return weighted_rows(table, batch, batch.values)
 
     def _item_similarity(self, asked: npt.NDArray[np.int64], among: npt.NDArray[np.int64]) -> Tensor:
         rows, columns = (torch.from_numpy(index).to(self.weights_.device) for index in (asked, among))
         there, back = self.weights_[rows][:, columns], self.weights_[:, rows][columns].T
-        return there.sign() * (there * back).clamp_min(0.0).sqrt()  # B_ij · B_ji = P_ij² / (P_ii · P_jj)
+        rest = 1.0 - self.weights_.diagonal()
+        # B_ij · B_ji = P_ij² · (1 − b_i)(1 − b_j) / (P_ii · P_jj), with normalisation or without.
+        return there.sign() * ((there * back).clamp_min(0.0) / (rest[rows, None] * rest[columns])).sqrt()
 
     def _arrays(self) -> dict[str, npt.NDArray[Any]]:
         return {"weights": self.weights_.cpu().numpy()}
 
     def _restore(self, arrays: Mapping[str, npt.NDArray[Any]], state: Mapping[str, Any]) -> None:
         self.weights_ = torch.from_numpy(arrays["weights"]).to(pick_device(self.device))
+
+
+@dataclass(kw_only=True, eq=False)
+class EASE(LinearAutoencoder):
+    """Linear item-to-item autoencoder with a zero diagonal, for ranking (Steck 2019).
+
+    Minimises ‖X − XB‖² + λ ‖B‖² with diag(B) = 0 (eq. 2 and 3), whose solution is P = (XᵀX + λI)⁻¹,
+    B = I − P · diag(P)⁻¹ (eq. 8).
+    """
+
+    def _diagonal(self, inverse: Tensor, penalty: Tensor) -> Tensor:
+        return torch.zeros_like(inverse)
+
+
+@dataclass(kw_only=True, eq=False)
+class Denoising(LinearAutoencoder):
+    """What learns to restore histories of which each entry was dropped with probability p and else divided by 1 − p.
+
+    Over these draws E‖X − X̃B‖² = ‖X − XB‖² + p/(1−p) Σ_ij G_ii B_ij²: the noise is a penalty that grows with the
+    popularity of the item it is read from.
+    """
+
+    dropout: float = 0.33
+    """p: the share of a history that the training hides."""
+
+    def _check_params(self) -> None:
+        super()._check_params()
+        if not 0.0 <= self.dropout < 1.0:
+            raise ConfigError(f"dropout must lie in 0..1 (1 excluded), got {self.dropout}")
+
+    def _penalty(self, energy: Tensor) -> Tensor:
+        return self.regularization + self.dropout / (1.0 - self.dropout) * energy
+
+
+@dataclass(kw_only=True, eq=False)
+class EDLAE(Denoising):
+    """Emphasised denoising linear autoencoder of full rank, for ranking (Steck 2020).
+
+    Of the squared error only the entries that were dropped from the input count (emphasis a = 1, b = 0), so no item is
+    predicted from itself: ‖X − XB‖² + ‖Λ^{1/2} B‖² with diag(B) = 0 and Λ = λ + p/(1−p) · diag(XᵀX). With `dropout` 0
+    it is EASE.
+    """
+
+    def _diagonal(self, inverse: Tensor, penalty: Tensor) -> Tensor:
+        return torch.zeros_like(inverse)
+
+
+@dataclass(kw_only=True, eq=False)
+class DLAE(Denoising):
+    """Denoising linear autoencoder, for ranking: as EDLAE, with all of the squared error and no bound on the diagonal.
+
+    Steck 2020; Moon et al. 2023. B = (XᵀX + diag Λ)⁻¹ XᵀX.
+    """
+
+    def _diagonal(self, inverse: Tensor, penalty: Tensor) -> Tensor:
+        return 1.0 - penalty * inverse
+
+
+@dataclass(kw_only=True, eq=False)
+class RDLAE(Denoising):
+    """Relaxed denoising linear autoencoder, for ranking (Moon et al. 2023): diag(B) ≤ ξ in place of 0.
+
+    With `relaxation` 0 it is EDLAE, from 1 on DLAE; with `dropout` 0 it is the paper's RLAE. Differs from the authors'
+    code in: the diagonal stays in B, where theirs is set to 0 in the end; the lists of unseen items are the same.
+    """
+
+    relaxation: float = 0.1
+    """ξ: the most an item may weigh for itself."""
+
+    def _check_params(self) -> None:
+        super()._check_params()
+        if self.relaxation < 0.0:
+            raise ConfigError(f"relaxation must not be negative, got {self.relaxation}")
+
+    def _diagonal(self, inverse: Tensor, penalty: Tensor) -> Tensor:
+        return (1.0 - penalty * inverse).clamp_max(self.relaxation)
+
+
+def regularised_inverse(matrix: sp.csr_matrix, penalty: Tensor, dtype: np.dtype[Any], device: torch.device) -> Tensor:
+    """Return (XᵀX + diag Λ)⁻¹, (n_columns, n_columns), from the Gram matrix of the columns or of the rows.
+
+    With Q = X Λ^{−1/2} it is also Λ^{−1/2} (I − Qᵀ (I + QQᵀ)⁻¹ Q) Λ^{−1/2} (Woodbury), n_rows³ operations in place of
+    n_columns³ for n_rows² values more of memory: worth it on a CPU where there are clearly fewer rows than columns.
+
+    Raises:
+        torch.linalg.LinAlgError: not positive definite in this precision.
+    """
+    n_rows, n_columns = matrix.shape
+    if device.type != "cpu" or n_rows > _FEWER * n_columns:
+        inverse = torch.from_numpy(gram_matrix(matrix, dtype)).to(device)
+        inverse.diagonal().add_(penalty.to(inverse))
+        invert(inverse)
+        return inverse
+    root = penalty.rsqrt().numpy()
+    scaled = sp.csr_matrix(matrix @ sp.diags_array(root)).astype(dtype)
+    by_column = sp.csr_matrix(scaled.T)
+    inner = gram_matrix(by_column, dtype)
+    inner.flat[:: n_rows + 1] += 1.0
+    invert(torch.from_numpy(inner))
+    root = root.astype(dtype)
+    outer = np.empty((n_columns, n_columns), dtype)
+    step = max(1, _BLOCK_BYTES // (8 * (n_rows + n_columns)))
+    for start in range(0, n_columns, step):
+        some = slice(start, start + step)
+        np.multiply((by_column[some] @ inner) @ scaled, -root[some, None] * root, out=outer[some])
+    outer.flat[:: n_columns + 1] += root**2
+    return torch.from_numpy(outer)
 
 
 def gram_matrix(matrix: sp.csr_matrix, dtype: np.dtype[Any]) -> npt.NDArray[Any]:
@@ -94,35 +266,38 @@ def gram_matrix(matrix: sp.csr_matrix, dtype: np.dtype[Any]) -> npt.NDArray[Any]
     return gram
 
 
-def inverse_in_place(matrix: npt.NDArray[Any], device: torch.device) -> Tensor:
-    """Return the inverse of a symmetric positive definite matrix, by Cholesky, in the matrix's own memory on the CPU.
+def invert(matrix: Tensor, panel: int = 512) -> None:
+    """Replace a symmetric positive definite matrix by its inverse, in its own memory.
+
+    Panels of rows and columns are swept one after the other (Gauss and Jordan in blocks): with K the panel and
+    D = A_KK⁻¹, A_ij becomes A_ij − A_iK D A_Kj, A_iK becomes A_iK D and A_KK becomes −D, after which A is −A⁻¹. Those
+    are n³ operations, as many as LAPACK's factor and inverse take, in matrix products of any device.
 
     Raises:
-        numpy.linalg.LinAlgError: not positive definite in this precision.
+        torch.linalg.LinAlgError: not positive definite in this precision.
     """
-    if device.type == "cuda":
-        there = torch.from_numpy(matrix).to(device)
-        try:
-            torch.linalg.cholesky(there, out=there)
-        except torch.linalg.LinAlgError as error:  # type: ignore[attr-defined]
-            raise np.linalg.LinAlgError(str(error)) from None
-        return torch.cholesky_inverse(there).contiguous()
-    factor, invert = scipy.linalg.get_lapack_funcs(("potrf", "potri"), (matrix,))
-    # The transpose of a C array is the Fortran array that LAPACK works in without a copy; its upper triangle is the
-    # C array's lower one.
-    turned, info = factor(matrix.T, lower=False, overwrite_a=True, clean=False)
-    if info == 0:
-        turned, info = invert(turned, lower=False, overwrite_c=True)
-    if info != 0:
-        raise np.linalg.LinAlgError(f"the leading minor of order {info} is not positive definite")
-    assert np.shares_memory(turned, matrix)
-    step = 1024
-    for start in range(0, len(matrix), step):  # the lower triangle to the upper
-        stop = start + step
-        matrix[start:stop, stop:] = matrix[stop:, start:stop].T
-        corner = matrix[start:stop, start:stop]
-        corner[:] = np.tril(corner) + np.tril(corner, -1).T
-    return torch.from_numpy(matrix)
+    n, block = len(matrix), 2 * panel
+    for start in range(0, n, panel):
+        stop = min(start + panel, n)
+        pivot = torch.cholesky_inverse(torch.linalg.cholesky(matrix[start:stop, start:stop]))
+        # Only the lower triangle is kept up to date.
+        column = torch.cat([matrix[start:stop, :start].T, matrix[start:, start:stop]])
+        swept = column @ pivot
+        for first in range(0, n, block):
+            last = min(first + block, n)
+            part = matrix[first:last, :last]
+            torch.addmm(part, swept[first:last], column[:last].T, alpha=-1.0, out=part)
+        matrix[start:, start:stop] = swept[start:]
+        matrix[start:stop, :start] = swept[:start].T
+        matrix[start:stop, start:stop] = -pivot
+    matrix.neg_()
+    for first in range(0, n, block):
+        last = min(first + block, n)
+        matrix[first:last, last:] = matrix[last:, first:last].T
+        corner = matrix[first:last, first:last]
+        corner.copy_(corner.tril() + corner.tril(-1).T)
 
 
 _BLOCK_BYTES = 256 * 2**20
+_FEWER = 0.8
+"""Rows per column up to which the Gram matrix of the rows is the one to invert: half the operations."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,7 +31,31 @@ class Multinomial(Autoencoder):
 
 
 @dataclass(kw_only=True, eq=False)
-class MultVAE(Multinomial):
+class Annealed(Autoencoder):
+    """What the variational autoencoders with an annealed KL term share: its weight β grows linearly from 0."""
+
+    beta: float = 0.2
+    """Largest weight of the KL term."""
+    anneal_steps: int | None = None
+    """Optimiser steps until β is reached; None: 85 % of all steps, as in the authors' run of Mult-VAE on ML-20M."""
+
+    def _check_params(self) -> None:
+        super()._check_params()
+        if self.beta < 0:
+            raise ConfigError(f"beta must not be negative, got {self.beta}")
+        if self.anneal_steps is not None and self.anneal_steps < 0:
+            raise ConfigError(f"anneal_steps must not be negative, got {self.anneal_steps}")
+
+    def _annealing(self, rows: Rows) -> Callable[[int], float]:
+        """Return β as a function of the step."""
+        steps = self.anneal_steps
+        if steps is None:
+            steps = int(0.85 * self.epochs * -(-len(rows) // self.batch_size))
+        return lambda step: self.beta * min(1.0, step / steps) if steps else self.beta
+
+
+@dataclass(kw_only=True, eq=False)
+class MultVAE(Multinomial, Annealed):
     """Variational autoencoder with a multinomial likelihood, for ranking.
 
     Minimises, per user, −Σ_i x_i log π_i(z) + β · KL(q(z|x) ‖ N(0, I)) (eq. 6), one sample of z per step:
@@ -47,36 +72,20 @@ class MultVAE(Multinomial):
     """Width of the hidden layers of encoder and decoder."""
     latent: int = 200
     """Width of z."""
-    beta: float = 0.2
-    """Largest weight of the KL term."""
-    anneal_steps: int | None = None
-    """Optimiser steps until β is reached; None: 85 % of all steps, as in the authors' run on ML-20M."""
     epochs: int = 200
-
-    def _check_params(self) -> None:
-        super()._check_params()
-        if self.beta < 0:
-            raise ConfigError(f"beta must not be negative, got {self.beta}")
-        if self.anneal_steps is not None and self.anneal_steps < 0:
-            raise ConfigError(f"anneal_steps must not be negative, got {self.anneal_steps}")
 
     def _network(self, n_in: int, generator: torch.Generator) -> nn.Module:
         return MultVAENetwork(n_in, self.hidden, self.latent, self.dropout, generator)
 
     def _objective(self, network: Any, rows: Rows) -> Objective:
-        anneal_steps = self.anneal_steps
-        if anneal_steps is None:
-            anneal_steps = int(0.85 * self.epochs * -(-len(rows) // self.batch_size))
-
-        multinomial_nll = MultinomialNLL()
+        multinomial_nll, beta = MultinomialNLL(), self._annealing(rows)
 
         def objective(batch: Batch, step: int, noise: torch.Generator) -> Loss:
             mean, log_variance = network.posterior(batch, noise)
             latent = mean + standard_normal(mean, noise) * (0.5 * log_variance).exp()
             output = network.output
             nll = multinomial_nll(network.decode(latent), output.weight, output.bias, batch)
-            beta = self.beta * min(1.0, step / anneal_steps) if anneal_steps else self.beta
-            return Loss(nll + beta * gaussian_kl(mean, log_variance).sum(), len(batch))
+            return Loss(nll + beta(step) * gaussian_kl(mean, log_variance).sum(), len(batch))
 
         return objective
 

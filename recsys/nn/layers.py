@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from recsys.nn.products import weighted_rows
-from recsys.sparse import Batch
+from recsys.sparse import Batch, DenseRows
 
 ActivationName = Literal["tanh", "sigmoid", "relu", "selu", "swish", "identity"]
 ACTIVATIONS: Final[dict[str, Callable[[Tensor], Tensor]]] = {
@@ -22,6 +22,8 @@ ACTIVATIONS: Final[dict[str, Callable[[Tensor], Tensor]]] = {
     "identity": lambda values: values,
 }
 assert tuple(ACTIVATIONS) == get_args(ActivationName)
+SIGMOID_GAIN: Final = 4.0
+"""Factor of Xavier weights between sigmoid layers: a sigmoid's slope at 0 is a quarter of the tangent's."""
 
 
 class SparseLinear(nn.Module):
@@ -35,7 +37,7 @@ class SparseLinear(nn.Module):
         self.weight = nn.Parameter(xavier(n_in, n_out, generator))
         self.bias = nn.Parameter(torch.zeros(n_out))
 
-    def forward(self, batch: Batch, values: Tensor | None = None) -> Tensor:
+    def forward(self, batch: Batch | DenseRows, values: Tensor | None = None) -> Tensor:
         """Return (len(batch), n_out); `values` replaces the stored ones, for instance after dropout."""
         return weighted_rows(self.weight, batch, batch.values if values is None else values) + self.bias
 
@@ -67,8 +69,10 @@ def xavier(n_in: int, n_out: int, generator: torch.Generator | None = None) -> T
     return torch.empty(n_in, n_out).uniform_(-bound, bound, generator=generator)
 
 
-def l2_normalised(batch: Batch) -> Tensor:
+def l2_normalised(batch: Batch | DenseRows) -> Tensor:
     """Return the stored values, each row divided by its Euclidean length; rows of zeros stay zero."""
+    if isinstance(batch, DenseRows):
+        return batch.values * batch.values.square().sum(1, keepdim=True).clamp_min(1e-24).rsqrt()
     squares = torch.zeros(len(batch), dtype=batch.values.dtype, device=batch.values.device)
     squares.index_add_(0, batch.segments, batch.values.square())
     return batch.values * squares.clamp_min(1e-24).rsqrt()[batch.segments]

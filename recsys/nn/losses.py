@@ -273,9 +273,9 @@ class _BernoulliNLL(torch.autograd.Function):
         wanted = ctx.needs_input_grad[:3]
         made = [torch.zeros_like(hidden), torch.empty_like(weight), torch.empty_like(bias)]
         n, loss = len(hidden), hidden.new_zeros(())
-        pieces = _pieces(weight.shape[0], width)
+        pieces = column_pieces(weight.shape[0], width)
         memory = hidden.new_empty(n * min(width, weight.shape[0]))
-        for piece, (places, values) in zip(pieces, _entries(batch, pieces), strict=True):
+        for piece, (places, values) in zip(pieces, entries_by_piece(batch, pieces), strict=True):
             block = memory[: n * (piece.stop - piece.start)].view(n, -1)
             torch.mm(hidden, weight[piece].T, out=block)
             block.add_(bias[piece])
@@ -309,11 +309,12 @@ class _BernoulliNLL(torch.autograd.Function):
         )
 
 
-def _pieces(n_columns: int, width: int) -> list[slice]:
+def column_pieces(n_columns: int, width: int) -> list[slice]:
+    """Return all columns in pieces of `width`, the last one perhaps narrower."""
     return [slice(start, min(start + width, n_columns)) for start in range(0, n_columns, width)]
 
 
-def _entries(batch: Batch, pieces: Sequence[slice]) -> list[tuple[Tensor, Tensor]]:
+def entries_by_piece(batch: Batch, pieces: Sequence[slice]) -> list[tuple[Tensor, Tensor]]:
     """Return the stored entries of each piece of the columns: their places in it, row by row, and their values."""
     turned = batch.by_column
     values, columns = batch.values[turned.order], batch.columns[turned.order]
@@ -339,9 +340,9 @@ class _Softmax:
         n, n_columns = len(hidden), weight.shape[0]
         width = owner.width or (n_columns if hidden.is_cuda else 1024 if n_columns < 2**14 else 2048)
         self.memory = owner.take(n, weight)
-        self.pieces = _pieces(n_columns, width)
+        self.pieces = column_pieces(n_columns, width)
         self.blocks = [self.memory[n * piece.start : n * piece.stop].view(n, -1) for piece in self.pieces]
-        self.entries = _entries(batch, self.pieces)
+        self.entries = entries_by_piece(batch, self.pieces)
         self.largest = hidden.new_empty(len(self.pieces), n)
         sums, stored = torch.empty_like(self.largest), hidden.new_zeros(())
         for number, (piece, block) in enumerate(zip(self.pieces, self.blocks, strict=True)):

@@ -80,12 +80,90 @@ class DeepNetwork(nn.Module):
 
     def encode(self, batch: Batch, noise: torch.Generator | None = None) -> Tensor:
         """Return (len(batch), latent) activations; `noise` draws the input dropout."""
+        return self.layers(self.project(batch, noise))[-1]
+
+    def project(self, batch: Batch, noise: torch.Generator | None = None) -> Tensor:
+        """Return the first layer's affine values, (len(batch), width), before the activation."""
         values = l2_normalised(batch) if self.normalise else batch.values
-        code: Tensor = self.encoder(self.activation(self.input(batch, dropout(values, self.dropout, noise))))
-        return code
+        projected: Tensor = self.input(batch, dropout(values, self.dropout, noise))
+        return projected
+
+    def layers(self, projected: Tensor) -> list[Tensor]:
+        """Return the activations of the encoder's layers that follow from the first's affine values, the code last."""
+        activations = [self.activation(projected)]
+        for layer in self.encoder.layers:
+            activations.append(self.activation(layer(activations[-1])))
+        return activations
 
     def decode(self, latent: Tensor) -> Tensor:
         """Return the decoder's last hidden layer, (n, hidden[0]), or the code itself where there is no other."""
+        hidden: Tensor = self.decoder(latent)
+        return hidden
+
+
+class UserNodeNetwork(DeepNetwork):
+    """A deep network whose first layer has, beside the row, a vector of its user (Wu et al. 2016, §3.1)."""
+
+    def __init__(
+        self,
+        n_users: int,
+        n_in: int,
+        hidden: Sequence[int],
+        latent: int,
+        generator: torch.Generator | None = None,
+        *,
+        activation: ActivationName = "sigmoid",
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__(n_in, hidden, latent, generator, activation=activation, dropout=dropout)
+        self.users = nn.Parameter(torch.zeros(n_users, [*hidden, latent][0]))  # V
+
+    def encode(self, batch: Batch, noise: torch.Generator | None = None, users: Tensor | None = None) -> Tensor:
+        """Return (len(batch), latent) activations.
+
+        Args:
+            users: (len(batch),) int64, each row's training user, -1 for a stranger, who gets the mean vector; None: all
+                are strangers.
+        """
+        node = self.users.mean(0)
+        if users is not None:
+            node = torch.where((users >= 0)[:, None], self.users[users.clamp_min(0)], node)
+        return self.layers(self.project(batch, noise) + node)[-1]
+
+
+class AcquisitionNetwork(nn.Module):
+    """I → acquisition… → latent, an affine code of rows as they are, and latent → …hidden → I with tanh between.
+
+    Grover and Ermon 2019, §2: without acquisition layers the code is a linear measurement of the row.
+    """
+
+    def __init__(
+        self,
+        n_in: int,
+        acquisition: Sequence[int],
+        latent: int,
+        hidden: Sequence[int],
+        generator: torch.Generator | None = None,
+    ) -> None:
+        """`acquisition` are widths between input and code; `hidden` those of the decoder from the output inwards."""
+        super().__init__()
+        widths = [*acquisition, latent]
+        self.input = SparseLinear(n_in, widths[0], generator)
+        self.acquisition = nn.ModuleList(linear(n, m, generator) for n, m in pairwise(widths))
+        decoder = [latent, *hidden[::-1]]
+        self.decoder = Dense(decoder, "tanh", generator)
+        self.output = Output(decoder[-1], n_in, generator)
+
+    def encode(self, batch: Batch, noise: torch.Generator | None = None) -> Tensor:
+        """Return the measurements without their noise, (len(batch), latent); nothing is drawn."""
+        del noise
+        measured: Tensor = self.input(batch)
+        for layer in self.acquisition:
+            measured = layer(torch.tanh(measured))
+        return measured
+
+    def decode(self, latent: Tensor) -> Tensor:
+        """Return the decoder's last hidden layer, or the measurements themselves where it is linear."""
         hidden: Tensor = self.decoder(latent)
         return hidden
 
@@ -160,3 +238,20 @@ class MultDAENetwork(nn.Module):
     def decode(self, latent: Tensor) -> Tensor:
         """Return the hidden activations themselves."""
         return latent
+
+
+class FeatureConsistentNetwork(MultVAENetwork):
+    """Mult-VAE's network, and an autoencoder in whose hidden layers its reconstructions are compared."""
+
+    def __init__(
+        self,
+        n_items: int,
+        hidden: int,
+        latent: int,
+        dropout: float,
+        perceptual: Sequence[int],
+        generator: torch.Generator | None = None,
+    ) -> None:
+        """`perceptual` are the widths of that encoder's layers."""
+        super().__init__(n_items, hidden, latent, dropout, generator)
+        self.perceptual = DeepNetwork(n_items, perceptual[:-1], perceptual[-1], generator)

@@ -15,19 +15,21 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from recsys.sparse import Batch
+from recsys.sparse import Batch, DenseRows
 
 
-def weighted_rows(table: Tensor, batch: Batch, values: Tensor) -> Tensor:
+def weighted_rows(table: Tensor, batch: Batch | DenseRows, values: Tensor) -> Tensor:
     """Return, for each row of the batch, the sum of `values` times the table's rows at its stored columns.
 
     Args:
         table: (n_columns, width).
-        values: (n_stored,).
+        values: (n_stored,); of dense rows (n_rows, n_columns).
 
     Returns:
         (len(batch), width); rows without entries are zero.
     """
+    if isinstance(batch, DenseRows):
+        return values @ table
     rows: Tensor = _WeightedRows.apply(table, values, batch)  # type: ignore[no-untyped-call]
     return rows
 

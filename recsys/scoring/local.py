@@ -60,7 +60,7 @@ def score(
     *,
     n: int = 10,
     users: Sequence[Hashable] | None = None,
-    filter_seen: bool = True,
+    exclude_seen: bool = True,
     on_unknown: Literal["raise", "drop"] = "raise",
     batch_size: int = BATCH_SIZE,
     seen: Interactions | None = None,
@@ -84,7 +84,7 @@ def score(
             vectors use those of the users they were trained on, and work from the history of any other.
         output: folder to write.
         users: external ids, in the order to write; all users of `histories` by default.
-        filter_seen: never recommend an item of the user's history.
+        exclude_seen: never recommend an item of the user's history.
         on_unknown: `raise` or `drop` for `users` that `histories` does not hold.
         batch_size: users of one part.
         seen: all that these users have met, where `histories` holds only a part of it, such as what they liked; it is
@@ -103,7 +103,7 @@ def score(
             its place.
     """
     target = Path(output).absolute()
-    work = _Work.prepare(model, histories, seen, n, users, filter_seen, on_unknown, batch_size)
+    work = _Work.prepare(model, histories, seen, n, users, exclude_seen, on_unknown, batch_size)
     user_ids, item_ids = _arrow(work.users, "user"), _arrow(work.items, "item")
     if target.exists() and not (target / MANIFEST).is_file():
         raise ScoringError(f"{target} exists and is not a scoring output; choose another folder or remove it")
@@ -113,7 +113,7 @@ def score(
         "seen": None if seen is None else seen.fingerprint(),
         "users": hashlib.sha256(work.rows.tobytes()).hexdigest(),
         "n": n,
-        "filter_seen": filter_seen,
+        "exclude_seen": exclude_seen,
         "batch_size": batch_size,
     }
     try:
@@ -134,7 +134,7 @@ def score(
                 "run_id": dict(model.about_).get("run_id"),
                 "model": type(model).__name__,
                 "n": n,
-                "filter_seen": filter_seen,
+                "exclude_seen": exclude_seen,
                 "users": len(work.rows),
                 "rows": sum(part["rows"] for part in done.values()),
                 "parts": [done[name] for name in sorted(done)],
@@ -158,7 +158,7 @@ def recommend_frame(
     users: Sequence[Hashable] | None = None,
     n: int = 10,
     *,
-    filter_seen: bool = True,
+    exclude_seen: bool = True,
     on_unknown: Literal["raise", "drop"] = "raise",
     seen: Interactions | None = None,
 ) -> pd.DataFrame:
@@ -167,7 +167,7 @@ def recommend_frame(
     Args:
         histories: of the users.
         users: external ids, in the order to return; all users of `histories` by default.
-        filter_seen: never recommend an item of the user's history.
+        exclude_seen: never recommend an item of the user's history.
         on_unknown: `raise` or `drop` for `users` that `histories` does not hold.
         seen: as in `score`.
 
@@ -178,7 +178,7 @@ def recommend_frame(
         DataError: `seen` lacks a user.
         ScoringError: the model does not know its items, or nobody is left.
     """
-    work = _Work.prepare(model, histories, seen, n, users, filter_seen, on_unknown, BATCH_SIZE)
+    work = _Work.prepare(model, histories, seen, n, users, exclude_seen, on_unknown, BATCH_SIZE)
     found = [work.lists(block) for block in work.blocks()]
     user, item, scores, ranks = (np.concatenate(parts) for parts in zip(*found, strict=True))
     return pd.DataFrame({USER: work.users.ids(user), ITEM: work.items.ids(item), SCORE: scores, RANK: ranks})
@@ -202,7 +202,7 @@ class _Work:
     items: IdMap
     """Items of the model."""
     n: int
-    filter_seen: bool
+    exclude_seen: bool
     batch_size: int
 
     @classmethod
@@ -213,7 +213,7 @@ class _Work:
         seen: Interactions | None,
         n: int,
         users: Sequence[Hashable] | None,
-        filter_seen: bool,
+        exclude_seen: bool,
         on_unknown: Literal["raise", "drop"],
         batch_size: int,
     ) -> _Work:
@@ -252,7 +252,7 @@ class _Work:
             users=histories.users,
             items=model.items_,
             n=n,
-            filter_seen=filter_seen,
+            exclude_seen=exclude_seen,
             batch_size=batch_size,
         )
 
@@ -267,7 +267,7 @@ class _Work:
             self.trained[rows],
             self.histories[rows],
             N=self.n,
-            filter_already_liked_items=self.filter_seen,
+            filter_already_liked_items=self.exclude_seen,
             seen=None if self.seen is None else self.seen[rows],
         )
         found = ids >= 0

@@ -2,10 +2,12 @@
 
 import numpy as np
 import pytest
+import scipy.sparse as sp
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from recsys.errors import DataError
 from recsys.metrics import beyond
 
 IDS = np.array([[0, 1, 2], [0, 3, -1], [-1, -1, -1]], dtype=np.int32)
@@ -45,3 +47,73 @@ def test_novelty_is_self_information_in_bits():
 def test_average_popularity_is_over_filled_slots():
     np.testing.assert_allclose(beyond.average_popularity(IDS, POPULARITY, 3), [14 / 3, 4, np.nan])
     np.testing.assert_allclose(beyond.average_popularity(IDS, POPULARITY, 1), [8, 8, np.nan])
+
+
+def pairwise(items, vectors):
+    """Mean of 1 - cos over the pairs of a list, as a loop."""
+    distances = []
+    for place, i in enumerate(items):
+        for j in items[place + 1 :]:
+            lengths = np.linalg.norm(vectors[i]) * np.linalg.norm(vectors[j])
+            distances.append(1 - (vectors[i] @ vectors[j] / lengths if lengths else 0.0))
+    return np.mean(distances) if distances else np.nan
+
+
+@given(
+    hnp.arrays(np.float64, (7, 3), elements=st.integers(-3, 3).map(float)),
+    st.lists(st.permutations(range(7)).flatmap(lambda p: st.integers(0, 7).map(lambda n: p[:n])), max_size=4),
+    st.integers(1, 9),
+)
+@settings(max_examples=100, deadline=None)
+def test_diversity_is_the_mean_distance_of_all_pairs(vectors, lists, k):
+    ids = np.full((len(lists), 7), -1)
+    for row, items in enumerate(lists):
+        ids[row, : len(items)] = items
+    expected = [pairwise(items[:k], vectors) for items in lists]
+    for table in (vectors, vectors.astype(np.float32), sp.csr_matrix(vectors), sp.coo_array(vectors)):
+        values = beyond.diversity(ids, beyond.unit_rows(table, 7), k)
+        np.testing.assert_allclose(values, expected, atol=1e-6)
+        known = values[~np.isnan(values)]
+        assert ((known >= 0) & (known <= 2)).all()
+
+
+def test_diversity_of_genres():
+    genres = np.array([[1, 0, 0], [1, 0, 0], [0, 1, 0], [0, 1, 1], [0, 0, 0]])
+    units = beyond.unit_rows(genres, 5)
+    values = beyond.diversity(np.array([[0, 1, -1], [0, 2, -1], [2, 3, -1], [0, 4, -1], [0, -1, -1]]), units, 3)
+    np.testing.assert_allclose(values, [0, 1, 1 - 1 / np.sqrt(2), 1, np.nan], atol=1e-12)
+    assert genres.dtype == np.int64
+
+
+@pytest.mark.parametrize(
+    ("vectors", "message"),
+    [
+        (np.ones((4, 2)), r"one row for each of the 5 items, got float64 of shape \(4, 2\)"),
+        (np.ones(5), "one row for each of the 5 items"),
+        (np.full((5, 1), "a"), "must be numbers"),
+        (np.array([[1.0], [np.nan], [2], [3], [np.inf]]), "2 numbers of the item vectors are NaN or infinite"),
+    ],
+)
+def test_vectors_that_are_not_the_items_are_refused(vectors, message):
+    with pytest.raises(DataError, match=message):
+        beyond.unit_rows(vectors, 5)
+
+
+@given(hnp.arrays(np.int64, st.tuples(st.integers(1, 6), st.integers(1, 6)), elements=st.integers(-1, 8)), st.data())
+@settings(max_examples=60, deadline=None)
+def test_what_lists_together_show_does_not_depend_on_the_order_of_users(ids, data):
+    moved = ids[data.draw(st.permutations(range(len(ids))))]
+    popularity = np.arange(9)
+    before = 0.0
+    for k in range(1, 8):
+        counts = beyond.recommendation_counts(ids, 9, k)
+        again = beyond.recommendation_counts(moved, 9, k)
+        share, index = beyond.coverage(counts), beyond.gini(counts)
+        assert before <= share == beyond.coverage(again)
+        assert np.isnan(index) == (not counts.any())
+        assert np.isnan(index) or 0 <= index <= 1 - 1 / 9
+        np.testing.assert_equal(beyond.gini(again), index)
+        for values in (beyond.novelty(ids, popularity, 8, k), beyond.average_popularity(ids, popularity, k)):
+            known = values[~np.isnan(values)]
+            assert (known >= 0).all()
+        before = share

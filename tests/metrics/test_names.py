@@ -3,7 +3,7 @@
 import pytest
 
 from recsys.errors import ConfigError
-from recsys.metrics import CATALOGUE, EXPOSURE, RANKING, RATING, higher_is_better, parse
+from recsys.metrics import BESIDE_POPULARITY, CATALOGUE, DIVERSITY, EXPOSURE, RANKING, RATING, higher_is_better, parse
 
 
 @pytest.mark.parametrize(
@@ -21,9 +21,10 @@ def test_a_name_is_a_kind_and_a_cut_off(name, parsed):
 
 
 def test_every_kind_parses():
-    names = [f"{kind}@5" for kind in (*RANKING, *CATALOGUE, *EXPOSURE)] + list(RATING)
-    assert [parse(name)[0] for name in names] == [*RANKING, *CATALOGUE, *EXPOSURE, *RATING]
-    assert len(set(names)) == 13
+    names = [f"{kind}@5" for kind in (*RANKING, *BESIDE_POPULARITY, *CATALOGUE, *EXPOSURE, *DIVERSITY)] + list(RATING)
+    groups = (RANKING, BESIDE_POPULARITY, CATALOGUE, EXPOSURE, DIVERSITY, RATING)
+    assert [parse(name)[0] for name in names] == [kind for group in groups for kind in group]
+    assert len(set(names)) == 16
 
 
 @pytest.mark.parametrize(

@@ -232,3 +232,154 @@ def test_agrees_with_implicit(random_lists):
         theirs = ranking_metrics_at_k(model, train[user], row, K=10, show_progress=False)
         ours = computed("truncated_recall", [lists[user]], [relevant[user]], n_items, 10)[0]
         assert ours == pytest.approx(theirs["precision"], abs=1e-6)
+
+
+# Properties
+
+
+@given(worlds())
+@settings(max_examples=100, deadline=None)
+def test_every_metric_keeps_its_range_and_rises_where_it_says_so(world):
+    lists, relevant, n_items, k = world
+    sizes = np.array([len(wanted) for wanted in relevant], dtype=np.float64)
+    highest = {"recall": np.minimum(k, sizes) / np.maximum(sizes, 1), "precision": np.minimum(k, sizes) / k}
+    for name, metric in RANKING.items():
+        now, next_ = (computed(name, lists, relevant, n_items, cut) for cut in (k, k + 1))
+        has = sizes > 0
+        assert (now[has] >= 0).all(), name
+        assert (now[has] <= highest.get(name, np.ones(len(sizes)))[has] + 1e-12).all(), name
+        assert np.isnan(now[~has]).all(), name
+        if "never falls with k" in metric.__doc__:
+            assert (next_[has] >= now[has]).all(), name
+
+
+@pytest.mark.parametrize("name", [name for name, metric in RANKING.items() if "rises or falls" in metric.__doc__])
+def test_what_is_said_to_fall_with_k_does(name):
+    # A hit at rank 1 and a second relevant item that no list finds.
+    values = [computed(name, [[0, 2, 3]], [{0, 1}], 4, k)[0] for k in (1, 2)]
+    assert values[1] < values[0]
+
+
+@given(worlds(), st.randoms(use_true_random=False))
+@settings(max_examples=60, deadline=None)
+def test_users_may_come_in_any_order_and_items_under_any_number(world, random):
+    lists, relevant, n_items, k = world
+    users = random.sample(range(len(lists)), len(lists))
+    number = random.sample(range(n_items), n_items)
+    moved = [[number[item] for item in lists[user]] for user in users]
+    wanted = [{number[item] for item in relevant[user]} for user in users]
+    for name in RANKING:
+        before = computed(name, lists, relevant, n_items, k)
+        np.testing.assert_array_equal(computed(name, moved, wanted, n_items, k), before[users], err_msg=name)
+
+
+@given(worlds())
+@settings(max_examples=60, deadline=None)
+def test_what_the_metrics_say_of_each_other(world):
+    lists, relevant, n_items, k = world
+    found = {name: np.nan_to_num(computed(name, lists, relevant, n_items, k)) for name in RANKING}
+    sizes = np.array([len(wanted) for wanted in relevant], dtype=np.int64)
+    np.testing.assert_allclose(found["precision"] * k, found["recall"] * sizes, atol=1e-12)
+    np.testing.assert_allclose(
+        found["truncated_recall"], np.maximum(found["recall"], np.where(sizes > 0, found["precision"], 0)), atol=1e-12
+    )
+    assert (found["hit_rate"] == (found["mrr"] > 0)).all()
+    assert (found["map"] <= found["truncated_recall"] + 1e-12).all()
+    perfect = [sorted(wanted) + sorted(set(range(n_items)) - wanted) for wanted in relevant]
+    for name in ("ndcg", "truncated_recall", "map", "mrr", "hit_rate"):
+        best = computed(name, perfect, relevant, n_items, k)
+        np.testing.assert_allclose(best[sizes > 0], 1, rtol=1e-12, err_msg=name)
+
+
+# Where others count differently
+
+
+def test_recpacks_calibrated_recall_is_the_truncated_one(random_lists):
+    lists, relevant, n_items = random_lists
+    for k in (3, 10):
+        # recpack's CalibratedRecallK: the hits of a user over min(K, number of their relevant items).
+        theirs = [
+            sum(item in wanted for item in items[:k]) / min(k, len(wanted))
+            for items, wanted in zip(lists, relevant, strict=True)
+        ]
+        np.testing.assert_allclose(computed("truncated_recall", lists, relevant, n_items, k), theirs, rtol=1e-12)
+
+
+def test_trec_eval_divides_average_precision_by_all_relevant_items():
+    import ir_measures
+    from ir_measures import AP
+
+    qrels = [ir_measures.Qrel("u", item, 1) for item in "abcd"]
+    run = [ir_measures.ScoredDoc("u", item, -float(rank)) for rank, item in enumerate("axbyc")]
+    theirs = ir_measures.calc_aggregate([AP @ 3], qrels, run)[AP @ 3]
+    ours = computed("map", [[0, 4, 1, 5, 2]], [{0, 1, 2, 3}], 6, 3)[0]
+    assert ours == pytest.approx((1 + 2 / 3) / 3)
+    assert theirs == pytest.approx((1 + 2 / 3) / 4)
+
+
+def test_trec_eval_sorts_ties_by_document_and_ours_reads_ranks():
+    import pytrec_eval
+
+    tied = {"u": dict.fromkeys(["i1", "i2", "i3"], 1.0)}
+    measured = pytrec_eval.RelevanceEvaluator({"u": {"i1": 1}}, {"ndcg_cut.1"}).evaluate(tied)
+    assert measured["u"]["ndcg_cut_1"] == 0  # the last document comes first
+    assert computed("ndcg", [[1, 2, 3]], [{1}], 4, 1)[0] == 1
+
+
+def test_ir_measures_count_users_without_relevant_items_as_0():
+    import ir_measures
+    from ir_measures import R
+
+    qrels = [ir_measures.Qrel("u", "a", 1), ir_measures.Qrel("v", "a", 0)]
+    run = [ir_measures.ScoredDoc(user, "a", 1.0) for user in "uv"]
+    assert ir_measures.calc_aggregate([R @ 1], qrels, run)[R @ 1] == 0.5
+    ours = computed("recall", [[0], [0]], [{0}, set()], 1, 1)
+    assert np.isnan(ours).tolist() == [False, True]
+    assert np.nanmean(ours) == 1
+
+
+def test_implicits_precision_is_a_truncated_recall_over_hits_and_not_over_users():
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from implicit.evaluation import ranking_metrics_at_k
+
+    # One of one found, and one of three: 2 hits of 4 possible, where the mean over users is (1 + 1/3) / 2.
+    lists, relevant = [[0, 1, 2], [3, 4, 5]], [{0}, {3, 6, 7}]
+    target = csr(relevant, 8)
+    target.data[:] = 1
+    train = sp.csr_matrix(target.shape, dtype=np.float32)
+    theirs = ranking_metrics_at_k(Fixed(padded(lists)), train, target, K=3, show_progress=False)
+    assert theirs["precision"] == pytest.approx(2 / 4)
+    assert computed("truncated_recall", lists, relevant, 8, 3).mean() == pytest.approx(2 / 3)
+    assert computed("precision", lists, relevant, 8, 3).mean() == pytest.approx(1 / 3)
+
+
+def test_sklearn_scores_complete_lists_and_shares_gains_between_ties():
+    from sklearn.metrics import ndcg_score
+
+    # A list that ends before the second relevant item: sklearn must be given a score for it, which puts it at rank 2.
+    assert ndcg_score([[1, 1]], [[2.0, 1.0]], k=2) == 1
+    assert computed("ndcg", [[0]], [{0, 1}], 2, 2)[0] == pytest.approx(1 / (1 + 1 / math.log2(3)))
+    tied = ndcg_score([[1, 0]], [[1.0, 1.0]], k=2)
+    assert tied == pytest.approx((1 + 1 / math.log2(3)) / 2)
+    assert computed("ndcg", [[0, 1]], [{0}], 2, 2)[0] == 1
+
+
+def test_agrees_with_ranx(random_lists):
+    # Not in the dev extra: numba and what comes with it are ten times the size of all other test dependencies.
+    ranx = pytest.importorskip("ranx", reason="ranx is not installed; it brings numba, some 400 MB")
+    lists, relevant, n_items = random_lists
+    truth = {str(u): {f"i{item}": 1 for item in wanted} for u, wanted in enumerate(relevant)}
+    run = {str(u): {f"i{item}": float(99 - rank) for rank, item in enumerate(items)} for u, items in enumerate(lists)}
+    names = ("ndcg", "recall", "precision", "mrr", "hit_rate", "map")
+    scored = ranx.Run(run)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        ranx.evaluate(ranx.Qrels(truth), scored, [f"{name}@10" for name in names])
+    sizes = np.array([len(wanted) for wanted in relevant])
+    for name in names:
+        theirs = [scored.scores[f"{name}@10"][str(u)] for u in range(len(lists))]
+        ours = computed(name, lists, relevant, n_items, 10)
+        if name == "map":  # divided by |T| there
+            ours = ours * np.minimum(sizes, 10) / sizes
+        np.testing.assert_allclose(ours, theirs, atol=1e-9, err_msg=name)

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recsys.errors import ConfigError, TrainingError, UnsupportedError
-from recsys.models import EASE
+from recsys.models import EASE, linear
 from tests.contract import cells_of, csr, random_cells, ratings
 
 RATINGS = ratings(n_users=24, n_items=13, density=0.4)
@@ -172,7 +172,13 @@ def test_an_unknown_precision_is_refused():
 
 
 def test_the_defaults():
-    assert EASE().params() == {"regularization": 500.0, "precision": "float64", "device": "auto"}
+    assert EASE().params() == {
+        "regularization": 500.0,
+        "item_exponent": 0.0,
+        "user_exponent": 0.0,
+        "precision": "float64",
+        "device": "auto",
+    }
 
 
 # Scores
@@ -265,3 +271,75 @@ def test_a_loaded_model_has_the_same_weights(tmp_path):
 def test_a_singular_gram_matrix_is_named(precision):
     with pytest.raises(TrainingError, match="raise regularization"):
         EASE(regularization=1e-30, precision=precision).fit(csr(np.ones((4, 3))), show_progress=False)
+
+
+# Algebra
+
+
+@given(
+    n=st.integers(1, 12),
+    panel=st.integers(1, 5),
+    dtype=st.sampled_from([torch.float64, torch.float32]),
+    seed=st.integers(0, 9999),
+)
+@settings(max_examples=80, deadline=None)
+def test_a_matrix_is_inverted_in_its_own_memory_panel_by_panel(n, panel, dtype, seed):
+    root = torch.randn(n, n + 3, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+    matrix = root @ root.T + 0.5 * torch.eye(n)
+    expected = torch.linalg.inv(matrix)
+    found = matrix.to(dtype)
+    place = found.data_ptr()
+    linear.invert(found, panel)
+    assert found.data_ptr() == place
+    assert torch.equal(found, found.T)
+    atol = (1e-11 if dtype == torch.float64 else 1e-3) * float(expected.abs().max())
+    torch.testing.assert_close(found.double(), expected, rtol=0, atol=atol)
+
+
+@pytest.mark.parametrize("place", [0, 3, 6])
+def test_a_matrix_that_is_not_positive_definite_is_refused_in_any_panel(place):
+    matrix = torch.eye(7, dtype=torch.float64)
+    matrix[place, place] = -1.0
+    with pytest.raises(torch.linalg.LinAlgError):
+        linear.invert(matrix, 2)
+
+
+def test_the_gram_matrix_does_not_depend_on_the_blocks_it_is_made_in(monkeypatch):
+    x = dense(RATINGS)
+    whole = linear.gram_matrix(RATINGS, np.dtype("float64"))
+    np.testing.assert_allclose(whole, x.T @ x, rtol=1e-12)
+    monkeypatch.setattr(linear, "_BLOCK_BYTES", 12 * 13 * 5)
+    assert np.array_equal(linear.gram_matrix(RATINGS, np.dtype("float64")), whole)
+
+
+@given(
+    n_rows=st.integers(1, 12),
+    n_columns=st.integers(1, 12),
+    fewer=st.sampled_from([0.0, 0.8, 99.0]),
+    block=st.sampled_from([1, 400, 10**6]),
+    dtype=st.sampled_from(["float64", "float32"]),
+    seed=st.integers(0, 9999),
+)
+@settings(max_examples=80, deadline=None)
+def test_the_inverse_is_the_same_from_the_gram_matrix_of_rows_or_columns(n_rows, n_columns, fewer, block, dtype, seed):
+    rng = np.random.default_rng(seed)
+    matrix = csr(random_cells(rng, n_rows, n_columns, 0.6))
+    x, penalty = dense(matrix), rng.uniform(0.5, 4.0, n_columns)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(linear, "_FEWER", fewer)
+        patch.setattr(linear, "_BLOCK_BYTES", block)
+        found = linear.regularised_inverse(
+            matrix.astype(np.float64), torch.from_numpy(penalty), np.dtype(dtype), torch.device("cpu")
+        )
+    expected = np.linalg.inv(x.T @ x + np.diag(penalty))
+    assert found.dtype == getattr(torch, dtype)
+    np.testing.assert_allclose(found.numpy(), expected, rtol=0, atol=1e-12 if dtype == "float64" else 3e-5)
+
+
+def test_fewer_users_than_items_take_the_gram_matrix_of_the_users(monkeypatch):
+    shapes = []
+    whole = linear.gram_matrix
+    monkeypatch.setattr(linear, "gram_matrix", lambda m, dtype: shapes.append(m.shape[1]) or whole(m, dtype))
+    for rows in (5, 10, 11, 24):
+        fit(RATINGS[:rows])
+    assert shapes == [5, 10, 13, 13]

@@ -33,13 +33,13 @@ def read(folder):
     return pd.read_parquet(folder)
 
 
-def expected(model, data, n, filter_seen=True, userid=None):
+def expected(model, data, n, exclude_seen=True, userid=None):
     """The same rows through `recommend`, one user at a time."""
     rows = []
     histories = data.histories(model.items_)
     for code in range(data.shape[0]):
         index = -1 if userid is None else userid[code]
-        ids, scores = model.recommend(index, histories[code], N=n, filter_already_liked_items=filter_seen)
+        ids, scores = model.recommend(index, histories[code], N=n, filter_already_liked_items=exclude_seen)
         for rank, (item, value) in enumerate(zip(ids, scores, strict=True), start=1):
             if item >= 0:
                 rows.append((data.users.ids([code])[0], model.items_.ids([item])[0], value, rank))
@@ -53,10 +53,10 @@ def assert_same(got, wanted):
     np.testing.assert_allclose(got["score"], wanted["score"], rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize(("n", "filter_seen"), [(4, True), (40, True), (4, False)])
-def test_the_output_is_what_recommend_returns_row_for_row(tmp_path, n, filter_seen):
-    result = score(MODEL, DATA, tmp_path / "out", n=n, filter_seen=filter_seen, batch_size=16)
-    wanted = expected(MODEL, DATA, n, filter_seen)
+@pytest.mark.parametrize(("n", "exclude_seen"), [(4, True), (40, True), (4, False)])
+def test_the_output_is_what_recommend_returns_row_for_row(tmp_path, n, exclude_seen):
+    result = score(MODEL, DATA, tmp_path / "out", n=n, exclude_seen=exclude_seen, batch_size=16)
+    wanted = expected(MODEL, DATA, n, exclude_seen)
     assert_same(read(result.output), wanted)
     assert (result.users, result.rows, result.parts) == (50, len(wanted), 4)
     if n == 40:  # fewer candidates than asked for: fewer rows, never a seen item or a filler
@@ -252,15 +252,15 @@ def test_a_damaged_part_and_a_torn_journal_are_done_again(tmp_path, monkeypatch)
     assert_same(read(result.output), recommend_frame(MODEL, DATA, n=3))
 
 
-@pytest.mark.parametrize("change", ["model", "data", "users", "n", "filter_seen", "batch_size", "seen"])
+@pytest.mark.parametrize("change", ["model", "data", "users", "n", "exclude_seen", "batch_size", "seen"])
 def test_an_interrupted_job_of_another_identity_starts_over(tmp_path, monkeypatch, change):
     interrupt(tmp_path, monkeypatch)
     model = EASE(regularization=6.0).fit(DATA, show_progress=False) if change == "model" else MODEL
     data = Interactions.from_frame(table().iloc[:-3]) if change == "data" else DATA
-    options = {"n": 3, "batch_size": 10, "filter_seen": True, "users": None}
+    options = {"n": 3, "batch_size": 10, "exclude_seen": True, "users": None}
     options |= {"users": list(DATA.users)[::-1]} if change == "users" else {}
     options |= {"n": 4} if change == "n" else {}
-    options |= {"filter_seen": False} if change == "filter_seen" else {}
+    options |= {"exclude_seen": False} if change == "exclude_seen" else {}
     options |= {"batch_size": 11} if change == "batch_size" else {}
     options |= {"seen": seen_data()} if change == "seen" else {}
     result = score(model, data, tmp_path / "out", **options)

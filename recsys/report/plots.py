@@ -28,6 +28,7 @@ _UNITS: Final = {
     "coverage": "share of the catalogue",
     "gini": "index, 0 to 1",
     "novelty": "bits",
+    "diversity": "mean of 1 - cosine",
     "average_popularity": "training interactions",
     "rmse": "units of the rating",
     "mae": "units of the rating",
@@ -57,7 +58,7 @@ def learning_curve(history: Mapping[str, Any] | pd.DataFrame, *, metric: str | N
             raise DataError(f"a history needs the columns epoch and loss, got {', '.join(map(str, frame.columns))}")
     if not len(frame):
         raise DataError("the history holds no epoch; train for at least one")
-    measured = [str(name) for name in frame.columns if _is_metric(str(name))]
+    measured = [str(name) for name in frame.columns if is_metric(str(name))]
     if metric is not None and metric not in measured:
         raise ConfigError(f"the history does not hold {metric!r}{did_you_mean(metric, measured)}")
     epochs = frame["epoch"].to_numpy()
@@ -71,7 +72,7 @@ def learning_curve(history: Mapping[str, Any] | pd.DataFrame, *, metric: str | N
         marker = "o" if known.sum() <= 40 else ""
         panel.plot(epochs[known], values[known], color=_LINE, linewidth=1.8, marker=marker, markersize=3.5)
         panel.set_title("training loss" if name == "loss" else f"validation {name}", loc="left", fontsize=11)
-        panel.set_ylabel("loss" if name == "loss" else _unit(parse(name)[0]))
+        panel.set_ylabel("loss" if name == "loss" else unit(parse(name)[0]))
         if best is None:
             continue
         panel.axvline(epochs[best], color=_MARK, linewidth=1.0, linestyle="--", zorder=1)
@@ -111,7 +112,7 @@ def metric_at_k(evaluation: Evaluation) -> Figure:
             cuts[order], values, yerr=errors, color=_LINE, ecolor=_MARK, marker="o", markersize=4.5, capsize=3
         )
         panel.set_title(f"{kind}@k", loc="left", fontsize=11)
-        panel.set_ylabel(_unit(kind))
+        panel.set_ylabel(unit(kind))
         panel.set_xlabel("k (items in the list)")
         panel.set_xscale("log")
         panel.set_xlim(ticks[0] / 1.4, ticks[-1] * 1.4)
@@ -151,8 +152,8 @@ def comparison(evaluations: pd.DataFrame | Mapping[str, Evaluation], metric: str
     panel.margins(x=0.14)
     panel.set_xlim(left=0)
     panel.grid(visible=False, axis="y")
-    unit = _unit(parse(metric)[0])
-    panel.set_xlabel(f"{unit}, ± 1.96 s.e." if errors.any() else unit)
+    of = unit(parse(metric)[0])
+    panel.set_xlabel(f"{of}, ± 1.96 s.e." if errors.any() else of)
     better = "higher is better" if higher_is_better(metric) else "lower is better"
     panel.set_title(f"{metric} ({better})", loc="left", fontsize=11)
     return figure
@@ -172,7 +173,8 @@ def _panels(n: int, *, columns: int, width: float, height: float) -> tuple[Figur
     return figure, panels
 
 
-def _is_metric(name: str) -> bool:
+def is_metric(name: str) -> bool:
+    """Return whether a column of a history is a metric."""
     try:
         parse(name)
     except ConfigError:
@@ -180,7 +182,8 @@ def _is_metric(name: str) -> bool:
     return True
 
 
-def _unit(kind: str) -> str:
+def unit(kind: str) -> str:
+    """Return what a kind of metric counts."""
     return _UNITS.get(kind, "mean over users")
 
 

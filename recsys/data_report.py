@@ -1,0 +1,159 @@
+"""What a table of interactions looks like, and what the parts of a split know of each other."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from recsys.interactions import Interactions
+from recsys.metrics.beyond import gini
+from recsys.splits import Part, Split
+
+HEADS: Final = (1, 10, 20)
+"""Per cent of the items whose share of the entries is told."""
+_QUANTILES: Final = {"min": 0.0, "25 %": 0.25, "median": 0.5, "75 %": 0.75, "max": 1.0}
+_DISTINCT: Final = 20
+"""Values are counted one by one up to so many, else in ten bins."""
+
+
+@dataclass(frozen=True, repr=False)
+class DataReport:
+    """Counts that describe interactions; as text with `print`."""
+
+    users: int
+    items: int
+    entries: int
+    density: float
+    """Entries over users times items."""
+    repeated: int | None
+    """Rows of the source beyond the first of their user and item; None where the source was not looked at."""
+    history: dict[str, float]
+    """Items per user: mean, and quantiles by name."""
+    audience: dict[str, float]
+    """Users per item, likewise."""
+    head: dict[int, float]
+    """Share of the entries on the most popular 1, 10 and 20 per cent of the items (rounded up to whole items)."""
+    gini: float
+    """Gini index of the users per item: 0 where all items have equally many."""
+    values: dict[str, int]
+    """Entries by value, or by ten ranges of values where there are many."""
+    time: tuple[str, str] | None
+    """First and last time, UTC."""
+
+    def __repr__(self) -> str:
+        lines = [
+            ("users", f"{self.users:,}"),
+            ("items", f"{self.items:,}"),
+            ("entries", f"{self.entries:,} ({self.density:.3%} of all pairs)"),
+            ("repeated rows", "not looked for" if self.repeated is None else f"{self.repeated:,}"),
+            ("items per user", _spread(self.history)),
+            ("users per item", _spread(self.audience)),
+            ("popularity", ", ".join(f"{share:.1%} on the top {top} %" for top, share in self.head.items())),
+            ("", f"Gini {self.gini:.3f}"),
+            ("time", "none" if self.time is None else " to ".join(self.time)),
+        ]
+        most = max(self.values.values())
+        for name, (value, count) in zip(("values", *[""] * len(self.values)), self.values.items(), strict=False):
+            lines.append((name, f"{value:>12} {count:>12,} {'#' * round(40 * count / most)}".rstrip()))
+        return "\n".join(f"{name:<15} {text}" for name, text in lines)
+
+
+def describe(data: Interactions, *, repeated: int | None = None) -> DataReport:
+    """Return the report of interactions.
+
+    Args:
+        repeated: rows that were dropped or merged as repetitions when the data were read, where that is known:
+            `Interactions` hold each user and item once.
+    """
+    matrix = data.matrix
+    popularity = np.bincount(matrix.indices, minlength=data.shape[1])
+    falling = np.cumsum(np.sort(popularity)[::-1])
+    heads = {top: float(falling[-(-data.shape[1] * top // 100) - 1] / max(1, data.nnz)) for top in HEADS}
+    times = data.timestamps
+    return DataReport(
+        users=data.shape[0],
+        items=data.shape[1],
+        entries=data.nnz,
+        density=data.nnz / max(1, data.shape[0] * data.shape[1]),
+        repeated=repeated,
+        history=_quantiles(np.diff(matrix.indptr)),
+        audience=_quantiles(popularity),
+        head=heads,
+        gini=gini(popularity),
+        values=_values(matrix.data),
+        time=None if times is None else (_utc(times.min()), _utc(times.max())),
+    )
+
+
+def leaks(data: Interactions, split: Split) -> pd.DataFrame:
+    """Return what each part's target shares with what comes before it: `part, what, count, of`.
+
+    Pairs are told apart by external ids. `training entries later than the first of the part` are the entries from the
+    future that a model reads: 0 for a split by time, and of no meaning where users or entries are held out at random;
+    it is left out for data without times.
+
+    Args:
+        data: what was split; its times say when a held-out entry was made.
+
+    Returns:
+        One row per question: `count` entries out of `of` target entries, or of training entries.
+    """
+    named: dict[str, Part | None] = {"validation": split.validation, "test": split.test}
+    parts = {name: part for name, part in named.items() if part is not None}
+    rows: list[tuple[str, str, int, int]] = [
+        (name, f"target entries in its {where}" if where == "context" else f"target entries in {where}", n, of)
+        for (name, where), n in split.overlaps().items()
+        for of in [parts[name].target.nnz]
+    ]
+    if data.timestamps is not None and split.train.timestamps is not None:
+        for name, part in parts.items():
+            times = _times(data, part, split)
+            if len(times):
+                late = int(np.count_nonzero(split.train.timestamps > times.min()))
+                rows.append((name, "training entries later than the first of the part", late, split.train.nnz))
+    rows.sort(key=lambda row: list(parts).index(row[0]))
+    return pd.DataFrame(rows, columns=["part", "what", "count", "of"])
+
+
+def _times(data: Interactions, part: Part, split: Split) -> npt.NDArray[np.int64]:
+    """Return the times of a part's target entries that the data hold."""
+    n_items = np.int64(data.shape[1])
+    counts = np.diff(data.matrix.indptr)
+    keys = np.repeat(np.arange(data.shape[0]), counts) * n_items + data.matrix.indices  # ascending, as CSR is
+    users = data.users.codes(part.users.ids(), on_unknown="mark").astype(np.int64)
+    items = data.items.codes(split.train.items.ids(), on_unknown="mark").astype(np.int64)
+    rows, cols = np.repeat(users, np.diff(part.target.indptr)), items[part.target.indices]
+    asked = (rows * n_items + cols)[(rows >= 0) & (cols >= 0)]
+    place = np.minimum(np.searchsorted(keys, asked), len(keys) - 1)
+    assert data.timestamps is not None
+    found: npt.NDArray[np.int64] = data.timestamps[place[keys[place] == asked]]
+    return found
+
+
+def _quantiles(counts: npt.NDArray[np.integer[Any]]) -> dict[str, float]:
+    if not len(counts):
+        return {}
+    found = np.quantile(counts, list(_QUANTILES.values()), method="inverted_cdf")
+    return {"mean": float(counts.mean()), **dict(zip(_QUANTILES, map(float, found), strict=True))}
+
+
+def _spread(numbers: dict[str, float]) -> str:
+    return ", ".join(
+        f"{name} {value:,.1f}" if name == "mean" else f"{name} {value:,.0f}" for name, value in numbers.items()
+    )
+
+
+def _values(values: npt.NDArray[np.float32]) -> dict[str, int]:
+    distinct, counts = np.unique(values, return_counts=True)
+    if len(distinct) <= _DISTINCT:
+        return {f"{value:g}": int(count) for value, count in zip(distinct, counts, strict=True)}
+    counts, edges = np.histogram(values.astype(np.float64), bins=10)
+    return {f"{low:g} to {high:g}": int(n) for low, high, n in zip(edges[:-1], edges[1:], counts, strict=True)}
+
+
+def _utc(seconds: np.int64) -> str:
+    return str(np.datetime64(int(seconds), "s")).replace("T", " ")

@@ -1,0 +1,258 @@
+"""Compare models fairly: one split, one budget of tuning each, one look at the test part, one table."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from recsys import report, tracking
+from recsys.comparison import Comparison, compare, intervals
+from recsys.config import JobConfig
+from recsys.errors import ConfigError
+from recsys.evaluation import Evaluation, table
+from recsys.interactions import Interactions
+from recsys.jobs.train import train_one
+from recsys.jobs.tune import as_toml, with_budget, write_text
+from recsys.locks import locked
+from recsys.metrics import CATALOGUE, RATING, parse
+from recsys.splits import Split
+from recsys.tuning import tune
+
+SAME = ("data", "split", "evaluate")
+"""Sections that all configurations must share: otherwise their figures are of different things."""
+
+
+@dataclass(frozen=True, eq=False)
+class Compared:
+    """What a comparison found, and where it was written."""
+
+    table: pd.DataFrame
+    """`recsys.evaluation.table` of all models."""
+    comparison: Comparison
+    output: Path
+
+
+@dataclass(frozen=True, eq=False)
+class _Result:
+    evaluation: Evaluation
+    facts: Mapping[str, Any]
+    """`model`, `validation`, `trials`, `seconds`, `config`."""
+
+
+def run(
+    configs: Mapping[str, JobConfig],
+    output: Path,
+    *,
+    metric: str | None = None,
+    trials: int | None = None,
+    minutes: float | None = None,
+    root: Path | None = None,
+    show_progress: bool = True,
+) -> Compared:
+    """Tune and train every model on the same parts, test each once, and say which differ.
+
+    A configuration with a `[tune]` section is searched first, each with the same number of trials and the same time
+    (those of `trials` and `minutes`, which the sections must otherwise agree on); then the best setting is trained and
+    tested. What is finished stays in `output`: the same command after an interruption goes on with what is missing.
+
+    Args:
+        configs: the jobs, by the name that the table shows.
+        output: folder of `table.md`, `table.csv`, `pairs.csv`, the figures, and one folder per model.
+        metric: that by which the table is sorted and the figure drawn; `train.metric` of the first by default.
+
+    Raises:
+        ConfigError: fewer than two models, sections that differ, budgets that differ, or another process is at it.
+    """
+    jobs = _checked(configs, trials, minutes)
+    first = next(iter(jobs.values()))
+    asked = metric or first.train.metric
+    _check_asked(asked, first)
+    try:
+        with locked(output / ".lock", wait=False):
+            return _run(jobs, output, asked, root, show_progress)
+    except BlockingIOError:
+        raise ConfigError(f"another process is comparing in {output}; wait for it, or choose another folder") from None
+
+
+def _run(jobs: Mapping[str, JobConfig], output: Path, metric: str, root: Path | None, show_progress: bool) -> Compared:
+    first = next(iter(jobs.values()))
+    data = first.load_data(root)
+    split = first.repeat(0).split.split(data)
+    print(f"{data}\ntrain {split.train}, test {split.test}")
+    with tracking.start_run(first.track.experiment, f"compare {len(jobs)} models", root=root) as tracker:
+        tracker.log_data(data)
+        results: dict[str, _Result] = {}
+        for number, (name, job) in enumerate(jobs.items(), 1):
+            results[name] = _one(name, job, split, data, output, root, show_progress)
+            value = results[name].evaluation[metric]
+            print(f"{number}/{len(jobs)}  {name:<24} test {metric} {value:.4f}")
+        evaluations = {name: result.evaluation for name, result in results.items()}
+        found = table(evaluations, sort_by=metric)
+        comparison = compare(evaluations, metric)
+        text = _markdown(found, results, comparison, metric, data)
+        for file, content in (
+            ("table.md", text),
+            ("table.csv", _flat(found).to_csv(index=False)),
+            ("pairs.csv", comparison.pairs.to_csv(index=False)),
+        ):
+            write_text(output / file, content)
+            tracker.log_text(content, file)
+        figure = report.comparison(evaluations, metric)
+        beside = output / f".{os.getpid()}.png"
+        figure.savefig(beside, dpi=150)
+        os.replace(beside, output / "comparison.png")
+        tracker.log_figure(figure, "comparison.png")
+        for name, result in results.items():
+            tracker.log_metrics({f"{name} {metric}": result.evaluation[metric]})
+    print(f"\n{text}\nwritten  {output}")
+    print(f"runs     {tracking.describe(root)}")
+    return Compared(found, comparison, output)
+
+
+def _one(
+    name: str,
+    job: JobConfig,
+    split: Split,
+    data: Interactions,
+    output: Path,
+    root: Path | None,
+    show_progress: bool,
+) -> _Result:
+    """Return what a model scored: read from its folder where it is done, else tuned, trained and tested."""
+    folder = output / "models" / name
+    digest = _digest(job, data)
+    done = _read(folder, digest)
+    if done is not None:
+        return done
+    job = job.repeat(0)
+    trials, tried = 0, None
+    if job.tune is not None and job.tune.space:
+        with tracking.start_run(job.track.experiment, f"tune {name}", root=root):
+            tuned = tune(job, split, fingerprint=data.fingerprint(), root=root, show_progress=show_progress)
+        job, trials, tried = tuned.job, len(tuned.trials), tuned.trials
+    trained = train_one(job, split, data, run_name=name, root=root, show_progress=show_progress)
+    record = trained.model.record_.epochs
+    facts = {
+        "digest": digest,
+        "model": type(trained.model).__name__,
+        "validation": trained.validation,
+        "trials": trials,
+        "seconds": sum(entry.get("seconds", 0.0) for entry in record),
+        "run": trained.run_id,
+        "hyperparameters": {k: v for k, v in job.model.items() if k != "name"},
+    }
+    beside = folder.with_name(f".{name}.{os.getpid()}")
+    shutil.rmtree(beside, ignore_errors=True)
+    beside.mkdir(parents=True)
+    trained.test.per_user.to_parquet(beside / "per_user.parquet")
+    trained.test.summary.to_parquet(beside / "summary.parquet")
+    if tried is not None:
+        tried.to_csv(beside / "trials.csv", index=False)
+    (beside / "best.toml").write_text(as_toml(job), encoding="utf-8")
+    (beside / "done.json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+    shutil.rmtree(folder, ignore_errors=True)
+    os.replace(beside, folder)
+    return _Result(trained.test, facts)
+
+
+def _read(folder: Path, digest: str) -> _Result | None:
+    """Return a finished result; None where there is none, or it is of another configuration or other data."""
+    try:
+        facts = json.loads((folder / "done.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    if facts.get("digest") != digest:
+        return None
+    per_user, summary = (pd.read_parquet(folder / f"{part}.parquet") for part in ("per_user", "summary"))
+    return _Result(Evaluation(per_user, summary), facts)
+
+
+def _checked(configs: Mapping[str, JobConfig], trials: int | None, minutes: float | None) -> dict[str, JobConfig]:
+    if len(configs) < 2:
+        raise ConfigError(f"name at least two configurations to compare, got {len(configs)}")
+    jobs = {}
+    for name, config in configs.items():
+        config.check()
+        jobs[name] = with_budget(config, trials, minutes)
+    names = list(jobs)
+    first = jobs[names[0]]
+    for name in names[1:]:
+        for section in SAME:
+            if getattr(jobs[name], section) != getattr(first, section):
+                raise ConfigError(
+                    f"[{section}] of {name} and of {names[0]} differ, so their figures would be of different things; "
+                    "make the sections equal"
+                )
+        if jobs[name].train.refit != first.train.refit:
+            raise ConfigError(f"train.refit of {name} and of {names[0]} differ: one would be trained on more entries")
+    budgets = {name: (job.tune.trials, job.tune.minutes) for name, job in jobs.items() if job.tune and job.tune.space}
+    if len(set(budgets.values())) > 1:
+        shown = ", ".join(f"{name} {budget}" for name, budget in budgets.items())
+        raise ConfigError(f"the searches have different budgets (trials, minutes): {shown}; give --trials or --minutes")
+    return jobs
+
+
+def _check_asked(metric: str, job: JobConfig) -> None:
+    kind = parse(metric)[0]
+    if kind in CATALOGUE:
+        raise ConfigError(
+            f"{metric} has no value per user, so pairs cannot be tested on it; choose another with --metric"
+        )
+    names = job.evaluate.metrics
+    if names is not None and metric not in names:
+        raise ConfigError(f"{metric} is not among evaluate.metrics ({', '.join(names)}); add it, or choose another")
+    if names is None and kind in RATING:
+        raise ConfigError(f"name {metric} under evaluate.metrics: by default only lists are measured")
+
+
+def _digest(job: JobConfig, data: Interactions) -> str:
+    facts = [{k: v for k, v in job.as_dict().items() if k != "track"}, data.fingerprint()]
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+
+def _flat(found: pd.DataFrame) -> pd.DataFrame:
+    flat = found.copy()
+    flat.columns = pd.Index([key[0] if key[1] == "value" else " ".join(key) for key in found.columns.to_list()])
+    return flat.reset_index()
+
+
+def _markdown(
+    found: pd.DataFrame, results: Mapping[str, _Result], comparison: Comparison, metric: str, data: Interactions
+) -> str:
+    """Return the table, with intervals for the metric that decides, and the verdicts on neighbours in the ranking."""
+    order = list(found.index)
+    metrics = list(dict.fromkeys(found.columns.get_level_values(0)))
+    metrics = [metric, *(name for name in metrics if name != metric)]
+    lines = [
+        f"Test part of {data.shape[0]:,} users × {data.shape[1]:,} items; 95 % bootstrap intervals over users.",
+        "",
+        f"| model | {metric} | interval | {' | '.join(metrics[1:])} | validation | trials |",
+        f"|---|--:|---|{'--:|' * (len(metrics) - 1)}--:|--:|",
+    ]
+    for name in order:
+        result = results[name]
+        bounds = intervals(result.evaluation.only([metric])).iloc[0]
+        others = " | ".join(f"{found.loc[name, (other, 'value')]:.4f}" for other in metrics[1:])
+        chosen = result.facts["validation"]
+        shown = f"{next(iter(chosen.values())):.4f}" if chosen else "–"
+        lines.append(
+            f"| {name} | **{bounds['value']:.4f}** | {bounds['low']:.4f}–{bounds['high']:.4f} | {others} | {shown} | "
+            f"{result.facts['trials']} |"
+        )
+    lines += ["", "Each model and the next one in the table, Holm's correction over all pairs:", ""]
+    verdicts = {frozenset(pair): said for pair, said in zip(_names(comparison), comparison.verdicts(), strict=True)}
+    lines += [f"- {verdicts[frozenset(neighbours)]}" for neighbours in pairwise(order)]
+    return "\n".join(lines) + "\n"
+
+
+def _names(comparison: Comparison) -> Iterator[tuple[str, str]]:
+    yield from zip(comparison.pairs["better"], comparison.pairs["worse"], strict=True)

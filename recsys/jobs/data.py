@@ -1,0 +1,59 @@
+"""Report on a data set, a file, or the data and the split of a configuration."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from recsys import datasets
+from recsys.config import load_config
+from recsys.data_report import DataReport, describe, leaks
+from recsys.datasets import NAMES
+from recsys.errors import ConfigError, DataError, did_you_mean
+from recsys.interactions import Interactions
+
+
+def run(source: str, *, root: Path | None = None) -> DataReport:
+    """Print the report of `source`, and of its split where it is a configuration (a .toml file); return the report.
+
+    Repeated rows of a file are counted, and the latest of each user and item is described; a configuration says itself
+    what becomes of them.
+
+    Raises:
+        ConfigError: neither a file or folder, nor the name of a data set, nor a valid configuration.
+        DataError: the data cannot be read or split.
+    """
+    if source.endswith(".toml"):
+        config = load_config(source)
+        data = config.load_data(root)
+        report = describe(data)
+        print(report)
+        split = config.split.split(data)
+        print(f"\ntraining {split.train}\nvalidation {split.validation}\ntest {split.test}\n")
+        print(leaks(data, split).to_string(index=False))
+        return report
+    data, repeated = _read(source, root)
+    report = describe(data, repeated=repeated)
+    print(report)
+    return report
+
+
+def _read(source: str, root: Path | None) -> tuple[Interactions, int]:
+    """Return the data, and how many of their rows repeat a user and item."""
+
+    def read(**options: Any) -> Interactions:
+        if Path(source).expanduser().exists():
+            return datasets.read(source, **options)
+        if source in NAMES:
+            return datasets.load(source, root=root, **options)
+        raise ConfigError(
+            f"there is no file or folder {source}, nor a data set of that name{did_you_mean(source, NAMES)}"
+        )
+
+    try:
+        return read(), 0
+    except DataError:
+        rows = read(rating=None, duplicates="sum").matrix.data  # of each pair; what else is wrong raises again
+        if (rows == 1).all():
+            raise
+        return read(duplicates="last"), int(rows.sum(dtype="float64")) - len(rows)

@@ -1,0 +1,121 @@
+"""The model registry at a glance, and its housekeeping."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from recsys import tracking
+from recsys.errors import TrackingError
+
+
+def list_models(root: Path | None = None) -> pd.DataFrame:
+    """Print and return every version: `model, version, aliases, class, created, decision`, newest first."""
+    tracking.configure(root, create=False)
+    rows = []
+    for name in tracking.registered_names():
+        for found in tracking.model_versions(name):
+            facts = tracking.version_facts(name, found.version)
+            rows.append(
+                {
+                    "model": name,
+                    "version": found.version,
+                    "aliases": ", ".join(found.aliases),
+                    "class": facts["tags"].get("model", ""),
+                    "created": facts["created"],
+                    "decision": facts["tags"].get("champion_decision", ""),
+                }
+            )
+    frame = pd.DataFrame(rows, columns=["model", "version", "aliases", "class", "created", "decision"])
+    print(frame.to_string(index=False) if len(frame) else "nothing is registered")
+    return frame
+
+
+def show(name: str, version: int | None = None, root: Path | None = None) -> dict[str, Any]:
+    """Print and return what is known of a version, by default the champion, or the newest where there is none.
+
+    Raises:
+        TrackingError: no such model or version.
+    """
+    tracking.configure(root, create=False)
+    if version is None:
+        versions = tracking.model_versions(name)
+        if not versions:
+            raise TrackingError(f"model {name!r} has no versions")
+        version = next((found.version for found in versions if "champion" in found.aliases), versions[0].version)
+    facts = tracking.version_facts(name, version)
+    aliases = f" ({', '.join(facts['aliases'])})" if facts["aliases"] else ""
+    print(f"models:/{name}/{version}{aliases}, {facts['created']}, run {facts['run']}")
+    for title in ("tags", "params", "metrics"):
+        print(f"\n{title}")
+        for key, value in sorted(facts[title].items()):
+            print(f"  {key:<32} {value:.4f}" if isinstance(value, float) else f"  {key:<32} {value}")
+    if facts["description"]:
+        print(f"\n{facts['description']}")
+    return facts
+
+
+def diff(name: str, one: int, other: int, root: Path | None = None) -> pd.DataFrame:
+    """Print and return the parameters and metrics in which two versions differ: `what, name, <one>, <other>`.
+
+    Raises:
+        TrackingError: no such model or version.
+    """
+    tracking.configure(root, create=False)
+    facts = [tracking.version_facts(name, version) for version in (one, other)]
+    rows = []
+    for what in ("params", "metrics"):
+        left, right = facts[0][what], facts[1][what]
+        rows += [
+            (what, key, left.get(key), right.get(key))
+            for key in sorted(left | right)
+            if left.get(key) != right.get(key)
+        ]
+    frame = pd.DataFrame(rows, columns=["what", "name", f"version {one}", f"version {other}"])
+    print(frame.to_string(index=False) if len(frame) else f"versions {one} and {other} of {name!r} do not differ")
+    return frame
+
+
+def prune(name: str, *, keep: int, delete: bool = False, root: Path | None = None) -> list[int]:
+    """Delete all but the newest `keep` versions that hold no alias, and return their numbers.
+
+    Versions with an alias stay, and so does the one that a rollback would go back to. Without `delete` it is only said
+    what would go.
+
+    Raises:
+        TrackingError: no such model.
+    """
+    tracking.configure(root, create=False)
+    versions = tracking.model_versions(name)
+    needed = {found.version for found in versions if found.aliases}
+    for found in versions:
+        for alias in found.aliases:
+            before = tracking.version_tags(name, found.version).get(f"{alias}_previous", "")
+            needed |= {int(before)} if before else set()
+    free = [found.version for found in versions if found.version not in needed]
+    gone = free[keep:]
+    for version in gone:
+        if delete:
+            tracking.delete_version(name, version)
+        print(f"{'deleted' if delete else 'would delete'} models:/{name}/{version}")
+    if not gone:
+        print(f"nothing to delete: {len(versions)} versions, {len(needed)} of them needed, {keep} more to keep")
+    elif not delete:
+        print("nothing was deleted; add --yes to do it")
+    return gone
+
+
+def ui(root: Path | None = None, port: int = 5000) -> None:
+    """Open MLflow's pages on the project's store; this process becomes the server.
+
+    Raises:
+        TrackingError: there is no store.
+    """
+    uri = tracking.configure(root, create=False)
+    command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", uri, "--port", str(port), "--workers", "1"]
+    print(f"http://127.0.0.1:{port}  ({uri})", flush=True)
+    os.execv(sys.executable, command)

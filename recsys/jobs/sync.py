@@ -1,0 +1,29 @@
+"""Tell the tracking server what it could not be told while trainings ran."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from recsys import tracking
+from recsys.errors import TrackingError
+
+
+def run(root: Path | None = None) -> list[tracking.Synced]:
+    """Send what waits in `mlruns/pending`, and print what went where.
+
+    Raises:
+        TrackingError: the server does not answer, or something still waits.
+    """
+    results = tracking.sync(root)
+    for result in results:
+        print(f"{result.name}: {result.sent} events sent to run {result.run_id or '(none yet)'}")
+        for model in result.registered:
+            print(f"  registered  {model.uri}")
+        if result.waiting:
+            print(f"  {result.waiting} events still wait: {result.reason}")
+    if not results:
+        print("nothing waits")
+    left = sum(result.waiting for result in results)
+    if left:
+        raise TrackingError(f"{left} events still wait")
+    return results

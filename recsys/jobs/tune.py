@@ -1,0 +1,89 @@
+"""Search for a model's hyperparameters on the validation part."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import tomli_w
+
+from recsys import tracking
+from recsys.config import JobConfig, TuneConfig
+from recsys.metrics import higher_is_better
+from recsys.tuning import Tuned, tune
+
+
+def run(
+    config: JobConfig,
+    *,
+    trials: int | None = None,
+    minutes: float | None = None,
+    output: Path | None = None,
+    root: Path | None = None,
+    show_progress: bool = True,
+) -> Tuned:
+    """Search, print the trials, and write the best configuration as TOML.
+
+    Args:
+        trials: in place of `tune.trials`.
+        minutes: in place of `tune.minutes`.
+        output: file for the best configuration, ready for `recsys train`; by default only shown.
+
+    Raises:
+        ConfigError: see `recsys.tuning.tune`.
+        OSError: `output` cannot be written.
+    """
+    config.check()
+    config = with_budget(config, trials, minutes)
+    data = config.load_data(root)
+    print(data)
+    job = config.repeat(0)
+    split = job.split.split(data)
+    name = config.model["name"]
+    print(f"\n{name}: train {split.train}, validation {split.validation}")
+    with tracking.start_run(config.track.experiment, f"tune {name}", {"model": name}, root=root) as tracker:
+        found = tune(job, split, fingerprint=data.fingerprint(), root=root, show_progress=show_progress)
+        tracker.log_frame(found.trials, "trials.parquet")
+        tracker.log_metrics({f"validation_{config.train.metric}": found.value})
+        best = {key: found.job.model[key] for key in found.job.tune.space} if found.job.tune else {}
+        tracker.log_params({"best": best})
+        text = as_toml(found.job)
+        tracker.log_text(text, "best.toml")
+    shown = found.trials.sort_values(
+        "value", ascending=not higher_is_better(config.train.metric), na_position="last", kind="stable"
+    )
+    print(f"\n{shown.head(10).to_string(index=False, float_format='{:.4g}'.format)}")
+    print(f"\nbest validation {config.train.metric} {found.value:.4f} of {len(found.trials)} trials: {best}")
+    if output is not None:
+        write_text(output, text)
+        print(f"configuration  {output}")
+    print(f"runs           {tracking.describe(root)}")
+    return found
+
+
+def with_budget(config: JobConfig, trials: int | None, minutes: float | None) -> JobConfig:
+    """Return the configuration with another budget for its search, where one is given."""
+    given: dict[str, Any] = {k: v for k, v in (("trials", trials), ("minutes", minutes)) if v is not None}
+    if config.tune is None or not given:
+        return config
+    changed = TuneConfig.model_validate({**config.tune.model_dump(), **given})
+    return config.model_copy(update={"tune": changed})
+
+
+def as_toml(job: JobConfig) -> str:
+    """Return a configuration as TOML, without its search."""
+    values = job.as_dict()
+    values.pop("tune", None)
+    return tomli_w.dumps(values)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file whole or not at all; its folder is made."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        beside.write_text(text, encoding="utf-8")
+        os.replace(beside, path)
+    finally:
+        beside.unlink(missing_ok=True)

@@ -1,0 +1,108 @@
+"""Deep AutoRec (Sedhain et al. 2015) and DeepRecommender with dense re-feeding (Kuchaiev and Ginsburg 2017)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from recsys.errors import ConfigError
+from recsys.models.autorec import ByItems, ByUsers
+from recsys.nn.layers import ACTIVATIONS, SIGMOID_GAIN, ActivationName, dropout
+from recsys.nn.losses import masked_squared_error
+from recsys.nn.networks import DeepNetwork
+from recsys.sparse import Batch, Rows
+from recsys.training import Alternation, Loss, Objective
+from recsys.training.loop import Turn
+
+
+@dataclass(kw_only=True, eq=False)
+class DeepAutoRec(ByItems):
+    """Deep I-AutoRec: items' columns of ratings go through `hidden`, `latent` and `hidden` in reverse, all sigmoids.
+
+    Sedhain et al. 2015, §3 (going deeper: 500, 250, 500); the objective is that of eq. 3 with the penalty on the
+    weights of all layers. Item i has the last hidden layer as its vector, so that new users fold in as in `IAutoRec`.
+    Differs from the paper in: all layers train together from the start, without greedy pre-training; Adam with a cosine
+    schedule; predictions are clipped (`clip`).
+    """
+
+    hidden: tuple[int, ...] = (500,)
+    """Widths of the layers between input and code; the decoder has them in reverse."""
+    latent: int = 250
+    """Width of the code."""
+
+    def _network(self, n_in: int, generator: torch.Generator) -> nn.Module:
+        return DeepNetwork(n_in, self.hidden, self.latent, generator, activation="sigmoid", normalise=False)
+
+    def _initialise(self, network: Any, rows: Rows) -> None:
+        super()._initialise(network, rows)
+        with torch.no_grad():  # without it the code says next to nothing of the row, and the penalty makes it nothing
+            for layer in (*network.encoder.layers, *network.decoder.layers):
+                layer.weight.mul_(SIGMOID_GAIN)
+
+
+@dataclass(kw_only=True, eq=False)
+class DeepRecommender(ByUsers):
+    """A deep autoencoder of users' rows that is fed its own output again.
+
+    After each step on the stored ratings of a batch, f(x) is itself a row, and a dense one: `refeeds` further steps
+    minimise ‖f(x) − f(f(x))‖², since a perfect f leaves its own output alone (Kuchaiev and Ginsburg 2017, §2.3). Both
+    losses count per entry, as theirs (eq. 1): the second is a mean over all entries times the number of stored ones.
+    SELU in all layers but the affine output, `dropout` on the code. Serves any user from their history.
+
+    A step on dense rows has three products of batch × items × hidden[0] in each of two layers, so an epoch costs twice
+    3 · users · items · hidden[0] for each re-feeding, whatever is stored; `refeeds=0` follows the stored entries alone.
+
+    Differs from the paper in: Adam with a cosine schedule in place of SGD with momentum; ratings are centred
+    (`centre`), predictions clipped (`clip`).
+    """
+
+    hidden: tuple[int, ...] = (512,)
+    """Widths of the layers between input and code; the decoder has them in reverse."""
+    latent: int = 512
+    """Width of the code."""
+    activation: ActivationName = "selu"
+    """Of every layer but the last."""
+    dropout: float = 0.8
+    """Share of the code hidden from the decoder in training."""
+    refeeds: int = 1
+    """Steps on the network's own output after each step on ratings."""
+
+    def _check_params(self) -> None:
+        super()._check_params()
+        if self.activation not in ACTIVATIONS:
+            raise ConfigError(f"activation must be one of {', '.join(ACTIVATIONS)}, got {self.activation!r}")
+        if self.refeeds < 0:
+            raise ConfigError(f"refeeds must not be negative, got {self.refeeds}")
+
+    def _network(self, n_in: int, generator: torch.Generator) -> nn.Module:
+        return DeepNetwork(n_in, self.hidden, self.latent, generator, activation=self.activation, normalise=False)
+
+    def _objective(self, network: Any, rows: Rows) -> Objective | Alternation:
+        output, fed = network.output, torch.empty(0)
+
+        def decoded(code: Tensor, noise: torch.Generator) -> Tensor:
+            hidden: Tensor = network.decode(dropout(code, self.dropout, noise))
+            return hidden.to(output.weight.dtype)
+
+        def observed(batch: Batch, step: int, noise: torch.Generator) -> Loss:
+            nonlocal fed
+            hidden = decoded(network.encode(batch), noise)
+            if self.refeeds:
+                fed = output(hidden.detach()).detach()
+            total = masked_squared_error(hidden, output.weight, output.bias, batch, self.unobserved_weight)
+            return Loss(total, len(batch.columns))
+
+        def refed(batch: Batch, step: int, noise: torch.Generator) -> Loss:
+            nonlocal fed
+            code = network.layers(fed @ network.input.weight + network.input.bias)[-1]
+            again = output(decoded(code, noise))
+            total = (again - fed).square().sum() * (len(batch.columns) / fed.numel())
+            fed = again.detach()
+            return Loss(total, len(batch.columns), {"refed": total})
+
+        turns: Sequence[Turn] = (Turn(observed), *[Turn(refed)] * self.refeeds)
+        return Alternation(lambda epoch: turns)

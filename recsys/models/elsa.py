@@ -1,0 +1,81 @@
+"""ELSA (Vančura, Alves, Kasalický and Kordík 2022): EASE's zero diagonal at the price of a factor model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+import scipy.sparse as sp
+import torch
+from torch import Tensor, nn
+
+from recsys.errors import ConfigError
+from recsys.models.autoencoder import Autoencoder
+from recsys.models.base import Recommender
+from recsys.nn.low_rank import UnitRowsNetwork, zero_diagonal_cosine
+from recsys.sparse import Batch, Rows
+from recsys.training import Loss, Objective
+from recsys.training.loop import Schedule
+
+
+@dataclass(kw_only=True, eq=False)
+class ELSA(Autoencoder):
+    """Scalable linear shallow autoencoder: low rank with a zero diagonal, for ranking.
+
+    Scores are x (A Aᵀ − I) with the rows of A, one per item, of length 1, so that no item explains itself.
+    Minimises per user the squared error between prediction and history, each divided by its length: twice
+    1 − cos(x, y), which is reported. An embedding is x A. A training user keeps none: their own items must be taken
+    out again, so `recommend_users` needs the histories.
+
+    No prediction is made in training: a step costs stored entries × factors + (users + items) × factors². Differs from
+    the paper in: Adam in place of Nadam; no relu around the prediction, as in the authors' later PyTorch code: under it
+    every prediction would have to be made.
+    """
+
+    _silent_without_history: ClassVar[bool] = True
+
+    factors: int = 256
+    """Width of A."""
+    epochs: int = 20
+    batch_size: int = 256
+    learning_rate: float = 0.01
+    schedule: Schedule = "cosine"
+
+    def _check_params(self) -> None:
+        super()._check_params()
+        if self.factors < 1:
+            raise ConfigError(f"factors must be at least 1, got {self.factors}")
+
+    def _network(self, n_in: int, generator: torch.Generator) -> nn.Module:
+        return UnitRowsNetwork(n_in, self.factors, generator)
+
+    def _objective(self, network: Any, rows: Rows) -> Objective:
+        def objective(batch: Batch, step: int, noise: torch.Generator) -> Loss:
+            return Loss(zero_diagonal_cosine(network.output.weight, batch), len(batch))
+
+        return objective
+
+    def _scores(
+        self,
+        histories: sp.csr_matrix | None,
+        userid: npt.NDArray[np.int64],
+        items: npt.NDArray[np.int64] | None,
+        out: Tensor | None = None,
+    ) -> Tensor:
+        assert histories is not None  # no user is known without
+        scores = super()._scores(histories, userid, items, out)
+        own = Rows(histories if items is None else sp.csr_matrix(histories[:, items]), scores.device)
+        batch = own.slice(0, len(own))
+        scores[batch.segments, batch.columns] -= batch.values
+        return scores
+
+    def _keep_users(self, rows: Rows) -> None:
+        """Nothing to keep: a score reads the history itself."""
+
+    def _user_vectors(self) -> Tensor:
+        return Recommender._user_vectors(self)
+
+    def _training_scores(self, rows: slice, items: npt.NDArray[np.int64]) -> Tensor:
+        return Recommender._training_scores(self, rows, items)

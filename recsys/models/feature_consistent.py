@@ -1,0 +1,109 @@
+"""The deep feature consistent variational autoencoder (Hou, Shen, Sun and Qiu 2017), over rows of interactions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from recsys.errors import ConfigError
+from recsys.models.autoencoder import WholeRow
+from recsys.nn.layers import standard_normal
+from recsys.nn.losses import gaussian_kl
+from recsys.nn.networks import FeatureConsistentNetwork
+from recsys.nn.reconstruction import project_means
+from recsys.sparse import Batch, Rows
+from recsys.training import Alternation, Loss, Turn
+from recsys.training.loop import Schedule
+
+
+@dataclass(kw_only=True, eq=False)
+class FeatureConsistentAE(WholeRow):
+    """Variational autoencoder whose reconstruction is compared with the row in a frozen network's hidden layers.
+
+    Minimises, per user, Σ_l ‖Φ_l(x) − Φ_l(x̄)‖² / (2 · width_l) + `beta` · KL(q(z|x) ‖ N(0, I)) (Hou et al. 2017,
+    §3.2 and §3.3, their α : β as `beta`), plus `likelihood_weight` times the negative log-likelihood of x. x̄ are the
+    means of the likelihood (softmax, sigmoid or values), one sample of z per step; Φ_l are the activations of layer l
+    of an encoder whose widths are `perceptual`. The first `pretraining` of the epochs train that encoder as a plain
+    autoencoder; then it stays as it is. Prediction uses the mean of z and draws nothing.
+
+    Differs from the paper in: Φ is an autoencoder of the same rows, as no pretrained network reads interactions, and it
+    divides x and x̄ by their length; fully connected layers in place of convolutions; input dropout as in Mult-VAE;
+    `likelihood_weight`, 0 in the paper, because features alone tell little of the order of items that few users have.
+    x̄ is dense, rows × items, for the time of a step: see `recsys.nn.reconstruction`.
+    """
+
+    hidden: int = 600
+    """Width of the hidden layers of encoder and decoder."""
+    latent: int = 200
+    """Width of z."""
+    dropout: float = 0.5
+    """Share of a history's entries hidden from the encoder in each training step."""
+    perceptual: tuple[int, ...] = (600, 200)
+    """Widths of the frozen encoder's layers; the activations of each are compared."""
+    pretraining: float = 0.2
+    """Share of the epochs that train the encoder to be frozen; 0 leaves it at random weights."""
+    beta: float = 2e-4
+    """Weight of the KL term."""
+    likelihood_weight: float = 1e-3
+    """Weight of the negative log-likelihood."""
+    epochs: int = 50
+    batch_size: int = 250
+    learning_rate: float = 2e-3
+    schedule: Schedule = "cosine"
+
+    def _check_params(self) -> None:
+        super()._check_params()
+        if not self.perceptual or min(self.perceptual) < 1:
+            raise ConfigError(f"perceptual must name at least one width, each at least 1, got {self.perceptual}")
+        if not 0.0 <= self.pretraining < 1.0:
+            raise ConfigError(f"pretraining must lie in 0..1 (1 excluded), got {self.pretraining}")
+        if self.patience is not None and self.patience <= self._pretraining_epochs():
+            raise ConfigError(
+                f"patience must be above the {self._pretraining_epochs()} epochs of pretraining, in which nothing that "
+                f"ranks is trained, got {self.patience}"
+            )
+        for name in ("beta", "likelihood_weight"):
+            if getattr(self, name) < 0:
+                raise ConfigError(f"{name} must not be negative, got {getattr(self, name)}")
+
+    def _pretraining_epochs(self) -> int:
+        return int(self.pretraining * self.epochs)
+
+    def _network(self, n_in: int, generator: torch.Generator) -> nn.Module:
+        return FeatureConsistentNetwork(n_in, self.hidden, self.latent, self.dropout, self.perceptual, generator)
+
+    def _objective(self, network: Any, rows: Rows) -> Alternation:
+        likelihood, frozen = self._likelihood(), network.perceptual
+        of_frozen = list(frozen.parameters())
+        own = [p for name, p in network.named_parameters() if not name.startswith("perceptual.")]
+
+        def pretrain(batch: Batch, step: int, noise: torch.Generator) -> Loss:
+            output = frozen.output
+            hidden = frozen.decode(frozen.encode(batch))
+            return Loss(likelihood(hidden, output.weight, output.bias, batch), len(batch))
+
+        def match(batch: Batch, step: int, noise: torch.Generator) -> Loss:
+            mean, log_variance = network.posterior(batch, noise)
+            latent = mean + standard_normal(mean, noise) * (0.5 * log_variance).exp()
+            hidden, output = network.decode(latent), network.output
+            rebuilt = project_means(hidden, output.weight, output.bias, frozen.input.weight, self.likelihood)
+            found, wanted = frozen.layers(rebuilt + frozen.input.bias), frozen.layers(frozen.project(batch))
+            features = sum(0.5 * (a - b).square().mean(1).sum() for a, b in zip(found, wanted, strict=True))
+            divergence = gaussian_kl(mean, log_variance).sum()
+            total = features + self.beta * divergence
+            parts = {"features": features, "kl": divergence}
+            if self.likelihood_weight:
+                parts["nll"] = likelihood(hidden, output.weight, output.bias, batch)
+                total = total + self.likelihood_weight * parts["nll"]
+            return Loss(total, len(batch), parts)
+
+        first, then = (Turn(pretrain, of_frozen),), (Turn(match, own),)
+
+        def turns(epoch: int) -> Sequence[Turn]:
+            return first if epoch < self._pretraining_epochs() else then
+
+        return Alternation(turns)

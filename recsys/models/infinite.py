@@ -1,0 +1,152 @@
+"""∞-AE (Sachdeva, Dhaliwal, Wu and McAuley 2022): an autoencoder of infinite width, in closed form."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import scipy.sparse as sp
+import torch
+from torch import Tensor
+
+from recsys.errors import ConfigError, DataError, TrainingError
+from recsys.models.base import Fitting, Recommender, pick_device
+from recsys.models.linear import gram_matrix, invert
+from recsys.nn.products import affine, weighted_rows
+from recsys.nn.tangent import relu_tangent_kernel
+from recsys.sparse import Rows
+
+
+@dataclass(kw_only=True, eq=False)
+class InfiniteAE(Recommender):
+    """Autoencoder with one hidden layer of infinitely many ReLUs, trained to the end in closed form, for ranking.
+
+    Gradient descent on such a network is kernel ridge regression with its neural tangent kernel K (Jacot et al. 2018):
+    α = (K(X, X) + λ' I)⁻¹ X and scores K(x, X) α, with λ' = λ · tr K(X, X) / n_users as in the authors' code. The
+    network has weights of variance 2 and biases of variance `bias_std`² in the NTK parameterisation, and reads rows as
+    they are: their lengths count.
+
+    Time n_users³; memory 8 · n_users² bytes to fit and 4 · n_users · n_items to keep, for tens of thousands of users at
+    most. Serves any user from their history. Similar items go by the cosine of their output functions x ↦ K(x, X) α_i
+    in the kernel's own inner product, α_iᵀ K α_j. A network of infinite width has no embedding of users to give.
+    """
+
+    regularization: float = 5.0
+    """λ: the ridge as a multiple of the kernel's mean diagonal."""
+    bias_std: float = 0.1
+    """Standard deviation of the biases; 0.1 in the authors' code."""
+    device: str = "auto"
+    """`auto`, `cpu` or `cuda`."""
+
+    def _check_params(self) -> None:
+        for name in ("regularization", "bias_std"):
+            if not getattr(self, name) > 0:
+                raise ConfigError(f"{name} must be positive, got {getattr(self, name)}")
+
+    def _fit(self, matrix: sp.csr_matrix, fitting: Fitting) -> None:
+        _check_memory(*matrix.shape)
+        device = pick_device(self.device)
+        by_item = sp.csr_matrix(matrix.T)
+        kernel = torch.from_numpy(gram_matrix(by_item, np.dtype(np.float64))).to(device)
+        squares = kernel.diagonal().clone()
+        for rows in _pieces(*kernel.shape):
+            self._kernel(kernel[rows], squares[rows], squares)
+        ridge = self.regularization * float(kernel.diagonal().mean())
+        kernel.diagonal().add_(ridge)
+        try:
+            invert(kernel)
+        except torch.linalg.LinAlgError:  # type: ignore[attr-defined]
+            raise TrainingError(
+                f"the kernel is singular in float64: raise regularization (now {self.regularization})"
+            ) from None
+        rows_of_items = Rows(by_item, device)
+        dual = torch.empty(len(rows_of_items), len(kernel), device=device)
+        for items in _pieces(len(rows_of_items), len(kernel)):
+            batch = rows_of_items.slice(items.start, items.stop)
+            dual[items] = weighted_rows(kernel, batch, batch.values.double()).float()  # αᵀ = Xᵀ (K + λ' I)⁻¹
+        self._keep(by_item, dual, ridge)
+
+    def _keep(self, by_item: sp.csr_matrix, dual: Tensor, ridge: float) -> None:
+        self.by_item_ = by_item
+        self.dual_ = dual
+        self.ridge_ = ridge
+        self.squares_ = torch.from_numpy(_squares(by_item.tocsc().data, by_item.tocsc().indptr))
+
+    def _kernel(self, products: Tensor, left: Tensor, right: Tensor) -> Tensor:
+        return relu_tangent_kernel(products, left, right, self.n_items_, self.bias_std)
+
+    def _scores(
+        self,
+        histories: sp.csr_matrix | None,
+        userid: npt.NDArray[np.int64],
+        items: npt.NDArray[np.int64] | None,
+        out: Tensor | None = None,
+    ) -> Tensor:
+        assert histories is not None  # no user is known without
+        device = self.dual_.device
+        squares = torch.from_numpy(_squares(histories.data, histories.indptr))
+        kernel = torch.empty(histories.shape[0], len(self.squares_), device=device)
+        for rows in _pieces(*kernel.shape):
+            products = torch.from_numpy((histories[rows] @ self.by_item_).toarray()).to(device).double()
+            kernel[rows] = self._kernel(products, squares[rows].to(device), self.squares_.to(device))
+        dual = self.dual_ if items is None else self.dual_[torch.from_numpy(items).to(device)]
+        return affine(kernel, dual, out=out)
+
+    def _item_similarity(self, asked: npt.NDArray[np.int64], among: npt.NDArray[np.int64]) -> Tensor:
+        # K α = X − λ' α, so that α_iᵀ K α_j needs no kernel.
+        one, other = (self.dual_[torch.from_numpy(index).to(self.dual_.device)].cpu() for index in (asked, among))
+        inner = torch.from_numpy(self.by_item_[among] @ one.T.numpy()).T - self.ridge_ * (one @ other.T)
+        lengths = []
+        for index, rows in ((asked, one), (among, other)):
+            explained = np.asarray(self.by_item_[index].multiply(rows.numpy()).sum(1)).ravel()
+            squared = torch.from_numpy(explained) - self.ridge_ * rows.square().sum(1)
+            lengths.append(squared.clamp_min(1e-12).sqrt())
+        return inner / torch.outer(*lengths)
+
+    def _arrays(self) -> dict[str, npt.NDArray[Any]]:
+        parts = self.by_item_
+        return {
+            "dual": self.dual_.cpu().numpy(),
+            **{f"by_item.{name}": getattr(parts, name) for name in ("data", "indices", "indptr")},
+        }
+
+    def _state(self) -> dict[str, Any]:
+        return {"ridge": self.ridge_}
+
+    def _restore(self, arrays: Mapping[str, npt.NDArray[Any]], state: Mapping[str, Any]) -> None:
+        parts = tuple(arrays[f"by_item.{name}"] for name in ("data", "indices", "indptr"))
+        dual = torch.from_numpy(arrays["dual"]).to(pick_device(self.device))
+        self._keep(sp.csr_matrix(parts, shape=(self.n_items_, self.n_users_)), dual, float(state["ridge"]))
+
+
+def _squares(data: npt.NDArray[np.float32], indptr: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+    """Return the squared lengths of a matrix's rows, or of its columns where it is compressed by them."""
+    segments = np.repeat(np.arange(len(indptr) - 1), np.diff(indptr))
+    squares = np.bincount(segments, np.square(data, dtype=np.float64), minlength=len(indptr) - 1)
+    return squares.astype(np.float64)
+
+
+def _pieces(n: int, width: int) -> list[slice]:
+    step = max(1, _BLOCK_BYTES // (8 * max(1, width)))
+    return [slice(start, min(start + step, n)) for start in range(0, n, step)]
+
+
+def _check_memory(n_users: int, n_items: int) -> None:
+    needed = 8 * n_users**2 + 4 * n_users * n_items
+    try:
+        there = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, OSError, ValueError):  # not every system says
+        return
+    if needed > there:
+        raise DataError(
+            f"InfiniteAE needs {needed / 2**30:,.1f} GiB for {n_users:,} users and {n_items:,} items (8 bytes for each "
+            f"two users, 4 for each user and item), and this machine has {there / 2**30:,.1f}; fit it on a sample of "
+            "the users, since it serves any other user as well, or use EASE or MultVAE"
+        )
+
+
+_BLOCK_BYTES = 64 * 2**20

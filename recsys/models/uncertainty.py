@@ -1,0 +1,68 @@
+"""The uncertainty autoencoder (Grover and Ermon 2019)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+import torch
+from torch import nn
+
+from recsys.errors import ConfigError
+from recsys.models.autoencoder import WholeRow
+from recsys.nn.layers import standard_normal
+from recsys.nn.networks import AcquisitionNetwork
+from recsys.sparse import Batch, Rows
+from recsys.training import Loss, Objective
+
+Acquisition = Literal["linear", "network"]
+
+
+@dataclass(kw_only=True, eq=False)
+class UAE(WholeRow):
+    """Uncertainty autoencoder: a few noisy measurements of a row, and a decoder that recovers the row from them.
+
+    Grover and Ermon 2019. A row x is measured as y = f(x) + ε, ε ~ N(0, `noise`² I), with m = `latent` measurements
+    (eq. 4). Acquisition f and decoder are trained together to maximise E log q(x|y), the decoder's log-likelihood,
+    which with the constant H(X) is a lower bound of the mutual information I(X; Y) (eq. 5 to 7: Barber and Agakov
+    2003). There is no prior on y. The acquisition is linear, as compressed sensing has it, or a network; the decoder,
+    with the widths `hidden` (none: linear), recovers at the cost of one pass.
+
+    Ranks by the decoder's output for y = f(x), without noise. To recover rows, take `likelihood="gaussian"` (the output
+    is the row) or `"bernoulli"` (its sigmoid is the chance of each entry). What is measured is the row itself, not
+    divided by its length, so that the length can be recovered too.
+
+    `weight_decay` is c of c/2 · Σ w² over all weight matrices on the mean loss per user. Without it an acquisition may
+    outgrow its noise, which then does nothing. Differs from the paper in: the acquisition has an offset, which tells
+    nothing of x; a multinomial likelihood by default, to rank.
+    """
+
+    acquisition: Acquisition = "linear"
+    """`linear`: y is an affine function of the row; `network`: through the widths of `hidden` reversed."""
+    hidden: tuple[int, ...] = (600,)
+    """Widths of the decoder's hidden layers, from the row's side inwards; none: a linear decoder."""
+    latent: int = 200
+    """Number of measurements m."""
+    noise: float = 0.1
+    """Standard deviation σ of the measurements' noise in training."""
+
+    def _check_params(self) -> None:
+        super()._check_params()
+        if self.acquisition not in get_args(Acquisition):
+            raise ConfigError(f"acquisition must be 'linear' or 'network', got {self.acquisition!r}")
+        if self.noise < 0:
+            raise ConfigError(f"noise must not be negative, got {self.noise}")
+
+    def _network(self, n_in: int, generator: torch.Generator) -> nn.Module:
+        acquisition = self.hidden if self.acquisition == "network" else ()
+        return AcquisitionNetwork(n_in, acquisition, self.latent, self.hidden, generator)
+
+    def _objective(self, network: Any, rows: Rows) -> Objective:
+        nll, output = self._likelihood(), network.output
+
+        def objective(batch: Batch, step: int, noise: torch.Generator) -> Loss:
+            measured = network.encode(batch)
+            measured = measured + self.noise * standard_normal(measured, noise)
+            return Loss(nll(network.decode(measured), output.weight, output.bias, batch), len(batch))
+
+        return objective

@@ -1,0 +1,173 @@
+"""FLVAE and VASP (Vančura and Kordík 2021): a deep variational autoencoder with a focal loss, alone and beside EASE."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import scipy.sparse as sp
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from recsys.errors import ConfigError, DataError
+from recsys.models.base import Recommender
+from recsys.models.variational import Annealed
+from recsys.nn.focal import FocalLoss
+from recsys.nn.gaussian import reparameterised
+from recsys.nn.layers import Output
+from recsys.nn.losses import gaussian_kl
+from recsys.nn.variational import DenseResidual, GaussianEncoder, ResidualDecoder, VariationalNetwork, VASPNetwork
+from recsys.sparse import Batch, Rows
+from recsys.training import Loss, Objective
+
+EPS = 1e-3
+"""Of the layer normalisations, as in Keras, the authors' framework."""
+
+
+@dataclass(kw_only=True, eq=False)
+class FLVAE(Annealed):
+    """Focal-loss variational autoencoder: deep dense-residual encoder and decoder, for ranking.
+
+    Minimises, per user, Σ_i FL(p_i) + β · KL(q(z|x) ‖ N(0, I)), p = σ(W h(z) + b), with the focal loss of every entry
+    (Lin et al. 2017): −α (1 − p)^γ log p of a positive and −(1 − α) p^γ log(1 − p) of any other item. The network
+    reads one random half of a history and must find the other half (`halves`), which leaves nothing to gain from
+    the identity. Prediction reads the whole history, uses z = μ(x), and draws nothing.
+
+    Encoder of `layers` and decoder of `decoder_layers` dense-residual layers with swish and layer normalisation.
+    Differs from the authors' notebook in: rows are divided by their length; one output layer, where the notebook
+    multiplies its sigmoid by that of a second one on z itself; each step uses one half as input, not each in turn; Adam
+    in place of Nadam; `latent`, `hidden` and β for smaller data (2048, 4096, and 1/2048 of the summed KL there).
+    """
+
+    hidden: int = 600
+    """Width of all layers."""
+    latent: int = 200
+    """Width of z."""
+    layers: int = 7
+    """Layers of the encoder."""
+    decoder_layers: int = 5
+    """Layers of the decoder."""
+    dropout: float = 0.0
+    """Share of the input's entries hidden from the encoder in each training step; the notebook has none."""
+    alpha: float = 0.25
+    """α: weight of positives, against 1 − α of the others."""
+    focus: float = 2.0
+    """γ: how much less an entry counts that is predicted well already; 0 is a weighted logistic loss."""
+    halves: bool = True
+    """Read one half of a history to find the other; False: read all of it to find all of it."""
+    beta: float = 0.005
+
+    def _check_params(self) -> None:
+        super()._check_params()
+        for name in ("layers", "decoder_layers"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if not 0.0 < self.alpha < 1.0:
+            raise ConfigError(f"alpha must lie between 0 and 1, got {self.alpha}")
+        if self.focus < 0:
+            raise ConfigError(f"focus must not be negative, got {self.focus}")
+
+    def _prepare(self, matrix: sp.csr_matrix) -> sp.csr_matrix:
+        if matrix.nnz and matrix.data.min() < 0:
+            raise DataError(
+                f"{type(self).__name__} reads entries as counts of positives: {int((matrix.data < 0).sum())} are "
+                "negative; use .binarized(), or keep ratings above a threshold"
+            )
+        return matrix
+
+    def _parts(self, n_in: int, generator: torch.Generator) -> tuple[GaussianEncoder, ResidualDecoder, Output]:
+        body = DenseResidual(self.hidden, self.layers, generator, eps=EPS)
+        encoder = GaussianEncoder(n_in, body, self.latent, self.dropout, generator)
+        decoder = ResidualDecoder(self.latent, self.hidden, self.decoder_layers, generator, eps=EPS)
+        return encoder, decoder, Output(self.hidden, n_in, generator)
+
+    def _network(self, n_in: int, generator: torch.Generator) -> nn.Module:
+        return VariationalNetwork(*self._parts(n_in, generator))
+
+    def _objective(self, network: Any, rows: Rows) -> Objective:
+        focal_loss, beta, output = FocalLoss(self.alpha, self.focus), self._annealing(rows), network.output
+
+        def objective(batch: Batch, step: int, noise: torch.Generator) -> Loss:
+            given, wanted = batch.halves(noise) if self.halves else (batch, batch)
+            mean, log_variance = network.posterior(given, noise)
+            hidden = network.decode(reparameterised(mean, log_variance, noise))
+            focal = focal_loss(hidden, output.weight, output.bias, wanted, self._beside(network, given))
+            kl = gaussian_kl(mean, log_variance).sum()
+            return Loss(focal + beta(step) * kl, len(batch), {"focal": focal, "kl": kl})
+
+        return objective
+
+    def _beside(self, network: Any, batch: Batch) -> Tensor | None:
+        """Return the logits of a second path, whose sigmoids multiply the first one's."""
+        return None
+
+
+@dataclass(kw_only=True, eq=False)
+class VASP(FLVAE):
+    """FLVAE and a shallow path in parallel: p = σ(W h(z) + b) ⊙ σ(x B), diag(B) = 0 (Neural EASE), learned jointly.
+
+    Objective, input and targets are FLVAE's, with this p. Scores are log p: the sum of two log-sigmoids, which no
+    representation of the user alone gives, so that it keeps nothing of its users, and `recommend_users` needs the
+    histories. Similar items go by what one says of the other, tanh of the mean of B_ij and B_ji. B holds n_items²
+    weights, the optimiser twice that again; a step's batch × items block of x B is small beside them. The authors
+    restrict B to the most popular items on ML-20M; here it covers all.
+    """
+
+    regularization: float = 0.0
+    """λ of λ/2 · ‖B‖² on the mean loss per user; the notebook has none."""
+
+    def _check_params(self) -> None:
+        super()._check_params()
+        if self.regularization < 0:
+            raise ConfigError(f"regularization must not be negative, got {self.regularization}")
+
+    def _network(self, n_in: int, generator: torch.Generator) -> nn.Module:
+        return VASPNetwork(n_in, *self._parts(n_in, generator))
+
+    def _objective(self, network: Any, rows: Rows) -> Objective:
+        of_data = super()._objective(network, rows)
+        if not self.regularization:
+            return of_data
+
+        def objective(batch: Batch, step: int, noise: torch.Generator) -> Loss:
+            loss = of_data(batch, step, noise)
+            penalty = 0.5 * self.regularization * network.item_weights.square().sum()
+            return Loss(loss.total + len(batch) * penalty, loss.count, loss.parts)
+
+        return objective
+
+    def _beside(self, network: Any, batch: Batch) -> Tensor | None:
+        logits: Tensor = network.shallow(batch)
+        return logits
+
+    def _scores(
+        self,
+        histories: sp.csr_matrix | None,
+        userid: npt.NDArray[np.int64],
+        items: npt.NDArray[np.int64] | None,
+        out: Tensor | None = None,
+    ) -> Tensor:
+        rows = Rows(self._prepare(histories), self._device)
+        deep = self._decode_scores(self._encode_rows(rows), items, out)
+        shallow = self.network_.shallow(rows.slice(0, len(rows)))
+        if items is not None:
+            shallow = shallow[:, torch.from_numpy(items).to(self._device)]
+        return F.logsigmoid(deep) + F.logsigmoid(shallow)
+
+    def _item_similarity(self, asked: npt.NDArray[np.int64], among: npt.NDArray[np.int64]) -> Tensor:
+        weights = self.network_.item_weights.detach()
+        rows, columns = (torch.from_numpy(index).to(weights.device) for index in (asked, among))
+        there, back = weights[rows][:, columns], weights[:, rows][columns].T
+        return torch.tanh(0.5 * (there + back))
+
+    def _keep_users(self, rows: Rows) -> None:
+        """Nothing to keep: a user's scores follow from the history itself."""
+
+    def _user_vectors(self) -> Tensor:
+        return Recommender._user_vectors(self)
+
+    def _training_scores(self, rows: slice, items: npt.NDArray[np.int64]) -> Tensor:
+        return Recommender._training_scores(self, rows, items)

@@ -1,0 +1,93 @@
+"""Corruptions of sparse rows for denoising, none of which makes a dense row (Vincent et al. 2010, §3.3)."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from recsys.sparse import Batch
+
+
+def masked(batch: Batch, share: float, noise: torch.Generator) -> Batch:
+    """Return the batch in which each stored entry is gone with probability `share`: masking noise.
+
+    Entries that are not stored are zero already. What stays is scaled by 1 / (1 - share), so that a row's product with
+    a layer is on average that of the clean row (Wu et al. 2016, §3.1); Vincent et al. do not scale.
+    """
+    kept = _uniform(len(batch.values), batch, noise) >= share
+    return Batch(
+        batch.rows,
+        F.pad(kept.cumsum(0), (1, 0))[batch.offsets],
+        batch.columns[kept],
+        batch.values[kept] / (1.0 - share),
+        batch.segments[kept],
+        batch.n_columns,
+    )
+
+
+def salted_and_peppered(batch: Batch, share: float, noise: torch.Generator) -> Batch:
+    """Return the batch in which each entry, stored or not, is corrupted with probability `share`.
+
+    A fair coin sends a corrupted entry to the least or to the largest value: to 0, which is not stored, or to the
+    largest stored value of its row (1 where the row has none above 0). The cost follows the stored entries and the
+    corrupted ones.
+    """
+    cells = len(batch) * batch.n_columns
+    salted = sprinkled(cells, share / 2, noise)
+    at = batch.segments * batch.n_columns + batch.columns
+    # Pepper falls on what salt left: (share / 2) of all entries are (share / 2) / (1 - share / 2) of those.
+    left = ~torch.isin(at, salted) & (_uniform(len(at), batch, noise) >= share / 2 / (1 - share / 2))
+    largest = batch.values.new_zeros(len(batch)).scatter_reduce(0, batch.segments, batch.values, "amax")
+    largest = torch.where(largest > 0, largest, 1.0)
+    at, order = torch.sort(torch.cat([at[left], salted]))
+    values = torch.cat([batch.values[left], largest[salted // batch.n_columns]])[order]
+    segments = at // batch.n_columns
+    offsets = torch.searchsorted(segments, torch.arange(len(batch) + 1, device=at.device))
+    return Batch(batch.rows, offsets, at % batch.n_columns, values, segments, batch.n_columns)
+
+
+def projected_gaussian(table: Tensor, n_rows: int, deviation: float, noise: torch.Generator) -> Tensor:
+    """Draw ε · `table` for dense rows of noise ε ~ N(0, deviation² I), without the rows: (n_rows, width).
+
+    ε V is normal with mean 0 and covariance σ² VᵀV in the width of the layer, and so is σ n Lᵀ with n standard normal
+    and L Lᵀ = VᵀV. Both have the same law for every V: the expected loss is the same function of the weights, and so
+    are its gradients, which pass through the Cholesky factor. A ten-thousandth of the mean variance is added to the
+    diagonal, as VᵀV may be singular.
+
+    Args:
+        table: (n_columns, width); cost n_columns × width² per call.
+    """
+    with torch.autocast(table.device.type, enabled=False):
+        gram = table.T @ table
+        jitter = 1e-4 * gram.diagonal().mean() + 1e-12
+        factor = torch.linalg.cholesky(gram + jitter * torch.eye(len(gram), dtype=gram.dtype, device=gram.device))
+        drawn = torch.randn(n_rows, len(gram), generator=noise, dtype=gram.dtype, device=gram.device)
+        projected: Tensor = deviation * (drawn @ factor.T)
+        return projected
+
+
+def sprinkled(cells: int, chance: float, noise: torch.Generator) -> Tensor:
+    """Choose each of `cells` places with the same chance, independently, by looking at the chosen ones alone.
+
+    The gaps between them are geometric: ⌈log u / log(1 − chance)⌉ with u uniform.
+
+    Returns:
+        int64, ascending, on the device of `noise`.
+    """
+    found, last = [torch.empty(0, dtype=torch.int64, device=noise.device)], -1
+    while chance > 0 and last < cells - 1:
+        expected = (cells - 1 - last) * chance
+        several = int(expected + 4 * math.sqrt(expected)) + 4
+        uniform = 1 - torch.rand(several, generator=noise, dtype=torch.float64, device=noise.device)
+        gaps = (uniform.log() / math.log1p(-chance)).ceil().clamp(1, cells + 1)
+        found.append(last + gaps.long().cumsum(0))
+        last = int(found[-1][-1])
+    places = torch.cat(found)
+    return places[places < cells]
+
+
+def _uniform(n: int, batch: Batch, noise: torch.Generator) -> Tensor:
+    return torch.rand(n, generator=noise, device=batch.values.device)

@@ -1,0 +1,196 @@
+"""Weights shaped by kernels: local ones over units (Muller et al. 2018), a global one over a grid (Han et al. 2021)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from recsys.nn.layers import SIGMOID_GAIN, xavier
+from recsys.nn.products import deliver, weighted_rows
+from recsys.sparse import Batch, Window
+
+
+class Kernelised(NamedTuple):
+    """A layer's weights as products and penalties read them."""
+
+    matrix: Tensor
+    """W ∘ K, (n_rows, n_columns)."""
+    weight_squares: Tensor
+    """Σ W², scalar."""
+    kernel_squares: Tensor
+    """Σ K², scalar."""
+
+
+class KernelWeight(nn.Module):
+    """Weights W ∘ K with K_ij = max(0, 1 − ‖u_i − v_j‖²), a vector u_i per row and v_j per column.
+
+    The finite-support kernel of Muller, Martel and Indiveri (2018): units that are far apart are not connected. As
+    theirs, the vectors start within about 0.001 of each other, with K near 1. The squared distances are one product of
+    width `dim` + 2, never (n_rows, n_columns, dim).
+    """
+
+    def __init__(self, n_rows: int, n_columns: int, dim: int, generator: torch.Generator | None = None) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(xavier(n_rows, n_columns, generator))
+        self.row_vectors = nn.Parameter(torch.empty(n_rows, dim).normal_(0.0, 1e-3, generator=generator))
+        self.column_vectors = nn.Parameter(torch.empty(n_columns, dim).normal_(0.0, 1e-3, generator=generator))
+
+    def forward(self) -> Kernelised:
+        """Return the weights of this step with their sums of squares: make them once, and use them for everything."""
+        u, v = self.row_vectors.T, self.column_vectors.T
+        of_u, of_v = u.square().sum(0, keepdim=True), v.square().sum(0, keepdim=True)
+        # 1 − ‖u − v‖² = (2u, 1 − ‖u‖², 1) · (v, 1, −‖v‖²)
+        left = torch.cat([2 * u, 1 - of_u, torch.ones_like(of_u)])
+        right = torch.cat([v, torch.ones_like(of_v), -of_v])
+        made: tuple[Tensor, Tensor, Tensor] = _Kernelise.apply(self.weight, left, right)  # type: ignore[no-untyped-call]
+        return Kernelised(*made)
+
+
+class KernelOutput(nn.Module):
+    """An output layer whose weights are W ∘ K; `weight` makes them anew each time it is read."""
+
+    def __init__(self, n_in: int, n_out: int, dim: int, generator: torch.Generator | None = None) -> None:
+        super().__init__()
+        self.kernel = KernelWeight(n_out, n_in, dim, generator)
+        self.bias = nn.Parameter(torch.zeros(n_out))
+
+    @property
+    def weight(self) -> Tensor:
+        """(n_out, n_in)."""
+        made: Kernelised = self.kernel()
+        return made.matrix
+
+
+class KernelNetwork(nn.Module):
+    """n_in → hidden… → n_in with kernelised weights in every layer, sigmoids between and an affine output."""
+
+    output: KernelOutput
+
+    def __init__(self, n_in: int, hidden: Sequence[int], dim: int, generator: torch.Generator | None = None) -> None:
+        super().__init__()
+        kernels = [KernelWeight(a, b, dim, generator) for a, b in pairwise([n_in, *hidden])]
+        self.kernels = nn.ModuleList(kernels)
+        with torch.no_grad():
+            for kernel in kernels[1:]:
+                kernel.weight.mul_(SIGMOID_GAIN)
+        self.biases = nn.ParameterList(torch.zeros(width) for width in hidden)
+        self.output = KernelOutput(hidden[-1], n_in, dim, generator)
+
+    def encode(self, batch: Batch, noise: torch.Generator | None = None) -> Tensor:
+        """Return the last hidden layer, (len(batch), hidden[-1]); nothing is drawn."""
+        del noise
+        return self.hidden(batch, [kernel().matrix for kernel in self.kernels])
+
+    def decode(self, latent: Tensor) -> Tensor:
+        """Return the hidden activations themselves."""
+        return latent
+
+    def hidden(self, batch: Batch, matrices: Sequence[Tensor]) -> Tensor:
+        """Return the last hidden layer, from the weights of the hidden layers as their kernels made them."""
+        first, *others = matrices
+        values = torch.sigmoid(self.first(batch, first) + self.biases[0])
+        for matrix, bias in zip(others, list(self.biases)[1:], strict=True):
+            values = torch.sigmoid(values @ matrix + bias)
+        return values
+
+    def first(self, batch: Batch, matrix: Tensor) -> Tensor:
+        """Return the product of the sparse rows with the first layer's weights."""
+        return weighted_rows(matrix, batch, batch.values)
+
+
+class GlobalKernelNetwork(KernelNetwork):
+    """A kernel network that reads the grid of its rows through a 3 × 3 convolution.
+
+    The kernel is the unit kernel plus the mean over the grid's rows of pooled_i · C_i, `pooled` a number and C_i nine
+    learned ones per row. It is the unit kernel as long as `pooled` or C is zero.
+    """
+
+    pooled: Tensor
+
+    def __init__(
+        self, n_in: int, n_rows: int, hidden: Sequence[int], dim: int, generator: torch.Generator | None = None
+    ) -> None:
+        """`n_rows` are those of the whole grid."""
+        super().__init__(n_in, hidden, dim, generator)
+        self.global_weight = nn.Parameter(torch.zeros(n_rows, 9))
+        self.register_buffer("pooled", torch.zeros(n_rows))
+        self.convolves = True
+        """False spares the work while the kernel is known to be the unit kernel."""
+
+    def global_kernel(self) -> Tensor:
+        """Return the (3, 3) kernel: entry (a, b) weighs the neighbour a − 1 rows below and b − 1 columns right."""
+        unit = torch.zeros_like(self.global_weight[0])
+        unit[4] = 1.0
+        return (unit + self.pooled @ self.global_weight / len(self.pooled)).view(3, 3)
+
+    def first(self, batch: Batch, matrix: Tensor) -> Tensor:
+        """Return the product of the convolved rows with the first layer's weights."""
+        if not self.convolves:
+            return super().first(batch, matrix)
+        assert isinstance(batch, Window)
+        return convolved_rows(batch, self.global_kernel(), matrix)
+
+
+def convolved_rows(window: Window, kernel: Tensor, matrix: Tensor) -> Tensor:
+    """Return conv(R) @ matrix at the window's rows, (len(window), width), and never make conv(R).
+
+    conv(R)_iu = Σ_ab kernel_ab · R_(i+a−1, u+b−1) is the cross-correlation of `torch.conv2d` with zeros around. It is
+    linear, so the shift along columns goes to the rows of the matrix instead, and each of the three sparse rows meets a
+    matrix of its own: three products of stored entries × width, where conv(R) has up to nine times the entries.
+
+    Args:
+        kernel: (3, 3).
+        matrix: (n_columns, width).
+    """
+    n, padded = len(matrix), F.pad(matrix, (0, 0, 1, 1))
+    total = matrix.new_zeros(len(window), matrix.shape[1])
+    for weights, batch in zip(kernel, (window.above, window, window.below), strict=True):
+        # Σ_u R_(i, u+b−1) · M_u = Σ_u R_iu · M_(u−b+1)
+        table = weights[0] * padded[2:] + weights[1] * matrix + weights[2] * padded[:n]
+        total = total + weighted_rows(table, batch, batch.values)
+    return total
+
+
+class _Kernelise(torch.autograd.Function):
+    """W ∘ K, Σ W² and Σ K² with K = max(0, left.T @ right), by blocks of rows that stay in a processor's cache."""
+
+    @staticmethod
+    def forward(ctx: Any, weight: Tensor, left: Tensor, right: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        ctx.save_for_backward(weight, left, right)
+        matrix, weight_squares, kernel_squares = torch.empty_like(weight), weight.new_zeros(()), weight.new_zeros(())
+        for rows in _blocks(weight):
+            own, kernel = weight[rows], torch.mm(left[:, rows].T, right).clamp_min_(0.0)
+            torch.mul(own, kernel, out=matrix[rows])
+            weight_squares += torch.dot(own.view(-1), own.view(-1))
+            kernel_squares += torch.dot(kernel.view(-1), kernel.view(-1))
+        return matrix, weight_squares, kernel_squares
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        weight, left, right = ctx.saved_tensors
+        of_matrix, of_weights, of_kernels = grads[0], 2.0 * grads[1], 2.0 * grads[2]
+        of_left, of_right = torch.empty_like(left), torch.zeros_like(right)
+
+        def write(out: Tensor, beta: float) -> None:
+            for rows in _blocks(weight):
+                own, grad, place = weight[rows], of_matrix[rows], out[rows]
+                kernel = torch.mm(left[:, rows].T, right).clamp_min_(0.0)
+                to_kernel = torch.mul(grad, own).addcmul_(kernel, of_kernels).mul_(kernel.sign())
+                of_left[:, rows] = torch.mm(right, to_kernel.T)
+                of_right.addmm_(left[:, rows], to_kernel)
+                if beta:
+                    place.mul_(beta).addcmul_(kernel, grad).addcmul_(own, of_weights)
+                else:
+                    torch.mul(kernel, grad, out=place).addcmul_(own, of_weights)
+
+        return deliver(weight, write), of_left, of_right
+
+
+def _blocks(weight: Tensor) -> Iterator[slice]:
+    size = len(weight) if weight.is_cuda else max(1, 2**16 // weight.shape[1])
+    return (slice(start, start + size) for start in range(0, len(weight), size))

@@ -1,0 +1,275 @@
+"""Networks of variational autoencoders, put together from an encoder of rows, its hidden layers, and a decoder."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from recsys.nn.gaussian import CompositePrior, VampPrior
+from recsys.nn.layers import Output, SparseLinear, dropout, l2_normalised, linear
+from recsys.nn.networks import Dense
+from recsys.nn.products import add_transposed, deliver, weighted_rows
+from recsys.sparse import Batch
+
+
+class TanhLayers(nn.Module):
+    """tanh of what comes in, then dense layers with tanh."""
+
+    def __init__(self, widths: Sequence[int], generator: torch.Generator | None = None) -> None:
+        super().__init__()
+        self.n_in, self.n_out = widths[0], widths[-1]
+        self.dense = Dense(widths, "tanh", generator)
+
+    def forward(self, first: Tensor) -> Tensor:
+        """Return (n, n_out) from the affine output (n, n_in) of the layer before."""
+        hidden: Tensor = self.dense(torch.tanh(first))
+        return hidden
+
+
+class DenseResidual(nn.Module):
+    """h_1 = LN(swish(a_1)), h_l = LN(swish(W_l h_(l−1) + b_l + Σ_(j<l) h_j)): the encoder of Shenbin et al. (2020)."""
+
+    def __init__(self, width: int, layers: int, generator: torch.Generator | None = None, *, eps: float = 0.1) -> None:
+        """`layers` counts the one before, whose affine output a_1 comes in; `eps` is that of the normalisations."""
+        super().__init__()
+        self.n_in = self.n_out = width
+        self.layers = nn.ModuleList(linear(width, width, generator) for _ in range(layers - 1))
+        self.norms = nn.ModuleList(nn.LayerNorm(width, eps=eps) for _ in range(layers))
+
+    def forward(self, first: Tensor) -> Tensor:
+        """Return h of the last layer, (n, width)."""
+        hidden: Tensor = self.norms[0](F.silu(first))
+        total = hidden
+        for layer, norm in zip(self.layers, list(self.norms)[1:], strict=True):
+            hidden = norm(F.silu(layer(hidden) + total))
+            total = total + hidden
+        return hidden
+
+
+class GatedLayers(nn.Module):
+    """h = (A x + a) ⊙ σ(B x + b), layer after layer (Kim and Suh 2019), the first one's products coming in."""
+
+    def __init__(self, widths: Sequence[int], generator: torch.Generator | None = None) -> None:
+        """`widths[0]` is that of the first layer, whose value and gate come in side by side."""
+        super().__init__()
+        self.n_in, self.n_out = 2 * widths[0], widths[-1]
+        self.layers = nn.ModuleList(Gated(n, m, generator) for n, m in pairwise(widths))
+
+    def forward(self, first: Tensor) -> Tensor:
+        """Return (n, widths[-1]) from (n, 2 · widths[0])."""
+        hidden = F.glu(first, 1)
+        for layer in self.layers:
+            hidden = layer(hidden)
+        return hidden
+
+
+class Gated(nn.Module):
+    """h = (A x + a) ⊙ σ(B x + b) of dense rows, both products in one."""
+
+    def __init__(self, n_in: int, n_out: int, generator: torch.Generator | None = None) -> None:
+        super().__init__()
+        self.layer = linear(n_in, 2 * n_out, generator)
+        bound = (6.0 / n_in) ** 0.5  # He et al. 2015, as the authors: gates start by letting half of it through
+        nn.init.uniform_(self.layer.weight, -bound, bound, generator=generator)
+
+    def forward(self, values: Tensor) -> Tensor:
+        """Return (n, n_out)."""
+        return F.glu(self.layer(values), 1)
+
+
+class GaussianLayer(nn.Module):
+    """Mean and log-variance of a diagonal Gaussian, affine in what comes in; `bounds` hold the log-variance."""
+
+    def __init__(
+        self,
+        n_in: int,
+        n_out: int,
+        generator: torch.Generator | None = None,
+        bounds: tuple[float, float] | None = None,
+    ) -> None:
+        super().__init__()
+        self.layer = linear(n_in, 2 * n_out, generator)
+        self.bounds = bounds
+
+    def forward(self, values: Tensor) -> tuple[Tensor, Tensor]:
+        """Return both, each (n, n_out), in the precision of the weights."""
+        mean, log_variance = self.layer(values).to(self.layer.weight.dtype).chunk(2, 1)
+        return mean, log_variance if self.bounds is None else log_variance.clamp(*self.bounds)
+
+
+class GaussianEncoder(nn.Module):
+    """q(z|x): rows divided by their Euclidean length, dropped out, then a sparse layer, `body`, mean and log-variance.
+
+    The body takes the sparse layer's affine output: `TanhLayers`, `DenseResidual` or `GatedLayers`.
+    """
+
+    def __init__(
+        self,
+        n_in: int,
+        body: TanhLayers | DenseResidual | GatedLayers,
+        latent: int,
+        dropout: float = 0.0,
+        generator: torch.Generator | None = None,
+        bounds: tuple[float, float] | None = None,
+    ) -> None:
+        super().__init__()
+        self.dropout = dropout
+        self.input = SparseLinear(n_in, body.n_in, generator)
+        self.body = body
+        self.posterior_layer = GaussianLayer(body.n_out, latent, generator, bounds)
+
+    def forward(self, batch: Batch, noise: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
+        """Return mean and log-variance of q(z|x), each (len(batch), latent); `noise` draws the input dropout."""
+        return self._posterior(self.input(batch, dropout(l2_normalised(batch), self.dropout, noise)))
+
+    def of_rows(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the same of dense rows (n, n_in), without dropout."""
+        with torch.autocast(rows.device.type, enabled=False):  # as the sparse layer
+            first = F.normalize(rows, dim=1) @ self.input.weight + self.input.bias
+        return self._posterior(first)
+
+    def _posterior(self, first: Tensor) -> tuple[Tensor, Tensor]:
+        found: tuple[Tensor, Tensor] = self.posterior_layer(self.body(first))
+        return found
+
+
+class VariationalNetwork(nn.Module):
+    """q(z|x), the decoder's hidden layers, the affine output, and a prior that is not N(0, I)."""
+
+    def __init__(
+        self,
+        encoder: GaussianEncoder,
+        decoder: nn.Module,
+        output: Output,
+        prior: VampPrior | CompositePrior | None = None,
+    ) -> None:
+        """`prior` None stands for N(0, I)."""
+        super().__init__()
+        self.encoder, self.decoder, self.output, self.prior = encoder, decoder, output, prior
+
+    def posterior(self, batch: Batch, noise: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
+        """Return mean and log-variance of q(z|x), each (len(batch), latent); `noise` draws the input dropout."""
+        found: tuple[Tensor, Tensor] = self.encoder(batch, noise)
+        return found
+
+    def encode(self, batch: Batch, noise: torch.Generator | None = None) -> Tensor:
+        """Return the posterior mean: prediction draws nothing."""
+        return self.posterior(batch, noise)[0]
+
+    def decode(self, latent: Tensor) -> Tensor:
+        """Return what the output layer reads, (n, width)."""
+        hidden: Tensor = self.decoder(latent)
+        return hidden
+
+
+class ResidualDecoder(nn.Module):
+    """latent → `DenseResidual` of the given width."""
+
+    def __init__(
+        self, latent: int, width: int, layers: int, generator: torch.Generator | None = None, *, eps: float = 0.1
+    ) -> None:
+        super().__init__()
+        self.first = linear(latent, width, generator)
+        self.body = DenseResidual(width, layers, generator, eps=eps)
+
+    def forward(self, latent: Tensor) -> Tensor:
+        """Return (n, width)."""
+        hidden: Tensor = self.body(self.first(latent))
+        return hidden
+
+
+class HVampNetwork(nn.Module):
+    """Two latents, z_2 above z_1, with gated layers throughout (Kim and Suh 2019).
+
+    q(z_2|x) q(z_1|x, z_2) encodes, p(x|z_1, z_2) p(z_1|z_2) p(z_2) generates, p(z_2) is a VampPrior. Every path has
+    two hidden layers of one width, log-variances are held within −12..4, as in the authors' code.
+    """
+
+    BOUNDS = (-12.0, 4.0)
+
+    def __init__(
+        self,
+        n_items: int,
+        hidden: int,
+        latent: int,
+        pseudo_inputs: int,
+        dropout: float,
+        generator: torch.Generator | None = None,
+    ) -> None:
+        super().__init__()
+        self.dropout = dropout
+        self.upper = GaussianEncoder(
+            n_items, GatedLayers([hidden, hidden], generator), latent, dropout, generator, self.BOUNDS
+        )
+        self.lower_input = SparseLinear(n_items, 2 * hidden, generator)
+        self.lower_of_upper = Gated(latent, hidden, generator)
+        self.lower_joint = Gated(2 * hidden, hidden, generator)
+        self.lower_posterior = GaussianLayer(hidden, latent, generator, self.BOUNDS)
+        self.conditional_layers = nn.Sequential(Gated(latent, hidden, generator), Gated(hidden, hidden, generator))
+        self.conditional_prior = GaussianLayer(hidden, latent, generator, self.BOUNDS)
+        self.decoder_of_lower = Gated(latent, hidden, generator)
+        self.decoder_of_upper = Gated(latent, hidden, generator)
+        self.decoder_joint = Gated(2 * hidden, hidden, generator)
+        self.output = Output(hidden, n_items, generator)
+        self.prior = VampPrior(pseudo_inputs, n_items, generator)
+
+    def lower(self, batch: Batch, upper: Tensor, noise: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
+        """Return mean and log-variance of q(z_1|x, z_2), each (len(batch), latent)."""
+        values = dropout(l2_normalised(batch), self.dropout, noise)
+        both = torch.cat([F.glu(self.lower_input(batch, values), 1), self.lower_of_upper(upper)], 1)
+        found: tuple[Tensor, Tensor] = self.lower_posterior(self.lower_joint(both))
+        return found
+
+    def conditional(self, upper: Tensor) -> tuple[Tensor, Tensor]:
+        """Return mean and log-variance of p(z_1|z_2), each (n, latent)."""
+        found: tuple[Tensor, Tensor] = self.conditional_prior(self.conditional_layers(upper))
+        return found
+
+    def encode(self, batch: Batch, noise: torch.Generator | None = None) -> Tensor:
+        """Return the means of z_1, given the mean of z_2, and of z_2, side by side: (len(batch), 2 · latent)."""
+        upper = self.upper(batch, noise)[0]
+        return torch.cat([self.lower(batch, upper, noise)[0], upper], 1)
+
+    def decode(self, latent: Tensor) -> Tensor:
+        """Return the decoder's last hidden layer, (n, hidden)."""
+        lower, upper = latent.chunk(2, 1)
+        hidden: Tensor = self.decoder_joint(torch.cat([self.decoder_of_lower(lower), self.decoder_of_upper(upper)], 1))
+        return hidden
+
+
+class VASPNetwork(VariationalNetwork):
+    """A variational autoencoder and, beside it, one linear layer from items to items with a zero diagonal."""
+
+    def __init__(self, n_items: int, encoder: GaussianEncoder, decoder: nn.Module, output: Output) -> None:
+        super().__init__(encoder, decoder, output)
+        self.item_weights = nn.Parameter(torch.zeros(n_items, n_items))
+
+    def shallow(self, batch: Batch) -> Tensor:
+        """Return x B, (len(batch), n_items)."""
+        logits: Tensor = _ZeroDiagonal.apply(self.item_weights, batch)  # type: ignore[no-untyped-call]
+        return logits
+
+
+class _ZeroDiagonal(torch.autograd.Function):
+    """x B for a B whose diagonal is zero: the gradient has no diagonal either, so that it stays zero."""
+
+    @staticmethod
+    def forward(ctx: Any, table: Tensor, batch: Batch) -> Tensor:
+        ctx.save_for_backward(table)
+        ctx.batch = batch
+        return weighted_rows(table, batch, batch.values)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        (table,) = ctx.saved_tensors
+
+        def write(out: Tensor, beta: float) -> None:
+            add_transposed(out, beta, ctx.batch, ctx.batch.values, grads[0].contiguous())
+            out.fill_diagonal_(0.0)
+
+        return deliver(table, write) if ctx.needs_input_grad[0] else None, None

@@ -1,0 +1,98 @@
+"""Penalties against autograd's Jacobian of the dense function, and against a plain loop."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from recsys.nn.networks import DeepNetwork
+from recsys.nn.penalties import activation_kl, squared_jacobian, squared_jacobian_of_one_layer
+from tests.contract import batch_of, random_cells
+
+BATCH = batch_of(random_cells(np.random.default_rng(1), 5, 9, 0.5, counts=True))
+
+
+def rng(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def network_of(hidden, activation):
+    network = DeepNetwork(9, hidden, 3, rng(), activation=activation).double()
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.mul_(2.0).add_(0.1)
+    return network
+
+
+def dense_penalty(network):
+    """Σ over all entries of ∂code/∂x̂ squared, row by row, x̂ the dense normalised row."""
+    rows = torch.zeros(5, 9).double().index_put_((BATCH.segments, BATCH.columns), BATCH.values)
+    rows = torch.nn.functional.normalize(rows, dim=1)
+
+    def encode(row):
+        return network.layers(row @ network.input.weight + network.input.bias)[-1]
+
+    jacobians = [torch.autograd.functional.jacobian(encode, row, create_graph=True) for row in rows]
+    return torch.stack([jacobian.square().sum() for jacobian in jacobians])
+
+
+def gradients(network, value):
+    names = [name for name, _ in network.named_parameters() if name.startswith(("input", "encoder"))]
+    parameters = [network.get_parameter(name) for name in names]
+    return torch.autograd.grad(value, parameters, retain_graph=True, materialize_grads=True)
+
+
+@pytest.mark.parametrize("activation", ["tanh", "sigmoid", "swish", "relu", "identity"])
+@pytest.mark.parametrize("hidden", [(), (4,), (4, 5)])
+def test_the_penalty_is_that_of_autograds_jacobian_of_the_dense_row_and_so_are_its_gradients(hidden, activation):
+    network = network_of(hidden, activation)
+    projected = network.project(BATCH)
+    code = network.layers(projected)[-1]
+    wanted = dense_penalty(network)
+    forms = [squared_jacobian(code, projected, network.input.weight, None, rng())]
+    if not hidden:
+        forms.append(squared_jacobian_of_one_layer(code, projected, network.input.weight))
+    weights = torch.linspace(0.5, 2.0, 5).double()  # each row counts on its own
+    for found in forms:
+        torch.testing.assert_close(found, wanted)
+        pairs = zip(gradients(network, weights @ found), gradients(network, weights @ wanted), strict=True)
+        for one, other in pairs:
+            torch.testing.assert_close(one, other)
+
+
+def test_random_directions_give_it_on_average():
+    network = network_of((4,), "tanh")
+    projected = network.project(BATCH)
+    code = network.layers(projected)[-1]
+    exact = squared_jacobian(code, projected, network.input.weight, None, rng())
+    draw = rng(5)
+    several = torch.stack([squared_jacobian(code, projected, network.input.weight, 2, draw) for _ in range(800)])
+    assert several.std(0).min() > 0.01  # it is an estimate, not the thing itself
+    torch.testing.assert_close(several.mean(0), exact, rtol=0.05, atol=0)
+
+
+def test_the_divergence_of_activations_is_that_of_a_plain_loop():
+    code = torch.rand(6, 4, generator=rng(), dtype=torch.float64)
+    expected = 0.0
+    for unit in range(4):
+        mean = sum(float(code[row, unit]) for row in range(6)) / 6
+        expected += 0.2 * math.log(0.2 / mean) + 0.8 * math.log(0.8 / (1 - mean))
+    assert float(activation_kl(code, 0.2)) == pytest.approx(expected, rel=1e-5)
+    assert float(activation_kl(torch.full((3, 4), 0.2), 0.2)) == pytest.approx(0.0, abs=1e-6)
+
+
+def test_units_that_never_or_always_fire_have_a_finite_divergence():
+    code = torch.tensor([[0.0, 1.0], [0.0, 1.0]], requires_grad=True)
+    value = activation_kl(code, 0.05)
+    value.backward()
+    assert torch.isfinite(value)
+    assert torch.isfinite(code.grad).all()
+
+
+def test_a_small_batch_overstates_the_divergence_as_the_docstring_says():
+    """By Var(a) / (2 m ρ (1 − ρ)) per unit where the mean is at the target."""
+    draw, target, m = rng(), 0.3, 20
+    code = torch.where(torch.rand(m * 4000, generator=draw) < 0.5, 0.2, 0.4)[:, None]
+    found = torch.stack([activation_kl(part, target) for part in code.split(m)]).mean()
+    assert float(found) == pytest.approx(0.01 / (2 * m * target * (1 - target)), rel=0.1)

@@ -1,0 +1,157 @@
+"""`recsys compare`: one split, one budget, one table; what is done stays done."""
+
+import json
+
+import pandas as pd
+import pytest
+
+from recsys.cli import main
+from recsys.config import check_config
+from recsys.errors import ConfigError
+from recsys.jobs import compare
+
+BASE = {
+    "data": {"name": "synthetic", "users": 80, "items": 30, "interactions": 1200, "binary": True},
+    "split": {"kind": "hold_out_ratings"},
+    "train": {"refit": True},
+    "evaluate": {"metrics": ["ndcg@10", "recall@5", "coverage@10"]},
+}
+SPACE = {"trials": 2, "space": {"regularization": {"low": 1.0, "high": 100.0, "log": True}}}
+
+
+def job(name="EASE", **sections):
+    return check_config({**BASE, "model": {"name": name}, **sections})
+
+
+@pytest.fixture(autouse=True)
+def _home(mlflow_root):
+    """An MLflow home of the test's own."""
+
+
+def run(configs, root, **options):
+    return compare.run(configs, root / "out", root=root, show_progress=False, **options)
+
+
+def test_the_table_the_verdicts_and_the_files(tmp_path, capsys):
+    found = run({"EASE": job(tune=SPACE), "Popularity": job("Popularity")}, tmp_path)
+    assert set(found.table.index) == {"EASE", "Popularity"}
+    text = (tmp_path / "out" / "table.md").read_text()
+    assert text in capsys.readouterr().out
+    for part in ("| EASE |", "| Popularity |", "ndcg@10", "recall@5", "bootstrap intervals", "ndcg@10: "):
+        assert part in text
+    table = pd.read_csv(tmp_path / "out" / "table.csv").set_index("model")
+    assert table.loc["EASE", "ndcg@10"] == pytest.approx(found.table.loc["EASE", ("ndcg@10", "value")])
+    assert (tmp_path / "out" / "comparison.png").read_bytes()[:4] == b"\x89PNG"
+    assert len(pd.read_csv(tmp_path / "out" / "pairs.csv")) == 1
+    folder = tmp_path / "out" / "models" / "EASE"
+    assert len(pd.read_csv(folder / "trials.csv")) == 2
+    assert json.loads((folder / "done.json").read_text())["trials"] == 2
+    assert 'name = "EASE"' in (folder / "best.toml").read_text()
+    assert not list((tmp_path / "out").glob(".*"))
+
+
+def test_the_runs_are_children_of_one_run(tmp_path):
+    import mlflow
+
+    run({"EASE": job(), "Popularity": job("Popularity")}, tmp_path)
+    runs = mlflow.search_runs(search_all_experiments=True).set_index("tags.mlflow.runName")
+    parent = runs.loc["compare 2 models", "run_id"]
+    assert set(runs.index[runs["tags.mlflow.parentRunId"] == parent]) == {"EASE", "Popularity"}
+
+
+def test_an_interrupted_comparison_goes_on_with_what_is_missing(tmp_path, monkeypatch):
+    trained = []
+    train_one = compare.train_one
+
+    def counted(config, *args, **kwargs):
+        trained.append(config.model["name"])
+        if trained == ["EASE", "Popularity"]:
+            raise KeyboardInterrupt
+        return train_one(config, *args, **kwargs)
+
+    monkeypatch.setattr(compare, "train_one", counted)
+    configs = {"EASE": job(), "Popularity": job("Popularity")}
+    with pytest.raises(KeyboardInterrupt):
+        run(configs, tmp_path)
+    found = run(configs, tmp_path)
+    assert trained == ["EASE", "Popularity", "Popularity"]
+    again = run(configs, tmp_path)
+    assert len(trained) == 3
+    pd.testing.assert_frame_equal(found.table, again.table)
+    run({"EASE": job(model={"name": "EASE", "regularization": 7.0}), "Popularity": job("Popularity")}, tmp_path)
+    assert trained[3:] == ["EASE"]  # another configuration is not taken for done
+
+
+@pytest.mark.parametrize(
+    ("other", "message"),
+    [
+        ({"data": {**BASE["data"], "seed": 1}}, r"\[data\] of b and of a differ"),
+        ({"split": {"kind": "hold_out_ratings", "seed": 4}}, r"\[split\] of b and of a differ"),
+        ({"evaluate": {"metrics": ["ndcg@10"]}}, r"\[evaluate\] of b and of a differ"),
+        ({"train": {"refit": False}}, "train.refit of b and of a differ"),
+        ({"tune": {**SPACE, "trials": 9}}, "different budgets"),
+    ],
+)
+def test_what_would_be_unfair_is_refused(tmp_path, other, message):
+    with pytest.raises(ConfigError, match=message):
+        run({"a": job(tune=SPACE), "b": job(**other)}, tmp_path)
+    assert not (tmp_path / "out").exists()
+
+
+def test_one_budget_may_be_given_for_all(tmp_path):
+    found = run(
+        {"a": job(tune=SPACE), "b": job(model={"name": "EASE", "regularization": 3.0}, tune={**SPACE, "trials": 9})},
+        tmp_path,
+        trials=1,
+    )
+    assert len(found.table) == 2
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"metric": "ndcg@7"}, "ndcg@7 is not among evaluate.metrics"),
+        ({"metric": "coverage@10"}, "coverage@10 has no value per user"),
+    ],
+)
+def test_a_metric_that_cannot_decide_is_refused(tmp_path, options, message):
+    with pytest.raises(ConfigError, match=message):
+        run({"a": job(), "b": job("Popularity")}, tmp_path, **options)
+
+
+def test_one_model_is_nothing_to_compare(tmp_path):
+    with pytest.raises(ConfigError, match="at least two"):
+        run({"a": job()}, tmp_path)
+
+
+def test_the_commands(tmp_path, capsys):
+    text = """
+[data]
+name = "synthetic"
+users = 80
+items = 30
+interactions = 1200
+binary = true
+[split]
+kind = "hold_out_ratings"
+[evaluate]
+metrics = ["ndcg@10"]
+[model]
+name = "EASE"
+[tune]
+trials = 2
+[tune.space]
+regularization = [5.0, 50.0]
+"""
+    ease, popular = tmp_path / "ease.toml", tmp_path / "popular.toml"
+    ease.write_text(text)
+    popular.write_text(text[: text.index("[model]")] + '[model]\nname = "Popularity"\n')
+    best = tmp_path / "best.toml"
+    assert main(["tune", str(ease), "--output", str(best), "--quiet", "--root", str(tmp_path)]) == 0
+    assert "best validation ndcg@10" in capsys.readouterr().out
+    assert main(["train", str(best), "--quiet", "--root", str(tmp_path)]) == 0
+    out = str(tmp_path / "compared")
+    assert main(["compare", str(ease), str(popular), "--output", out, "--quiet", "--root", str(tmp_path)]) == 0
+    assert "| EASE |" in capsys.readouterr().out
+    assert main(["compare", str(ease), str(ease), "--output", out, "--quiet", "--root", str(tmp_path)]) == 2
+    assert "several models are called" in capsys.readouterr().err

@@ -1,0 +1,173 @@
+"""The night and the contest: earned, kept, repeated, interrupted, rolled back."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from recsys import tracking
+from recsys.cli import main
+from recsys.config import check_config
+from recsys.datasets import synthetic
+from recsys.errors import ConfigError, DataError, TrackingError
+from recsys.jobs import contest, nightly, promote
+from recsys.jobs.train import run as train_run
+from recsys.models import EASE
+from recsys.splits import hold_out_users
+
+DATA = {"name": "synthetic", "users": 800, "items": 200, "interactions": 20000, "binary": True}
+
+
+def config(**sections):
+    return check_config(
+        {
+            "data": DATA,
+            "split": {"kind": "hold_out_users", "n_users": 0.2, "stable": True},
+            "model": {"name": "EASE", "regularization": 100.0},
+            "evaluate": {"metrics": ["ndcg@10"]},
+            "track": {"experiment": "night", "register": "night"},
+            **sections,
+        }
+    )
+
+
+@pytest.fixture(autouse=True)
+def _home(mlflow_root):
+    """An MLflow home of the test's own."""
+
+
+def night(root, **sections):
+    return nightly.run(config(**sections), root=root, show_progress=False)
+
+
+def summary(root):
+    return json.loads((root / "mlruns" / "nightly" / "night.json").read_text())
+
+
+def test_the_first_night_promotes_against_popularity_and_the_second_does_nothing(tmp_path, capsys):
+    first = night(tmp_path)
+    assert first.status == "promoted"
+    assert "Popularity" in capsys.readouterr().out
+    assert first.rows == 800 * 10
+    frame = pd.read_parquet(first.output)
+    assert len(frame) == first.rows
+    written = {path: path.stat().st_mtime_ns for path in (tmp_path / "data").rglob("part-*")}
+    second = night(tmp_path)
+    assert second.status == "unchanged"
+    assert [second.steps[step].partition(":")[0] for step in ("train", "promote", "score")] == ["skipped"] * 3
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "data").rglob("part-*")} == written
+    assert len(tracking.model_versions("night")) == 1
+    assert summary(tmp_path)["status"] == "unchanged"
+
+
+def test_a_challenger_that_is_no_better_is_kept_out_with_its_reason_and_not_asked_twice(tmp_path):
+    night(tmp_path)
+    kept = night(tmp_path, model={"name": "EASE", "regularization": 101.0})
+    assert kept.status == "kept"
+    assert "must lie above" in kept.reason
+    assert kept.champion == "models:/night/1"
+    tags = tracking.version_tags("night", 2)
+    assert tags["champion_decision"] == "kept"
+    assert float(tags["champion_value"]) == pytest.approx(float(tags["champion_value_against"]), rel=0.05)
+    again = night(tmp_path, model={"name": "EASE", "regularization": 101.0})
+    assert again.status == "unchanged"
+    assert "has lost against version 1 already" in again.steps["promote"]
+
+
+def test_a_better_model_takes_over_and_can_be_undone(tmp_path):
+    trained = train_run(config(model={"name": "Popularity"}), root=tmp_path, show_progress=False)
+    promote.run("night", trained[0].registered.version, root=tmp_path)
+    found = night(tmp_path)
+    assert found.status == "promoted"
+    assert found.champion == "models:/night/2"
+    assert main(["rollback", "night", "--root", str(tmp_path)]) == 0
+    assert tracking.pin("models:/night@champion") == "models:/night/1"
+    assert tracking.version_tags("night", 2)["champion_rolled_back"]
+    with pytest.raises(TrackingError, match="was the first champion"):
+        promote.rollback("night", root=tmp_path)
+
+
+def test_a_model_that_does_not_beat_popularity_leaves_no_champion(tmp_path):
+    with pytest.raises(ConfigError, match="not better than Popularity"):
+        night(tmp_path, model={"name": "Popularity"})
+    assert summary(tmp_path)["status"] == "failed"
+    assert summary(tmp_path)["steps"]["promote"].startswith("failed")
+
+
+def test_a_night_that_died_goes_on_where_it_stopped(tmp_path, monkeypatch):
+    def dies(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(nightly, "score", dies)
+        with pytest.raises(KeyboardInterrupt):
+            night(tmp_path)
+    assert summary(tmp_path)["status"] == "failed"
+    found = night(tmp_path)
+    assert found.steps["train"].startswith("skipped")
+    assert found.steps["score"].startswith("done")
+    assert len(tracking.model_versions("night")) == 1
+
+
+def test_the_challenger_of_a_contest_may_know_other_items_and_users():
+    data = synthetic(users=300, items=60, interactions=6000, seed=0).binarized()
+    split = hold_out_users(data, n_users=0.2, stable=True)
+    fewer = split.train.take_items(np.arange(0, len(split.train.items), 2))
+    model = EASE(regularization=50.0).fit(fewer, show_progress=False)
+    shown = contest.Translated(model, split.train.users, split.train.items)
+    ids, scores = shown.recommend(np.full(5, -1), split.test.context[:5], N=10)
+    own = model.items_.codes(split.train.items.ids(), on_unknown="mark")
+    assert (own[ids] >= 0).all()
+    history = split.test.context[:5][:, np.flatnonzero(own >= 0)]
+    expected, values = model.recommend(np.full(5, -1), history, N=10)
+    np.testing.assert_array_equal(own[ids], expected)
+    np.testing.assert_array_equal(scores, values)
+    ids, scores = shown.recommend(np.full(5, -1), split.test.context[:5], N=40)
+    assert ids.shape == (5, 40)
+    assert (ids[:, 30:] == -1).all()
+    assert (scores[ids == -1] == -np.finfo(np.float32).max).all()
+
+
+def test_a_contestant_that_may_have_seen_the_test_is_refused():
+    data = synthetic(users=300, items=60, interactions=6000, seed=0).binarized()
+    split = hold_out_users(data, n_users=0.2, stable=True)
+    sees_all = EASE(regularization=50.0).fit(data, show_progress=False)
+    fair = EASE(regularization=50.0).fit(split.train, show_progress=False)
+    rule = config().promote.rule("ndcg@10")
+    with pytest.raises(DataError, match=r"challenger was trained on other entries .* may have seen"):
+        contest.contest(sees_all, fair, config(), split, rule, show_progress=False)
+    with pytest.raises(DataError, match="champion was trained on other entries"):
+        contest.contest(fair, sees_all, config(), split, rule, show_progress=False)
+    assert contest.contest(fair, None, config(), split, rule, show_progress=False).champion == "Popularity"
+
+
+def test_a_promotion_is_refused_when_another_was_faster(tmp_path):
+    for regularization in (50.0, 60.0, 70.0):
+        train_run(config(model={"name": "EASE", "regularization": regularization}), root=tmp_path, show_progress=False)
+    tracking.promote("night", 1)
+    tracking.promote("night", 2)
+    with pytest.raises(TrackingError, match="is held by version 2 and no longer by version 1"):
+        tracking.promote("night", 3, instead_of=1)
+    assert tracking.pin("models:/night@champion") == "models:/night/2"
+
+
+def test_held_out_users_stay_held_out_when_data_are_added():
+    few, many = (synthetic(users=n, items=60, interactions=20 * n, seed=0).binarized() for n in (200, 300))
+    one, other = (hold_out_users(data, n_users=0.2, stable=True) for data in (few, many))
+    for part in ("validation", "test"):
+        before, after = (set(getattr(split, part).users) for split in (one, other))
+        assert before < after
+    assert set(one.train.users) < set(other.train.users)
+    with pytest.raises(DataError, match=r"share between 0 and 0\.5"):
+        hold_out_users(few, n_users=20, stable=True)
+
+
+def test_wrong_requests(tmp_path, capsys):
+    with pytest.raises(ConfigError, match=r"set track\.register"):
+        nightly.run(config(track={"experiment": "night"}), root=tmp_path)
+    night(tmp_path)
+    with pytest.raises(TrackingError, match="is the champion already"):
+        promote.challenge("night", 1, root=tmp_path)
+    assert main(["promote", "night", "--challenger", "1", "--version", "1", "--root", str(tmp_path)]) == 2
+    assert "leave out --version" in capsys.readouterr().err

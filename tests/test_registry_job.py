@@ -1,0 +1,65 @@
+"""`recsys registry`: what it shows, and what it never deletes."""
+
+import pytest
+
+from recsys import tracking
+from recsys.cli import main
+from recsys.config import check_config
+from recsys.errors import TrackingError
+from recsys.jobs import registry
+from recsys.jobs.train import run as train
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory, mlflow_template):
+    """A store with four versions: 2 was champion, 3 is, 4 is nobody."""
+    import shutil
+
+    root = tmp_path_factory.mktemp("registry")
+    shutil.copytree(mlflow_template / "mlruns", root / "mlruns")
+    for regularization in (50.0, 60.0, 70.0, 80.0):
+        config = check_config(
+            {
+                "data": {"name": "synthetic", "users": 60, "items": 30, "interactions": 900, "binary": True},
+                "split": {"kind": "hold_out_ratings"},
+                "model": {"name": "EASE", "regularization": regularization},
+                "evaluate": {"metrics": ["ndcg@10"]},
+                "track": {"experiment": "x", "register": "night"},
+            }
+        )
+        train(config, root=root, show_progress=False)
+    tracking.promote("night", 2)
+    tracking.promote("night", 3)
+    return root
+
+
+def test_list_show_and_diff(root, capsys):
+    frame = registry.list_models(root)
+    assert list(frame["version"]) == [4, 3, 2, 1]
+    assert list(frame["aliases"]) == ["", "champion", "", ""]
+    assert registry.show("night", root=root)["version"] == 3
+    assert "models:/night/3 (champion)" in capsys.readouterr().out
+    assert registry.show("night", 1, root)["params"]["model.regularization"] == "50.0"
+    found = registry.diff("night", 1, 4, root).set_index("name")
+    assert list(found.loc["model.regularization"]) == ["params", "50.0", "80.0"]
+    assert registry.diff("night", 2, 2, root).empty
+    assert "do not differ" in capsys.readouterr().out
+
+
+def test_prune_says_first_and_keeps_what_an_alias_or_a_rollback_needs(root, capsys):
+    assert registry.prune("night", keep=1, root=root) == [1]
+    assert "would delete models:/night/1" in capsys.readouterr().out
+    assert len(tracking.model_versions("night")) == 4
+    assert main(["registry", "prune", "night", "--keep", "1", "--yes", "--root", str(root)]) == 0
+    assert [found.version for found in tracking.model_versions("night")] == [4, 3, 2]
+    assert registry.prune("night", keep=1, delete=True, root=root) == []
+    with pytest.raises(TrackingError, match="is champion; move the alias first"):
+        tracking.delete_version("night", 3)
+    assert tracking.rollback("night").version == 2
+
+
+def test_what_is_not_there(root):
+    with pytest.raises(TrackingError, match="did you mean 'night'"):
+        registry.show("nigth", root=root)
+    with pytest.raises(TrackingError, match="no version 9"):
+        registry.show("night", 9, root)

@@ -1,0 +1,70 @@
+"""The queue on disk."""
+
+import json
+
+import pytest
+
+from recsys.errors import TrackingError
+from recsys.spool import Spool, spools
+
+
+def test_events_come_back_in_order_with_what_belongs_to_them(tmp_path):
+    spool = Spool(tmp_path / "a")
+    spool.write_header({"start_time": 2})
+    for number in range(12):
+        spool.add("tags", {"number": number})
+    (tmp_path / "table.txt").write_text("hello")
+    spool.add("file", {}, tmp_path / "table.txt")
+    assert not (tmp_path / "table.txt").exists()
+    again = list(Spool(tmp_path / "a"))
+    assert [event.values["number"] for event in again[:-1]] == list(range(12))
+    assert again[-1].attachment.read_text() == "hello"
+    assert again[-1].attachment.name == "table.txt"
+    assert len({event.id for event in again}) == 13
+
+
+def test_an_event_is_there_until_it_is_done_and_the_queue_ends_with_the_last(tmp_path):
+    spool = Spool(tmp_path / "a")
+    spool.write_header({"run_id": None})
+    spool.add("tags", {"a": "1"})
+    spool.add("tags", {"a": "2"})
+    first, second = spool
+    spool.done(first)
+    spool.add("tags", {"a": "3"})
+    assert [event.values["a"] for event in spool] == ["2", "3"]
+    for event in spool:
+        spool.done(event)
+    assert not spool.folder.exists()
+    assert second.id != first.id
+
+
+def test_what_was_never_finished_is_not_seen(tmp_path):
+    spool = Spool(tmp_path / "a")
+    spool.write_header({})
+    (spool.folder / ".00000001.json.1.tmp").write_text('{"kind"')
+    (spool.folder / "00000001.files").mkdir()
+    (spool.folder / "00000001.files" / "old.txt").write_text("half")
+    (tmp_path / "new.txt").write_text("whole")
+    spool.add("file", {}, tmp_path / "new.txt")
+    (event,) = spool
+    assert [path.name for path in event.attachment.parent.iterdir()] == ["new.txt"]
+
+
+def test_queues_are_listed_by_the_start_of_their_runs(tmp_path):
+    for name, start in (("a", 3), ("b", 1), ("c", 2)):
+        Spool(tmp_path / name).write_header({"start_time": start})
+    (tmp_path / "d").mkdir()
+    assert [spool.folder.name for spool in spools(tmp_path)] == ["b", "c", "a"]
+    assert spools(tmp_path / "absent") == []
+
+
+def test_a_damaged_queue_says_what_to_do(tmp_path):
+    spool = Spool(tmp_path / "a")
+    spool.write_header({})
+    spool.add("tags", {})
+    (spool.folder / "00000001.json").write_text("{")
+    with pytest.raises(TrackingError, match=f"delete {tmp_path / 'a'} to give up"):
+        list(spool)
+    (spool.folder / "run.json").write_text(json.dumps({"key": "a"})[:-1])
+    with pytest.raises(TrackingError, match="cannot be read"):
+        spool.read_header()

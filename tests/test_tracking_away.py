@@ -1,0 +1,582 @@
+"""Runs whose store is slow or away: nothing is lost, nothing is told twice, no training waits long or fails."""
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from contextlib import suppress
+from pathlib import Path
+
+import mlflow
+import numpy as np
+import pandas as pd
+import pytest
+
+from recsys import cli, tracking
+from recsys.errors import TrackingError, TrackingUnavailable
+from recsys.interactions import Interactions
+from recsys.jobs import train
+from recsys.models import EASE
+from recsys.splits import hold_out_ratings
+
+RNG = np.random.default_rng(0)
+FRAME = pd.DataFrame({"user_id": RNG.integers(100, 140, 400), "item_id": RNG.integers(7, 37, 400)}).drop_duplicates()
+DATA = Interactions.from_frame(FRAME)
+MODEL = EASE(regularization=5.0).fit(DATA, show_progress=False)
+
+
+class Link:
+    """The way to the store: up or down, or so that what is sent arrives and the answer does not."""
+
+    def __init__(self, monkeypatch):
+        self.up, self.answers, self.sent = True, True, []
+        send, start, create = tracking._Sender.send, tracking._start, tracking._create
+
+        def sending(sender, event, *, again):
+            self._look()
+            found = send(sender, event, again=again)
+            self.sent.append(event.kind)
+            self._answer()
+            return found
+
+        def starting(*arguments):
+            self._look()
+            run = start(*arguments)
+            if not self.answers:
+                mlflow.end_run("RUNNING")
+            self._answer()
+            return run
+
+        def creating(*arguments):
+            self._look()
+            return create(*arguments)
+
+        monkeypatch.setattr(tracking._Sender, "send", sending)
+        monkeypatch.setattr(tracking, "_start", starting)
+        monkeypatch.setattr(tracking, "_create", creating)
+        # A test waits for no clock.
+        monkeypatch.setattr(tracking.MlflowTracker, "_ask_later", lambda *_: None)
+
+    def _look(self):
+        if not self.up:
+            raise TrackingUnavailable("the line is cut")
+
+    def _answer(self):
+        if not self.answers:
+            raise TrackingUnavailable("no answer")
+
+
+@pytest.fixture
+def link(mlflow_root, monkeypatch):
+    return Link(monkeypatch)
+
+
+def epoch(tracker, number):
+    tracker.log_epoch({"epoch": number, "loss": 1 / number, "ndcg@10": number / 10})
+    tracker._tell_from = 0.0
+
+
+def client():
+    return mlflow.MlflowClient()
+
+
+def steps(run_id, name="loss"):
+    return [point.step for point in client().get_metric_history(run_id, name)]
+
+
+def pending(root):
+    return list((root / "mlruns" / "pending").glob("*"))
+
+
+def test_when_all_goes_well_nothing_is_written_beside(link, mlflow_root):
+    with tracking.start_run("exp") as tracker:
+        epoch(tracker, 1)
+        tracker.log_text("hello", "a.txt")
+        assert not (mlflow_root / "mlruns" / "pending").exists()
+    assert tracker.waiting is None
+    assert not (mlflow_root / "mlruns" / "pending").exists()
+    assert tracking.sync() == []
+    assert "sync" not in tracking.describe()
+
+
+def test_a_store_that_comes_back_is_told_in_order(link, mlflow_root):
+    with tracking.start_run("exp", "back") as tracker:
+        epoch(tracker, 1)
+        link.up = False
+        epoch(tracker, 2)
+        tracker.set_tags({"stage": "early"})
+        tracker.set_tags({"stage": "late"})
+        assert tracker.waiting is not None
+        link.up = True
+        epoch(tracker, 3)
+        assert steps(tracker.run_id) == [1, 2, 3]
+        assert tracker.waiting is None
+    assert link.sent == ["metrics", "metrics", "tags", "tags", "metrics"]
+    run = client().get_run(tracker.run_id)
+    assert (run.data.tags["stage"], run.info.status) == ("late", "FINISHED")
+    assert pending(mlflow_root) == []
+    assert mlflow.active_run() is None
+
+
+def test_a_run_that_could_not_be_created_is_made_later_with_its_own_start(link, mlflow_root):
+    link.up = False
+    with tracking.start_run("exp", "offline", {"why": 1}) as tracker:
+        assert tracker.run_id.startswith("local-")
+        tracker.log_params({"seed": 3})
+        tracker.log_data(DATA, "all")
+        epoch(tracker, 1)
+        tracker.log_frame(pd.DataFrame({"a": [1]}), "tables/a.parquet")
+        assert tracking.log_model(MODEL, name="toy", examples=DATA, metrics={"ndcg@10": 0.25}) is None
+        tracker.log_metrics({"recall@10": 0.5})
+    assert tracker.waiting.is_dir()
+    assert "recsys sync" in tracking.describe()
+    held = json.loads((tracker.waiting / "run.json").read_text())
+    link.up = True
+    (done,) = tracking.sync()
+    assert (done.name, done.waiting, done.reason) == ("offline", 0, "")
+    assert [model.uri for model in done.registered] == ["models:/toy/1"]
+    run = client().get_run(done.run_id)
+    assert run.info.start_time == held["start_time"]
+    assert run.info.start_time <= run.info.end_time
+    assert (run.info.status, run.info.run_name) == ("FINISHED", "offline")
+    assert {"why": "1", "mlflow.user": run.info.user_id}.items() <= run.data.tags.items()
+    assert run.data.params["seed"] == "3"
+    assert run.data.metrics == {"loss": 1.0, "epoch_ndcg_at_10": 0.1, "ndcg_at_10": 0.25, "recall_at_10": 0.5}
+    assert run.inputs.dataset_inputs[0].dataset.digest == DATA.fingerprint()[:36]
+    assert [file.path for file in client().list_artifacts(done.run_id, "tables")] == ["tables/a.parquet"]
+    loaded = tracking.load("models:/toy/1")
+    assert loaded.about_["run_id"] == done.run_id
+    users = np.arange(5)
+    np.testing.assert_array_equal(
+        loaded.recommend(users, DATA.matrix[:5])[0], MODEL.recommend(users, DATA.matrix[:5])[0]
+    )
+    (logged,) = client().search_logged_models([run.info.experiment_id])
+    assert {metric.key for metric in logged.metrics} == {"ndcg_at_10", "recall_at_10"}
+    assert tracking.sync() == []
+
+
+def test_what_arrived_without_an_answer_is_not_told_twice(link, mlflow_root):
+    link.answers = False
+    with tracking.start_run("exp", "doubt") as tracker:
+        tracker.log_params({"seed": 3})
+        for number in (1, 2):
+            epoch(tracker, number)
+        tracking.log_model(MODEL, name="toy", examples=DATA, metrics={"ndcg@10": 0.25})
+        tracker.log_text("hello", "a.txt")
+    link.answers = True
+    copy = mlflow_root / "copy"
+    shutil.copytree(tracker.waiting, copy)
+    (done,) = tracking.sync()
+    assert done.waiting == 0
+    shutil.copytree(copy, tracker.waiting or mlflow_root / "mlruns" / "pending" / tracker._header["key"])
+    (again,) = tracking.sync()  # as after a process that died before it could forget what it had sent
+    assert (again.run_id, again.waiting) == (done.run_id, 0)
+    run = client().get_run(done.run_id)
+    assert len(client().search_runs([run.info.experiment_id])) == 1
+    assert steps(done.run_id) == [1, 2]
+    assert len(client().get_metric_history(done.run_id, "ndcg_at_10")) == 1
+    assert len(client().search_logged_models([run.info.experiment_id])) == 1
+    assert [version.version for version in tracking.model_versions("toy")] == [1]
+
+
+def test_children_begin_after_their_parents(link, mlflow_root):
+    link.up = False
+    with tracking.start_run("exp", "outer") as outer, tracking.start_run("exp", "inner") as inner:
+        epoch(inner, 1)
+    with tracking.start_run("exp", "late") as late:
+        link.up = True
+        with tracking.start_run("exp", "child") as child:
+            epoch(child, 1)
+    assert late.waiting is None
+    tracking.sync()
+    runs = {run.info.run_name: run for run in client().search_runs(["1"])}
+    assert runs["inner"].data.tags["mlflow.parentRunId"] == runs["outer"].info.run_id
+    assert runs["child"].data.tags["mlflow.parentRunId"] == runs["late"].info.run_id == late.run_id
+    assert {run.info.status for run in runs.values()} == {"FINISHED"}
+    assert pending(mlflow_root) == []
+    assert outer.run_id.startswith("local-")
+
+
+def test_a_run_that_was_interrupted_goes_on_as_the_same_run(link, mlflow_root):
+    file = mlflow_root / "mlruns" / "checkpoints" / "run.json"
+    with suppress(SystemExit), tracking.start_run("exp", "first", resume=file) as first:
+        first.log_params({"seed": 3, "config": {"device": "cpu"}})
+        for number in (1, 2, 3):
+            epoch(first, number)
+        raise SystemExit(143)
+    with tracking.start_run("exp", "second", resume=file) as second:
+        with tracking.start_run("exp", "other", resume=file) as other:  # while the training is held
+            pass
+        second.log_params({"seed": 3, "config": {"device": "cuda"}, "more": 1})
+        link.up = False
+        for number in (2, 3, 4):
+            epoch(second, number)
+        link.up = True
+        epoch(second, 5)
+    assert second.run_id == first.run_id != other.run_id
+    run = client().get_run(first.run_id)
+    assert (run.info.status, run.info.run_name) == ("FINISHED", "first")
+    assert run.data.params == {"seed": "3", "config.device": "cpu", "more": "1"}
+    assert run.data.tags["resumed"]
+    assert steps(first.run_id) == [1, 2, 3, 4, 5] == steps(first.run_id, "epoch_ndcg_at_10")
+    assert not file.exists()
+    with tracking.start_run("exp", resume=file) as third:
+        assert third.run_id != first.run_id
+
+
+def test_an_interrupted_run_that_the_store_never_saw_goes_on_too(link, mlflow_root):
+    file = mlflow_root / "run.json"
+    link.up = False
+    with suppress(ZeroDivisionError), tracking.start_run("exp", "first", resume=file) as first:
+        epoch(first, 1)
+        1 / 0  # noqa: B018
+    with tracking.start_run("exp", resume=file) as second:
+        epoch(second, 1)
+        epoch(second, 2)
+    assert second.run_id == first.run_id
+    with suppress(ZeroDivisionError), tracking.start_run("exp", resume=file):
+        1 / 0  # noqa: B018
+    link.up = True
+    tracking.sync()
+    (run, other) = sorted(client().search_runs(["1"]), key=lambda run: run.info.start_time)
+    assert (run.info.status, run.info.run_name) == ("FINISHED", "first")
+    assert steps(run.info.run_id) == [1, 2]
+    with tracking.start_run("exp", resume=file) as third:  # synchronised since it was interrupted
+        pass
+    assert third.run_id == other.info.run_id
+    assert client().get_run(third.run_id).info.status == "FINISHED"
+
+
+def test_a_run_deleted_meanwhile_is_begun_anew(link, mlflow_root):
+    file = mlflow_root / "run.json"
+    with suppress(ZeroDivisionError), tracking.start_run("exp", resume=file) as first:
+        1 / 0  # noqa: B018
+    client().delete_run(first.run_id)
+    with tracking.start_run("exp", resume=file) as second:
+        epoch(second, 1)
+    assert second.run_id != first.run_id
+    assert steps(second.run_id) == [1]
+
+
+def test_what_the_store_refuses_for_good_waits_and_keeps_nothing_else(link, mlflow_root, capsys):
+    link.up = False
+    with tracking.start_run("exp", "refused") as tracker:
+        tracker.log_params({"seed": 1})
+        tracker.log_params({"seed": 2})
+        epoch(tracker, 1)
+    with tracking.start_run("exp", "well"):
+        pass
+    link.up = True
+    assert cli.main(["sync"]) == 2
+    out, err = capsys.readouterr()
+    assert "refused: 3 events sent" in out
+    assert "1 events still wait" in err
+    assert f"delete {tracker.waiting} to give it up" in out
+    assert "well: 1 events sent" in out
+    shutil.rmtree(tracker.waiting)
+    assert cli.main(["sync"]) == 0
+    assert "nothing waits" in capsys.readouterr().out
+
+
+def test_sync_leaves_alone_what_is_not_its_own(link, mlflow_root, monkeypatch):
+    link.up = False
+    with tracking.start_run("exp", "mine") as tracker:
+        (going_on,) = tracking.sync()
+        assert "still going on" in going_on.reason
+    header = json.loads((tracker.waiting / "run.json").read_text())
+    header["place"] = "http://elsewhere:5000"
+    (tracker.waiting / "run.json").write_text(json.dumps(header))
+    link.up = True
+    (other,) = tracking.sync()
+    assert "http://elsewhere:5000" in other.reason
+    assert other.waiting == 1
+
+
+def test_the_password_of_a_store_is_not_written():
+    assert tracking._place("postgresql+psycopg2://me:secret@host:5432/runs?a=b") == (
+        "postgresql+psycopg2://host:5432/runs"
+    )
+    assert tracking._place("sqlite:////a/b.db") == "sqlite:////a/b.db"
+
+
+def test_epochs_go_in_batches_where_telling_takes_long(link, mlflow_root, monkeypatch):
+    clock = [0.0]
+    monkeypatch.setattr(tracking.time, "monotonic", lambda: clock[0])
+    send = tracking._Sender.send
+
+    def slow(sender, event, *, again):
+        clock[0] += delay
+        return send(sender, event, again=again)
+
+    monkeypatch.setattr(tracking._Sender, "send", slow)
+    delay = 0.01
+    with tracking.start_run("exp") as tracker:
+        for number in range(1, 101):
+            tracker.log_epoch({"epoch": number, "loss": 1.0})
+            clock[0] += 0.1
+        assert 15 < link.sent.count("metrics") < 25, "2 % of the time"
+        assert not pending(mlflow_root)
+        delay = 1.0
+        before = len(link.sent)
+        for number in range(101, 601):
+            tracker.log_epoch({"epoch": number, "loss": 1.0})
+            clock[0] += 0.1
+        assert len(link.sent) - before < 10
+        assert tracker.waiting, "what waits long does not wait in memory"
+    assert steps(tracker.run_id) == list(range(1, 601))
+
+
+def test_a_server_that_never_answers_is_asked_rarely(mlflow_root, monkeypatch):
+    asked = 0
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{server.getsockname()[1]}")
+        monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
+        before = dict(os.environ)
+        with tracking.start_run("exp", "hung") as tracker:
+            for number in range(1, 101):
+                tracker.log_epoch({"epoch": number, "loss": 1.0})
+            tracker.log_text("hello", "a.txt")
+            tracking.log_model(MODEL, name="toy", examples=DATA)
+        assert os.environ == before
+        server.setblocking(False)
+        with suppress(BlockingIOError):
+            while True:
+                server.accept()[0].close()
+                asked += 1
+    assert 1 <= asked <= 3
+    assert tracker.waiting
+    with pytest.raises(TrackingUnavailable, match="cannot open http://127"):
+        tracking.sync()
+
+
+def test_the_parts_of_a_split_are_inputs_of_the_run(mlflow_root):
+    split = hold_out_ratings(DATA, seed=0)
+    with tracking.start_run("exp") as tracker:
+        tracker.log_data(DATA, "all")
+        tracker.log_parts(split)
+    found = {given.tags[0].value: given.dataset for given in client().get_run(tracker.run_id).inputs.dataset_inputs}
+    assert found.keys() == {"all", "training", "validation", "test"}
+    assert len({dataset.digest for dataset in found.values()}) == 4
+    assert json.loads(found["test"].profile)["target"] == split.test.target.nnz
+    other = hold_out_ratings(DATA, seed=1)
+    assert tracking._digest(other.test, DATA.items) != tracking._digest(split.test, DATA.items)
+    assert tracking._digest(hold_out_ratings(DATA, seed=0).test, DATA.items) == tracking._digest(split.test, DATA.items)
+
+
+def test_the_load_of_the_machine_needs_psutil(mlflow_root, monkeypatch):
+    monkeypatch.setattr(tracking, "find_spec", lambda name: None)
+    with pytest.raises(TrackingError, match="pip install psutil"), tracking.start_run("exp", system_metrics=True):
+        pass
+
+
+def test_the_load_of_the_machine_by_request(mlflow_root):
+    pytest.importorskip("psutil")
+    with tracking.start_run("exp", system_metrics=True) as tracker:
+        epoch(tracker, 1)
+    assert steps(tracker.run_id, "system/system_memory_usage_percentage") == [1]
+
+
+# Servers
+
+TRAINING = """
+[data]
+name = "synthetic"
+users = 120
+items = 60
+interactions = 3000
+min_rating = 3.0
+binary = true
+[split]
+kind = "hold_out_users"
+n_users = 20
+[model]
+name = "MultVAE"
+hidden = 16
+latent = 8
+epochs = 6
+batch_size = 40
+[evaluate]
+metrics = ["ndcg@10"]
+[track]
+register = "night"
+"""
+
+
+def free_port():
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return server.getsockname()[1]
+
+
+class Server:
+    """`mlflow server` on a port of its own, over a database that keeps what it is told."""
+
+    def __init__(self, folder, template):
+        shutil.copytree(template / "mlruns", folder)
+        self.folder, self.port, self.process = folder, free_port(), None
+        self.uri = f"http://127.0.0.1:{self.port}"
+
+    def start(self):
+        command = ["server", "--port", str(self.port), "--workers", "1", "--host", "127.0.0.1"]
+        places = {"--backend-store-uri": f"sqlite:///{self.folder}/mlflow.db", "--artifacts-destination": "artifacts"}
+        options = [word for pair in places.items() for word in pair]
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_TRACKING")}
+        environment["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] = "false"
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "mlflow", *command, *options],
+            cwd=self.folder,
+            env=environment,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        from urllib.request import urlopen
+
+        for _ in range(1200):
+            try:
+                with urlopen(f"{self.uri}/health", timeout=5):
+                    return
+            except OSError:
+                assert self.process.poll() is None, "the server ended"
+                time.sleep(0.05)
+        pytest.fail("the server does not start")
+
+    def kill(self):
+        if self.process is not None:
+            os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait()
+            self.process = None
+
+
+@pytest.fixture
+def server(tmp_path, mlflow_template):
+    server = Server(tmp_path / "server", mlflow_template)
+    yield server
+    server.kill()
+
+
+@pytest.mark.servers
+@pytest.mark.skipif(sys.platform == "win32", reason="process groups are killed in another way there")
+def test_a_server_killed_in_mid_training_knows_everything_once_after_sync(server, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", server.uri)
+    (tmp_path / "job.toml").write_text(TRAINING)
+    server.start()
+    log = tracking.MlflowTracker.log_epoch
+    # They take longer than the training.
+    monkeypatch.setattr(train.report, "page", lambda *_, **__: "page")
+    monkeypatch.setattr(tracking.MlflowTracker, "log_figure", lambda *_: None)
+
+    def log_epoch(self, entry):
+        log(self, entry)
+        self._tell_from = 0.0
+        if entry["epoch"] == 3:
+            server.kill()
+
+    monkeypatch.setattr(tracking.MlflowTracker, "log_epoch", log_epoch)
+    assert cli.main(["train", "job.toml", "--quiet"]) == 0
+    out, err = capsys.readouterr()
+    assert err == ""
+    assert "View run" not in out
+    assert "not registered yet" in out
+    assert "recsys sync" in out
+    with tracking.start_run("recsys", "offline") as tracker:  # down at its start
+        epoch(tracker, 1)
+        tracker.log_text("hello", "report.html")
+    assert len(list((tmp_path / "mlruns" / "pending").glob("*/run.json"))) == 2
+    capsys.readouterr()
+    assert cli.main(["sync"]) == 2
+    assert "cannot open" in capsys.readouterr().err
+
+    server.start()
+    assert cli.main(["sync"]) == 0
+    assert "models:/night/1" in capsys.readouterr().out
+    runs = {run.info.run_name: run for run in client().search_runs(["1"])}
+    assert runs.keys() == {"MultVAE", "offline"}
+    for run in runs.values():
+        assert run.info.status == "FINISHED"
+        for name in run.data.metrics:
+            points = client().get_metric_history(run.info.run_id, name)
+            assert max(Counter(point.step for point in points).values()) == 1, name
+        assert "report.html" in {file.path for file in client().list_artifacts(run.info.run_id)}
+    assert sorted(steps(runs["MultVAE"].info.run_id)) == [1, 2, 3, 4, 5, 6]
+    assert len(runs["MultVAE"].inputs.dataset_inputs) == 4
+    (version,) = tracking.model_versions("night")
+    assert version.run_id == runs["MultVAE"].info.run_id
+    assert cli.main(["sync"]) == 0
+    assert "nothing waits" in capsys.readouterr().out
+
+
+@pytest.fixture
+def postgres():
+    """A PostgreSQL server of its own: its URI, and how to stop and start it."""
+    pytest.importorskip("psycopg2", reason="psycopg2, PostgreSQL's driver, is not installed")
+    for program in ("initdb", "pg_ctl"):
+        if shutil.which(program) is None:
+            pytest.skip(f"PostgreSQL's {program} is not on the PATH")
+    user = {}
+    folder = Path(tempfile.mkdtemp())  # pytest's own folder is closed to other users
+    if os.geteuid() == 0:  # which PostgreSQL refuses
+        import pwd
+
+        try:
+            owner = pwd.getpwnam("postgres")
+        except KeyError:
+            pytest.skip("PostgreSQL does not run as root, and there is no user postgres")
+        os.chown(folder, owner.pw_uid, owner.pw_gid)
+        user = {"user": owner.pw_uid, "group": owner.pw_gid}
+    port, data = free_port(), folder / "data"
+
+    def call(*command):
+        subprocess.run(command, check=True, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, **user)
+
+    def start():
+        options = f"-p {port} -c listen_addresses=127.0.0.1 -c fsync=off -c unix_socket_directories="
+        call("pg_ctl", "-D", str(data), "-l", str(folder / "log"), "-w", "-o", options, "start")
+
+    def stop():
+        call("pg_ctl", "-D", str(data), "-m", "immediate", "-w", "stop")
+
+    try:
+        call("initdb", "-D", str(data), "-A", "trust", "-U", "me", "--no-sync")
+        start()
+        yield f"postgresql+psycopg2://me:secret@127.0.0.1:{port}/postgres", start, stop
+        if (data / "postmaster.pid").exists():
+            stop()
+    finally:
+        shutil.rmtree(folder)
+
+
+@pytest.mark.servers
+def test_postgresql_may_go_and_come_back(postgres, tmp_path, monkeypatch):
+    uri, start, stop = postgres
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    monkeypatch.setattr(tracking.MlflowTracker, "_ask_later", lambda *_: None)
+    with tracking.start_run("exp", "first") as first:
+        epoch(first, 1)
+        stop()
+        epoch(first, 2)
+        assert first.waiting
+        start()
+        epoch(first, 3)
+        stop()
+        first.log_params({"seed": 3})
+    with tracking.start_run("exp", "second") as second:
+        epoch(second, 1)
+    text = "".join(path.read_text() for path in Path("mlruns/pending").rglob("*.json"))
+    assert "secret" not in text
+    with pytest.raises(TrackingError, match="does not answer"):
+        tracking.sync()
+    start()
+    assert [done.waiting for done in tracking.sync()] == [0, 0]
+    assert steps(first.run_id) == [1, 2, 3]
+    run = client().get_run(first.run_id)
+    assert (run.info.status, run.data.params) == ("FINISHED", {"seed": "3"})
+    (late,) = client().search_runs(["1"], "attributes.run_name = 'second'")
+    assert steps(late.info.run_id) == [1]

@@ -1,0 +1,182 @@
+"""The search for hyperparameters: what it tries, keeps, prunes and continues."""
+
+import numpy as np
+import optuna
+import pytest
+
+from recsys import tracking
+from recsys.config import check_config
+from recsys.errors import ConfigError, TrainingError
+from recsys.locks import locked
+from recsys.models import EASE
+from recsys.tuning import tune
+
+DATA = {"name": "synthetic", "users": 60, "items": 30, "interactions": 900, "binary": True}
+SPACE = {"regularization": {"low": 1.0, "high": 1000.0, "log": True}}
+
+
+def job(model=None, space=SPACE, **settings):
+    return check_config(
+        {
+            "data": DATA,
+            "split": {"kind": "hold_out_ratings"},
+            "model": model or {"name": "EASE", "regularization": 30.0},
+            "tune": {"trials": 4, "space": space, **settings},
+        }
+    )
+
+
+def search(config, root):
+    data = config.load_data()
+    split = config.split.split(data)
+    return tune(config, split, fingerprint=data.fingerprint(), root=root, show_progress=False)
+
+
+@pytest.fixture(autouse=True)
+def _home(mlflow_root):
+    """An MLflow home of the test's own."""
+
+
+def test_the_best_of_the_trials_is_returned_and_the_given_setting_is_tried_first(tmp_path):
+    config = job()
+    found = search(config, tmp_path)
+    assert list(found.trials["state"]) == ["complete"] * 4
+    assert found.trials["regularization"][0] == 30.0
+    assert found.trials["regularization"].between(1, 1000).all()
+    assert found.trials["regularization"].nunique() == 4
+    assert found.value == found.trials["value"].max()
+    best = found.trials["regularization"][found.trials["value"].idxmax()]
+    assert found.job.model == {"name": "EASE", "regularization": best}
+    # The value is that of a fit by hand.
+    from recsys.evaluation import Validation
+
+    data = config.load_data()
+    split = config.split.split(data)
+    model = EASE(regularization=best).fit(split.train, show_progress=False)
+    assert Validation(split.validation, "ndcg@10")(model)["ndcg@10"] == pytest.approx(found.value, abs=1e-12)
+
+
+def test_a_search_goes_on_where_it_stopped_and_a_finished_one_tries_nothing(tmp_path, monkeypatch):
+    fitted = []
+    fit = EASE.fit
+
+    def counted(self, *args, **kwargs):
+        fitted.append(self.regularization)
+        if len(fitted) == 3:
+            raise KeyboardInterrupt
+        return fit(self, *args, **kwargs)
+
+    monkeypatch.setattr(EASE, "fit", counted)
+    with pytest.raises(KeyboardInterrupt):
+        search(job(), tmp_path)
+    found = search(job(), tmp_path)
+    assert len(fitted) == 3 + 1  # one setting was lost with the interruption and counts as tried
+    assert list(found.trials["state"]) == ["complete", "complete", "fail", "complete"]
+    again = search(job(), tmp_path)
+    assert len(fitted) == 4
+    assert again.job == found.job
+    more = search(job(trials=6), tmp_path)  # a larger budget adds to what is there
+    assert len(fitted) == 6
+    assert len(more.trials) == 6
+
+
+def test_other_settings_or_data_are_another_search(tmp_path):
+    one = search(job(), tmp_path)
+    other = search(job(seed=1), tmp_path)
+    assert not np.allclose(one.trials["regularization"], other.trials["regularization"])
+
+
+def test_choices_may_be_lists_and_whole_numbers_stay_whole(tmp_path):
+    space = {"hidden": [8, 12], "latent": {"low": 2, "high": 4}, "dropout": [0.0, 0.5]}
+    found = search(job({"name": "MultVAE", "epochs": 2, "batch_size": 30}, space, prune=False), tmp_path)
+    assert set(found.trials["hidden"]) <= {8, 12}
+    assert set(found.trials["latent"]) <= {2, 3, 4}
+    assert isinstance(found.job.model["latent"], int)
+    found.job.check()
+
+
+def test_a_poor_curve_is_pruned_and_says_so(tmp_path, monkeypatch):
+    # Validation is made to fall with the learning rate's trial, so that every later trial lies below the median.
+    from recsys.evaluation import Validation
+
+    calls = []
+
+    def falling(self, model):
+        calls.append(model)
+        return {"ndcg@10": 1.0 / len(calls)}
+
+    monkeypatch.setattr(Validation, "__call__", falling)
+    space = {"learning_rate": {"low": 1e-4, "high": 1e-2}}
+    model = {"name": "MultVAE", "hidden": 4, "latent": 2, "epochs": 6, "batch_size": 60}
+    found = search(job(model, space, trials=6), tmp_path)
+    assert list(found.trials["state"]) == ["complete"] * 4 + ["pruned"] * 2
+    assert found.value == 1.0
+    assert len(calls) < 6 * 6
+
+
+def test_a_training_that_fails_is_left_out(tmp_path, monkeypatch):
+    fit = EASE.fit
+
+    def fails_once(self, *args, **kwargs):
+        if self.regularization == 30.0:
+            raise TrainingError("the loss is nan")
+        return fit(self, *args, **kwargs)
+
+    monkeypatch.setattr(EASE, "fit", fails_once)
+    found = search(job(), tmp_path)
+    assert list(found.trials["state"]) == ["fail"] + ["complete"] * 3
+    monkeypatch.setattr(EASE, "fit", lambda *args, **kwargs: (_ for _ in ()).throw(TrainingError("the loss is nan")))
+    with pytest.raises(ConfigError, match="none of 4 trials could be trained: the loss is nan"):
+        search(job(seed=5), tmp_path)
+
+
+def test_no_further_trial_begins_when_the_time_is_up(tmp_path):
+    found = search(job(minutes=1e-6), tmp_path)
+    assert len(found.trials) == 1
+
+
+def test_trials_are_runs_and_the_global_verbosity_stays(tmp_path):
+    before = optuna.logging.get_verbosity()
+    search(job(trials=2), tmp_path)
+    assert optuna.logging.get_verbosity() == before
+    import mlflow
+
+    tracking.configure(tmp_path)
+    runs = mlflow.search_runs(search_all_experiments=True)
+    assert sorted(runs["tags.mlflow.runName"]) == ["trial 0", "trial 1"]
+    assert runs["metrics.validation_ndcg.10"].notna().all() if "metrics.validation_ndcg.10" in runs else True
+
+
+def test_two_at_the_same_search_are_told(tmp_path, monkeypatch):
+    from recsys import tuning
+
+    config = job()
+    name = tuning._study_name(config, config.load_data().fingerprint())
+    with locked(tracking.home(tmp_path) / "studies" / f"{name}.lock"), pytest.raises(ConfigError, match="same search"):
+        search(config, tmp_path)
+
+
+def test_what_cannot_be_searched_is_refused(tmp_path):
+    with pytest.raises(ConfigError, match="nothing to tune"):
+        search(job(space={}), tmp_path)
+    config = job()
+    data = config.load_data()
+    split = config.model_copy(update={"split": config.split.model_copy(update={"validation": 0.0})}).split.split(data)
+    with pytest.raises(ConfigError, match="tuning needs a validation part"):
+        tune(config, split, fingerprint="x", root=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("space", "message"),
+    [
+        ({"regularisation": [1.0]}, "regularisation"),
+        ({"regularization": {"low": -1.0, "high": 5.0}}, "regularization must be positive"),
+        ({"regularization": {"low": 5.0, "high": 5.0}}, "low must lie below high"),
+        ({"regularization": {"low": 0.0, "high": 5.0, "log": True}}, "a logarithm needs low above 0"),
+        ({"regularization": []}, "has no choices"),
+        ({"regularization": {"low": 1.0, "high": 5.0, "logarithmic": True}}, "logarithmic"),
+    ],
+)
+def test_a_space_that_cannot_work_is_refused_before_any_trial(space, message):
+    with pytest.raises(ConfigError, match=message):
+        job(space=space)
