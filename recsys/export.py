@@ -37,6 +37,7 @@ from recsys.models import (
 from recsys.models.autoencoder import Autoencoder
 from recsys.models.autorec import ByItems, ByUsers
 from recsys.models.baselines import Factors
+from recsys.models.biases import Biases
 from recsys.models.linear import LinearAutoencoder
 from recsys.nn.products import weighted_rows
 from recsys.sparse import DenseRows
@@ -160,6 +161,25 @@ class CentredScores(NetworkScores):
         return super().forward(DenseRows(torch.where(values != 0, values - self.mean, 0.0)))
 
 
+class UnbiasedScores(NetworkScores):
+    """Those of a network that reads ratings less their mean and biases, with the biases added again."""
+
+    items: Tensor
+
+    def __init__(self, network: Any, biases: Biases) -> None:
+        super().__init__(network)
+        self.mean, self.damping = biases.mean, biases.damping
+        self.register_buffer("items", torch.from_numpy(biases.items).to(network.output.bias))
+
+    def forward(self, rows: DenseRows) -> Tensor:
+        """Return (n, n_items)."""
+        stored = (rows.values != 0).to(self.items)
+        rest = rows.values - stored * (self.mean + self.items)
+        count = stored.sum(1, keepdim=True) + self.damping
+        users = rest.sum(1, keepdim=True) / torch.where(count > 0, count, torch.ones_like(count))
+        return super().forward(DenseRows(rest - stored * users)) + self.items + users
+
+
 class LessOwnScores(NetworkScores):
     """Those of a network whose scores leave the history itself out."""
 
@@ -240,6 +260,8 @@ def _(model: Any) -> nn.Module:
 
 @_scoring.register
 def _(model: ByUsers) -> nn.Module:
+    if model.biases_ is not None:
+        return UnbiasedScores(model.network_, model.biases_)
     return CentredScores(model.network_, model.mean_)
 
 

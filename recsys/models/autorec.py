@@ -15,7 +15,8 @@ from torch import Tensor, nn
 
 from recsys.errors import ConfigError, DataError, UnsupportedError
 from recsys.models.autoencoder import Autoencoder
-from recsys.models.base import Fitting, Floats, indices
+from recsys.models.base import Fitting, Floats, indices, pick_device
+from recsys.models.biases import Biases
 from recsys.models.fold_in import fold_in
 from recsys.nn.losses import masked_squared_error
 from recsys.nn.networks import AutoRecNetwork
@@ -43,10 +44,12 @@ class AutoRec(Autoencoder):
     """Weight of the unstored entries as zeros: 0 as in the paper (rating prediction), > 0 to rank for top-N."""
     centre: bool | None = None
     """Subtract the mean training rating from the stored ratings and add it back to predictions."""
+    biases: float | None = None
+    """Subtract user and item biases too (`Biases`), shrunk by so many ratings: it helps where ratings are few."""
     clip: bool = True
     """Clip predicted ratings to the range of the training ratings."""
     cold_rating: float | None = None
-    """Prediction for a user or an item without training ratings: 3 in the paper; None for the mean rating."""
+    """Prediction for a user or an item without training ratings: 3 in the paper; None for the mean and the biases."""
     epochs: int = 40
     batch_size: int = 256
     schedule: Schedule = "cosine"
@@ -54,6 +57,8 @@ class AutoRec(Autoencoder):
     _centres_by_default = False
 
     def _centring(self) -> bool:
+        if self.biases is not None:
+            return True
         return self._centres_by_default and not self.unobserved_weight if self.centre is None else self.centre
 
     def _check_params(self) -> None:
@@ -65,6 +70,16 @@ class AutoRec(Autoencoder):
                 "centre=True with unobserved_weight > 0 would count every unstored entry as an average rating; "
                 "leave centre=None"
             )
+        if self.biases is not None:
+            if self.biases < 0:
+                raise ConfigError(f"biases must be a number of ratings, 0 or more, or None, got {self.biases}")
+            if self.centre is False:
+                raise ConfigError("biases are taken from the mean: leave centre=None, or set biases=None")
+            if self.unobserved_weight:
+                raise ConfigError(
+                    "biases with unobserved_weight > 0 would count every unstored entry as the rating that is to be "
+                    "expected; set biases=None"
+                )
 
     def _fit(self, matrix: sp.csr_matrix, fitting: Fitting) -> Record:
         if not self.unobserved_weight and matrix.data.min() == matrix.data.max():
@@ -73,6 +88,8 @@ class AutoRec(Autoencoder):
                 "them; set unobserved_weight > 0 to rank items, or use MultVAE or EASE"
             )
         self.mean_ = float(matrix.data.mean(dtype=np.float64)) if self._centring() else 0.0
+        self.biases_ = None if self.biases is None else Biases.of(matrix, self.biases)
+        self.user_biases_ = None if self.biases_ is None else self.biases_.users(matrix)
         self.cold_rating_ = (
             float(matrix.data.mean(dtype=np.float64)) if self.cold_rating is None else float(self.cold_rating)
         )
@@ -80,6 +97,8 @@ class AutoRec(Autoencoder):
         return super()._fit(matrix, fitting)
 
     def _prepare(self, matrix: sp.csr_matrix) -> sp.csr_matrix:
+        if self.biases_ is not None:
+            return self.biases_.residuals(matrix)
         if not self.mean_:
             return matrix
         return sp.csr_matrix((matrix.data - np.float32(self.mean_), matrix.indices, matrix.indptr), shape=matrix.shape)
@@ -123,7 +142,55 @@ class AutoRec(Autoencoder):
         row_index, item_index = np.asarray(rows, dtype=np.int64), self._item_ids(items, "items", keep_order=True)
         with torch.inference_mode():
             raw, cold = self._pairs(users, matrix, row_index, item_index)
-        return self._ratings(raw, cold[row_index] | (self.popularity_[item_index] == 0))
+        base: Floats | np.float32 = np.float32(self.mean_)
+        if self.biases_ is not None:
+            base = self.biases_.base(self._user_biases(users, matrix)[row_index], item_index)
+        ratings = raw + base
+        if self.clip:
+            ratings = np.clip(ratings, *self.rating_range_)
+        if self.biases_ is None or self.cold_rating is not None:
+            base = np.float32(self.cold_rating_)
+        cold_pairs = cold[row_index] | (self.popularity_[item_index] == 0)
+        return np.where(cold_pairs, base, ratings).astype(np.float32)
+
+    def _user_biases(self, users: Indices, histories: sp.csr_matrix | None) -> npt.NDArray[np.float64]:
+        """Return b_u of each user, (len(users),), by the history where one decides."""
+        assert self.biases_ is not None
+        assert histories is not None
+        return self.biases_.users(histories)
+
+    def _scores(
+        self,
+        histories: sp.csr_matrix | None,
+        userid: Indices,
+        items: Indices | None,
+        out: Tensor | None = None,
+    ) -> Tensor:
+        scores = self._residual_scores(histories, userid, items, out)
+        if self.biases_ is None:
+            return scores
+        return self._add_biases(scores, self._user_biases(userid, histories), items)
+
+    def _residual_scores(
+        self, histories: sp.csr_matrix | None, userid: Indices, items: Indices | None, out: Tensor | None
+    ) -> Tensor:
+        """Return the scores of the network alone, before any biases."""
+        return super()._scores(histories, userid, items, out)
+
+    def _training_scores(self, rows: slice, items: Indices) -> Tensor:
+        scores = self._residual_training_scores(rows, items)
+        if self.biases_ is None:
+            return scores
+        assert self.user_biases_ is not None
+        return self._add_biases(scores, self.user_biases_[rows], items)
+
+    def _residual_training_scores(self, rows: slice, items: Indices) -> Tensor:
+        return super()._training_scores(rows, items)
+
+    def _add_biases(self, scores: Tensor, users: npt.NDArray[np.float64], items: Indices | None) -> Tensor:
+        assert self.biases_ is not None
+        of_items = self.biases_.items if items is None else self.biases_.items[items]
+        return scores.add_(torch.from_numpy(users).to(scores)[:, None]).add_(torch.from_numpy(of_items).to(scores))
 
     @abstractmethod
     def _pairs(
@@ -131,19 +198,23 @@ class AutoRec(Autoencoder):
     ) -> tuple[Floats, Bools]:
         """Return the value of each pair (rows[k], items[k]) and which of the users have no training rating."""
 
-    def _ratings(self, raw: npt.NDArray[Any], cold: npt.NDArray[np.bool_]) -> Floats:
-        ratings = raw.astype(np.float32) + np.float32(self.mean_)
-        if self.clip:
-            ratings = np.clip(ratings, *self.rating_range_)
-        return np.where(cold, np.float32(self.cold_rating_), ratings).astype(np.float32)
-
     def _state(self) -> dict[str, Any]:
         return {"mean": self.mean_, "cold_rating": self.cold_rating_, "rating_range": self.rating_range_}
 
     def _restore(self, arrays: Mapping[str, npt.NDArray[Any]], state: Mapping[str, Any]) -> None:
         self.mean_, self.cold_rating_ = float(state["mean"]), float(state["cold_rating"])
         self.rating_range_ = tuple(state["rating_range"])
+        self.biases_, self.user_biases_ = None, arrays.get("user_biases")
+        if self.biases is not None:
+            self.biases_ = Biases(self.mean_, arrays["item_biases"], self.biases)
         super()._restore(arrays, state)
+
+    def _arrays(self) -> dict[str, npt.NDArray[Any]]:
+        arrays = super()._arrays()
+        if self.biases_ is not None:
+            assert self.user_biases_ is not None
+            arrays |= {"item_biases": self.biases_.items, "user_biases": self.user_biases_}
+        return arrays
 
 
 @dataclass(kw_only=True, eq=False)
@@ -182,7 +253,8 @@ class ByItems(AutoRec):
         return self.n_users_
 
     def _training_rows(self, matrix: sp.csr_matrix) -> Rows:
-        return super()._training_rows(sp.csr_matrix(matrix.T))  # the one place that turns to items × users
+        # The one place that turns to items × users.
+        return Rows(sp.csr_matrix(self._prepare(matrix).T), pick_device(self.device))
 
     def _refresh(self, rows: Rows) -> None:
         with torch.inference_mode():
@@ -232,12 +304,14 @@ class ByItems(AutoRec):
     def _affine_items(self) -> Tensor:
         return torch.cat([self.item_vectors_, self.item_vectors_.new_ones(len(self.item_vectors_), 1)], 1)
 
-    def _scores(
-        self,
-        histories: sp.csr_matrix | None,
-        userid: npt.NDArray[np.int64],
-        items: npt.NDArray[np.int64] | None,
-        out: Tensor | None = None,
+    def _user_biases(self, users: Indices, histories: sp.csr_matrix | None) -> npt.NDArray[np.float64]:
+        assert self.user_biases_ is not None
+        known = self._known(users)
+        found = np.where(known, self.user_biases_[np.where(known, users, 0)], 0.0)
+        return found if histories is None else np.where(known, found, super()._user_biases(users, histories))
+
+    def _residual_scores(
+        self, histories: sp.csr_matrix | None, userid: Indices, items: Indices | None, out: Tensor | None
     ) -> Tensor:
         vectors, offsets = self._users(histories, userid)
         return self._score_items(vectors, offsets, items, out)
@@ -248,7 +322,7 @@ class ByItems(AutoRec):
         table = self.item_vectors_ if items is None else self.item_vectors_[torch.from_numpy(items).to(self._device)]
         return affine(vectors, table, out=out).add_(offsets[:, None])
 
-    def _training_scores(self, rows: slice, items: npt.NDArray[np.int64]) -> Tensor:
+    def _residual_training_scores(self, rows: slice, items: Indices) -> Tensor:
         return self._score_items(self.user_vectors_[rows], self.network_.output.bias[rows], items)
 
     def _user_vectors(self) -> Tensor:
