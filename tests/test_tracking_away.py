@@ -24,6 +24,9 @@ from recsys.interactions import Interactions
 from recsys.jobs import train
 from recsys.models import EASE
 from recsys.splits import hold_out_ratings
+from recsys.tracking import _mlflow, asking, events, runs
+from recsys.tracking.outbox import Outbox
+from recsys.tracking.sender import Sender
 
 RNG = np.random.default_rng(0)
 FRAME = pd.DataFrame({"user_id": RNG.integers(100, 140, 400), "item_id": RNG.integers(7, 37, 400)}).drop_duplicates()
@@ -36,7 +39,7 @@ class Link:
 
     def __init__(self, monkeypatch):
         self.up, self.answers, self.sent = True, True, []
-        send, start, create = tracking._Sender.send, tracking._start, tracking._create
+        send, start, create = Sender.send, runs.start, runs.create
 
         def sending(sender, event, *, again):
             self._look()
@@ -45,9 +48,9 @@ class Link:
             self._answer()
             return found
 
-        def starting(*arguments):
+        def starting(*arguments, **options):
             self._look()
-            run = start(*arguments)
+            run = start(*arguments, **options)
             if not self.answers:
                 mlflow.end_run("RUNNING")
             self._answer()
@@ -57,11 +60,11 @@ class Link:
             self._look()
             return create(*arguments)
 
-        monkeypatch.setattr(tracking._Sender, "send", sending)
-        monkeypatch.setattr(tracking, "_start", starting)
-        monkeypatch.setattr(tracking, "_create", creating)
+        monkeypatch.setattr(Sender, "send", sending)
+        monkeypatch.setattr(runs, "start", starting)
+        monkeypatch.setattr(runs, "create", creating)
         # A test waits for no clock.
-        monkeypatch.setattr(tracking.MlflowTracker, "_ask_later", lambda *_: None)
+        monkeypatch.setattr(Outbox, "ask_later", lambda *_: None)
 
     def _look(self):
         if not self.up:
@@ -174,7 +177,7 @@ def test_what_arrived_without_an_answer_is_not_told_twice(link, mlflow_root):
     shutil.copytree(tracker.waiting, copy)
     (done,) = tracking.sync()
     assert done.waiting == 0
-    shutil.copytree(copy, tracker.waiting or mlflow_root / "mlruns" / "pending" / tracker._header["key"])
+    shutil.copytree(copy, tracker.waiting or mlflow_root / "mlruns" / "pending" / tracker.outbox.header.key)
     (again,) = tracking.sync()  # as after a process that died before it could forget what it had sent
     assert (again.run_id, again.waiting) == (done.run_id, 0)
     run = client().get_run(done.run_id)
@@ -299,22 +302,22 @@ def test_sync_leaves_alone_what_is_not_its_own(link, mlflow_root, monkeypatch):
 
 
 def test_the_password_of_a_store_is_not_written():
-    assert tracking._place("postgresql+psycopg2://me:secret@host:5432/runs?a=b") == (
+    assert asking.without_password("postgresql+psycopg2://me:secret@host:5432/runs?a=b") == (
         "postgresql+psycopg2://host:5432/runs"
     )
-    assert tracking._place("sqlite:////a/b.db") == "sqlite:////a/b.db"
+    assert asking.without_password("sqlite:////a/b.db") == "sqlite:////a/b.db"
 
 
 def test_epochs_go_in_batches_where_telling_takes_long(link, mlflow_root, monkeypatch):
     clock = [0.0]
-    monkeypatch.setattr(tracking.time, "monotonic", lambda: clock[0])
-    send = tracking._Sender.send
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
+    send = Sender.send
 
     def slow(sender, event, *, again):
         clock[0] += delay
         return send(sender, event, again=again)
 
-    monkeypatch.setattr(tracking._Sender, "send", slow)
+    monkeypatch.setattr(Sender, "send", slow)
     delay = 0.01
     with tracking.start_run("exp") as tracker:
         for number in range(1, 101):
@@ -365,12 +368,13 @@ def test_the_parts_of_a_split_are_inputs_of_the_run(mlflow_root):
     assert len({dataset.digest for dataset in found.values()}) == 4
     assert json.loads(found["test"].profile)["target"] == split.test.target.nnz
     other = hold_out_ratings(DATA, seed=1)
-    assert tracking._digest(other.test, DATA.items) != tracking._digest(split.test, DATA.items)
-    assert tracking._digest(hold_out_ratings(DATA, seed=0).test, DATA.items) == tracking._digest(split.test, DATA.items)
+    digest = events.digest(split.test, DATA.items)
+    assert events.digest(other.test, DATA.items) != digest
+    assert events.digest(hold_out_ratings(DATA, seed=0).test, DATA.items) == digest
 
 
 def test_the_load_of_the_machine_needs_psutil(mlflow_root, monkeypatch):
-    monkeypatch.setattr(tracking, "find_spec", lambda name: None)
+    monkeypatch.setattr(_mlflow, "find_spec", lambda name: None)
     with pytest.raises(TrackingError, match="pip install psutil"), tracking.start_run("exp", system_metrics=True):
         pass
 
@@ -557,7 +561,7 @@ def test_postgresql_may_go_and_come_back(postgres, tmp_path, monkeypatch):
     uri, start, stop = postgres
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
-    monkeypatch.setattr(tracking.MlflowTracker, "_ask_later", lambda *_: None)
+    monkeypatch.setattr(Outbox, "ask_later", lambda *_: None)
     with tracking.start_run("exp", "first") as first:
         epoch(first, 1)
         stop()

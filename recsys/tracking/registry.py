@@ -1,0 +1,172 @@
+"""The registry: what is registered, under which name and version."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from recsys.errors import TrackingError, did_you_mean
+from recsys.tracking._mlflow import MlflowClient, MlflowException
+from recsys.tracking.asking import quiet, refusals
+from recsys.tracking.logged_model import MODEL, logged_models
+from recsys.tracking.store import connect
+
+
+@dataclass(frozen=True)
+class RegisteredModel:
+    """A version of a registered model."""
+
+    name: str
+    version: int
+    uri: str
+    """`models:/NAME/VERSION`."""
+    run_id: str | None
+    """The run that logged it."""
+    aliases: tuple[str, ...] = ()
+
+
+def register(run_id: str, name: str) -> RegisteredModel:
+    """Register the model that a run has logged as the next version of `name`.
+
+    Raises:
+        TrackingError: no such run, it has logged no model, or MLflow refuses the name.
+    """
+    with quiet(), refusals(f"cannot register {name!r}"):
+        client = connect()
+        model_id = logged_models(client, run_id).get(MODEL)
+        if model_id is None:
+            raise TrackingError(f"run {run_id} has logged no model to register as {name!r}; call log_model first")
+        try:
+            client.create_registered_model(name)
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                raise
+        version = client.create_model_version(
+            name,
+            source=f"models:/{model_id}",
+            run_id=run_id,
+            model_id=model_id,
+            tags={k: v for k, v in client.get_logged_model(model_id).tags.items() if not k.startswith("mlflow.")},
+        )
+    return _registered(version)
+
+
+def registered_by(run_id: str, name: str) -> RegisteredModel | None:
+    """Return the version of `name` that a run has registered; what MLflow raises is left as it is."""
+    found = MlflowClient().search_model_versions(f"run_id = '{run_id}'")
+    return next((_registered(version) for version in found if version.name == name), None)
+
+
+def model_versions(name: str) -> list[RegisteredModel]:
+    """Return the versions of a registered model, newest first.
+
+    Raises:
+        TrackingError: no such model.
+    """
+    with quiet(), refusals(f"cannot read the registry about {name!r}"):
+        client = connect()
+        try:
+            aliases = client.get_registered_model(name).aliases
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                raise
+            known = [model.name for model in client.search_registered_models()]
+            raise TrackingError(
+                f"no model {name!r} is registered{did_you_mean(name, known) if known else ', nor any other'}"
+            ) from None
+        found = client.search_model_versions(f"name = '{name}'")
+    versions = [_registered(version, aliases) for version in found]
+    return sorted(versions, key=lambda version: version.version, reverse=True)
+
+
+def versions_if_any(name: str) -> list[RegisteredModel]:
+    """Return the versions of a registered model, newest first; none where no model of that name is registered."""
+    return model_versions(name) if name in registered_names() else []
+
+
+def registered_names() -> list[str]:
+    """Return the names of all registered models, in order."""
+    with quiet(), refusals("cannot read the registry"):
+        return sorted(model.name for model in connect().search_registered_models())
+
+
+def pick(name: str, *, version: int | None = None, alias: str | None = None) -> RegisteredModel:
+    """Return the version of that number, or that holds the alias.
+
+    Raises:
+        TrackingError: there is none; the message says what there is.
+    """
+    versions = model_versions(name)
+    for found in versions:
+        if found.version == version or alias in found.aliases:
+            return found
+    aliases = ", ".join(f"{alias} ({found.version})" for found in versions for alias in found.aliases)
+    asked = f"version {version}" if version is not None else f"alias {alias!r}"
+    raise TrackingError(
+        f"model {name!r} has no {asked}; versions: {', '.join(str(found.version) for found in versions) or 'none'}; "
+        f"aliases: {aliases or 'none'}"
+    )
+
+
+def version_tags(name: str, version: int) -> dict[str, str]:
+    """Return the tags of a version.
+
+    Raises:
+        TrackingError: no such model or version.
+    """
+    with quiet(), refusals(f"cannot read version {version} of {name!r}"):
+        return dict(connect().get_model_version(name, str(version)).tags)
+
+
+def version_facts(name: str, version: int) -> dict[str, Any]:
+    """Return `version, aliases, created, run, description, tags` of a version and `params, metrics` of its run.
+
+    Raises:
+        TrackingError: no such model or version.
+    """
+    found = pick(name, version=version)
+    with quiet(), refusals(f"cannot read version {version} of {name!r}"):
+        client = connect()
+        held = client.get_model_version(name, str(version))
+        run = None
+        if found.run_id:
+            with suppress(MlflowException):  # a run may have been deleted since
+                run = client.get_run(found.run_id)
+    created = datetime.fromtimestamp(held.creation_timestamp / 1000, UTC).isoformat(timespec="seconds")
+    return {
+        "version": version,
+        "aliases": list(found.aliases),
+        "created": created,
+        "run": found.run_id,
+        "description": held.description or "",
+        "tags": dict(held.tags),
+        "params": dict(run.data.params) if run else {},
+        "metrics": dict(run.data.metrics) if run else {},
+    }
+
+
+def delete_version(name: str, version: int) -> None:
+    """Delete a version from the registry; its run and what the run logged stay.
+
+    Raises:
+        TrackingError: it holds an alias, or MLflow refuses.
+    """
+    found = pick(name, version=version)
+    if found.aliases:
+        raise TrackingError(f"version {version} of {name!r} is {', '.join(found.aliases)}; move the alias first")
+    with quiet(), refusals(f"cannot delete version {version} of {name!r}"):
+        connect().delete_model_version(name, str(version))
+
+
+def _registered(found: Any, aliases: Mapping[str, Any] | None = None) -> RegisteredModel:
+    version = int(found.version)
+    return RegisteredModel(
+        name=found.name,
+        version=version,
+        uri=f"models:/{found.name}/{version}",
+        run_id=found.run_id or None,
+        aliases=tuple(sorted(alias for alias, held in (aliases or {}).items() if int(held) == version)),
+    )
