@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import threading
 import warnings
 from pathlib import Path
@@ -111,6 +112,13 @@ def test_one_process_at_a_time_opens_a_store(tmp_path, monkeypatch):
     uri = tracking.configure(tmp_path)
     assert opened == [uri]
     assert not (tmp_path / "mlruns" / ".lock").exists()
+
+
+def test_a_model_is_guarded_where_all_who_share_its_registry_meet(tmp_path):
+    assert store._locks(f"sqlite:///{tmp_path.as_posix()}/mlruns/mlflow.db") == tmp_path / "mlruns" / "locks"
+    one, same, other = (store._locks(f"https://{who}") for who in ("me:secret@host", "you@host", "host:5000"))
+    assert one == same != other
+    assert Path(tempfile.gettempdir()) in one.parents
 
 
 def test_those_who_only_read_make_no_store(tmp_path, mlflow_root):

@@ -9,7 +9,6 @@ from recsys import tracking
 from recsys.errors import TrackingError
 from recsys.jobs.common import config_of, load_model
 from recsys.jobs.contest import contest
-from recsys.locks import locked
 from recsys.promotion import Decision
 
 
@@ -94,17 +93,15 @@ def challenge(
         kept = "no version" if holder is None else f"version {holder}"
         print(f"models:/{name}@{alias} stays with {kept}")
         return Contest(decision, None)
-    # Two promoters on one machine take their turns here; the second one finds another holder and is told.
-    with locked(tracking.home(root) / "locks" / f"{name}-{alias}.lock"):
-        promoted = tracking.promote(
-            name,
-            number,
-            alias=alias,
-            reason=decision.reason,
-            instead_of=holder,
-            note=decision.markdown(),
-            tags=tags,
-        )
+    promoted = tracking.promote(
+        name,
+        number,
+        alias=alias,
+        reason=decision.reason,
+        instead_of=holder,
+        note=decision.markdown(),
+        tags=tags,
+    )
     print(_changed(promoted))
     return Contest(decision, promoted)
 
@@ -116,8 +113,7 @@ def rollback(name: str, *, alias: str = "champion", root: Path | None = None) ->
         TrackingError: no such model or alias, or there was none before.
     """
     tracking.configure(root, create=False)
-    with locked(tracking.home(root) / "locks" / f"{name}-{alias}.lock"):
-        back = tracking.rollback(name, alias)
+    back = tracking.rollback(name, alias)
     print(_changed(back))
     return back
 

@@ -10,7 +10,7 @@ from recsys.errors import TrackingError
 from recsys.tracking.asking import quiet, refusals
 from recsys.tracking.machine import now
 from recsys.tracking.registry import model_versions, pick, version_tags
-from recsys.tracking.store import connect
+from recsys.tracking.store import connect, one_at_a_time
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ def promote(
     """Give the alias to a version, and tag that version with the reason, the time and the previous holder.
 
     Promoting the version that already holds the alias changes nothing. The tags are written first, so that an alias
-    that has moved always says from where.
+    that has moved always says from where. Of two promotions at once the second begins where the first has ended.
 
     Args:
         name: of the registered model.
@@ -52,21 +52,22 @@ def promote(
     Raises:
         TrackingError: no such model or version, another version holds the alias, or MLflow refuses the alias.
     """
-    versions = model_versions(name)
-    if not versions:
-        raise TrackingError(f"model {name!r} has no versions")
-    chosen = versions[0] if version is None else pick(name, version=version)
-    previous = next((found.version for found in versions if alias in found.aliases), None)
-    if instead_of != "any" and previous != instead_of:
-        raise TrackingError(
-            f"{alias!r} of {name!r} is held by {_spoken(previous)} and no longer by {_spoken(instead_of)}: another "
-            "promotion was faster; hold the challenger against the new one"
-        )
-    if previous != chosen.version:
-        facts = {**(tags or {}), "reason": reason, "previous": previous or "", "at": now()}
-        annotate(name, chosen.version, facts, alias=alias, note=note)
-        with quiet(), refusals(f"cannot give {alias!r} to version {chosen.version} of {name!r}"):
-            connect().set_registered_model_alias(name, alias, str(chosen.version))
+    with one_at_a_time(name):
+        versions = model_versions(name)
+        if not versions:
+            raise TrackingError(f"model {name!r} has no versions")
+        chosen = versions[0] if version is None else pick(name, version=version)
+        previous = next((found.version for found in versions if alias in found.aliases), None)
+        if instead_of != "any" and previous != instead_of:
+            raise TrackingError(
+                f"{alias!r} of {name!r} is held by {_spoken(previous)} and no longer by {_spoken(instead_of)}: another "
+                "promotion was faster; hold the challenger against the new one"
+            )
+        if previous != chosen.version:
+            facts = {**(tags or {}), "reason": reason, "previous": previous or "", "at": now()}
+            _annotate(name, chosen.version, facts, alias, note)
+            with quiet(), refusals(f"cannot give {alias!r} to version {chosen.version} of {name!r}"):
+                connect().set_registered_model_alias(name, alias, str(chosen.version))
     return Promotion(name, chosen.version, alias, previous, f"models:/{name}@{alias}")
 
 
@@ -76,13 +77,8 @@ def annotate(name: str, version: int, tags: Mapping[str, Any], *, alias: str = "
     Raises:
         TrackingError: no such model or version, or MLflow refuses.
     """
-    with quiet(), refusals(f"cannot tag version {version} of {name!r}"):
-        client = connect()
-        for tag, value in tags.items():
-            client.set_model_version_tag(name, str(version), f"{alias}_{tag}", str(value))
-        if note:
-            before = client.get_model_version(name, str(version)).description or ""
-            client.update_model_version(name, str(version), f"{before}\n\n{note}".strip())
+    with one_at_a_time(name):
+        _annotate(name, version, tags, alias, note)
 
 
 def rollback(name: str, alias: str = "champion") -> Promotion:
@@ -91,16 +87,29 @@ def rollback(name: str, alias: str = "champion") -> Promotion:
     Raises:
         TrackingError: no such model or alias, or its holder was the first.
     """
-    holder = pick(name, alias=alias)
-    before = version_tags(name, holder.version).get(f"{alias}_previous", "")
-    if not before:
-        raise TrackingError(f"version {holder.version} of {name!r} was the first {alias}: there is none to go back to")
-    with quiet(), refusals(f"cannot give {alias!r} back to version {before} of {name!r}"):
-        client = connect()
-        client.get_model_version(name, before)  # it may have been deleted since
-        client.set_model_version_tag(name, str(holder.version), f"{alias}_rolled_back", now())
-        client.set_registered_model_alias(name, alias, before)
+    with one_at_a_time(name):
+        holder = pick(name, alias=alias)
+        before = version_tags(name, holder.version).get(f"{alias}_previous", "")
+        if not before:
+            raise TrackingError(
+                f"version {holder.version} of {name!r} was the first {alias}: there is none to go back to"
+            )
+        with quiet(), refusals(f"cannot give {alias!r} back to version {before} of {name!r}"):
+            client = connect()
+            client.get_model_version(name, before)  # it may have been deleted since
+            client.set_model_version_tag(name, str(holder.version), f"{alias}_rolled_back", now())
+            client.set_registered_model_alias(name, alias, before)
     return Promotion(name, int(before), alias, holder.version, f"models:/{name}@{alias}")
+
+
+def _annotate(name: str, version: int, tags: Mapping[str, Any], alias: str, note: str) -> None:
+    with quiet(), refusals(f"cannot tag version {version} of {name!r}"):
+        client = connect()
+        for tag, value in tags.items():
+            client.set_model_version_tag(name, str(version), f"{alias}_{tag}", str(value))
+        if note:
+            before = client.get_model_version(name, str(version)).description or ""
+            client.update_model_version(name, str(version), f"{before}\n\n{note}".strip())
 
 
 def _spoken(version: int | None) -> str:

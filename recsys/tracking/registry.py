@@ -12,7 +12,7 @@ from recsys.errors import TrackingError, did_you_mean
 from recsys.tracking._mlflow import MlflowClient, MlflowException
 from recsys.tracking.asking import quiet, refusals
 from recsys.tracking.logged_model import MODEL, logged_models
-from recsys.tracking.store import connect
+from recsys.tracking.store import connect, one_at_a_time
 
 
 @dataclass(frozen=True)
@@ -154,11 +154,12 @@ def delete_version(name: str, version: int) -> None:
     Raises:
         TrackingError: it holds an alias, or MLflow refuses.
     """
-    found = pick(name, version=version)
-    if found.aliases:
-        raise TrackingError(f"version {version} of {name!r} is {', '.join(found.aliases)}; move the alias first")
-    with quiet(), refusals(f"cannot delete version {version} of {name!r}"):
-        connect().delete_model_version(name, str(version))
+    with one_at_a_time(name):
+        found = pick(name, version=version)
+        if found.aliases:
+            raise TrackingError(f"version {version} of {name!r} is {', '.join(found.aliases)}; move the alias first")
+        with quiet(), refusals(f"cannot delete version {version} of {name!r}"):
+            connect().delete_model_version(name, str(version))
 
 
 def _registered(found: Any, aliases: Mapping[str, Any] | None = None) -> RegisteredModel:

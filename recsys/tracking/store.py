@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shlex
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from urllib.parse import quote
+
+from sqlalchemy.engine import make_url
 
 from recsys.errors import TrackingError
 from recsys.locks import locked
@@ -83,6 +90,27 @@ def connect() -> MlflowClient:
     if not mlflow.is_tracking_uri_set():
         configure(create=False)
     return MlflowClient()
+
+
+@contextmanager
+def one_at_a_time(name: str) -> Iterator[None]:
+    """Let no other process change what is said of a registered model, for as long as the block takes.
+
+    MLflow moves an alias whoever holds it by then, so whoever looks first who does, must do both alone. This holds for
+    all who share a database file; of those who share a server, for the processes of one user on one machine.
+    """
+    connect()
+    with locked(_locks(mlflow.get_registry_uri()) / f"model-{quote(name, safe='')}.lock"):
+        yield
+
+
+def _locks(uri: str) -> Path:
+    """Return the folder of locks of a registry: beside its database, or on this machine if it is elsewhere."""
+    if uri.startswith("sqlite"):
+        return Path(make_url(uri).database or "").absolute().parent / "locks"
+    user = os.getuid() if hasattr(os, "getuid") else ""
+    digest = hashlib.sha256(without_password(uri).encode()).hexdigest()
+    return Path(tempfile.gettempdir(), f"recsys-{user}", digest[:16])
 
 
 def _open_stores() -> None:
