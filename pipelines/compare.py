@@ -1,6 +1,6 @@
 """Compare models on one split, with one budget of tuning each.
 
-python pipelines/compare.py pipelines/configs/compare/*.toml --output data/compared/ml-1m
+python pipelines/compare.py pipelines/configs/compare-ml1m-infae/*.toml --output data/compared/ml-1m
 """
 
 import sys

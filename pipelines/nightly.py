@@ -1,6 +1,6 @@
 """Train a challenger, let it earn the champion's place, and score every user with the champion.
 
-python -m pipelines.nightly CONFIG.toml
+python pipelines/nightly.py pipelines/configs/nightly.toml
 """
 
 import sys

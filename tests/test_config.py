@@ -1,5 +1,6 @@
 """Configuration: shipped files load, mistakes are named, overrides are typed."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -7,6 +8,7 @@ import pytest
 from recsys.config import JobConfig, SplitConfig, check_config, load_config
 from recsys.datasets import synthetic
 from recsys.errors import ConfigError, DataError
+from recsys.tracking import events
 
 CONFIGS = sorted((Path(__file__).parents[1] / "pipelines" / "configs").rglob("*.toml"))
 
@@ -26,6 +28,8 @@ def test_shipped_configurations_load_and_build_their_model(path):
     for name, value in config.model.items():
         assert name == "name" or getattr(model, name) == value
     assert config.track.register_as or path.parent.name.startswith("compare-")
+    for name in events.params({"config": config.as_dict()}, resumed=False).values["values"]:
+        assert re.fullmatch(r"[\w.:/ -]{1,250}", name, re.ASCII), "MLflow refuses parameters of other names"
 
 
 @pytest.mark.parametrize("name", ["multvae-ml1m", "ease-ml1m"])

@@ -139,7 +139,7 @@ def test_names_that_mlflow_accepts():
 
 def test_a_run_keeps_what_is_reported(mlflow_root):
     with tracking.start_run("exp", "first", {"why": 1}) as tracker:
-        tracker.log_params({"model": {"hidden": 500}, "seed": None})
+        tracker.log_params({"model": {"hidden": 500}, "seed": None, "guards": {"coverage@10": 0.5}})
         tracker.log_data(DATA)
         for epoch, figure in ((1.0, 0.1), (2.0, 0.3), (3.0, 0.2)):
             tracker.log_epoch({"epoch": epoch, "loss": 1 / epoch, "seconds": 0.5, "ndcg@10": figure})
@@ -150,9 +150,14 @@ def test_a_run_keeps_what_is_reported(mlflow_root):
     run = run_of(tracker)
     assert run.info.status == "FINISHED"
     assert run.info.run_name == "first"
-    assert {"model.hidden": "500", "seed": "None", "data.users": "40", "data.items": "30"}.items() <= (
-        run.data.params.items()
-    )
+    wanted = {
+        "model.hidden": "500",
+        "seed": "None",
+        "guards.coverage_at_10": "0.5",
+        "data.users": "40",
+        "data.items": "30",
+    }
+    assert wanted.items() <= run.data.params.items()
     assert run.data.params["data.interactions"] == str(DATA.nnz)
     assert run.data.params["data.fingerprint"] == DATA.fingerprint()
     assert run.inputs.dataset_inputs[0].dataset.digest == DATA.fingerprint()[:36]

@@ -19,9 +19,9 @@ from recsys.spool import Event, Spool
 _DIGEST_LENGTH = 36  # MLflow refuses longer digests of data sets
 
 
-def mlflow_name(metric: str) -> str:
-    """Return a metric's name in MLflow, where `@` is not allowed: `ndcg@10` is `ndcg_at_10`."""
-    return metric.replace("@", "_at_")
+def mlflow_name(name: str) -> str:
+    """Return the name of a metric or parameter in MLflow, where `@` is not allowed: `ndcg@10` is `ndcg_at_10`."""
+    return name.replace("@", "_at_")
 
 
 def flatten(mapping: Mapping[str, Any]) -> dict[str, Any]:
@@ -37,7 +37,7 @@ def flatten(mapping: Mapping[str, Any]) -> dict[str, Any]:
 
 def params(values: Mapping[str, Any], *, resumed: bool) -> Event:
     """Return parameters; those of a run that is `resumed` keep the values that they have."""
-    texts = {name: str(value) for name, value in flatten(values).items()}
+    texts = {mlflow_name(name): str(value) for name, value in flatten(values).items()}
     return Event("params", {"values": texts, "resumed": resumed})
 
 
