@@ -235,7 +235,7 @@ class ALI(Adversarial):
     Dumoulin, Belghazi, Poole, Mastropietro, Lamb, Arjovsky and Courville 2017, algorithm 1. The pairs of the encoder
     are (x, ẑ) with ẑ from q(z|x), those of the decoder (x̃, z) with z from N(0, I) and x̃ the row it expects of z.
     Per batch, in turns: encoder and decoder minimise −log(1 − D(x, ẑ)) − log D(x̃, z), the loss of their swapped labels;
-    the discriminator minimises −log D(x, ẑ) − log(1 − D(x̃, z)) (eq. 2 to 4).
+    the discriminator minimises −log D(x, ẑ) − log(1 − D(x̃, z)).
 
     Differs from the paper in: `reconstruction_weight` · −log p(x|ẑ), multinomial, joins the first turn, as in ALICE
     (Li, Liu, Chen, Pu, Chen, Henao and Carin 2017, §3.2, explicit cycle consistency): equal joint distributions alone
