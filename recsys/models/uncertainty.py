@@ -24,8 +24,9 @@ class UAE(WholeRow):
 
     Grover and Ermon 2019. A row x is measured as y = f(x) + ε, ε ~ N(0, `noise`² I), with m = `latent` measurements.
     Acquisition f and decoder are trained together to maximise E log q(x|y), the decoder's log-likelihood, which with
-    the constant H(X) is a lower bound of the mutual information I(X; Y) (Barber and Agakov 2003). There is no prior on y. The acquisition is linear, as compressed sensing has it, or a network; the decoder,
-    with the widths `hidden` (none: linear), recovers at the cost of one pass.
+    the constant H(X) is a lower bound of the mutual information I(X; Y) (Barber and Agakov 2003). There is no prior on
+    y. The acquisition is linear, as compressed sensing has it, or a network; the decoder, with the widths `hidden`
+    (none: linear), recovers at the cost of one pass.
 
     Ranks by the decoder's output for y = f(x), without noise. To recover rows, take `likelihood="gaussian"` (the output
     is the row) or `"bernoulli"` (its sigmoid is the chance of each entry). What is measured is the row itself, not
