@@ -23,7 +23,7 @@ def test_commands_and_models_that_it_names_exist():
     from recsys.cli import parser
     from recsys.models import MODELS
 
-    commands = re.findall(r"^recsys (\w+) (.*)$", README, flags=re.MULTILINE)
+    commands = re.findall(r"^\| `recsys (\w+) ([^`]*)`", README, flags=re.MULTILINE)
     assert {name for name, _ in commands} >= {"train", "tune", "compare", "evaluate", "promote", "nightly", "score"}
     for name, arguments in commands:
         parser().parse_args([name, *arguments.split()])
