@@ -10,10 +10,11 @@ import numpy.typing as npt
 import scipy.sparse as sp
 
 from recsys.config import JobConfig
-from recsys.errors import DataError
+from recsys.errors import ConfigError, DataError
 from recsys.evaluation import evaluate
 from recsys.ids import IdMap
 from recsys.jobs.common import why_unseen
+from recsys.metrics import RATING, parse
 from recsys.models import Popularity, Recommender
 from recsys.promotion import Decision, Measured, Rule, decide
 from recsys.sparse import as_csr
@@ -34,8 +35,15 @@ def contest(
 
     Raises:
         DataError: one of them may have been trained on what the test users are to be tested on.
+        ConfigError: there is no champion, and the rule is of errors of ratings, which Popularity does not predict.
     """
     if champion is None:
+        rated = [name for name in rule.metrics if parse(name)[0] in RATING]
+        if rated:
+            raise ConfigError(
+                f"there is no champion yet, and Popularity, which stands in for it, predicts no ratings to measure "
+                f"{rated[0]} of; promote {names[1]} by hand, or set promote.metric to a metric of lists such as ndcg@10"
+            )
         champion = Popularity().fit(split.train, show_progress=False)
         names = ("Popularity", names[1])
     else:
@@ -43,9 +51,9 @@ def contest(
     refuse_seen(challenger, split, names[1])
     measured = []
     for name, model in zip(names, (champion, challenger), strict=True):
-        contestant = (
-            model if model.items_ == split.train.items else Translated(model, split.train.users, split.train.items)
-        )
+        # Users too: to a model that learned a vector for each of them, a row of another table is another user.
+        same = model.items_ == split.train.items and model.users_ == split.train.users
+        contestant = model if same else Translated(model, split.train.users, split.train.items)
         began = time.perf_counter()
         evaluation = evaluate(
             contestant,
@@ -80,9 +88,9 @@ class Translated:
         if model.users_ is None or model.items_ is None:
             raise DataError(f"this {type(model).__name__} does not know its ids; fit it on Interactions")
         self._model = model
-        own = model.items_.codes(items.ids(), on_unknown="mark").astype(np.int64)
-        self._columns = np.flatnonzero(own >= 0)
-        self._own = own[self._columns]
+        self._places = model.items_.codes(items.ids(), on_unknown="mark").astype(np.int64)
+        self._columns = np.flatnonzero(self._places >= 0)
+        self._own = self._places[self._columns]
         self._theirs = np.full(len(model.items_), -1, dtype=np.int64)
         self._theirs[self._own] = self._columns
         self._users = model.users_.codes(users.ids(), on_unknown="mark").astype(np.int64)
@@ -111,6 +119,22 @@ class Translated:
         ids = np.pad(ids, ((0, 0), (0, missing)), constant_values=-1)
         lowest = -np.finfo(np.float32).max
         return np.where(ids >= 0, self._theirs[ids], -1), np.pad(scores, ((0, 0), (0, missing)), constant_values=lowest)
+
+    def predict_pairs(
+        self,
+        userid: npt.NDArray[np.integer],
+        user_items: Any,
+        rows: npt.NDArray[np.integer],
+        items: npt.NDArray[np.integer],
+    ) -> npt.NDArray[np.float32]:
+        """Return ratings as `Recommender.predict_pairs`; of items that the model does not know its cold rating."""
+        own = self._places[items]
+        known = own >= 0
+        users = np.where(userid >= 0, self._users[userid], -1)
+        found = self._model.predict_pairs(users, self._translated(user_items), rows[known], own[known])
+        ratings = np.full(len(own), getattr(self._model, "cold_rating_", np.nan), dtype=np.float32)
+        ratings[known] = found
+        return ratings
 
     def _translated(self, user_items: Any) -> sp.csr_matrix:
         kept = sp.csr_matrix(as_csr(user_items)[:, self._columns])

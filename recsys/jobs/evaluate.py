@@ -6,7 +6,10 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
+
+import numpy as np
 
 from recsys import report
 from recsys.config import JobConfig, check_metrics
@@ -55,6 +58,11 @@ def run(
                 "same; evaluate on the data and split that the model was trained with"
             )
         _check_unseen(model, split, pinned, allow_other_split)
+        if model.users_ is not None and model.users_ != split.train.users:
+            # Rows of the split's training users are not those of the model's, who may be others.
+            own = model.users_.codes(split.test.users.ids(), on_unknown="mark")
+            rows = np.where(split.test.user_index >= 0, own, -1).astype(np.int32)
+            split = replace(split, test=replace(split.test, user_index=rows))
         print(f"{type(model).__name__} on {split.test}")
         curves = evaluate(
             model,
