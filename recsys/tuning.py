@@ -14,6 +14,7 @@ from typing import Any, Literal
 import numpy as np
 import optuna
 import pandas as pd
+from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 from tqdm.auto import tqdm
 
@@ -45,6 +46,7 @@ def tune(
     split: Split,
     *,
     fingerprint: str,
+    within_budget: bool = False,
     root: Path | None = None,
     show_progress: bool = True,
 ) -> Tuned:
@@ -56,6 +58,8 @@ def tune(
 
     Args:
         fingerprint: of the data, which tells this search from one on other data.
+        within_budget: look at no more trials than `job.tune` asks for, though an earlier call with a larger budget may
+            have made more.
 
     Raises:
         ConfigError: the configuration has no search space or the split no validation part, no trial succeeded, or
@@ -77,7 +81,7 @@ def tune(
         with _quiet(), locked(home / "studies" / f"{name}.lock", wait=False):
             study = _study(home / "studies.db", name, settings, validation.higher_is_better)
             _search(study, job, settings, split, validation, root, show_progress)
-            return _found(study, job, settings)
+            return _found(study, job, settings, within_budget)
     except BlockingIOError:
         raise ConfigError("another process is at the same search; wait for it, or tune something else") from None
 
@@ -173,8 +177,8 @@ def _try(
     return value
 
 
-def _found(study: optuna.Study, job: JobConfig, settings: TuneConfig) -> Tuned:
-    done = _ended(study)
+def _found(study: optuna.Study, job: JobConfig, settings: TuneConfig, within_budget: bool) -> Tuned:
+    done = _within_budget(_ended(study), settings) if within_budget else _ended(study)
     complete = [trial for trial in done if trial.state == TrialState.COMPLETE]
     if not complete:
         reasons = {trial.user_attrs.get("error", trial.state.name.lower()) for trial in done}
@@ -189,10 +193,18 @@ def _found(study: optuna.Study, job: JobConfig, settings: TuneConfig) -> Tuned:
         }
         for trial in done
     ]
-    best = study.best_trial
-    value = best.value
-    assert value is not None
+    choose = max if study.direction == StudyDirection.MAXIMIZE else min
+    value, best = choose(
+        ((trial.value, trial) for trial in complete if trial.value is not None), key=lambda found: found[0]
+    )
     return Tuned(job.with_model(**_params(best, settings)), value, pd.DataFrame(rows))
+
+
+def _within_budget(done: list[FrozenTrial], settings: TuneConfig) -> list[FrozenTrial]:
+    """Return the first trials, as many as a search of this budget makes."""
+    spent = np.cumsum([trial.user_attrs.get(_SECONDS, 0.0) for trial in done])
+    allowed = np.inf if settings.minutes is None else 60 * settings.minutes
+    return done[: min(settings.trials, 1 + int((spent < allowed).sum()))]
 
 
 def _suggest(trial: optuna.Trial, name: str, values: Range | list[Any]) -> Any:
@@ -248,7 +260,8 @@ def _study_name(job: JobConfig, fingerprint: str) -> str:
     searched = {name: value for name, value in facts["tune"].items() if name not in ("trials", "minutes")}
     model = {name: value for name, value in job.model.items() if name != "device"}
     kept = {name: facts[name] for name in ("data", "split", "evaluate")}
-    text = json.dumps([kept, facts["train"]["metric"], model, searched, fingerprint], sort_keys=True, default=list)
+    measured = job.train.metric if job.train.validate_epochs else f"{job.train.metric} of the last epoch"
+    text = json.dumps([kept, measured, model, searched, fingerprint], sort_keys=True, default=list)
     return f"{job.model['name']}-{hashlib.sha256(text.encode()).hexdigest()[:24]}"
 
 

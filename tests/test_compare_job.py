@@ -5,10 +5,11 @@ import json
 import pandas as pd
 import pytest
 
+from recsys import tracking
 from recsys.cli import main
 from recsys.config import check_config
 from recsys.errors import ConfigError
-from recsys.jobs import compare
+from recsys.jobs import compare, tune
 
 BASE = {
     "data": {"name": "synthetic", "users": 80, "items": 30, "interactions": 1200, "binary": True},
@@ -80,6 +81,16 @@ def test_an_interrupted_comparison_goes_on_with_what_is_missing(tmp_path, monkey
     pd.testing.assert_frame_equal(found.table, again.table)
     run({"EASE": job(model={"name": "EASE", "regularization": 7.0}), "Popularity": job("Popularity")}, tmp_path)
     assert trained[3:] == ["EASE"]  # another configuration is not taken for done
+    monkeypatch.setattr(tracking, "version", lambda _: "99.0")
+    run(configs, tmp_path)
+    assert trained[4:] == ["EASE", "Popularity"]  # nor what another version of the package did
+
+
+def test_a_search_with_a_larger_budget_before_gives_no_advantage(tmp_path):
+    config = job(tune={**SPACE, "trials": 4})
+    tune.run(config, root=tmp_path, show_progress=False)
+    run({"EASE": config, "Popularity": job("Popularity")}, tmp_path, trials=2)
+    assert json.loads((tmp_path / "out" / "models" / "EASE" / "done.json").read_text())["trials"] == 2
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,8 +17,9 @@ import pytest
 from recsys import cli, tracking
 from recsys.columns import RECOMMENDATIONS
 from recsys.config import check_config
+from recsys.evaluation import evaluate as measure
 from recsys.jobs import evaluate
-from recsys.models import MODELS
+from recsys.models import ALS, MODELS
 from tests.contract import CASES
 
 CONFIG = """
@@ -297,6 +299,28 @@ def test_a_model_is_not_tested_on_what_it_was_trained_on(night):
     assert err.startswith("warning: ")
     assert "may have seen the test entries" in err
     assert "ndcg@10" in out
+
+
+def test_a_model_of_the_same_items_and_other_users_reads_its_own_rows(tmp_path):
+    # Trained on fewer users before the test part began: row 0 of its table is not row 0 of the split's.
+    config = check_config(
+        {
+            "data": {"name": "synthetic", "users": 300, "items": 60, "interactions": 6000, "binary": True},
+            "split": {"kind": "by_time"},
+            "model": {"name": "ALS", "factors": 8},
+        }
+    )
+    split = config.split.split(config.load_data())
+    model = ALS(factors=8).fit(split.train.take_users(np.arange(100, 300)), show_progress=False)
+    assert model.items_ == split.train.items
+    until = {"trained_on": {"fingerprint": "", "until": split.first_test_time - 1}, "config": config.as_dict()}
+    model.save(tmp_path / "model", about=until)
+    found = evaluate.run(str(tmp_path / "model"), metrics=["ndcg@10"], show_progress=False)
+    assert found.per_user["user_id"].tolist() == list(split.test.users)
+    own = model.users_.codes(split.test.users.ids(), on_unknown="mark")
+    assert ((own < 0).any(), (own >= 0).any()) == (True, True)
+    expected = measure(model, replace(split.test, user_index=own), "ndcg@10")
+    assert found["ndcg@10"] == expected["ndcg@10"]
 
 
 def test_a_report_is_written_on_request_and_costs_no_metric(night, trained, tmp_path):

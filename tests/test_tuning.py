@@ -2,14 +2,15 @@
 
 import numpy as np
 import optuna
+import pandas as pd
 import pytest
 
 from recsys import tracking
-from recsys.config import check_config
+from recsys.config import TrainConfig, check_config
 from recsys.errors import ConfigError, TrainingError
 from recsys.locks import locked
 from recsys.models import EASE
-from recsys.tuning import tune
+from recsys.tuning import _study_name, tune
 
 DATA = {"name": "synthetic", "users": 60, "items": 30, "interactions": 900, "binary": True}
 SPACE = {"regularization": {"low": 1.0, "high": 1000.0, "log": True}}
@@ -26,10 +27,10 @@ def job(model=None, space=SPACE, **settings):
     )
 
 
-def search(config, root):
+def search(config, root, **options):
     data = config.load_data()
     split = config.split.split(data)
-    return tune(config, split, fingerprint=data.fingerprint(), root=root, show_progress=False)
+    return tune(config, split, fingerprint=data.fingerprint(), root=root, show_progress=False, **options)
 
 
 @pytest.fixture(autouse=True)
@@ -84,6 +85,20 @@ def test_other_settings_or_data_are_another_search(tmp_path):
     one = search(job(), tmp_path)
     other = search(job(seed=1), tmp_path)
     assert not np.allclose(one.trials["regularization"], other.trials["regularization"])
+
+
+def test_measuring_the_last_epoch_in_place_of_the_best_is_another_search():
+    one, other = (job().model_copy(update={"train": TrainConfig(validate_epochs=each)}) for each in (True, False))
+    assert _study_name(one, "data") != _study_name(other, "data")
+
+
+def test_a_smaller_budget_looks_at_its_own_trials_where_that_is_asked(tmp_path):
+    many = search(job(), tmp_path)
+    few = search(job(trials=2), tmp_path, within_budget=True)
+    pd.testing.assert_frame_equal(few.trials, many.trials[:2])
+    assert few.value == many.trials["value"][:2].max()
+    assert len(search(job(minutes=1e-6), tmp_path, within_budget=True).trials) == 1
+    assert len(search(job(trials=2), tmp_path).trials) == 4
 
 
 def test_choices_may_be_lists_and_whole_numbers_stay_whole(tmp_path):

@@ -137,12 +137,20 @@ def _one(
     trials, tried = 0, None
     if job.tune is not None and job.tune.space:
         with tracking.start_run(job.track.experiment, f"tune {name}", root=root):
-            tuned = tune(job, split, fingerprint=data.fingerprint(), root=root, show_progress=show_progress)
+            tuned = tune(
+                job,
+                split,
+                fingerprint=data.fingerprint(),
+                within_budget=True,  # a search of its own may have tried more before
+                root=root,
+                show_progress=show_progress,
+            )
         job, trials, tried = tuned.job, len(tuned.trials), tuned.trials
     trained = train_one(job, split, data, run_name=name, root=root, show_progress=show_progress)
     record = trained.model.record_.epochs
     facts = {
         "digest": digest,
+        "recsys": tracking.version("recsys"),
         "model": type(trained.model).__name__,
         "validation": trained.validation,
         "trials": trials,
@@ -165,12 +173,13 @@ def _one(
 
 
 def _read(folder: Path, digest: str) -> _Result | None:
-    """Return a finished result; None where there is none, or it is of another configuration or other data."""
+    """Return a finished result; None where there is none, or it is of another configuration, data or version."""
     try:
         facts = json.loads((folder / "done.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
-    if facts.get("digest") != digest:
+    version = tracking.version("recsys")
+    if facts.get("digest") != digest or facts.get("recsys", version) != version:
         return None
     per_user, summary = (pd.read_parquet(folder / f"{part}.parquet") for part in ("per_user", "summary"))
     return _Result(Evaluation(per_user, summary), facts)

@@ -24,7 +24,7 @@ from recsys.tracking.asking import FILE_TIMEOUT, TIMEOUT
 from recsys.tracking.current import log_model, start_run
 from recsys.tracking.events import flatten, mlflow_name
 from recsys.tracking.logged_model import EXAMPLE_USERS, MODEL
-from recsys.tracking.machine import environment
+from recsys.tracking.machine import environment, version
 from recsys.tracking.mlflow_tracker import MlflowTracker
 from recsys.tracking.outbox import SHARE
 from recsys.tracking.registry import (
@@ -76,6 +76,7 @@ __all__ = [
     "set_pyfunc_model",
     "start_run",
     "sync",
+    "version",
     "version_facts",
     "version_tags",
     "versions_if_any",
