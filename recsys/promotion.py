@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -45,6 +46,10 @@ class Rule:
     def metrics(self) -> tuple[str, ...]:
         """All that must be measured."""
         return tuple(dict.fromkeys((self.metric, *self.guards)))
+
+    def as_text(self) -> str:
+        """Return the rule as one line of JSON, the same for equal rules."""
+        return json.dumps({**vars(self), "guards": dict(self.guards)}, sort_keys=True)
 
 
 @dataclass(frozen=True)

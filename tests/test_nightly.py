@@ -1,6 +1,8 @@
 """The night and the contest: earned, kept, repeated, interrupted, rolled back."""
 
 import json
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -11,10 +13,12 @@ from recsys.cli import main
 from recsys.config import check_config
 from recsys.datasets import synthetic
 from recsys.errors import ConfigError, DataError, TrackingError
-from recsys.jobs import contest, nightly, promote
+from recsys.evaluation import evaluate
+from recsys.jobs import contest, nightly, promote, train
 from recsys.jobs.train import run as train_run
-from recsys.models import EASE
-from recsys.splits import hold_out_users
+from recsys.models import ALS, EASE, UAutoRec
+from recsys.scoring import local
+from recsys.splits import by_time, hold_out_users
 
 DATA = {"name": "synthetic", "users": 800, "items": 200, "interactions": 20000, "binary": True}
 
@@ -86,6 +90,58 @@ def test_a_better_model_takes_over_and_can_be_undone(tmp_path):
     assert tracking.version_tags("night", 2)["champion_rolled_back"]
     with pytest.raises(TrackingError, match="was the first champion"):
         promote.rollback("night", root=tmp_path)
+    after = night(tmp_path)
+    assert (after.status, after.champion) == ("unchanged", "models:/night/1")  # not promoted once more
+    assert "rolled back" in after.steps["promote"]
+    assert "promote it by hand" in after.reason
+    promote.run("night", 2, root=tmp_path)
+    assert "champion_rolled_back" not in tracking.version_tags("night", 2)
+    assert night(tmp_path).champion == "models:/night/2"
+
+
+def test_a_contest_is_held_again_by_another_rule(tmp_path, capsys):
+    night(tmp_path)
+    model = {"name": "EASE", "regularization": 101.0}
+    assert night(tmp_path, model=model).status == "kept"
+    other = {"metric": "recall@10", "minimum_gain": 0.5}
+    assert night(tmp_path, model=model).status == "unchanged"
+    found = night(tmp_path, model=model, promote=other)
+    assert (found.status, found.reason[:9]) == ("kept", "recall@10")
+    assert night(tmp_path, model=model, promote=other).status == "unchanged"
+    assert len(tracking.model_versions("night")) == 2
+
+
+def test_a_night_that_died_after_the_registration_does_not_train_again(tmp_path, monkeypatch):
+    def dies(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(train.report, "page", dies)  # the last step of a training
+        with pytest.raises(KeyboardInterrupt):
+            night(tmp_path)
+    assert night(tmp_path).steps["train"].startswith("skipped: version 1")
+    assert len(tracking.model_versions("night")) == 1
+
+
+def test_another_version_of_the_package_trains_and_scores_anew(tmp_path, monkeypatch):
+    night(tmp_path)
+    monkeypatch.setattr(tracking, "version", lambda _: "99.0")
+    monkeypatch.setattr(local, "_version", lambda: "99.0")
+    found = night(tmp_path)
+    assert found.challenger == "models:/night/2"
+    assert found.steps["score"].startswith("done")
+
+
+def test_a_damaged_output_of_the_last_night_is_written_anew(tmp_path):
+    part = min(Path(night(tmp_path).output).glob("part-*.parquet"))
+    part.write_bytes(b"torn")
+    assert night(tmp_path).steps["score"] == "done: 800 users"
+    assert len(pd.read_parquet(part)) == 8000
+
+
+def test_the_summary_is_json_where_nothing_was_measured():
+    text = nightly.Night(drift={"overlap": float("nan"), "scores": 0.5}).as_json()
+    assert json.loads(text, parse_constant=pytest.fail)["drift"] == {"overlap": None, "scores": 0.5}
 
 
 def test_a_model_that_does_not_beat_popularity_leaves_no_champion(tmp_path):
@@ -127,6 +183,44 @@ def test_the_challenger_of_a_contest_may_know_other_items_and_users():
     assert ids.shape == (5, 40)
     assert (ids[:, 30:] == -1).all()
     assert (scores[ids == -1] == -np.finfo(np.float32).max).all()
+
+
+def test_a_contestant_with_the_same_items_may_know_other_users():
+    data = synthetic(users=300, items=60, interactions=6000, seed=0).binarized()
+    split = by_time(data)
+    until = {"fingerprint": "", "until": split.first_test_time - 1}
+    every, last = (
+        ALS(factors=8).fit(train, show_progress=False)
+        for train in (split.train, split.train.take_users(np.arange(100, 300)))
+    )
+    assert last.items_ == split.train.items
+    for model in (every, last):
+        model.about_ = {"trained_on": until}
+    found = contest.contest(every, last, config(), split, config().promote.rule("ndcg@10"), show_progress=False)
+    part = split.test
+    own = last.users_.codes(part.users.ids(), on_unknown="mark")
+    expected = evaluate(last, replace(part, user_index=own), "ndcg@10")
+    assert found.champion_value == pytest.approx(expected["ndcg@10"], rel=1e-6)
+
+
+def test_ratings_of_a_champion_with_other_items_and_users():
+    data = synthetic(users=200, items=60, interactions=4000, seed=0)
+    fewer = data.take_items(np.arange(0, 60, 2)).take_users(np.arange(50, 200))
+    model = UAutoRec(hidden=8, epochs=2).fit(fewer, show_progress=False)
+    shown = contest.Translated(model, data.users, data.items)
+    userid, rows, items = np.array([10, 60]), np.array([0, 1, 1]), np.array([2, 2, 3])
+    found = shown.predict_pairs(userid, data.matrix[userid], rows, items)
+    history = data.matrix[userid][:, np.arange(0, 60, 2)]
+    np.testing.assert_array_equal(found[:2], model.predict_pairs(np.array([-1, 10]), history, rows[:2], items[:2] // 2))
+    assert found[2] == np.float32(model.cold_rating_)
+
+
+def test_without_a_champion_errors_of_ratings_have_no_baseline():
+    data = synthetic(users=200, items=60, interactions=4000, seed=0)
+    split = hold_out_users(data, n_users=0.2, stable=True)
+    model = UAutoRec(hidden=8, epochs=2).fit(split.train, show_progress=False)
+    with pytest.raises(ConfigError, match=r"measure rmse of; promote challenger by hand"):
+        contest.contest(model, None, config(), split, config().promote.rule("rmse"), show_progress=False)
 
 
 def test_a_contestant_that_may_have_seen_the_test_is_refused():

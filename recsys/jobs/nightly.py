@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import time
 import traceback
 from collections.abc import Callable
@@ -51,8 +52,9 @@ class Night:
     seconds: float = 0.0
 
     def as_json(self) -> str:
-        """Return the summary."""
-        return json.dumps(vars(self), indent=1, allow_nan=True) + "\n"
+        """Return the summary; a measure of drift that there is none of is null."""
+        drift = {name: value if math.isfinite(value) else None for name, value in self.drift.items()}
+        return json.dumps({**vars(self), "drift": drift}, indent=1, allow_nan=False) + "\n"
 
 
 def run(
@@ -66,8 +68,9 @@ def run(
 ) -> Night:
     """Train a challenger if data or configuration have changed, let it earn the alias, and score with the champion.
 
-    Every step can be repeated: a challenger of the same data and configuration is not trained twice, a contest is held
-    once, and recommendations that are complete are left as they are. A night that died goes on where it stopped.
+    Every step can be repeated: a challenger of the same data, configuration and version of this package is not trained
+    twice, a contest is held once by the rule of `[promote]`, a version that was rolled back is not promoted again, and
+    recommendations that are complete are left as they are. A night that died goes on where it stopped.
 
     Args:
         output: folder of the recommendations; `data/scored/NAME` under `root` by default.
@@ -123,7 +126,7 @@ def _run(
     digest = _digest(config, data)
     step("prepare", lambda: f"done: {data}")
     step("train", lambda: _train(night, config, name, digest, root, show_progress))
-    step("promote", lambda: _promote(night, name, root, show_progress))
+    step("promote", lambda: _promote(night, config, name, root, show_progress))
     champion, uri = load_model(f"models:/{name}@{ALIAS}", root)
     night.champion = uri
     step("drift", lambda: _data_drift(night, config, champion, data, name, root))
@@ -161,6 +164,7 @@ def _train(night: Night, config: JobConfig, name: str, digest: str, root: Path |
             return f"skipped: version {version} is of these data and this configuration"
     trained = train.run(
         config.model_copy(update={"train": config.train.model_copy(update={"repeats": 1})}),
+        tags={f"{_TAG}_digest": digest},  # there as soon as the version is, whenever the night or the server dies
         root=root,
         show_progress=show_progress,
     )
@@ -170,12 +174,11 @@ def _train(night: Night, config: JobConfig, name: str, digest: str, root: Path |
             "the new model could not be registered: the tracking server does not answer; run recsys sync when it does, "
             "then promote the model by hand or leave it to the next night"
         )
-    tracking.annotate(name, registered.version, {"digest": digest}, alias=_TAG)
     night.challenger = registered.uri
     return f"done: version {registered.version}"
 
 
-def _promote(night: Night, name: str, root: Path | None, show_progress: bool) -> str:
+def _promote(night: Night, config: JobConfig, name: str, root: Path | None, show_progress: bool) -> str:
     assert night.challenger is not None  # set by the training step
     version = int(night.challenger.rpartition("/")[2])
     holder = next((v.version for v in tracking.model_versions(name) if ALIAS in v.aliases), None)
@@ -183,12 +186,21 @@ def _promote(night: Night, name: str, root: Path | None, show_progress: bool) ->
         night.status = "unchanged"
         return f"skipped: version {version} is the champion"
     tags = tracking.version_tags(name, version)
-    if tags.get(f"{ALIAS}_decision") == "kept" and tags.get(f"{ALIAS}_against") == str(holder or "Popularity"):
+    rule = config.promote.rule(config.train.metric)
+    decided = {"decision": "kept", "against": str(holder or "Popularity"), "rule": rule.as_text()}
+    if holder is not None and f"{ALIAS}_rolled_back" in tags:
+        night.status = "unchanged"
+        night.reason = (
+            f"version {version} was rolled back at {tags[f'{ALIAS}_rolled_back']}; change the data or the "
+            "configuration for a new challenger, or promote it by hand"
+        )
+        return f"skipped: version {version} was rolled back, version {holder} stays"
+    if all(tags.get(f"{ALIAS}_{tag}") == value for tag, value in decided.items()):
         night.status, night.reason = "unchanged", tags.get(f"{ALIAS}_reason", "")
         if holder is not None:
             return f"skipped: version {version} has lost against version {holder} already"
     else:
-        found = promote.challenge(name, version, root=root, show_progress=show_progress)
+        found = promote.challenge(name, version, rule=rule, root=root, show_progress=show_progress)
         night.reason = found.decision.reason
         if found.promotion is not None:
             night.status = "promoted"
@@ -221,7 +233,10 @@ def _first_lists(output: Path) -> pd.DataFrame | None:
     """Return the lists of some users of an output; None where there is no output."""
     if not (output / MANIFEST).is_file():
         return None
-    frame = pd.read_parquet(min(output.glob("part-*.parquet")))
+    try:
+        frame = pd.read_parquet(min(output.glob("part-*.parquet")))
+    except (OSError, ValueError):  # damaged: scoring writes it anew
+        return None
     return frame[frame[USER].isin(frame[USER].unique()[:_LOOKED_AT])]
 
 
@@ -230,5 +245,5 @@ def _digest(config: JobConfig, data: Interactions) -> str:
     for section in ("track", "promote", "drift", "tune"):
         facts.pop(section, None)
     facts["model"].pop("device", None)
-    text = json.dumps([facts, data.fingerprint()], sort_keys=True)
+    text = json.dumps([facts, data.fingerprint(), tracking.version("recsys")], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()

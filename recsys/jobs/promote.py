@@ -9,7 +9,7 @@ from recsys import tracking
 from recsys.errors import TrackingError
 from recsys.jobs.common import config_of, load_model
 from recsys.jobs.contest import contest
-from recsys.promotion import Decision
+from recsys.promotion import Decision, Rule
 
 
 @dataclass(frozen=True)
@@ -40,16 +40,18 @@ def challenge(
     version: int | None = None,
     *,
     alias: str = "champion",
+    rule: Rule | None = None,
     root: Path | None = None,
     show_progress: bool = True,
 ) -> Contest:
     """Evaluate a challenger and the champion on the same held-out users, and promote it if it has earned that.
 
-    The data, the split and the rule (`[promote]`) are those of the challenger's configuration; where no version holds
-    the alias, the challenger must beat Popularity. The decision is written to the version as tags and as a note.
+    The data and the split are those of the challenger's configuration; where no version holds the alias, the challenger
+    must beat Popularity. The decision is written to the version as tags and as a note.
 
     Args:
         version: the challenger; the newest by default.
+        rule: what it must show; by default `[promote]` of the configuration that it was trained with.
 
     Raises:
         TrackingError: no such model or version, the challenger is the champion, or another promotion was faster.
@@ -66,13 +68,14 @@ def challenge(
     challenger, uri = load_model(f"models:/{name}/{number}", root)
     champion = None if holder is None else load_model(f"models:/{name}/{holder}", root)[0]
     config = config_of(challenger, uri)
+    rule = rule or config.promote.rule(config.train.metric)
     split = config.split.split(config.load_data(root))
     decision = contest(
         challenger,
         champion,
         config,
         split,
-        config.promote.rule(config.train.metric),
+        rule,
         names=(f"{name} version {holder}", f"{name} version {number}"),
         show_progress=show_progress,
     )
@@ -80,6 +83,7 @@ def challenge(
     tags = {
         "decision": "promoted" if decision.earned else "kept",
         "metric": decision.metric,
+        "rule": rule.as_text(),
         "against": holder or "Popularity",
         "value": decision.challenger_value,
         "value_against": decision.champion_value,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,10 +36,15 @@ class Trained:
     """The folder of what the tracking server has not been told yet, such as the model; None where it knows all."""
 
 
-def run(config: JobConfig, *, root: Path | None = None, show_progress: bool = True) -> list[Trained]:
+def run(
+    config: JobConfig, *, tags: Mapping[str, str] | None = None, root: Path | None = None, show_progress: bool = True
+) -> list[Trained]:
     """Run a training job: data, split, fit, test, MLflow run and registry; one result per repeat.
 
     Prints what it does and a table of the test metrics.
+
+    Args:
+        tags: of the models in MLflow, and of their versions from the moment they are registered.
 
     Raises:
         ConfigError: the configuration cannot work (see `JobConfig.check`); nothing has been done then.
@@ -54,7 +60,9 @@ def run(config: JobConfig, *, root: Path | None = None, show_progress: bool = Tr
         suffix = f" {number + 1}/{config.train.repeats}" if config.train.repeats > 1 else ""
         print(f"\n{name}{suffix}: train {split.train}, test {split.test}")
         run_name = (config.track.run_name or name) + suffix
-        trained = train_one(job, split, data, run_name=run_name, root=root, show_progress=show_progress)
+        trained = train_one(
+            job, split, data, run_name=run_name, model_tags=tags, root=root, show_progress=show_progress
+        )
         print(trained.test)
         results.append(trained)
     if len(results) > 1:
@@ -69,6 +77,7 @@ def train_one(
     data: Interactions,
     *,
     run_name: str,
+    model_tags: Mapping[str, str] | None = None,
     root: Path | None = None,
     show_progress: bool = True,
 ) -> Trained:
@@ -80,6 +89,7 @@ def train_one(
     Args:
         job: one repeat of a configuration, with its seeds written out (`JobConfig.repeat`): what the saved model says
             of itself.
+        model_tags: of the model in MLflow, and of its version.
     """
     measure = job.evaluate
     model = job.new_model()
@@ -139,7 +149,7 @@ def train_one(
             model,
             name=None,
             metrics={f"validation_{k}": v for k, v in chosen.items()},
-            about=about,
+            about={**about, "tags": dict(model_tags)} if model_tags else about,
             examples=split.train,
         )
         if "loss" in record.epochs[0]:

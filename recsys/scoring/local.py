@@ -75,9 +75,9 @@ def score(
     a user with fewer than `n` candidates gets fewer rows. The lists are those of `model.recommend`.
 
     Parts gather in `.<name>.partial` beside the output, which appears by one rename when all are there. A job that died
-    goes on from its finished parts if it is called with the same model, data, users and options, and starts over
-    otherwise. An output of the same job is left as it is; one of another job is replaced when the new one is whole.
-    Beyond the model and the histories, memory holds one block of `batch_size` users.
+    goes on from its finished parts if it is called with the same model, data, users, options and version of this
+    package, and starts over otherwise. An output of the same job is left as it is; one of another job is replaced when
+    the new one is whole. Beyond the model and the histories, memory holds one block of `batch_size` users.
 
     Args:
         histories: of the users to score; items that the model does not know are left out. Models with learned user
@@ -115,6 +115,7 @@ def score(
         "n": n,
         "exclude_seen": exclude_seen,
         "batch_size": batch_size,
+        "recsys": _version(),
     }
     try:
         with locked(target.with_name(f".{target.name}.lock"), wait=False):

@@ -67,7 +67,10 @@ def promote(
             facts = {**(tags or {}), "reason": reason, "previous": previous or "", "at": now()}
             _annotate(name, chosen.version, facts, alias, note)
             with quiet(), refusals(f"cannot give {alias!r} to version {chosen.version} of {name!r}"):
-                connect().set_registered_model_alias(name, alias, str(chosen.version))
+                client = connect()
+                client.set_registered_model_alias(name, alias, str(chosen.version))
+                if f"{alias}_rolled_back" in client.get_model_version(name, str(chosen.version)).tags:
+                    client.delete_model_version_tag(name, str(chosen.version), f"{alias}_rolled_back")
     return Promotion(name, chosen.version, alias, previous, f"models:/{name}@{alias}")
 
 
@@ -83,6 +86,8 @@ def annotate(name: str, version: int, tags: Mapping[str, Any], *, alias: str = "
 
 def rollback(name: str, alias: str = "champion") -> Promotion:
     """Give the alias back to the version that held it before the last promotion.
+
+    The version that loses it is tagged `<alias>_rolled_back` with the time, until it is promoted again.
 
     Raises:
         TrackingError: no such model or alias, or its holder was the first.

@@ -96,7 +96,8 @@ def log_model(
         examples: histories as in training. The first become the input example; if any value differs from 1, the
             model's input has a column `ratings`.
         metrics: measured figures, stored in the bundle, and in MLflow with the model.
-        about: JSON values that say where the model comes from; the run id is added.
+        about: JSON values that say where the model comes from; the run id is added. Its `tags`, by name, become tags of
+            the logged model, and of every version that it is registered as.
 
     Raises:
         NotFittedError: the model is not fitted.

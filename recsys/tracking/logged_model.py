@@ -68,7 +68,7 @@ def log(
             input_example=(adapter.example(few, users, model.items_, rated), dict(PARAMS)),
             pip_requirements=[f"{library}=={version(library).partition('+')[0]}" for library in _REQUIREMENTS],
             code_paths=[str(_PACKAGE)],
-            tags={"model": type(model).__name__},
+            tags={"model": type(model).__name__, **about.get("tags", {})},  # those of its versions too
         )
 
 
