@@ -1,6 +1,7 @@
 """`recsys registry`: what it shows, and what it never deletes."""
 
 import pytest
+from mlflow import MlflowClient
 
 from recsys import tracking
 from recsys.cli import main
@@ -63,3 +64,11 @@ def test_what_is_not_there(root):
         registry.show("nigth", root=root)
     with pytest.raises(TrackingError, match="no version 9"):
         registry.show("night", 9, root)
+
+
+def test_a_name_is_found_among_more_than_a_page_of_them(mlflow_root):
+    tracking.configure(mlflow_root)
+    client = MlflowClient()
+    for number in range(101):
+        client.create_registered_model(f"model-{number:03}")
+    assert len(tracking.registered_names()) == 101

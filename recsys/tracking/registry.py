@@ -90,7 +90,13 @@ def versions_if_any(name: str) -> list[RegisteredModel]:
 def registered_names() -> list[str]:
     """Return the names of all registered models, in order."""
     with quiet(), refusals("cannot read the registry"):
-        return sorted(model.name for model in connect().search_registered_models())
+        client, names = connect(), []
+        page = client.search_registered_models()
+        names += [model.name for model in page]
+        while page.token:  # a page holds a hundred
+            page = client.search_registered_models(page_token=page.token)
+            names += [model.name for model in page]
+        return sorted(names)
 
 
 def pick(name: str, *, version: int | None = None, alias: str | None = None) -> RegisteredModel:
