@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import signal
 import sys
 import threading
@@ -62,15 +63,31 @@ def _positive(text: str) -> int:
     return int(text)
 
 
+def _minutes(text: str) -> float:
+    try:
+        minutes = float(text)
+    except ValueError:
+        minutes = math.nan
+    if not 0 < minutes < math.inf:
+        raise argparse.ArgumentTypeError(f"must be a number above 0, got {text!r}")
+    return minutes
+
+
 def parser() -> argparse.ArgumentParser:
     """Return the command's parser."""
-    top = argparse.ArgumentParser(prog="recsys", description="Top-N recommendation with autoencoders.")
+    top = argparse.ArgumentParser(
+        prog="recsys",
+        description="Top-N recommendation with autoencoders.",
+        epilog="'recsys COMMAND --help' lists a command's options; 'recsys demo' shows the whole path.",
+    )
     top.add_argument("--version", action="version", version=version("recsys"))
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
     def command(name: str, help_: str) -> argparse.ArgumentParser:
         sub = commands.add_parser(name, help=help_, description=help_)
-        sub.add_argument("--root", type=Path, help="folder of mlruns/ and data/raw/ (default: the current one)")
+        sub.add_argument(
+            "--root", type=Path, metavar="FOLDER", help="folder of mlruns/ and data/raw/ (default: the current one)"
+        )
         sub.add_argument("--quiet", action="store_true", help="no progress bars")
         return sub
 
@@ -80,33 +97,59 @@ def parser() -> argparse.ArgumentParser:
     train = command("train", "train, evaluate, track and register the model of a configuration")
     train.add_argument("config", type=Path, help="TOML file, such as pipelines/configs/multvae-ml1m.toml")
     train.add_argument(
-        "--set", dest="overrides", action="append", default=[], metavar="KEY=VALUE", help="e.g. --set model.hidden=200"
+        "--set",
+        dest="overrides",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="in place of the file's value, e.g. --set model.hidden=200; may be repeated",
     )
 
     tune = command("tune", "search for hyperparameters on the validation part ([tune] of the configuration)")
     tune.add_argument("config", type=Path, help="TOML file with a section [tune]")
-    tune.add_argument("--output", type=Path, help="file for the best configuration, ready for train")
+    tune.add_argument(
+        "--output", type=Path, metavar="FILE", help="TOML file for the best configuration, ready for train"
+    )
     compare = command("compare", "tune, train and test several models alike, into one table with intervals and tests")
-    compare.add_argument("configs", type=Path, nargs="+", help="TOML files of the same data, split and metrics")
-    compare.add_argument("--output", type=Path, required=True, help="folder to write, e.g. data/compared/ml-1m")
+    compare.add_argument(
+        "configs", type=Path, nargs="+", metavar="config", help="TOML files of the same data, split and metrics"
+    )
+    compare.add_argument(
+        "--output", type=Path, metavar="FOLDER", required=True, help="folder to write, e.g. data/compared/ml-1m"
+    )
     compare.add_argument("--metric", help="metric that sorts and is tested (default: train.metric)")
     for sub in (tune, compare):
-        sub.add_argument("--trials", type=_positive, help="settings to try, in place of tune.trials")
-        sub.add_argument("--minutes", type=float, help="time for trials, in place of tune.minutes")
         sub.add_argument(
-            "--set", dest="overrides", action="append", default=[], metavar="KEY=VALUE", help="e.g. --set tune.seed=1"
+            "--trials", type=_positive, metavar="N", help="settings to try per model, in place of tune.trials"
+        )
+        sub.add_argument("--minutes", type=_minutes, help="time for the trials of a model, in place of tune.minutes")
+        sub.add_argument(
+            "--set",
+            dest="overrides",
+            action="append",
+            default=[],
+            metavar="KEY=VALUE",
+            help="in place of the file's value, e.g. --set tune.seed=1; may be repeated",
         )
 
     evaluate = command(
         "evaluate", "measure a saved model on the test part it was trained beside, or of a configuration"
     )
     model_argument(evaluate)
-    evaluate.add_argument("--config", type=Path, help="TOML file with data and split")
     evaluate.add_argument(
-        "--metric", dest="metrics", action="append", help="e.g. --metric ndcg@10 --metric coverage@10"
+        "--config", type=Path, metavar="FILE", help="TOML file with data and split (default: those of the training)"
     )
-    evaluate.add_argument("--output", type=Path, help="parquet file for the metrics of each user")
-    evaluate.add_argument("--report", type=Path, help="HTML file for the report: figures, breakdowns, example users")
+    evaluate.add_argument(
+        "--metric",
+        dest="metrics",
+        action="append",
+        metavar="METRIC",
+        help="e.g. ndcg@10; may be repeated (default: those of the configuration)",
+    )
+    evaluate.add_argument("--output", type=Path, metavar="FILE", help="parquet file for the metrics of each user")
+    evaluate.add_argument(
+        "--report", type=Path, metavar="FILE", help="HTML file for the report: figures, breakdowns, example users"
+    )
     evaluate.add_argument(
         "--allow-other-split",
         action="store_true",
@@ -115,51 +158,58 @@ def parser() -> argparse.ArgumentParser:
 
     recommend = command("recommend", "print recommendations by title")
     model_argument(recommend)
-    recommend.add_argument("--user", dest="users", action="append", required=True, help="user id; may be repeated")
+    recommend.add_argument(
+        "--user", dest="users", action="append", required=True, metavar="ID", help="user id; may be repeated"
+    )
     recommend.add_argument("-n", type=_positive, default=10, help="recommendations per user (default 10)")
     recommend.add_argument("--data", help="data set or file with the histories (default: that of the training)")
 
     export = command("export", "write a saved model as a graph for runtimes without Python")
     model_argument(export)
-    export.add_argument("--onnx", type=Path, required=True, help="file to write, e.g. model.onnx")
+    export.add_argument("--onnx", type=Path, metavar="FILE", required=True, help="file to write, e.g. model.onnx")
 
     promote = command("promote", "give a registered version the alias champion, by hand or if it has earned it")
     promote.add_argument("name", help="name in the model registry")
-    promote.add_argument("--version", dest="model_version", type=int, help="version (default: the newest)")
+    promote.add_argument(
+        "--version", dest="model_version", type=_positive, metavar="VERSION", help="version (default: the newest)"
+    )
     promote.add_argument(
         "--challenger",
         nargs="?",
         type=_positive,
         const=0,
         metavar="VERSION",
-        help="hold this version (default: the newest) against the champion on the same users; it must earn the alias",
+        help="test this version (default: the newest) against the champion on the same users; it must earn the alias",
     )
     promote.add_argument("--alias", default="champion", help="alias to set (default champion)")
-    promote.add_argument("--reason", default="", help="why; stored with the version")
+    promote.add_argument("--reason", default="", metavar="TEXT", help="why; stored with the version")
 
-    registry = commands.add_parser("registry", help="look at the model registry, and delete old versions")
+    text = "look at the model registry, and delete old versions"
+    registry = commands.add_parser("registry", help=text, description=text)
     looks = registry.add_subparsers(dest="look", required=True, metavar="WHAT")
 
     def look(name: str, help_: str) -> argparse.ArgumentParser:
         sub = looks.add_parser(name, help=help_, description=help_)
-        sub.add_argument("--root", type=Path, help="folder of mlruns/ (default: the current one)")
+        sub.add_argument("--root", type=Path, metavar="FOLDER", help="folder of mlruns/ (default: the current one)")
         sub.set_defaults(quiet=True)
         return sub
 
     look("list", "every version of every model")
-    show = look("show", "a version's tags, parameters, metrics and notes (default: the champion)")
+    show = look("show", "a version's tags, parameters, metrics and notes (default: the champion, else the newest)")
     diff = look("diff", "in what two versions differ")
     prune = look("prune", "delete old versions, never one with an alias; says what would go unless --yes")
     for sub in (show, diff, prune):
         sub.add_argument("name", help="name in the model registry")
-    show.add_argument("version", nargs="?", type=_positive)
-    diff.add_argument("one", type=_positive)
-    diff.add_argument("other", type=_positive)
-    prune.add_argument("--keep", type=_positive, required=True, help="versions without an alias to keep, the newest")
+    show.add_argument("version", nargs="?", type=_positive, help="number of the version")
+    diff.add_argument("one", type=_positive, help="number of a version")
+    diff.add_argument("other", type=_positive, help="number of another")
+    prune.add_argument(
+        "--keep", type=_positive, metavar="N", required=True, help="keep the newest N of the versions without an alias"
+    )
     prune.add_argument("--yes", action="store_true", help="delete")
 
     ui = command("ui", "open MLflow's pages on the project's store")
-    ui.add_argument("--port", type=_positive, default=5000)
+    ui.add_argument("--port", type=_positive, default=5000, help="port on this machine (default 5000)")
 
     command("sync", "tell the tracking server what it could not be told while trainings ran")
 
@@ -167,19 +217,30 @@ def parser() -> argparse.ArgumentParser:
     rollback.add_argument("name", help="name in the model registry")
     rollback.add_argument("--alias", default="champion", help="alias to move (default champion)")
 
-    score = command("score", "write the recommendations of all users as parquet")
+    score = command("score", "write the recommendations of all users, or of listed ones, as parquet")
     model_argument(score)
-    score.add_argument("--output", type=Path, required=True, help="folder to write, e.g. data/scored/tonight")
+    score.add_argument(
+        "--output", type=Path, metavar="FOLDER", required=True, help="folder to write, e.g. data/scored/tonight"
+    )
     score.add_argument("-n", type=_positive, default=10, help="recommendations per user (default 10)")
     score.add_argument(
         "--batch-size",
         type=_positive,
-        help="users of one part, after which a job that died goes on (default 16384)",
+        metavar="N",
+        help="users per part file; a job that died goes on after its last whole part (default 16384)",
     )
     score.add_argument("--data", help="data set or file with the histories (default: that of the training)")
-    score.add_argument("--users", type=Path, help="file with the user ids to score (default: all)")
     score.add_argument(
-        "--on-unknown", choices=("raise", "drop"), default="raise", help="for listed users not in the data"
+        "--users",
+        type=Path,
+        metavar="FILE",
+        help="user ids to score: text, one a line, or csv or parquet with a column user_id (default: all)",
+    )
+    score.add_argument(
+        "--on-unknown",
+        choices=("raise", "drop"),
+        default="raise",
+        help="listed users who are not in the data: refuse the list (default) or leave them out",
     )
 
     data = command("data", "describe a data set or file; of a configuration, its split and what leaks in it too")
@@ -187,11 +248,18 @@ def parser() -> argparse.ArgumentParser:
 
     nightly = command("nightly", "the night's job: train a challenger, let it earn the alias, score the champion")
     nightly.add_argument("config", type=Path, help="TOML file with track.register")
-    nightly.add_argument("--output", type=Path, help="folder of the recommendations (default data/scored/NAME)")
-    nightly.add_argument("--summary", type=Path, help="JSON file (default mlruns/nightly/NAME.json)")
+    nightly.add_argument(
+        "--output", type=Path, metavar="FOLDER", help="folder of the recommendations (default data/scored/NAME)"
+    )
+    nightly.add_argument("--summary", type=Path, metavar="FILE", help="JSON file (default mlruns/nightly/NAME.json)")
     nightly.add_argument("-n", type=_positive, default=10, help="recommendations per user (default 10)")
     nightly.add_argument(
-        "--set", dest="overrides", action="append", default=[], metavar="KEY=VALUE", help="e.g. --set model.epochs=50"
+        "--set",
+        dest="overrides",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="in place of the file's value, e.g. --set model.epochs=50; may be repeated",
     )
 
     command("demo", "the whole path on generated data, in about two minutes")

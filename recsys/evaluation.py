@@ -363,7 +363,7 @@ def relevant_entries(target: sp.csr_matrix, min_relevance: float | None) -> sp.c
 def _blocks(users: Rows, part: Part, batch_size: int, show_progress: bool) -> Iterator[Rows]:
     """Yield row numbers of `users`, known and unknown users never in one block."""
     unseen = part.user_index[users] < 0
-    with tqdm(total=len(users), unit="user", disable=not show_progress) as bar:
+    with tqdm(total=len(users), unit="user", desc="evaluate", disable=not show_progress) as bar:
         for group in (users[~unseen], users[unseen]):
             for start in range(0, len(group), batch_size):
                 block = group[start : start + batch_size]

@@ -181,6 +181,8 @@ def hold_out_users(
             raise DataError(f"{name} must be a number, got {value!r}")
     if not 0 < target_fraction < 1:
         raise DataError(f"target_fraction must lie between 0 and 1, got {target_fraction}")
+    if n_users < 0:
+        raise DataError(f"n_users must be above 0, got {n_users}")
     if n_users >= 1 and n_users != int(n_users):
         raise DataError(f"n_users must be a whole number or a share below 1, got {n_users}")
     if stable:

@@ -220,7 +220,7 @@ def test_hold_out_users_takes_a_share():
         ({"target_fraction": "a"}, "target_fraction must be a number"),
         ({"min_items": True}, "min_items must be a number"),
         ({"n_users": 0.001}, "takes 0 validation"),
-        ({"n_users": -3}, "takes -"),
+        ({"n_users": -3}, "n_users must be above 0, got -3"),
         ({"n_users": 2.5}, "a whole number or a share below 1, got 2.5"),
         ({"target_fraction": 0}, "target_fraction must lie between 0 and 1, got 0"),
         ({"target_fraction": 1.0}, "target_fraction must lie between 0 and 1, got 1.0"),

@@ -26,7 +26,7 @@ def run(source: str, *, root: Path | None = None) -> DataReport:
     if source.endswith(".toml"):
         config = load_config(source)
         data = config.load_data(root)
-        report = describe(data)
+        report = describe(data, repeated=0 if config.data.duplicates == "error" else None)
         print(report)
         split = config.split.split(data)
         print(f"\ntraining {split.train}\nvalidation {split.validation}\ntest {split.test}\n")

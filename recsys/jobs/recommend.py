@@ -57,6 +57,6 @@ def print_user(histories: Interactions, user: Hashable, lists: pd.DataFrame, sho
     for entry in best:
         value = f"{histories.matrix.data[entry]:4.1f}  " if rated else ""
         print(f"    {value}{histories.title(int(histories.matrix.indices[entry]))}")
-    print("  recommended")
+    print("  recommended (score)")
     for rank, score, title in lists[[RANK, SCORE, TITLE]].itertuples(index=False, name=None):
         print(f"    {rank:2d}.  {title}  ({score:.3f})")

@@ -76,8 +76,18 @@ def diff(name: str, one: int, other: int, root: Path | None = None) -> pd.DataFr
             if left.get(key) != right.get(key)
         ]
     frame = pd.DataFrame(rows, columns=["what", "name", f"version {one}", f"version {other}"])
-    print(frame.to_string(index=False) if len(frame) else f"versions {one} and {other} of {name!r} do not differ")
+    print(
+        frame.map(_cell).to_string(index=False)
+        if len(frame)
+        else f"versions {one} and {other} of {name!r} do not differ"
+    )
     return frame
+
+
+def _cell(value: Any) -> str:
+    if value is None or value != value:  # NaN: pandas' missing number
+        return "-"
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
 def prune(name: str, *, keep: int, delete: bool = False, root: Path | None = None) -> list[int]:

@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import tomli_w
+from pydantic import ValidationError
 
 from recsys import tracking
 from recsys.config import JobConfig, TuneConfig
+from recsys.errors import ConfigError
 from recsys.metrics import higher_is_better
 from recsys.tuning import Tuned, tune
 
@@ -63,11 +65,18 @@ def run(
 
 
 def with_budget(config: JobConfig, trials: int | None, minutes: float | None) -> JobConfig:
-    """Return the configuration with another budget for its search, where one is given."""
+    """Return the configuration with another budget for its search, where one is given.
+
+    Raises:
+        ConfigError: `trials` below 1, or `minutes` not above 0.
+    """
     given: dict[str, Any] = {k: v for k, v in (("trials", trials), ("minutes", minutes)) if v is not None}
     if config.tune is None or not given:
         return config
-    changed = TuneConfig.model_validate({**config.tune.model_dump(), **given})
+    try:
+        changed = TuneConfig.model_validate({**config.tune.model_dump(), **given})
+    except ValidationError as error:
+        raise ConfigError("; ".join(f"{e['loc'][0]} = {e['input']!r}: {e['msg']}" for e in error.errors())) from None
     return config.model_copy(update={"tune": changed})
 
 

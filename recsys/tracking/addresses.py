@@ -55,7 +55,8 @@ def resolve(uri: str | Path) -> Path:
             if candidate != folder:
                 refuse_pickles(folder)
             return candidate
-    raise BundleError(f"{text} holds no saved model" + ("" if folder.exists() else f": {folder} does not exist"))
+    absent = "there is no such folder" if str(folder) == text else f"{folder} does not exist"
+    raise BundleError(f"{text} holds no saved model" + ("" if folder.exists() else f": {absent}"))
 
 
 def load(uri: str | Path) -> Recommender:

@@ -1,0 +1,80 @@
+"""What the command says: its help, wrong arguments, and what it prints for people."""
+
+import argparse
+
+import pytest
+
+import recsys
+from recsys.cli import main, parser
+from recsys.config import check_config
+from recsys.errors import ConfigError
+from recsys.jobs import data, recommend, registry, tune
+
+
+def parsers(top: argparse.ArgumentParser) -> list[argparse.ArgumentParser]:
+    found = [top]
+    for action in top._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            found += [inner for sub in action.choices.values() for inner in parsers(sub)]
+    return found
+
+
+def test_every_argument_has_a_help_and_no_placeholder_named_after_a_variable():
+    for sub in parsers(parser()):
+        assert sub.description, sub.prog
+        for action in sub._actions:
+            assert action.help or isinstance(action, argparse._SubParsersAction), (sub.prog, action.dest)
+            assert action.metavar or not action.option_strings or action.dest not in ("users", "metrics", "root")
+
+
+@pytest.mark.parametrize("minutes", ["-1", "0", "nan", "inf", "soon"])
+def test_minutes_are_a_number_above_0(minutes, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        main(["tune", "any.toml", f"--minutes={minutes}"])
+    assert f"--minutes: must be a number above 0, got '{minutes}'" in capsys.readouterr().err
+
+
+def test_a_budget_that_is_none_is_a_configuration_error():
+    config = check_config({"model": {"name": "EASE"}, "tune": {"space": {"regularization": [1.0, 2.0]}}})
+    assert tune.with_budget(config, 3, None).tune.trials == 3
+    with pytest.raises(ConfigError, match=r"minutes = -1\.0"):
+        tune.with_budget(config, None, -1.0)
+
+
+def test_a_folder_that_is_not_there_is_named_once(tmp_path, capsys):
+    assert main(["evaluate", str(tmp_path / "absent"), "--root", str(tmp_path)]) == 2
+    said = capsys.readouterr().err
+    assert said.count("absent") == 1
+    assert "there is no such folder" in said
+
+
+def test_a_configuration_that_refuses_repeated_rows_has_none(tmp_path, capsys):
+    file = tmp_path / "small.toml"
+    sizes = "users = 80\nitems = 40\ninteractions = 1200\n"
+    file.write_text(f"[data]\n{sizes}[split]\nkind = 'hold_out_ratings'\n", encoding="utf-8")
+    assert data.run(str(file), root=tmp_path).repeated == 0
+    file.write_text(f"[data]\n{sizes}duplicates = 'last'\n[split]\nkind = 'hold_out_ratings'\n", encoding="utf-8")
+    assert data.run(str(file), root=tmp_path).repeated is None
+    assert "repeated rows   0" in capsys.readouterr().out
+
+
+def test_recommendations_say_what_stands_in_brackets(capsys):
+    rows = recsys.datasets.synthetic(50, 20, 400)
+    model = recsys.Popularity().fit(rows)
+    user = rows.users.ids()[0]
+    recommend.print_user(
+        rows, user, recommend.with_titles(model, recsys.recommend_frame(model, rows, [user], n=2, seen=rows))
+    )
+    assert "recommended (score)" in capsys.readouterr().out
+
+
+def test_what_a_version_lacks_is_a_dash(monkeypatch, capsys):
+    facts = {
+        1: {"params": {"model.name": "EASE"}, "metrics": {"ndcg": 0.123456789}},
+        2: {"params": {"model.name": "EASE", "model.hidden": "3"}, "metrics": {}},
+    }
+    monkeypatch.setattr(registry.tracking, "configure", lambda root, create: "")
+    monkeypatch.setattr(registry.tracking, "version_facts", lambda name, version: facts[version])
+    registry.diff("any", 1, 2)
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert lines[1:] == [["params", "model.hidden", "-", "3"], ["metrics", "ndcg", "0.123457", "-"]]
