@@ -108,8 +108,9 @@ class SplitConfig(_Section):
     """How to hold out validation and test parts; each kind takes the options of the function of its name."""
 
     kind: Literal["hold_out_users", "hold_out_ratings", "leave_last_out", "by_time", "given"] = "hold_out_users"
+    """New users; random entries; the last of each user; the latest of all; or what a column marks."""
     column: str | None = None
-    """Column of a `given` split."""
+    """Column of a `given` split: it marks the part of each row."""
     test: float | int | str | None = None
     """Share of the entries, or the column's value on test entries of a `given` split."""
     validation: float | int | str | None = None
@@ -193,6 +194,7 @@ class TrackConfig(_Section):
     """Where the run goes in MLflow."""
 
     experiment: str = Field(default="recsys", min_length=1)
+    """MLflow's experiment that the run belongs to."""
     run_name: str | None = None
     """By default the model's name."""
     register_as: str | None = Field(default=None, alias="register")
@@ -239,6 +241,7 @@ class TuneConfig(_Section):
     prune: bool = True
     """Stop a trial whose validation curve lies below the median of the others at the same epoch."""
     seed: int = Field(default=0, ge=0, lt=SEEDS)
+    """Seed of the sampler."""
     space: dict[str, Range | list[Any]] = {}
     """Values of each hyperparameter: a list of choices, or `{low = …, high = …, log = true}`."""
 
