@@ -66,6 +66,17 @@ def test_what_is_not_there(root):
         registry.show("night", 9, root)
 
 
+def test_a_rollback_to_a_deleted_version_says_what_is_left(root):
+    champion = tracking.pin("models:/night@champion")
+    number = champion.rpartition("/")[2]
+    before = tracking.version_tags("night", int(number)).get("champion_previous", "")
+    MlflowClient().set_model_version_tag("night", number, "champion_previous", "99")
+    with pytest.raises(TrackingError, match=r"version 99 of 'night'.* was deleted; promote another by hand, of \d"):
+        tracking.rollback("night")
+    MlflowClient().set_model_version_tag("night", number, "champion_previous", before)
+    assert tracking.pin("models:/night@champion") == champion
+
+
 def test_a_name_is_found_among_more_than_a_page_of_them(mlflow_root):
     tracking.configure(mlflow_root)
     client = MlflowClient()

@@ -90,7 +90,7 @@ def rollback(name: str, alias: str = "champion") -> Promotion:
     The version that loses it is tagged `<alias>_rolled_back` with the time, until it is promoted again.
 
     Raises:
-        TrackingError: no such model or alias, or its holder was the first.
+        TrackingError: no such model or alias, its holder was the first, or the version before it was deleted.
     """
     with one_at_a_time(name):
         holder = pick(name, alias=alias)
@@ -99,9 +99,14 @@ def rollback(name: str, alias: str = "champion") -> Promotion:
             raise TrackingError(
                 f"version {holder.version} of {name!r} was the first {alias}: there is none to go back to"
             )
+        left = [found.version for found in model_versions(name) if found.version != holder.version]
+        if int(before) not in left:
+            raise TrackingError(
+                f"version {before} of {name!r}, which held {alias!r} before version {holder.version}, was deleted; "
+                f"promote another by hand, of {', '.join(map(str, left)) or 'those to be trained'}"
+            )
         with quiet(), refusals(f"cannot give {alias!r} back to version {before} of {name!r}"):
             client = connect()
-            client.get_model_version(name, before)  # it may have been deleted since
             client.set_model_version_tag(name, str(holder.version), f"{alias}_rolled_back", now())
             client.set_registered_model_alias(name, alias, before)
     return Promotion(name, int(before), alias, holder.version, f"models:/{name}@{alias}")
