@@ -72,7 +72,9 @@ def export_onnx(model: Recommender, file: str | Path) -> Path:
         raise ConfigError(f"expected a file name that ends in .onnx, got {target.name!r}")
     missing = [name for name in ("onnx", "onnxscript") if find_spec(name) is None]
     if missing:
-        raise ConfigError(f"exporting needs {' and '.join(missing)}; install them with: pip install 'recsys[onnx]'")
+        raise ConfigError(
+            f"exporting needs {' and '.join(missing)}; install them in the project's folder: pip install '.[onnx]'"
+        )
     graph = ScoreGraph(model)
     size = sum(tensor.nbytes for tensor in graph.state_dict().values())
     if size > LARGEST:

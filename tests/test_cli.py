@@ -78,3 +78,24 @@ def test_what_a_version_lacks_is_a_dash(monkeypatch, capsys):
     registry.diff("any", 1, 2)
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]
     assert lines[1:] == [["params", "model.hidden", "-", "3"], ["metrics", "ndcg", "0.123457", "-"]]
+
+
+def test_who_rated_everything_low_is_named_by_recommend_and_counted_by_score(tmp_path, capsys):
+    frame = recsys.datasets.synthetic(60, 30, 900, seed=1).to_frame()
+    low = frame.user_id.iloc[0]
+    frame.loc[frame.user_id == low, "rating"] = 1.0
+    frame.to_csv(tmp_path / "ratings.csv", index=False)
+    config = check_config(
+        {
+            "data": {"name": "own", "file": str(tmp_path / "ratings.csv"), "min_rating": 2.0},
+            "split": {"kind": "hold_out_ratings"},
+            "model": {"name": "Popularity"},
+        }
+    )
+    model = recsys.Popularity().fit(config.load_data())
+    model.about_ = {"config": config.as_dict()}
+    model.save(tmp_path / "model")
+    assert main(["recommend", str(tmp_path / "model"), "--user", str(low), "--quiet"]) == 2
+    assert f"user {low} has no interaction that the model reads" in capsys.readouterr().err
+    assert main(["score", str(tmp_path / "model"), "--output", str(tmp_path / "lists"), "--quiet"]) == 0
+    assert "below data.min_rating: 1\n" in capsys.readouterr().out

@@ -144,7 +144,7 @@ def test_what_cannot_be_written_is_said_before_anything_is(models, tmp_path, mon
         export.export_onnx(models["EASE"], tmp_path / "model.onnx")
     monkeypatch.setattr(export, "find_spec", lambda name: None)
     with pytest.raises(
-        ConfigError, match=r"needs onnx and onnxscript; install them with: pip install 'recsys\[onnx\]'"
+        ConfigError, match=r"needs onnx and onnxscript; install them in the project's folder: pip install '\.\[onnx\]'"
     ):
         export.export_onnx(models["EASE"], tmp_path / "model.onnx")
     assert list(tmp_path.iterdir()) == []

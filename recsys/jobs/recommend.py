@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from recsys.columns import ITEM, RANK, SCORE, TITLE, USER
-from recsys.errors import ConfigError
+from recsys.errors import ConfigError, UnknownIdError
 from recsys.interactions import Interactions
 from recsys.jobs.common import histories_for, load_model
 from recsys.models import Recommender
@@ -22,14 +22,19 @@ def run(
     """Print each user's latest history and `n` recommendations by title; return `user_id, item_id, score, rank, title`.
 
     Raises:
-        UnknownIdError: the data do not hold a user of that id.
+        UnknownIdError: the data do not hold a user of that id, or nothing of theirs that the model reads.
         ConfigError: no user was named.
     """
     if not users:
         raise ConfigError("name at least one user with --user")
     model, _ = load_model(uri, root)
     histories, seen = histories_for(model, uri, data, root)
-    asked = [histories.users.parse(user) for user in users]
+    asked = [(histories if seen is None else seen).users.parse(user) for user in users]
+    unread = [user for user in asked if user not in histories.users]
+    if unread:
+        raise UnknownIdError(
+            f"user {unread[0]!r} has no interaction that the model reads: all lie below data.min_rating"
+        )
     frame = with_titles(model, recommend_frame(model, histories, asked, n=n, seen=seen))
     for user, lists in frame.groupby(USER, sort=False):
         print_user(histories if seen is None else seen, user, lists)

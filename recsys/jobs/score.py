@@ -52,6 +52,9 @@ def run(
     )
     state = "already complete" if result.already_complete else "written"
     print(f"{result.users:,} users, {result.rows:,} rows {state}: {result.output}")
+    unread = 0 if seen is None or users is not None else seen.shape[0] - histories.shape[0]
+    if unread:
+        print(f"users without a list, as all they have lies below data.min_rating: {unread:,}")
     return result
 
 
