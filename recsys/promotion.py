@@ -147,7 +147,8 @@ def decide(champion: Measured, challenger: Measured, rule: Rule, *, seed: int = 
         checks.append(
             Check(
                 times <= rule.slowdown,
-                f"scoring takes {times:.2f} times the champion's {champion.seconds:.2f} s, may take {rule.slowdown:g}",
+                f"scoring takes {times:.2f} times the {champion.seconds:.2f} s of {champion.name}, may take "
+                f"{rule.slowdown:g} times",
             )
         )
     return Decision(

@@ -60,6 +60,12 @@ def test_the_runs_are_children_of_one_run(tmp_path):
     assert set(runs.index[runs["tags.mlflow.parentRunId"] == parent]) == {"EASE", "Popularity"}
 
 
+def test_nothing_is_registered_where_the_configurations_say_so_for_trainings(tmp_path):
+    track = {"register": "rankers"}
+    run({"EASE": job(track=track), "Popularity": job("Popularity", track=track)}, tmp_path)
+    assert tracking.versions_if_any("rankers") == []
+
+
 def test_an_interrupted_comparison_goes_on_with_what_is_missing(tmp_path, monkeypatch):
     trained = []
     train_one = compare.train_one

@@ -257,6 +257,21 @@ def test_held_out_users_stay_held_out_when_data_are_added():
         hold_out_users(few, n_users=20, stable=True)
 
 
+def test_where_no_fair_contest_is_possible_nothing_is_trained_and_the_champion_scores(tmp_path):
+    """Users drawn anew from more data: the champion may have seen what they are tested on."""
+    drawn = {"kind": "hold_out_users", "n_users": 0.2}
+    first = night(tmp_path, split=drawn)
+    found = night(tmp_path, split=drawn, data={**DATA, "users": 820, "interactions": 20_400})
+    assert found.status == "kept"
+    assert "use a split that stays when data are added" in found.reason
+    assert found.warnings[0] == found.reason
+    assert found.champion == first.champion
+    assert found.steps["promote"] == "skipped: there is no challenger"
+    assert found.steps["score"].startswith("done")
+    assert len(tracking.model_versions("night")) == 1
+    assert summary(tmp_path)["warnings"]
+
+
 def test_wrong_requests(tmp_path, capsys):
     with pytest.raises(ConfigError, match=r"set track\.register"):
         nightly.run(config(track={"experiment": "night"}), root=tmp_path)

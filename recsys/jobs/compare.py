@@ -146,7 +146,9 @@ def _one(
                 show_progress=show_progress,
             )
         job, trials, tried = tuned.job, len(tuned.trials), tuned.trials
-    trained = train_one(job, split, data, run_name=name, root=root, show_progress=show_progress)
+    # A comparison registers nothing: its last model would pass for the newest challenger of the name.
+    unregistered = job.model_copy(update={"track": job.track.model_copy(update={"register_as": None})})
+    trained = train_one(unregistered, split, data, run_name=name, root=root, show_progress=show_progress)
     record = trained.model.record_.epochs
     facts = {
         "digest": digest,

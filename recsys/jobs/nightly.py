@@ -18,10 +18,11 @@ from recsys import tracking
 from recsys.columns import USER
 from recsys.config import JobConfig
 from recsys.drift import Limits, data_drift, list_drift, warnings_of
-from recsys.errors import ConfigError, TrackingError
+from recsys.errors import ConfigError, DataError, TrackingError
 from recsys.interactions import Interactions
 from recsys.jobs import promote, train
 from recsys.jobs.common import load_model
+from recsys.jobs.contest import refuse_seen
 from recsys.jobs.tune import write_text
 from recsys.locks import locked
 from recsys.scoring import score
@@ -125,7 +126,7 @@ def _run(
     tracking.configure(root)
     digest = _digest(config, data)
     step("prepare", lambda: f"done: {data}")
-    step("train", lambda: _train(night, config, name, digest, root, show_progress))
+    step("train", lambda: _train(night, config, name, data, digest, root, show_progress))
     step("promote", lambda: _promote(night, config, name, root, show_progress))
     champion, uri = load_model(f"models:/{name}@{ALIAS}", root)
     night.champion = uri
@@ -156,12 +157,29 @@ def _run(
     step("score", scoring)
 
 
-def _train(night: Night, config: JobConfig, name: str, digest: str, root: Path | None, show_progress: bool) -> str:
-    known = {v.version: tracking.version_tags(name, v.version) for v in tracking.versions_if_any(name)}
+def _train(
+    night: Night,
+    config: JobConfig,
+    name: str,
+    data: Interactions,
+    digest: str,
+    root: Path | None,
+    show_progress: bool,
+) -> str:
+    versions = tracking.versions_if_any(name)
+    known = {v.version: tracking.version_tags(name, v.version) for v in versions}
     for version, tags in known.items():
         if tags.get(f"{_TAG}_digest") == digest:
             night.challenger = f"models:/{name}/{version}"
             return f"skipped: version {version} is of these data and this configuration"
+    if any(ALIAS in version.aliases for version in versions):
+        champion, uri = load_model(f"models:/{name}@{ALIAS}", root)
+        try:
+            refuse_seen(champion, config.repeat(0).split.split(data), uri)
+        except DataError as error:  # before a training that no contest could follow
+            night.status, night.reason = "kept", f"no fair contest is possible: {error}"
+            night.warnings.append(night.reason)
+            return "skipped: no fair contest is possible"
     trained = train.run(
         config.model_copy(update={"train": config.train.model_copy(update={"repeats": 1})}),
         tags={f"{_TAG}_digest": digest},  # there as soon as the version is, whenever the night or the server dies
@@ -179,11 +197,12 @@ def _train(night: Night, config: JobConfig, name: str, digest: str, root: Path |
 
 
 def _promote(night: Night, config: JobConfig, name: str, root: Path | None, show_progress: bool) -> str:
-    assert night.challenger is not None  # set by the training step
+    if night.challenger is None:
+        return "skipped: there is no challenger"
     version = int(night.challenger.rpartition("/")[2])
     holder = next((v.version for v in tracking.model_versions(name) if ALIAS in v.aliases), None)
     if version == holder:
-        night.status = "unchanged"
+        night.status, night.reason = "unchanged", f"data and configuration are those of version {version}"
         return f"skipped: version {version} is the champion"
     tags = tracking.version_tags(name, version)
     rule = config.promote.rule(config.train.metric)

@@ -80,7 +80,7 @@ def pending(root: Path | None) -> Path:
 
 def describe(root: Path | None = None) -> str:
     """Return where the runs are: the command that shows them, or the URI that MLFLOW_TRACKING_URI names."""
-    shown = os.environ.get(URI) or f"mlflow ui --backend-store-uri {shlex.quote(local_uri(root))} --workers 1"
+    shown = os.environ.get(URI) or ("recsys ui" if root is None else f"recsys ui --root {shlex.quote(str(root))}")
     waiting = len(spools(pending(root)))
     return f"{shown}\nwaiting  {waiting} runs in {pending(root)}: recsys sync" if waiting else shown
 
