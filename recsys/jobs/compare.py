@@ -255,9 +255,10 @@ def _markdown(
         others = " | ".join(f"{found.loc[name, (other, 'value')]:.4f}" for other in metrics[1:])
         chosen = result.facts["validation"]
         shown = f"{next(iter(chosen.values())):.4f}" if chosen else "–"
+        value = f"**{bounds['value']:.4f}**" if name == order[0] else f"{bounds['value']:.4f}"
         lines.append(
-            f"| {name} | **{bounds['value']:.4f}** | {bounds['low']:.4f}–{bounds['high']:.4f} | {others} | {shown} | "
-            f"{result.facts['trials']} |"
+            f"| {name} | {value} | {bounds['low']:.4f}–{bounds['high']:.4f} | {others} | {shown} | "
+            f"{result.facts['trials'] or '–'} |"
         )
     lines += ["", "Each model and the next one in the table, Holm's correction over all pairs:", ""]
     verdicts = {frozenset(pair): said for pair, said in zip(_names(comparison), comparison.verdicts(), strict=True)}
