@@ -81,7 +81,8 @@ def test_the_store_lives_in_one_absolute_folder(mlflow_root, monkeypatch):
     assert tracking.configure(Path()) == tracking.configure() == tracking.configure(mlflow_root) == wanted
     assert mlflow.get_tracking_uri() == mlflow.get_registry_uri() == wanted
     assert not {"MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI"} & set(os.environ)  # which would overrule the next root
-    assert "--backend-store-uri " + wanted in tracking.describe()
+    assert tracking.describe() == "recsys ui"
+    assert tracking.describe(mlflow_root) == f"recsys ui --root {mlflow_root}"
     assert [path.name for path in mlflow_root.iterdir()] == ["mlruns"]
     assert [path.name for path in (mlflow_root / "mlruns").iterdir()] == ["mlflow.db"]
 
@@ -373,7 +374,7 @@ def test_what_is_not_there_is_named(served, registry, tmp_path):
         ("models:/toy/latest", TrackingError, r"expected models:/NAME@ALIAS or models:/NAME/VERSION"),
         (f"runs:/{tracker.run_id}/other", TrackingError, r"holds no 'other'; it holds model"),
         (f"runs:/{'0' * 32}/model", TrackingError, r"cannot fetch runs:/0000"),
-        (tmp_path / "nothing", BundleError, r"does not exist"),
+        (tmp_path / "nothing", BundleError, r"there is no such folder"),
         (tmp_path, BundleError, r"holds no saved model$"),
     ]:
         with pytest.raises(error, match=message):
