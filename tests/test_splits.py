@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import scipy.sparse as sp
-from hypothesis import assume, settings
+from hypothesis import assume, example, settings
 from hypothesis import given as for_all
 from hypothesis import strategies as st
 
@@ -167,9 +167,17 @@ def test_hold_out_users_leaves_numpy_alone():
 
 @quick
 @for_all(st.integers(0, 2**16), st.integers(6, 15), st.sampled_from([0.2, 0.5, 0.7]), st.integers(0, 7))
+@example(1197, 6, 0.2, 0)
+@example(52, 6, 0.7, 7)
 def test_hold_out_users_keeps_users_apart(seed, n_users, fraction, min_items):
     data = crowd(seed=seed)
-    split = hold_out_users(data, n_users=n_users, target_fraction=fraction, min_items=min_items, seed=seed)
+    try:
+        split = hold_out_users(data, n_users=n_users, target_fraction=fraction, min_items=min_items, seed=seed)
+    except DataError:  # nobody in one of the parts has enough items, which the same users show without the conditions
+        easy = hold_out_users(data, n_users=n_users, target_fraction=0.7, min_items=0, seed=seed)
+        sizes = [(part.context + part.target).getnnz(axis=1) for part in (easy.validation, easy.test)]
+        assert any((each < max(min_items, 1 / fraction)).all() for each in sizes)
+        return
     train, *held = parts_of(split)
     users = [set(part.users) for part in (split.train, split.validation, split.test)]
     assert [len(ids) for ids in users] == [40 - 2 * n_users, n_users, n_users]
