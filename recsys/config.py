@@ -368,6 +368,19 @@ class JobConfig(_Section):
         if name is not None and (not name.strip() or set(name) & set("/:") or name in (".", "..")):
             raise ConfigError(f"track.register is a name without '/' and ':', got {name!r}")
 
+    def search(self) -> TuneConfig:
+        """Return the settings of the search for hyperparameters.
+
+        Raises:
+            ConfigError: there is no search space.
+        """
+        if self.tune is None or not self.tune.space:
+            raise ConfigError(
+                "there is nothing to tune: name the hyperparameters and their values under [tune.space], for instance "
+                "learning_rate = {low = 1e-4, high = 1e-2, log = true}"
+            )
+        return self.tune
+
     def as_dict(self) -> dict[str, Any]:
         """Return the configuration as JSON values, without what was left at None."""
         values: dict[str, Any] = self.model_dump(mode="json", exclude_none=True, by_alias=True)
@@ -389,9 +402,10 @@ def load_config(path: str | Path, overrides: Iterable[str] = ()) -> JobConfig:
         raise ConfigError(f"{file} cannot be read: {error}") from None
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{file} is not valid TOML: {error}") from None
-    for override in overrides:
+    given = list(overrides)
+    for override in given:
         _set(values, override)
-    return check_config(values, str(file))
+    return check_config(values, " ".join([str(file), *(f"--set {override}" for override in given)]))
 
 
 def load_configs(paths: Iterable[str | Path], overrides: Iterable[str] = ()) -> dict[str, JobConfig]:
@@ -466,7 +480,10 @@ def _check_hyperparameters(model: Recommender) -> None:
 def _check_model(section: Mapping[str, Any], where: str) -> dict[str, Any]:
     if "name" not in section:
         raise ConfigError(f"{where}: [model] needs a name, such as name = 'MultVAE'")
-    cls = model_class(str(section["name"]))
+    try:
+        cls = model_class(str(section["name"]))
+    except ConfigError as error:
+        raise ConfigError(f"{where}: {error}") from None
     hints = get_type_hints(cls)
     schema: Any = create_model(  # type: ignore[call-overload]
         cls.__name__,

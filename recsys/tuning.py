@@ -65,12 +65,7 @@ def tune(
         ConfigError: the configuration has no search space or the split no validation part, no trial succeeded, or
             another process is at the same search.
     """
-    settings = job.tune
-    if settings is None or not settings.space:
-        raise ConfigError(
-            "there is nothing to tune: name the hyperparameters and their values under [tune.space], for instance "
-            "learning_rate = {low = 1e-4, high = 1e-2, log = true}"
-        )
+    settings = job.search()
     if split.validation is None:
         raise ConfigError("tuning needs a validation part; choose a share above 0 for it when splitting")
     validation = Validation(split.validation, job.train.metric, min_relevance=job.evaluate.min_relevance)

@@ -91,8 +91,9 @@ def file(tmp_path):
     ],
 )
 def test_mistakes_are_named(file, override, message):
-    with pytest.raises(ConfigError, match=message):
+    with pytest.raises(ConfigError, match=message) as refused:
         load_config(file, [override])
+    assert f"--set {override}" in str(refused.value) or repr(override) in str(refused.value)
 
 
 def test_overrides_are_read_as_toml_and_else_as_text(file):

@@ -6,8 +6,9 @@ import pandas as pd
 import pytest
 
 from recsys import tracking
-from recsys.config import TrainConfig, check_config
+from recsys.config import JobConfig, TrainConfig, check_config
 from recsys.errors import ConfigError, TrainingError
+from recsys.jobs import tune as tune_job
 from recsys.locks import locked
 from recsys.models import EASE
 from recsys.tuning import _study_name, tune
@@ -179,6 +180,12 @@ def test_what_cannot_be_searched_is_refused(tmp_path):
     split = config.model_copy(update={"split": config.split.model_copy(update={"validation": 0.0})}).split.split(data)
     with pytest.raises(ConfigError, match="tuning needs a validation part"):
         tune(config, split, fingerprint="x", root=tmp_path)
+
+
+def test_the_job_refuses_before_it_reads_data(tmp_path, monkeypatch):
+    monkeypatch.setattr(JobConfig, "load_data", lambda *_: pytest.fail("read the data first"))
+    with pytest.raises(ConfigError, match="nothing to tune"):
+        tune_job.run(job(space={}), root=tmp_path)
 
 
 @pytest.mark.parametrize(

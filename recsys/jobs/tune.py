@@ -38,6 +38,7 @@ def run(
     """
     config.check()
     config = with_budget(config, trials, minutes)
+    config.search()  # before any data are read
     data = config.load_data(root)
     print(data)
     job = config.repeat(0)
