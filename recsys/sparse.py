@@ -142,6 +142,12 @@ class Rows:
         """Sum of the stored values."""
         return float(self._matrix.data.sum(dtype=np.float64))
 
+    def typical_length(self) -> float:
+        """Root mean square of the Euclidean lengths of the rows that have entries; 1 if there are none."""
+        rows = int(np.count_nonzero(np.diff(self._matrix.indptr)))
+        squares = float(np.square(self._matrix.data, dtype=np.float64).sum())
+        return (squares / rows) ** 0.5 if squares else 1.0
+
     def batches(self, order: Tensor, size: int) -> Iterator[Batch]:
         """Yield batches of `size` rows in this order ((n,) int64 on the host), the last one perhaps smaller.
 

@@ -14,7 +14,7 @@ from recsys.models.autorec import ByItems, ByUsers
 from recsys.nn.layers import ACTIVATIONS, SIGMOID_GAIN, ActivationName, dropout
 from recsys.nn.losses import masked_squared_error
 from recsys.nn.networks import DeepNetwork
-from recsys.sparse import Batch, Rows
+from recsys.sparse import Batch, DenseRows, Rows
 from recsys.training import Alternation, Loss, Objective
 from recsys.training.loop import Turn
 
@@ -35,7 +35,15 @@ class DeepAutoRec(ByItems):
     """Width of the code."""
 
     def _network(self, n_in: int, generator: torch.Generator) -> nn.Module:
-        return DeepNetwork(n_in, self.hidden, self.latent, generator, activation="sigmoid", normalise=False)
+        return DeepNetwork(
+            n_in,
+            self.hidden,
+            self.latent,
+            generator,
+            activation="sigmoid",
+            normalise=False,
+            typical_length=self.normalise,
+        )
 
     def _initialise(self, network: Any, rows: Rows) -> None:
         super()._initialise(network, rows)
@@ -79,7 +87,15 @@ class DeepRecommender(ByUsers):
             raise ConfigError(f"refeeds must not be negative, got {self.refeeds}")
 
     def _network(self, n_in: int, generator: torch.Generator) -> nn.Module:
-        return DeepNetwork(n_in, self.hidden, self.latent, generator, activation=self.activation, normalise=False)
+        return DeepNetwork(
+            n_in,
+            self.hidden,
+            self.latent,
+            generator,
+            activation=self.activation,
+            normalise=False,
+            typical_length=self.normalise,
+        )
 
     def _objective(self, network: Any, rows: Rows) -> Objective | Alternation:
         output, fed = network.output, torch.empty(0)
@@ -98,7 +114,7 @@ class DeepRecommender(ByUsers):
 
         def refed(batch: Batch, step: int, noise: torch.Generator) -> Loss:
             nonlocal fed
-            code = network.layers(fed @ network.input.weight + network.input.bias)[-1]
+            code = network.encode(DenseRows(fed))
             again = output(decoded(code, noise))
             total = (again - fed).square().sum() * (len(batch.columns) / fed.numel())
             fed = again.detach()

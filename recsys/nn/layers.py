@@ -78,6 +78,24 @@ def l2_normalised(batch: Batch | DenseRows) -> Tensor:
     return batch.values * squares.clamp_min(1e-24).rsqrt()[batch.segments]
 
 
+class TypicalLength(nn.Module):
+    """Rows brought to one Euclidean length, that of a typical training row (`length`, to be set before training).
+
+    The pre-activations of a long row are many times those of a short one, so that no initial weights and no penalty
+    suit both; at unit length they would all be small beside what the penalty was chosen for.
+    """
+
+    length: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("length", torch.ones(()))
+
+    def forward(self, batch: Batch | DenseRows) -> Tensor:
+        """Return the values that take the place of the stored ones."""
+        return l2_normalised(batch) * self.length
+
+
 def dropout(values: Tensor, rate: float, generator: torch.Generator | None) -> Tensor:
     """Zero each value with probability `rate` and scale the others by 1 / (1 - rate); no generator, no change.
 

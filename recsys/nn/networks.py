@@ -14,6 +14,7 @@ from recsys.nn.layers import (
     ActivationName,
     Output,
     SparseLinear,
+    TypicalLength,
     dropout,
     l2_normalised,
     linear,
@@ -54,7 +55,8 @@ class Dense(nn.Module):
 class DeepNetwork(nn.Module):
     """I → hidden… → latent → …hidden → I, the activation after every layer but the last, which is affine.
 
-    Input rows are divided by their Euclidean length (`normalise`), then dropped out, both on the stored entries.
+    Input rows are divided by their Euclidean length (`normalise`) or brought to a typical one (`typical_length`), then
+    dropped out, all on the stored entries.
     """
 
     def __init__(
@@ -67,10 +69,12 @@ class DeepNetwork(nn.Module):
         activation: ActivationName = "tanh",
         dropout: float = 0.0,
         normalise: bool = True,
+        typical_length: bool = False,
     ) -> None:
         """`hidden` are the widths between input and latent layer; the decoder has them in reverse."""
         super().__init__()
         self.dropout, self.normalise = dropout, normalise
+        self.scale = TypicalLength() if typical_length else None
         self.activation = ACTIVATIONS[activation]
         widths = [*hidden, latent]
         self.input = SparseLinear(n_in, widths[0], generator)
@@ -84,7 +88,10 @@ class DeepNetwork(nn.Module):
 
     def project(self, batch: Batch, noise: torch.Generator | None = None) -> Tensor:
         """Return the first layer's affine values, (len(batch), width), before the activation."""
-        values = l2_normalised(batch) if self.normalise else batch.values
+        if self.scale is not None:
+            values = self.scale(batch)
+        else:
+            values = l2_normalised(batch) if self.normalise else batch.values
         projected: Tensor = self.input(batch, dropout(values, self.dropout, noise))
         return projected
 
@@ -171,15 +178,19 @@ class AcquisitionNetwork(nn.Module):
 class AutoRecNetwork(nn.Module):
     """h(r) = f(W · g(V r + μ) + b) with f the identity and g the sigmoid (Sedhain et al. 2015, §2)."""
 
-    def __init__(self, n_in: int, hidden: int, generator: torch.Generator | None = None) -> None:
+    def __init__(
+        self, n_in: int, hidden: int, generator: torch.Generator | None = None, *, typical_length: bool = False
+    ) -> None:
+        """`typical_length`: r is brought to the length of a typical row first."""
         super().__init__()
+        self.scale = TypicalLength() if typical_length else None
         self.input = SparseLinear(n_in, hidden, generator)  # V, μ
         self.output = Output(hidden, n_in, generator)  # W, b
 
     def encode(self, batch: Batch, noise: torch.Generator | None = None) -> Tensor:
         """Return g(V r + μ), (len(batch), hidden); AutoRec has no noise."""
         del noise
-        return torch.sigmoid(self.input(batch))
+        return torch.sigmoid(self.input(batch, None if self.scale is None else self.scale(batch)))
 
     def decode(self, latent: Tensor) -> Tensor:
         """Return the hidden activations themselves: the output layer reads them."""
