@@ -74,9 +74,9 @@ def tune(
     home.mkdir(parents=True, exist_ok=True)
     try:
         with _quiet(), locked(home / "studies" / f"{name}.lock", wait=False):
-            study = _study(home / "studies.db", name, settings, validation.higher_is_better)
-            _search(study, job, settings, split, validation, root, show_progress)
-            return _found(study, job, settings, within_budget)
+            with _study(home / "studies.db", name, settings, validation.higher_is_better) as study:
+                _search(study, job, settings, split, validation, root, show_progress)
+                return _found(study, job, settings, within_budget)
     except BlockingIOError:
         raise ConfigError("another process is at the same search; wait for it, or tune something else") from None
 
@@ -229,16 +229,23 @@ def _ended(study: optuna.Study) -> list[FrozenTrial]:
     return study.get_trials(deepcopy=False, states=_ENDED)
 
 
-def _study(file: Path, name: str, settings: TuneConfig, higher_is_better: bool) -> optuna.Study:
+@contextmanager
+def _study(file: Path, name: str, settings: TuneConfig, higher_is_better: bool) -> Iterator[optuna.Study]:
+    """Open the study of that name, and close the database's connections with the block."""
     direction: Literal["maximize", "minimize"] = "maximize" if higher_is_better else "minimize"
     pruner = optuna.pruners.MedianPruner(n_startup_trials=4, n_warmup_steps=3) if settings.prune else None
-    return optuna.create_study(
-        storage=f"sqlite:///{file}",
-        study_name=name,
-        direction=direction,
-        pruner=pruner or optuna.pruners.NopPruner(),
-        load_if_exists=True,
-    )
+    storage = optuna.storages.RDBStorage(f"sqlite:///{file}")
+    try:
+        yield optuna.create_study(
+            storage=storage,
+            study_name=name,
+            direction=direction,
+            pruner=pruner or optuna.pruners.NopPruner(),
+            load_if_exists=True,
+        )
+    finally:
+        storage.remove_session()
+        storage.engine.dispose()
 
 
 def _sampler(settings: TuneConfig, done: int) -> optuna.samplers.BaseSampler:
