@@ -73,10 +73,13 @@ def tune(
     name = _study_name(job, fingerprint)
     home.mkdir(parents=True, exist_ok=True)
     try:
-        with _quiet(), locked(home / "studies" / f"{name}.lock", wait=False):
-            with _study(home / "studies.db", name, settings, validation.higher_is_better) as study:
-                _search(study, job, settings, split, validation, root, show_progress)
-                return _found(study, job, settings, within_budget)
+        with (
+            _quiet(),
+            locked(home / "studies" / f"{name}.lock", wait=False),
+            _study(home / "studies.db", name, settings, validation.higher_is_better) as study,
+        ):
+            _search(study, job, settings, split, validation, root, show_progress)
+            return _found(study, job, settings, within_budget)
     except BlockingIOError:
         raise ConfigError("another process is at the same search; wait for it, or tune something else") from None
 

@@ -118,6 +118,11 @@ class AutoRec(Autoencoder):
         return self.weight_decay / len(rows)
 
     def _objective(self, network: Any, rows: Rows) -> Objective | Alternation:
+        return self._errors(network)
+
+    def _errors(self, network: Any) -> Objective:
+        """Return the error of the whole network's reconstruction."""
+
         def objective(batch: Batch, step: int, noise: torch.Generator) -> Loss:
             output = network.output
             hidden = network.decode(network.encode(batch, noise))

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from recsys.errors import ConfigError
@@ -23,16 +24,29 @@ from recsys.training.loop import Turn
 class DeepAutoRec(ByItems):
     """Deep I-AutoRec: items' columns of ratings go through `hidden`, `latent` and `hidden` in reverse, all sigmoids.
 
-    Sedhain et al. 2015, §3 (going deeper: 500, 250, 500); the objective is that of eq. 3 with the penalty on the
-    weights of all layers. Item i has the last hidden layer as its vector, so that new users fold in as in `IAutoRec`.
-    Differs from the paper in: all layers train together from the start, without greedy pre-training; Adam with a cosine
-    schedule; predictions are clipped (`clip`).
+    Sedhain et al. 2015, §3 (going deeper: 500, 250, 500, with greedy pre-training); the objective is that of eq. 3 with
+    the penalty on the weights of all layers. Item i has the last hidden layer as its vector, so that new users fold in
+    as in `IAutoRec`.
+
+    For `pretrain_epochs` each pair of layers learns as if the deeper ones were not there: the outermost pair is
+    I-AutoRec, the next encodes and rebuilds its hidden layer so that what the outer pair makes of it errs least, and so
+    on; a pair moves nothing but itself. Then all layers learn together. `loss` sums over the depths until then.
+
+    Differs from the paper in: the pairs are pre-trained side by side, each on what those around it are at that step,
+    by the error of the ratings; Adam with a cosine schedule over both stages; predictions are clipped (`clip`).
     """
 
     hidden: tuple[int, ...] = (500,)
     """Widths of the layers between input and code; the decoder has them in reverse."""
     latent: int = 250
     """Width of the code."""
+    pretrain_epochs: int = 20
+    """Epochs in which each pair of layers learns by itself; 0 for none."""
+
+    def _check_params(self) -> None:
+        super()._check_params()
+        if self.pretrain_epochs < 0:
+            raise ConfigError(f"pretrain_epochs must not be negative, got {self.pretrain_epochs}")
 
     def _network(self, n_in: int, generator: torch.Generator) -> nn.Module:
         return DeepNetwork(
@@ -50,6 +64,32 @@ class DeepAutoRec(ByItems):
         with torch.no_grad():  # without it the code says next to nothing of the row, and the penalty makes it nothing
             for layer in (*network.encoder.layers, *network.decoder.layers):
                 layer.weight.mul_(SIGMOID_GAIN)
+
+    def _objective(self, network: Any, rows: Rows) -> Alternation:
+        together = Turn(self._errors(network))
+        greedy = Turn(self._greedy(network))
+        return Alternation(lambda epoch: (greedy if epoch < self.pretrain_epochs else together,))
+
+    def _greedy(self, network: Any) -> Objective:
+        output, encoder, decoder = network.output, network.encoder.layers, network.decoder.layers
+
+        def error(hidden: Tensor, batch: Batch, fixed: bool) -> Tensor:
+            weight, bias = (output.weight.detach(), output.bias.detach()) if fixed else (output.weight, output.bias)
+            return masked_squared_error(hidden, weight, bias, batch, self.unobserved_weight)
+
+        def objective(batch: Batch, step: int, noise: torch.Generator) -> Loss:
+            hidden = network.activation(network.project(batch, noise))
+            total = error(hidden, batch, fixed=False)
+            for depth, layer in enumerate(encoder, 1):
+                hidden = network.activation(layer(hidden.detach()))
+                own, *outer = decoder[-depth:]
+                back = network.activation(own(hidden))
+                for fixed in outer:
+                    back = network.activation(F.linear(back, fixed.weight.detach(), fixed.bias.detach()))
+                total = total + error(back, batch, fixed=True)
+            return Loss(total, len(batch.columns))
+
+        return objective
 
 
 @dataclass(kw_only=True, eq=False)

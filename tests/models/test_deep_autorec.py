@@ -89,6 +89,62 @@ def test_re_feeding_takes_the_steps_of_a_dense_torch_loop(refeeds, dropout, unob
         np.testing.assert_allclose(predicted(model), expected.numpy(), atol=2e-4)
 
 
+@pytest.mark.parametrize("hidden", [(6,), (7, 5)])
+@pytest.mark.parametrize("unobserved_weight", [0.0, 0.3])
+def test_greedy_pre_training_takes_the_steps_of_a_dense_torch_loop(hidden, unobserved_weight):
+    """Every pair of layers with the deeper ones left out, by an optimiser of its own; then all of them together."""
+    model = fit(
+        DeepAutoRec, hidden=hidden, seed=4, schedule="constant", pretrain_epochs=2, unobserved_weight=unobserved_weight
+    )
+
+    generator = new_generator(4)
+    plain = DeepNetwork(18, hidden, 4, generator, activation="sigmoid", normalise=False)
+    order = torch.Generator().manual_seed(int(torch.randint(2**62, (), generator=generator)))
+    cells = CELLS.T
+    mask, targets = ~cells.isnan(), cells.nan_to_num(0.0)
+    weight = torch.where(mask, 1.0, unobserved_weight)
+    layers = [*plain.encoder.layers, *plain.decoder.layers]
+    with torch.no_grad():
+        plain.output.bias.fill_((weight * targets).sum() / weight.sum())
+        for layer in layers:
+            layer.weight.mul_(4)
+    pairs = [[plain.input, plain.output], *zip(plain.encoder.layers, reversed(plain.decoder.layers), strict=True)]
+    groups = [[p for layer in pair for p in layer.parameters()] for pair in pairs]
+    optimisers = [torch.optim.Adam(group, lr=0.02) for group in groups]
+
+    def rebuilt(rows, depth):
+        values = torch.sigmoid(targets[rows] @ plain.input.weight + plain.input.bias)
+        for layer in layers[:depth] + layers[len(layers) - depth :]:
+            values = torch.sigmoid(layer(values))
+        return (weight[rows] * (plain.output(values) - targets[rows]).square()).sum()
+
+    found = []
+    for epoch in range(3):
+        total = 0.0
+        for rows in torch.randperm(11, generator=order).split(7):
+            errors = [rebuilt(rows, depth) for depth in range(len(pairs))]
+            if epoch == 2:
+                errors = errors[-1:] * len(pairs)
+            steps = []
+            for group, error in zip(groups, errors, strict=True):
+                penalty = 2.0 / 2 * sum(p.square().sum() for p in group if p.ndim == 2) * len(rows) / 11
+                steps.append(torch.autograd.grad((error + penalty) / len(rows), group, retain_graph=True))
+            for group, gradients, optimiser in zip(groups, steps, optimisers, strict=True):
+                for parameter, gradient in zip(group, gradients, strict=True):
+                    parameter.grad = gradient
+                optimiser.step()
+            total += sum(float(error.detach()) for error in (errors if epoch < 2 else errors[:1]))
+        found.append(total / MATRIX.nnz)
+    for name, tensor in plain.state_dict().items():
+        torch.testing.assert_close(model.network_.state_dict()[name], tensor, rtol=0.0, atol=5e-5)
+    assert losses(model) == pytest.approx(found, rel=1e-4)
+
+
+def test_pre_training_cannot_be_negative():
+    with pytest.raises(ConfigError, match="pretrain_epochs must not be negative, got -1"):
+        fit(DeepAutoRec, pretrain_epochs=-1)
+
+
 @pytest.mark.parametrize("unobserved_weight", [0.0, 0.2])
 def test_without_hidden_layers_and_re_feeding_it_is_u_autorec(unobserved_weight):
     class SameStart(UAutoRec):
