@@ -71,13 +71,15 @@ def test_another_runtime_gives_the_scores_of_the_model(models, graphs, name):
     assert spread > 100 * 1e-4 * np.abs(wanted).max() or not CASES[name].personal  # or the tolerance would hide errors
 
 
-@pytest.mark.parametrize("option", [{"biases": 2.0}, {"normalise": True}])
+@pytest.mark.parametrize("option", [{"biases": 2.0}, {"normalise": True}, {"normalise": True, "biases": 0.0}])
 @pytest.mark.parametrize(("name", "sizes"), [("UAutoRec", {"hidden": 4}), ("DeepRecommender", {"hidden": (5,)})])
 def test_what_a_rating_model_does_to_its_rows_is_in_the_graph(tmp_path, name, sizes, option):
     model = MODELS[name](**sizes, epochs=2, **option).fit(COUNTS, show_progress=False)
     export.export_onnx(model, tmp_path / "model.onnx")
-    (got,) = session(tmp_path / "model.onnx").run(None, {export.INPUT: HISTORIES.toarray()})
-    np.testing.assert_allclose(got, scores_of(model, HISTORIES), rtol=1e-4, atol=1e-4)
+    one_rating = sp.csr_matrix(([2.0], ([0], [3])), shape=(1, COUNTS.shape[1]), dtype=np.float32)
+    histories = sp.vstack([HISTORIES, one_rating]).tocsr()  # whose residual after biases is nothing but rounding
+    (got,) = session(tmp_path / "model.onnx").run(None, {export.INPUT: histories.toarray()})
+    np.testing.assert_allclose(got, scores_of(model, histories), rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("name", sorted(REFUSED))

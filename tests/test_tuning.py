@@ -172,6 +172,23 @@ def test_two_at_the_same_search_are_told(tmp_path, monkeypatch):
         search(config, tmp_path)
 
 
+def test_the_database_is_closed_however_the_search_ends(tmp_path, monkeypatch):
+    opened = []
+
+    class Storage(optuna.storages.RDBStorage):
+        def __init__(self, url):
+            super().__init__(url)
+            opened.append(self)
+
+    monkeypatch.setattr(optuna.storages, "RDBStorage", Storage)
+    search(job(), tmp_path)
+    monkeypatch.setattr(EASE, "fit", lambda *_, **__: pytest.fail("an error of the model's own"))
+    with pytest.raises(pytest.fail.Exception):
+        search(job(trials=5), tmp_path)
+    assert len(opened) == 2
+    assert [storage.engine.pool.checkedin() + storage.engine.pool.checkedout() for storage in opened] == [0, 0]
+
+
 def test_what_cannot_be_searched_is_refused(tmp_path):
     with pytest.raises(ConfigError, match="nothing to tune"):
         search(job(space={}), tmp_path)

@@ -40,13 +40,16 @@ class DeepAutoRec(ByItems):
     """Widths of the layers between input and code; the decoder has them in reverse."""
     latent: int = 250
     """Width of the code."""
-    pretrain_epochs: int = 20
-    """Epochs in which each pair of layers learns by itself; 0 for none."""
+    pretrain_epochs: int | None = None
+    """Epochs in which each pair of layers learns by itself, `patience` counting them too; None for half of `epochs`."""
 
     def _check_params(self) -> None:
         super()._check_params()
-        if self.pretrain_epochs < 0:
-            raise ConfigError(f"pretrain_epochs must not be negative, got {self.pretrain_epochs}")
+        if self.pretrain_epochs is not None and not 0 <= self.pretrain_epochs <= max(0, self.epochs - 1):
+            raise ConfigError(
+                f"pretrain_epochs must be 0 or more and leave one of the {self.epochs} epochs for all layers together, "
+                f"got {self.pretrain_epochs}"
+            )
 
     def _network(self, n_in: int, generator: torch.Generator) -> nn.Module:
         return DeepNetwork(
@@ -68,7 +71,8 @@ class DeepAutoRec(ByItems):
     def _objective(self, network: Any, rows: Rows) -> Alternation:
         together = Turn(self._errors(network))
         greedy = Turn(self._greedy(network))
-        return Alternation(lambda epoch: (greedy if epoch < self.pretrain_epochs else together,))
+        first = self.epochs // 2 if self.pretrain_epochs is None else self.pretrain_epochs
+        return Alternation(lambda epoch: (greedy if epoch < first else together,))
 
     def _greedy(self, network: Any) -> Objective:
         output, encoder, decoder = network.output, network.encoder.layers, network.decoder.layers

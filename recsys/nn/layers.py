@@ -69,20 +69,25 @@ def xavier(n_in: int, n_out: int, generator: torch.Generator | None = None) -> T
     return torch.empty(n_in, n_out).uniform_(-bound, bound, generator=generator)
 
 
-def l2_normalised(batch: Batch | DenseRows) -> Tensor:
-    """Return the stored values, each row divided by its Euclidean length; rows of zeros stay zero."""
+def l2_normalised(batch: Batch | DenseRows, floor: float | Tensor = 1e-12) -> Tensor:
+    """Return the stored values, each row divided by its Euclidean length, or by `floor` where that is more.
+
+    Rows of zeros stay zero.
+    """
+    least = floor**2
     if isinstance(batch, DenseRows):
-        return batch.values * batch.values.square().sum(1, keepdim=True).clamp_min(1e-24).rsqrt()
+        return batch.values * batch.values.square().sum(1, keepdim=True).clamp_min(least).rsqrt()
     squares = torch.zeros(len(batch), dtype=batch.values.dtype, device=batch.values.device)
     squares.index_add_(0, batch.segments, batch.values.square())
-    return batch.values * squares.clamp_min(1e-24).rsqrt()[batch.segments]
+    return batch.values * squares.clamp_min(least).rsqrt()[batch.segments]
 
 
 class TypicalLength(nn.Module):
     """Rows brought to one Euclidean length, that of a typical training row (`length`, to be set before training).
 
     The pre-activations of a long row are many times those of a short one, so that no initial weights and no penalty
-    suit both; at unit length they would all be small beside what the penalty was chosen for.
+    suit both; at unit length they would all be small beside what the penalty was chosen for. Rows shorter than a
+    thousandth of `length` stay shorter: what is left of a rating less its biases may be rounding and nothing else.
     """
 
     length: Tensor
@@ -93,7 +98,7 @@ class TypicalLength(nn.Module):
 
     def forward(self, batch: Batch | DenseRows) -> Tensor:
         """Return the values that take the place of the stored ones."""
-        return l2_normalised(batch) * self.length
+        return l2_normalised(batch, 1e-3 * self.length) * self.length
 
 
 def dropout(values: Tensor, rate: float, generator: torch.Generator | None) -> Tensor:

@@ -41,9 +41,12 @@ def dense(network, values, noise=None, rate=0.0):
 
 
 @pytest.mark.parametrize("refeeds", [0, 1, 3])
-@pytest.mark.parametrize(("dropout", "unobserved_weight"), [(0.0, 0.0), (0.4, 0.0), (0.0, 0.3)])
-def test_re_feeding_takes_the_steps_of_a_dense_torch_loop(refeeds, dropout, unobserved_weight):
-    options = {"seed": 4, "schedule": "constant", "dropout": dropout, "refeeds": refeeds}
+@pytest.mark.parametrize(
+    ("dropout", "unobserved_weight", "normalise"),
+    [(0.0, 0.0, False), (0.4, 0.0, False), (0.0, 0.3, False), (0, 0, True)],
+)
+def test_re_feeding_takes_the_steps_of_a_dense_torch_loop(refeeds, dropout, unobserved_weight, normalise):
+    options = {"seed": 4, "schedule": "constant", "dropout": dropout, "refeeds": refeeds, "normalise": normalise}
     model = fit(DeepRecommender, unobserved_weight=unobserved_weight, **options)
 
     generator = new_generator(4)
@@ -56,6 +59,10 @@ def test_re_feeding_takes_the_steps_of_a_dense_torch_loop(refeeds, dropout, unob
     torch.nn.init.constant_(plain.output.bias, float((weight * targets).sum() / weight.sum()))
     matrices = [p for p in plain.parameters() if p.ndim == 2]
     optimiser = torch.optim.Adam(plain.parameters(), lr=0.02)
+    typical = targets.norm(dim=1).square().mean().sqrt()
+
+    def read(values):
+        return values * typical / values.norm(dim=1, keepdim=True) if normalise else values
 
     def step(loss, n):
         penalty = 2.0 / 2 * sum(p.square().sum() for p in matrices) * n / 18
@@ -67,13 +74,13 @@ def test_re_feeding_takes_the_steps_of_a_dense_torch_loop(refeeds, dropout, unob
     for _ in range(3):
         first = second = 0.0
         for rows in torch.randperm(18, generator=order).split(7):
-            fed = dense(plain, targets[rows], noise, dropout)
+            fed = dense(plain, read(targets[rows]), noise, dropout)
             loss = (weight[rows] * (fed - targets[rows]).square()).sum()
             step(loss, len(rows))
             first += float(loss.detach())
             for _ in range(refeeds):
                 fed = fed.detach()
-                again = dense(plain, fed, noise, dropout)
+                again = dense(plain, read(fed), noise, dropout)
                 loss = F.mse_loss(again, fed) * mask[rows].sum()  # both losses are means over their entries (eq. 1)
                 step(loss, len(rows))
                 second, fed = second + float(loss.detach()), again
@@ -85,7 +92,7 @@ def test_re_feeding_takes_the_steps_of_a_dense_torch_loop(refeeds, dropout, unob
         assert losses(model, "refed") == pytest.approx([b for _, b in found], rel=1e-4)
     if not unobserved_weight:
         with torch.no_grad():
-            expected = (dense(plain, targets) + mean).clamp(1, 5)
+            expected = (dense(plain, read(targets)) + mean).clamp(1, 5)
         np.testing.assert_allclose(predicted(model), expected.numpy(), atol=2e-4)
 
 
@@ -140,9 +147,16 @@ def test_greedy_pre_training_takes_the_steps_of_a_dense_torch_loop(hidden, unobs
     assert losses(model) == pytest.approx(found, rel=1e-4)
 
 
-def test_pre_training_cannot_be_negative():
-    with pytest.raises(ConfigError, match="pretrain_epochs must not be negative, got -1"):
-        fit(DeepAutoRec, pretrain_epochs=-1)
+@pytest.mark.parametrize("pretrain_epochs", [-1, 3])
+def test_pre_training_leaves_an_epoch_for_all_layers(pretrain_epochs):
+    message = f"leave one of the 3 epochs for all layers together, got {pretrain_epochs}"
+    with pytest.raises(ConfigError, match=message):
+        fit(DeepAutoRec, pretrain_epochs=pretrain_epochs)
+
+
+def test_half_of_the_epochs_pre_train():
+    assert losses(fit(DeepAutoRec, epochs=5)) == losses(fit(DeepAutoRec, epochs=5, pretrain_epochs=2))
+    assert losses(fit(DeepAutoRec, epochs=5)) != losses(fit(DeepAutoRec, epochs=5, pretrain_epochs=3))
 
 
 @pytest.mark.parametrize("unobserved_weight", [0.0, 0.2])
