@@ -489,7 +489,7 @@ def test_what_cannot_work_is_refused_before_data_are_read(run, monkeypatch, over
     monkeypatch.setattr(DataConfig, "load", lambda *_: pytest.fail("data were read"))
     status, _, err = run("train", "job.toml", "--quiet", "--set", override)
     assert status == 2
-    assert err.startswith("recsys train: job.toml: ")
+    assert err.startswith(f"recsys train: job.toml --set {override}: ")
     assert not mlflow.MlflowClient(tracking.configure()).search_runs(["0", "1"])
 
 
