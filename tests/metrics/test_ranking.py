@@ -270,7 +270,8 @@ def test_users_may_come_in_any_order_and_items_under_any_number(world, random):
     wanted = [{number[item] for item in relevant[user]} for user in users]
     for name in RANKING:
         before = computed(name, lists, relevant, n_items, k)
-        np.testing.assert_array_equal(computed(name, moved, wanted, n_items, k), before[users], err_msg=name)
+        # A matrix product may sum a row in another order elsewhere in the matrix: the last bit is free.
+        np.testing.assert_allclose(computed(name, moved, wanted, n_items, k), before[users], rtol=1e-14, err_msg=name)
 
 
 @given(worlds())
