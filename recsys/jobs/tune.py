@@ -38,7 +38,7 @@ def run(
     """
     config.check()
     config = with_budget(config, trials, minutes)
-    config.search()  # before any data are read
+    searched = config.search().space  # refused before any data are read
     data = config.load_data(root)
     print(data)
     job = config.repeat(0)
@@ -49,7 +49,7 @@ def run(
         found = tune(job, split, fingerprint=data.fingerprint(), root=root, show_progress=show_progress)
         tracker.log_frame(found.trials, "trials.parquet")
         tracker.log_metrics({f"validation_{config.train.metric}": found.value})
-        best = {key: found.job.model[key] for key in found.job.tune.space} if found.job.tune else {}
+        best = {key: found.job.model[key] for key in searched}
         tracker.log_params({"best": best})
         text = as_toml(found.job)
         tracker.log_text(text, "best.toml")

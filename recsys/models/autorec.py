@@ -18,6 +18,7 @@ from recsys.models.autoencoder import Autoencoder
 from recsys.models.base import Fitting, Floats, indices, pick_device
 from recsys.models.biases import Biases
 from recsys.models.fold_in import fold_in
+from recsys.nn.layers import Scale, TypicalLength, as_stored
 from recsys.nn.losses import masked_squared_error
 from recsys.nn.networks import AutoRecNetwork
 from recsys.nn.products import affine
@@ -105,6 +106,9 @@ class AutoRec(Autoencoder):
         if not self.mean_:
             return matrix
         return sp.csr_matrix((matrix.data - np.float32(self.mean_), matrix.indices, matrix.indptr), shape=matrix.shape)
+
+    def _scale(self) -> Scale:
+        return TypicalLength() if self.normalise else as_stored
 
     def _initialise(self, network: Any, rows: Rows) -> None:
         # Ratings lie far from zero, and Adam moves a bias by one learning rate a step: start it at the best constant.
@@ -378,7 +382,7 @@ class UAutoRec(ByUsers):
     """Width of the hidden layer; 500 in the paper."""
 
     def _network(self, n_in: int, generator: torch.Generator) -> nn.Module:
-        return AutoRecNetwork(n_in, self.hidden, generator, typical_length=self.normalise)
+        return AutoRecNetwork(n_in, self.hidden, generator, scale=self._scale())
 
 
 @dataclass(kw_only=True, eq=False)
@@ -393,7 +397,7 @@ class IAutoRec(ByItems):
     """Width of the hidden layer; 500 in the paper."""
 
     def _network(self, n_in: int, generator: torch.Generator) -> nn.Module:
-        return AutoRecNetwork(n_in, self.hidden, generator, typical_length=self.normalise)
+        return AutoRecNetwork(n_in, self.hidden, generator, scale=self._scale())
 
 
 def _products(left: Tensor, right: Tensor, rows: Indices, items: Indices) -> Floats:

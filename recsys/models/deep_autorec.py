@@ -58,8 +58,7 @@ class DeepAutoRec(ByItems):
             self.latent,
             generator,
             activation="sigmoid",
-            normalise=False,
-            typical_length=self.normalise,
+            scale=self._scale(),
         )
 
     def _initialise(self, network: Any, rows: Rows) -> None:
@@ -137,8 +136,7 @@ class DeepRecommender(ByUsers):
             self.latent,
             generator,
             activation=self.activation,
-            normalise=False,
-            typical_length=self.normalise,
+            scale=self._scale(),
         )
 
     def _objective(self, network: Any, rows: Rows) -> Objective | Alternation:

@@ -53,7 +53,7 @@ class SparseFC(ByItems):
             raise ConfigError(f"kernel_decay must not be negative, got {self.kernel_decay}")
 
     def _network(self, n_in: int, generator: torch.Generator) -> nn.Module:
-        return KernelNetwork(n_in, self.hidden, self.dim, generator, typical_length=self.normalise)
+        return KernelNetwork(n_in, self.hidden, self.dim, generator, scale=self._scale())
 
     def _decay(self, rows: Rows) -> float:
         return 0.0  # the objective has the penalties: the vectors u and v go free
@@ -103,7 +103,7 @@ class GLocalK(SparseFC):
             raise ConfigError(f"pretrain_epochs must not be negative, got {self.pretrain_epochs}")
 
     def _network(self, n_in: int, generator: torch.Generator) -> nn.Module:
-        return GlobalKernelNetwork(n_in, self.n_items_, self.hidden, self.dim, generator, typical_length=self.normalise)
+        return GlobalKernelNetwork(n_in, self.n_items_, self.hidden, self.dim, generator, scale=self._scale())
 
     def _training_rows(self, matrix: sp.csr_matrix) -> Rows:
         return Grid(sp.csr_matrix(self._prepare(matrix).T), pick_device(self.device))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from recsys.nn.layers import SIGMOID_GAIN, TypicalLength, xavier
+from recsys.nn.layers import SIGMOID_GAIN, Scale, as_stored, xavier
 from recsys.nn.products import deliver, weighted_rows
 from recsys.sparse import Batch, Window
 
@@ -78,11 +78,10 @@ class KernelNetwork(nn.Module):
         dim: int,
         generator: torch.Generator | None = None,
         *,
-        typical_length: bool = False,
+        scale: Scale = as_stored,
     ) -> None:
-        """`typical_length`: rows are brought to the length of a typical one first."""
         super().__init__()
-        self.scale = TypicalLength() if typical_length else None
+        self.scale = scale
         kernels = [KernelWeight(a, b, dim, generator) for a, b in pairwise([n_in, *hidden])]
         self.kernels = nn.ModuleList(kernels)
         with torch.no_grad():
@@ -110,11 +109,7 @@ class KernelNetwork(nn.Module):
 
     def first(self, batch: Batch, matrix: Tensor) -> Tensor:
         """Return the product of the sparse rows with the first layer's weights."""
-        return weighted_rows(matrix, batch, self.values(batch))
-
-    def values(self, batch: Batch) -> Tensor:
-        """Return what is read in the place of the stored values."""
-        return batch.values if self.scale is None else self.scale(batch)
+        return weighted_rows(matrix, batch, self.scale(batch))
 
 
 class GlobalKernelNetwork(KernelNetwork):
@@ -134,10 +129,10 @@ class GlobalKernelNetwork(KernelNetwork):
         dim: int,
         generator: torch.Generator | None = None,
         *,
-        typical_length: bool = False,
+        scale: Scale = as_stored,
     ) -> None:
         """`n_rows` are those of the whole grid."""
-        super().__init__(n_in, hidden, dim, generator, typical_length=typical_length)
+        super().__init__(n_in, hidden, dim, generator, scale=scale)
         self.global_weight = nn.Parameter(torch.zeros(n_rows, 9))
         self.register_buffer("pooled", torch.zeros(n_rows))
         self.convolves = True
@@ -154,12 +149,10 @@ class GlobalKernelNetwork(KernelNetwork):
         if not self.convolves:
             return super().first(batch, matrix)
         assert isinstance(batch, Window)
-        return convolved_rows(batch, self.global_kernel(), matrix, self.values)
+        return convolved_rows(batch, self.global_kernel(), matrix, self.scale)
 
 
-def convolved_rows(
-    window: Window, kernel: Tensor, matrix: Tensor, values: Callable[[Batch], Tensor] = lambda batch: batch.values
-) -> Tensor:
+def convolved_rows(window: Window, kernel: Tensor, matrix: Tensor, scale: Scale = as_stored) -> Tensor:
     """Return conv(R) @ matrix at the window's rows, (len(window), width), and never make conv(R).
 
     conv(R)_iu = Σ_ab kernel_ab · R_(i+a−1, u+b−1) is the cross-correlation of `torch.conv2d` with zeros around. It is
@@ -169,14 +162,14 @@ def convolved_rows(
     Args:
         kernel: (3, 3).
         matrix: (n_columns, width).
-        values: gives what stands in the place of the stored values of a batch of R's rows.
+        scale: gives what stands in the place of the stored values of a batch of R's rows.
     """
     n, padded = len(matrix), F.pad(matrix, (0, 0, 1, 1))
     total = matrix.new_zeros(len(window), matrix.shape[1])
     for weights, batch in zip(kernel, (window.above, window, window.below), strict=True):
         # Σ_u R_(i, u+b−1) · M_u = Σ_u R_iu · M_(u−b+1)
         table = weights[0] * padded[2:] + weights[1] * matrix + weights[2] * padded[:n]
-        total = total + weighted_rows(table, batch, values(batch))
+        total = total + weighted_rows(table, batch, scale(batch))
     return total
 
 

@@ -69,6 +69,15 @@ def xavier(n_in: int, n_out: int, generator: torch.Generator | None = None) -> T
     return torch.empty(n_in, n_out).uniform_(-bound, bound, generator=generator)
 
 
+Scale = Callable[[Batch | DenseRows], Tensor]
+"""What a first layer reads of rows: values in the place of the stored ones."""
+
+
+def as_stored(batch: Batch | DenseRows) -> Tensor:
+    """Return the stored values themselves."""
+    return batch.values
+
+
 def l2_normalised(batch: Batch | DenseRows, floor: float | Tensor = 1e-12) -> Tensor:
     """Return the stored values, each row divided by its Euclidean length, or by `floor` where that is more.
 

@@ -13,8 +13,9 @@ from recsys.nn.layers import (
     ACTIVATIONS,
     ActivationName,
     Output,
+    Scale,
     SparseLinear,
-    TypicalLength,
+    as_stored,
     dropout,
     l2_normalised,
     linear,
@@ -55,8 +56,7 @@ class Dense(nn.Module):
 class DeepNetwork(nn.Module):
     """I → hidden… → latent → …hidden → I, the activation after every layer but the last, which is affine.
 
-    Input rows are divided by their Euclidean length (`normalise`) or brought to a typical one (`typical_length`), then
-    dropped out, all on the stored entries.
+    Input rows are scaled, by default divided by their Euclidean length, then dropped out, both on the stored entries.
     """
 
     def __init__(
@@ -68,13 +68,11 @@ class DeepNetwork(nn.Module):
         *,
         activation: ActivationName = "tanh",
         dropout: float = 0.0,
-        normalise: bool = True,
-        typical_length: bool = False,
+        scale: Scale = l2_normalised,
     ) -> None:
         """`hidden` are the widths between input and latent layer; the decoder has them in reverse."""
         super().__init__()
-        self.dropout, self.normalise = dropout, normalise
-        self.scale = TypicalLength() if typical_length else None
+        self.dropout, self.scale = dropout, scale
         self.activation = ACTIVATIONS[activation]
         widths = [*hidden, latent]
         self.input = SparseLinear(n_in, widths[0], generator)
@@ -88,11 +86,7 @@ class DeepNetwork(nn.Module):
 
     def project(self, batch: Batch, noise: torch.Generator | None = None) -> Tensor:
         """Return the first layer's affine values, (len(batch), width), before the activation."""
-        if self.scale is not None:
-            values = self.scale(batch)
-        else:
-            values = l2_normalised(batch) if self.normalise else batch.values
-        projected: Tensor = self.input(batch, dropout(values, self.dropout, noise))
+        projected: Tensor = self.input(batch, dropout(self.scale(batch), self.dropout, noise))
         return projected
 
     def layers(self, projected: Tensor) -> list[Tensor]:
@@ -179,18 +173,17 @@ class AutoRecNetwork(nn.Module):
     """h(r) = f(W · g(V r + μ) + b) with f the identity and g the sigmoid (Sedhain et al. 2015, §2)."""
 
     def __init__(
-        self, n_in: int, hidden: int, generator: torch.Generator | None = None, *, typical_length: bool = False
+        self, n_in: int, hidden: int, generator: torch.Generator | None = None, *, scale: Scale = as_stored
     ) -> None:
-        """`typical_length`: r is brought to the length of a typical row first."""
         super().__init__()
-        self.scale = TypicalLength() if typical_length else None
+        self.scale = scale
         self.input = SparseLinear(n_in, hidden, generator)  # V, μ
         self.output = Output(hidden, n_in, generator)  # W, b
 
     def encode(self, batch: Batch, noise: torch.Generator | None = None) -> Tensor:
         """Return g(V r + μ), (len(batch), hidden); AutoRec has no noise."""
         del noise
-        return torch.sigmoid(self.input(batch, None if self.scale is None else self.scale(batch)))
+        return torch.sigmoid(self.input(batch, self.scale(batch)))
 
     def decode(self, latent: Tensor) -> Tensor:
         """Return the hidden activations themselves: the output layer reads them."""

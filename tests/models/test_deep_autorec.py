@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from recsys.errors import ConfigError, UnsupportedError
 from recsys.models import DeepAutoRec, DeepRecommender, IAutoRec, UAutoRec
 from recsys.models.base import new_generator
+from recsys.nn.layers import as_stored
 from recsys.nn.networks import AutoRecNetwork, DeepNetwork
 from tests.contract import cells_of, ratings
 
@@ -50,7 +51,7 @@ def test_re_feeding_takes_the_steps_of_a_dense_torch_loop(refeeds, dropout, unob
     model = fit(DeepRecommender, unobserved_weight=unobserved_weight, **options)
 
     generator = new_generator(4)
-    plain = DeepNetwork(11, (6,), 4, generator, activation="selu", normalise=False)
+    plain = DeepNetwork(11, (6,), 4, generator, activation="selu", scale=as_stored)
     order, noise = (torch.Generator().manual_seed(int(torch.randint(2**62, (), generator=generator))) for _ in "on")
     mask = ~CELLS.isnan()
     mean = 0.0 if unobserved_weight else float(CELLS[mask].mean())
@@ -105,7 +106,7 @@ def test_greedy_pre_training_takes_the_steps_of_a_dense_torch_loop(hidden, unobs
     )
 
     generator = new_generator(4)
-    plain = DeepNetwork(18, hidden, 4, generator, activation="sigmoid", normalise=False)
+    plain = DeepNetwork(18, hidden, 4, generator, activation="sigmoid", scale=as_stored)
     order = torch.Generator().manual_seed(int(torch.randint(2**62, (), generator=generator)))
     cells = CELLS.T
     mask, targets = ~cells.isnan(), cells.nan_to_num(0.0)

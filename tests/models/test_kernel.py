@@ -9,6 +9,7 @@ from recsys.errors import ConfigError, UnsupportedError
 from recsys.models import DeepAutoRec, GLocalK, SparseFC
 from recsys.models.base import new_generator
 from recsys.nn.kernelised import KernelNetwork
+from recsys.nn.layers import as_stored
 from recsys.nn.networks import DeepNetwork
 from recsys.sparse import Rows
 from tests.contract import cells_of, ratings
@@ -85,7 +86,7 @@ def test_with_a_kernel_of_1_it_is_deep_autorec():
     class SameStart(DeepAutoRec):
         def _network(self, n_in, generator):
             kernels = KernelNetwork(n_in, (6, 4, 6), 2, generator)
-            network = DeepNetwork(n_in, (6,), 4, torch.Generator(), activation="sigmoid", normalise=False)
+            network = DeepNetwork(n_in, (6,), 4, torch.Generator(), activation="sigmoid", scale=as_stored)
             first, second, third = (layer.weight.detach() for layer in kernels.kernels)
             with torch.no_grad():
                 network.input.weight.copy_(first)
