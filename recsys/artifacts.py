@@ -49,6 +49,8 @@ class Bundle:
     metrics: Mapping[str, float] = field(default_factory=dict)
     about: Mapping[str, Any] = field(default_factory=dict)
     """Where the model comes from: data, configuration, run."""
+    module: str | None = None
+    """Module of the class, to say what must be imported before the bundle can be loaded; None in old bundles."""
 
 
 def write_bundle(bundle: Bundle, path: str | Path) -> None:
@@ -77,6 +79,7 @@ def write_bundle(bundle: Bundle, path: str | Path) -> None:
         config = {
             "schema": SCHEMA,
             "model": bundle.model,
+            "module": bundle.module,
             "params": dict(bundle.params),
             "state": dict(bundle.state),
             "about": dict(bundle.about),
@@ -123,6 +126,7 @@ def read_bundle(path: str | Path) -> Bundle:
         raise BundleError(f"{folder} cannot be read: {error}") from None
     return Bundle(
         model=config["model"],
+        module=config.get("module"),
         params=config["params"],
         state=config["state"],
         arrays=arrays,

@@ -25,6 +25,7 @@ FILES = ["config.json", "items.parquet", "metrics.json", "users.parquet", "weigh
 def bundle():
     return Bundle(
         model="EASE",
+        module="recsys.models.linear",
         params={"l2": 0.1, "hidden": [600, 200], "device": None, "name": "Ä"},
         state={"mean": 3.5, "n_items": 3},
         arrays={
@@ -44,7 +45,7 @@ def bundle():
 
 
 def assert_same(found, expected):
-    for name in ("model", "params", "state", "users", "items", "about"):
+    for name in ("model", "module", "params", "state", "users", "items", "about"):
         assert getattr(found, name) == getattr(expected, name), name
     np.testing.assert_equal(dict(found.metrics), dict(expected.metrics))
     assert found.arrays.keys() == expected.arrays.keys()

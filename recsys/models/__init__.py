@@ -94,7 +94,7 @@ def load(path: str | Path, *, device: str = "auto") -> Recommender:
         raise BundleError(
             f"{path} holds a {bundle.model}, which this version does not know; known: {', '.join(MODELS)}"
         )
-    return MODELS[bundle.model]._from_bundle(bundle, str(path), device)
+    return MODELS[bundle.model].from_bundle(bundle, str(path), device)
 
 
 __all__ = [

@@ -461,6 +461,7 @@ class Recommender(RecommenderBase):  # type: ignore[misc]
         state = {"n_users": self.n_users_, "n_items": self.n_items_, "record": record, **self._state()}
         bundle = Bundle(
             model=type(self).__name__,
+            module=type(self).__module__,
             params=self.params(),
             state=json.loads(json.dumps(state)),
             arrays={"popularity": self.popularity_, **self._arrays()},
@@ -482,10 +483,15 @@ class Recommender(RecommenderBase):  # type: ignore[misc]
         Raises:
             BundleError: nothing there, damaged, of a newer schema, or of another class (`recsys.load` takes any).
         """
-        return cls._from_bundle(read_bundle(file), str(file), device)
+        return cls.from_bundle(read_bundle(file), str(file), device)
 
     @classmethod
-    def _from_bundle(cls, bundle: Bundle, where: str, device: str) -> Self:
+    def from_bundle(cls, bundle: Bundle, where: str, device: str = "auto") -> Self:
+        """Return the model that a bundle holds; `where` it was read from is for messages.
+
+        Raises:
+            BundleError: it is of another class, or does not fit this version's.
+        """
         if bundle.model != cls.__name__:
             raise BundleError(f"{where} holds a {bundle.model}, not a {cls.__name__}; use recsys.load for any model")
         try:

@@ -1,0 +1,38 @@
+"""What a model can do: one declaration per class, which everything else reads."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True, kw_only=True)
+class Capabilities:
+    """What a class of models can do.
+
+    Evaluation, configuration, export, the report, the jobs and the tables in the documentation read it, and the
+    contract tests hold every model to it: what is declared must work, what is not must be refused.
+    """
+
+    rates: bool = False
+    """`predict` and `predict_pairs` give ratings."""
+    ranks_with: str | None = None
+    """Hyperparameter that must be above 0 for lists worth reading; the scores are then no ratings. None: it ranks."""
+    personal: bool = True
+    """Lists differ from user to user."""
+    encodes: bool = True
+    """`encode` gives embeddings of users from their histories."""
+    compares_items: bool = True
+    """`similar_items` works."""
+    keeps_users: bool = True
+    """It keeps vectors of its training users: `similar_users` and `recommend_users` work without histories."""
+    scores_known_users: bool = False
+    """A training user is scored from what was learned of them, and needs no history."""
+    new_users: Literal["history", "fold-in"] = "history"
+    """How a user whom training never saw is scored: their history is an input, or their vector is solved for."""
+    trains_by_epochs: bool = False
+    """Each epoch can be measured, and a killed training continues from a checkpoint."""
+    popularity_fallback: bool = False
+    """An empty history would score every item 0, so the most popular items are recommended in its place."""
+    no_graph: str = ""
+    """Why its scores cannot be exported as an ONNX graph; empty where they can."""

@@ -1,0 +1,237 @@
+"""Hyperparameters: type, range and meaning are declared at the field, and one mechanism reads them.
+
+A field such as
+
+    hidden: Count = 600
+    '''Width of the hidden layer.'''
+
+is checked by `fit` and by a configuration file alike, shown by `help`, listed in the documentation and given to
+scikit-learn's `clone`. Ranges are the standard `annotated_types` markers: `Annotated[int, Ge(1)]`.
+"""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import textwrap
+from collections.abc import Mapping
+from dataclasses import MISSING, Field, fields
+from functools import cache
+from itertools import pairwise
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, Self, Union, get_args, get_origin, get_type_hints
+
+import numpy as np
+from annotated_types import Ge, Gt, Le, Lt, MinLen
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+
+from recsys.errors import ConfigError, did_you_mean
+
+SEEDS = 2**32
+"""Seeds are below this, as numpy's legacy generator asks."""
+
+Count = Annotated[int, Ge(1)]
+"""A number of things of which there must be one."""
+Natural = Annotated[int, Ge(0)]
+"""A number of things of which there may be none."""
+Positive = Annotated[float, Gt(0)]
+NotNegative = Annotated[float, Ge(0)]
+Fraction = Annotated[float, Ge(0), Le(1)]
+"""A share from 0 to 1, both included."""
+Rate = Annotated[float, Ge(0), Lt(1)]
+"""A share from 0 to 1, 1 excluded, such as that of dropout."""
+OpenFraction = Annotated[float, Gt(0), Lt(1)]
+"""A share between 0 and 1, both excluded."""
+Widths = tuple[Count, ...]
+"""Widths of layers, from the input inward; there may be none."""
+Seed = Annotated[int, Ge(0), Lt(SEEDS)]
+
+
+class Parameters:
+    """Keyword-only dataclass fields as hyperparameters, with the methods that scikit-learn expects of an estimator."""
+
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        """Return the hyperparameters as they were given.
+
+        Args:
+            deep: ignored; scikit-learn passes it, and no hyperparameter is an estimator.
+        """
+        del deep
+        return {field.name: getattr(self, field.name) for field in _fields(type(self))}
+
+    def set_params(self, **params: Any) -> Self:
+        """Change hyperparameters; like the constructor it stores what it gets, and `fit` checks.
+
+        Raises:
+            ConfigError: there is no hyperparameter of that name.
+        """
+        known = [field.name for field in _fields(type(self))]
+        for name in params:
+            if name not in known:
+                raise ConfigError(f"{type(self).__name__} has no hyperparameter {name!r}{did_you_mean(name, known)}")
+        for name, value in params.items():
+            setattr(self, name, value)
+        return self
+
+    def params(self) -> dict[str, Any]:
+        """Return the hyperparameters as JSON values; a random generator as seed becomes None."""
+        given = self.get_params()
+        return {name: None if isinstance(value, np.random.Generator) else plain(value) for name, value in given.items()}
+
+    def check_params(self) -> None:
+        """Check the hyperparameters; `fit` begins with it. numpy scalars become Python numbers.
+
+        Raises:
+            ConfigError: a value of the wrong type or out of range, or values that exclude each other.
+        """
+        given = self.get_params()
+        check(type(self), given)
+        for name, value in given.items():
+            if plain(value) is not value and not isinstance(value, tuple):
+                setattr(self, name, plain(value))
+        self._check_params()
+
+    def _check_params(self) -> None:
+        """Check what no single field can say, such as hyperparameters that exclude each other."""
+
+
+def check(cls: type, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return hyperparameters of a class checked, as Python values: numpy scalars as numbers, lists as tuples.
+
+    Args:
+        cls: a dataclass whose fields are hyperparameters.
+        values: some of them or all.
+
+    Raises:
+        ConfigError: an unknown name (the message names the nearest), a value of the wrong type or out of range, or a
+            field whose type cannot be read.
+    """
+    adapters = _adapters(cls)
+    checked = {}
+    for name, value in values.items():
+        if name not in adapters:
+            raise ConfigError(f"{cls.__name__} has no hyperparameter {name!r}{did_you_mean(name, adapters)}")
+        try:
+            checked[name] = adapters[name].validate_python(plain(value))
+        except ValidationError:
+            expected = describe(hints(cls)[name])
+            raise ConfigError(f"{name} of {cls.__name__} must be {expected}, got {value!r}") from None
+    return checked
+
+
+def plain(value: Any) -> Any:
+    """Return a value as Python has it: numpy scalars as numbers, lists as tuples, anything else as it is."""
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, list | tuple):
+        return tuple(map(plain, value))
+    return value
+
+
+@cache
+def hints(cls: Any) -> dict[str, Any]:
+    """Return the type of each hyperparameter of a class, ranges included.
+
+    Raises:
+        ConfigError: a type cannot be read, such as one that is only imported for type checkers.
+    """
+    try:
+        found = get_type_hints(cls, include_extras=True)
+    except (NameError, TypeError) as error:
+        raise ConfigError(
+            f"the types of {cls.__name__}'s hyperparameters cannot be read ({error}); "
+            "import them at the top of its module, outside functions and TYPE_CHECKING"
+        ) from None
+    return {field.name: found[field.name] for field in _fields(cls)}
+
+
+def describe(hint: Any) -> str:
+    """Return a type in words: `a whole number ≥ 1 or None`."""
+    origin, arguments = get_origin(hint), get_args(hint)
+    if origin is Annotated:
+        return f"{describe(arguments[0])}{_ranges(arguments[1:])}"
+    if origin in (Union, UnionType):
+        return " or ".join(map(describe, arguments))
+    if origin is Literal:
+        return " or ".join(map(repr, arguments))
+    if origin is tuple:
+        return f"a tuple with each entry {describe(arguments[0])}"
+    words = {
+        int: "a whole number",
+        float: "a finite number",
+        bool: "True or False",
+        str: "text",
+        NoneType: "None",
+        np.random.Generator: "a numpy Generator",
+    }
+    return words.get(hint, getattr(hint, "__name__", str(hint)))
+
+
+def help_of(cls: type) -> str:
+    """Return a line for each hyperparameter of a class: name, type, range, default and meaning."""
+    docs, types = field_docs(cls), hints(cls)
+    lines = []
+    for field in _fields(cls):
+        default = "" if field.default is MISSING else f" Default {field.default!r}."
+        text = f"{field.name}: {describe(types[field.name])}.{default} {docs.get(field.name, '')}"
+        lines.append(textwrap.fill(" ".join(text.split()), 116, initial_indent="    ", subsequent_indent="        "))
+    return "Hyperparameters:\n" + "\n".join(lines) if lines else "No hyperparameters."
+
+
+def field_docs(cls: type) -> dict[str, str]:
+    """Return the docstring under each field of a class, those that it inherits included; empty without its source."""
+    docs: dict[str, str] = {}
+    for owner in reversed(cls.__mro__):
+        if "__annotations__" in vars(owner) and owner.__module__ != "builtins":
+            docs |= _own_docs(owner)
+    return docs
+
+
+class HelpText:
+    """The docstring of a class, followed by a line for each hyperparameter; made when it is asked for.
+
+    Put in the place of a class's `__doc__`: Python calls a descriptor that it finds there.
+    """
+
+    def __init__(self, text: str | None) -> None:
+        self._text = text
+
+    def __get__(self, instance: object, owner: type) -> str:
+        text = inspect.cleandoc(self._text or f"{owner.__name__} has no docstring.")
+        return f"{text}\n\n{help_of(owner)}"
+
+
+def _fields(cls: type) -> tuple[Field[Any], ...]:
+    return fields(cls) if hasattr(cls, "__dataclass_fields__") else ()
+
+
+@cache
+def _adapters(cls: type) -> dict[str, TypeAdapter[Any]]:
+    config = ConfigDict(strict=True, allow_inf_nan=False, arbitrary_types_allowed=True)
+    return {name: TypeAdapter(hint, config=config) for name, hint in hints(cls).items()}
+
+
+@cache
+def _own_docs(cls: type) -> dict[str, str]:
+    try:
+        (definition,) = ast.parse(textwrap.dedent(inspect.getsource(cls))).body
+    except (OSError, TypeError, SyntaxError, ValueError):  # typed at a prompt, say
+        return {}
+    body = definition.body if isinstance(definition, ast.ClassDef) else []
+    docs = {}
+    for node, after in pairwise(body):
+        is_text = isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant)
+        if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and is_text:
+            docs[node.target.id] = " ".join(str(after.value.value).split())  # type: ignore[attr-defined]
+    return docs
+
+
+def _ranges(markers: tuple[Any, ...]) -> str:
+    signs: dict[type, tuple[str, str]] = {Ge: ("≥", "ge"), Gt: (">", "gt"), Le: ("≤", "le"), Lt: ("<", "lt")}
+    bounds = [
+        f"{signs[type(marker)][0]} {getattr(marker, signs[type(marker)][1])}"
+        for marker in markers
+        if type(marker) in signs
+    ]
+    filled = any(isinstance(marker, MinLen) for marker in markers)
+    return (f" {' and '.join(bounds)}" if bounds else "") + (", not empty" if filled else "")

@@ -1,0 +1,93 @@
+"""The one place that finds a model's class by its name, for this package's models and for a user's own."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Final, TypeVar
+
+from recsys.artifacts import Bundle, read_bundle
+from recsys.errors import BundleError, ConfigError, did_you_mean
+from recsys.models.base import Recommender
+from recsys.models.params import HelpText, hints
+
+Model = TypeVar("Model", bound=Recommender)
+
+_REGISTERED: dict[str, type[Recommender]] = {}
+
+MODELS: Final[Mapping[str, type[Recommender]]] = MappingProxyType(_REGISTERED)
+"""Every registered class by its name; what is registered later appears here too."""
+
+
+def register(cls: type[Model]) -> type[Model]:
+    """Make a model known by its class name: to configuration files, to `recsys.load` and to every job.
+
+    A decorator. The class becomes a keyword-only dataclass if it is none of its own, and its docstring gains a line for
+    each hyperparameter. Registered again, as when a notebook's cell is run twice, a class replaces its earlier self.
+
+    Raises:
+        ConfigError: not a concrete model, hyperparameters whose types cannot be read, or another model has the name.
+    """
+    if not (isinstance(cls, type) and issubclass(cls, Recommender)):
+        raise ConfigError(f"register takes a class that inherits from recsys.Recommender, got {cls!r}")
+    if inspect.isabstract(cls):
+        lacking = ", ".join(sorted(cls.__abstractmethods__))
+        raise ConfigError(f"{cls.__name__} lacks {lacking}; define what a model must have, then register it")
+    other = _REGISTERED.get(cls.__name__)
+    if other is not None and (other.__module__, other.__qualname__) != (cls.__module__, cls.__qualname__):
+        raise ConfigError(f"{other.__module__} registered a model {cls.__name__} already; choose another class name")
+    if "__dataclass_fields__" not in vars(cls):
+        cls = dataclass(kw_only=True, eq=False)(cls)
+    hints(cls)  # type: ignore[arg-type]  # refused here if a type cannot be read
+    if not isinstance(vars(cls).get("__doc__"), HelpText):
+        cls.__doc__ = HelpText(cls.__doc__)  # type: ignore[assignment]
+    _REGISTERED[cls.__name__] = cls
+    return cls
+
+
+def model_class(name: str) -> type[Recommender]:
+    """Return the class of that name.
+
+    Raises:
+        ConfigError: there is none; the message names the nearest.
+    """
+    if name not in _REGISTERED:
+        raise ConfigError(
+            f"unknown model {name!r}{did_you_mean(name, MODELS)}; "
+            "a model of your own is known once the module that registers it is imported (--import MODULE)"
+        )
+    return _REGISTERED[name]
+
+
+def load(path: str | Path, *, device: str = "auto") -> Recommender:
+    """Read a saved model of any registered class from its folder. Nothing in it is executed, and nothing imported.
+
+    Args:
+        device: where it shall compute from now on, whatever it was trained on.
+
+    Raises:
+        BundleError: nothing there, damaged, of a newer schema, or of a class that is not registered.
+    """
+    bundle = read_bundle(path)
+    return class_of(bundle, str(path)).from_bundle(bundle, str(path), device)
+
+
+def class_of(bundle: Bundle, where: str) -> type[Recommender]:
+    """Return the class of a saved model.
+
+    Raises:
+        BundleError: it is not registered; the message says what to import.
+    """
+    if bundle.model in _REGISTERED:
+        return _REGISTERED[bundle.model]
+    module = bundle.module
+    if module in (None, "__main__") or str(module).startswith("recsys."):
+        hint = f"this version knows {', '.join(MODELS)}"
+        if module == "__main__":
+            hint = "it was defined in a script or notebook: run what defines and registers it, then load again"
+    else:
+        hint = f"import {module}, which registers it, then load again (in a command: --import {module})"
+    raise BundleError(f"{where} holds a {bundle.model}, which is not registered: {hint}")
