@@ -19,7 +19,7 @@ from recsys.models.infinite import InfiniteAE
 from recsys.models.kernel import GLocalK, SparseFC
 from recsys.models.linear import DLAE, EASE, EDLAE, RDLAE
 from recsys.models.recvae import RecVAE
-from recsys.models.regularised import CDAE, BottleneckAE, ContractiveAE, DenoisingAE, SparseAE
+from recsys.models.regularized import CDAE, BottleneckAE, ContractiveAE, DenoisingAE, SparseAE
 from recsys.models.sansa import SANSA
 from recsys.models.uncertainty import UAE
 from recsys.models.vae import VAE

@@ -96,7 +96,7 @@ class Adversarial(Autoencoder):
 
 
 @dataclass(kw_only=True, eq=False)
-class AAE(Adversarial, WholeRow):
+class AAE(WholeRow, Adversarial):
     """Adversarial autoencoder: a variational autoencoder whose KL term is a discriminator's judgement of the codes.
 
     Makhzani, Shlens, Jaitly, Goodfellow and Frey 2016, §2. Per batch, in turns:

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from recsys.errors import ConfigError
-from recsys.models.autoencoder import WholeRow
+from recsys.models.autoencoder import Autoencoder, WholeRow
 from recsys.nn.layers import standard_normal
 from recsys.nn.losses import gaussian_kl
 from recsys.nn.networks import FeatureConsistentNetwork
@@ -21,7 +21,7 @@ from recsys.training.loop import Schedule
 
 
 @dataclass(kw_only=True, eq=False)
-class FeatureConsistentAE(WholeRow):
+class FeatureConsistentAE(WholeRow, Autoencoder):
     """Variational autoencoder whose reconstruction is compared with the row in a frozen network's hidden layers.
 
     Minimises, per user, Σ_l ‖Φ_l(x) − Φ_l(x̄)‖² / (2 · width_l) + `beta` · KL(q(z|x) ‖ N(0, I)) (Hou et al. 2017,

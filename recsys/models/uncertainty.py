@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from recsys.errors import ConfigError
-from recsys.models.autoencoder import WholeRow
+from recsys.models.autoencoder import Autoencoder, WholeRow
 from recsys.nn.layers import standard_normal
 from recsys.nn.networks import AcquisitionNetwork
 from recsys.sparse import Batch, Rows
@@ -19,7 +19,7 @@ Acquisition = Literal["linear", "network"]
 
 
 @dataclass(kw_only=True, eq=False)
-class UAE(WholeRow):
+class UAE(WholeRow, Autoencoder):
     """Uncertainty autoencoder: a few noisy measurements of a row, and a decoder that recovers the row from them.
 
     Grover and Ermon 2019. A row x is measured as y = f(x) + ε, ε ~ N(0, `noise`² I), with m = `latent` measurements.

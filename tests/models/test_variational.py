@@ -219,7 +219,7 @@ def inputs_of(network, noise):
 
 
 @both
-def test_rows_are_normalised_then_dropped_out_on_their_stored_entries(model_class):
+def test_rows_are_normalized_then_dropped_out_on_their_stored_entries(model_class):
     """Ports leave out the division, the dropout, or its scale."""
     network, unit = network_of(model_class, dropout=0.3), UNIT[~np.isnan(CELLS)]
     np.testing.assert_allclose(inputs_of(network, None), unit, atol=1e-6)
@@ -353,7 +353,7 @@ def test_hyperparameters_out_of_range_are_refused_by_name(option, values):
             continue
         for value in values:
             model = new(model_class, **{option: value})
-            with pytest.raises(ConfigError, match=rf"{option} must .*, got"):
+            with pytest.raises(ConfigError, match=rf"^{option} of \w+ must be .*, got"):
                 model.fit(MATRIX, show_progress=False)
 
 
