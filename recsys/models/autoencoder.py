@@ -13,10 +13,10 @@ import scipy.sparse as sp
 import torch
 from torch import Tensor, nn
 
-from recsys.errors import ConfigError, DataError
+from recsys.errors import DataError
 from recsys.models.base import ROW_BLOCK, Fitting, Recommender, new_generator, pick_device
 from recsys.models.capabilities import Capabilities
-from recsys.models.params import Positive
+from recsys.models.params import Count, NotNegative, Positive, Seed
 from recsys.nn.losses import Likelihood, LikelihoodName, likelihood
 from recsys.nn.products import affine
 from recsys.sparse import Batch, Rows
@@ -34,23 +34,23 @@ class Autoencoder(Recommender):
 
     capabilities: ClassVar[Capabilities] = Capabilities(trains_by_epochs=True)
 
-    epochs: int = 100
+    epochs: Count = 100
     """Passes over the training rows."""
-    batch_size: int = 500
+    batch_size: Count = 500
     """Rows per step."""
-    learning_rate: float = 1e-3
+    learning_rate: Positive = 1e-3
     """Adam's step size."""
-    weight_decay: float = 0.0
-    """Strength of the L2 term; each model says of what."""
+    weight_decay: NotNegative = 0.0
+    """c of c/2 · Σ w² over all weight matrices, on the scale of the mean loss per row."""
     schedule: Schedule = "constant"
     """`cosine` lowers the learning rate to zero over all epochs."""
-    patience: int | None = None
+    patience: Count | None = None
     """Epochs without a better validation metric after which training stops; None: never."""
     device: str = "auto"
     """`auto`, `cpu`, `cuda` or `cuda:1`; `auto` takes CUDA where there is one."""
     precision: Precision = "float32"
     """`tf32` or `bfloat16` (dense hidden layers only) trade digits for speed on a GPU."""
-    seed: int | np.random.Generator | None = 0
+    seed: Seed | np.random.Generator | None = 0
     """Seed of weights, order and noise; None for fresh entropy."""
 
     @abstractmethod
@@ -129,14 +129,6 @@ class Autoencoder(Recommender):
             patience=self.patience,
             precision=self.precision,
         )
-
-    def _check_params(self) -> None:
-        self._config(self.weight_decay)
-        for name in ("hidden", "latent"):
-            if np.min(getattr(self, name, 1), initial=1) < 1:
-                raise ConfigError(f"{name} must be at least 1, got {getattr(self, name)}")
-        if not 0.0 <= getattr(self, "dropout", 0.0) < 1.0:
-            raise ConfigError(f"dropout must lie in 0..1 (1 excluded), got {self.dropout}")
 
     def _steps_per_epoch(self, rows: Rows) -> int:
         return -(-len(rows) // self.batch_size)
@@ -233,7 +225,8 @@ class WholeRow:
     likelihood: LikelihoodName = "multinomial"
     """`multinomial`: counts; `bernoulli`: entries of 0 to 1; `gaussian`: squared error."""
     unobserved_weight: Positive = 1.0
-    """Weight of the unstored entries as zeros in the `gaussian` likelihood; the others have no such weight."""
+    """Weight of the unstored entries as zeros in the `gaussian` likelihood; the others have no such weight. Above 0,
+    since a loss over stored entries alone does not learn to rank."""
 
     def _prepare(self, matrix: sp.csr_matrix) -> sp.csr_matrix:
         return check_entries(self, matrix, self.likelihood)
