@@ -22,6 +22,7 @@ from recsys.models.learner import Floats
 from recsys.models.orientation import Indices, Orientation, OverItems, OverUsers
 from recsys.models.params import Count, NotNegative
 from recsys.models.registry import register
+from recsys.nn.graphs import CenteredScores, UnbiasedScores
 from recsys.nn.layers import Scale, TypicalLength, as_stored
 from recsys.nn.losses import masked_squared_error
 from recsys.nn.networks import AutoRecNetwork
@@ -125,7 +126,7 @@ class AutoRec(Autoencoder):
 
     # Training
 
-    def _initialise(self, network: Any, rows: Rows) -> None:
+    def _initialize(self, network: Any, rows: Rows) -> None:
         # Ratings lie far from zero, and Adam moves a bias by one learning rate a step: start it at the best constant.
         stored, everything = rows.nnz, len(rows) * rows.n_columns
         weight = stored + self.unobserved_weight * (everything - stored)
@@ -163,6 +164,12 @@ class AutoRec(Autoencoder):
             of_items = torch.from_numpy(self.biases_.items if items is None else self.biases_.items[items]).to(scores)
             scores.add_(of_users[:, None]).add_(of_items)
         return scores
+
+    def _graph(self) -> nn.Module:
+        if self.biases_ is None:
+            return CenteredScores(self.network_, self.mean_)
+        items = torch.from_numpy(self.biases_.items)
+        return UnbiasedScores(self.network_, self.biases_.mean, self.biases_.damping, items)
 
     def _ratings(self, userid: Indices, histories: sp.csr_matrix | None, rows: Indices, items: Indices) -> Floats:
         users, user_offsets = self._users(histories, userid)
