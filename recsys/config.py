@@ -76,22 +76,30 @@ class DataConfig(_Section):
             root: folder whose `data/raw` holds the data sets by name, after `$RECSYS_DATA`; the working folder by
                 default.
         """
-        return self._prepared(self._read(keep, root), self.min_user, self.min_item)
+        return self.training_data(self.read(keep, root))
 
     def histories(self, root: Path | None = None) -> tuple[Interactions, Interactions | None]:
-        """Return what to recommend from: what a model reads, and all that its users have met.
+        """Return what to recommend from: what a model reads, and all that its users have seen.
 
         The first is `load` without the filters by count, which choose what to train on. The second, without the filter
-        by value either, holds what users met and rated too low to be read; None where nothing is filtered by value.
+        by value either, holds what users saw and rated too low to be read; None where nothing is filtered by value.
         """
-        met = self._read((), root)
-        return self._prepared(met), None if self.min_rating is None else met
+        return self.histories_of(self.read((), root))
+
+    def training_data(self, raw: Interactions) -> Interactions:
+        """Return what `read` gave, filtered and binarized for training."""
+        return self._prepared(raw, self.min_user, self.min_item)
+
+    def histories_of(self, raw: Interactions) -> tuple[Interactions, Interactions | None]:
+        """Return `histories` of what `read` gave."""
+        return self._prepared(raw), None if self.min_rating is None else raw
 
     def _prepared(self, data: Interactions, min_user: int = 0, min_item: int = 0) -> Interactions:
         data = data.filter(min_rating=self.min_rating, min_user=min_user, min_item=min_item)
         return data.binarized() if self.binary else data
 
-    def _read(self, keep: str | Iterable[str], root: Path | None) -> Interactions:
+    def read(self, keep: str | Iterable[str] = (), root: Path | None = None) -> Interactions:
+        """Read the data as they are, before any filter; arguments as in `load`."""
         if self.name == "synthetic" and self.file is None:
             sizes = {k: v for k in ("users", "items", "interactions") if (v := getattr(self, k)) is not None}
             return datasets.synthetic(**sizes, seed=self.seed)
