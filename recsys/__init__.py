@@ -11,10 +11,17 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from recsys import datasets, errors, metrics, report, splits
-    from recsys.breakdown import activity_groups, cold_user_curve
-    from recsys.comparison import Comparison, compare, intervals
     from recsys.data_report import DataReport, describe, leaks
-    from recsys.evaluation import Evaluation, Validation, evaluate
+    from recsys.evaluation import (
+        Comparison,
+        Evaluation,
+        Validation,
+        activity_groups,
+        cold_user_curve,
+        compare,
+        evaluate,
+        intervals,
+    )
     from recsys.ids import IdMap
     from recsys.interactions import Interactions
     from recsys.models import (
@@ -123,10 +130,17 @@ __all__ = [
 ]
 
 _HOMES = {
-    "breakdown": ("activity_groups", "cold_user_curve"),
-    "comparison": ("Comparison", "compare", "intervals"),
     "data_report": ("DataReport", "describe", "leaks"),
-    "evaluation": ("Evaluation", "Validation", "evaluate"),
+    "evaluation": (
+        "Comparison",
+        "Evaluation",
+        "Validation",
+        "activity_groups",
+        "cold_user_curve",
+        "compare",
+        "evaluate",
+        "intervals",
+    ),
     "ids": ("IdMap",),
     "interactions": ("Interactions",),
     "scoring": ("recommend_frame", "score"),
