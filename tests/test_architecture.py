@@ -16,7 +16,8 @@ FILES = sorted(ROOT.rglob("*.py"))
 # inside a function.
 LAYERS = [
     {"errors", "columns", "workspace"},
-    {"ids", "sparse", "locks", "files"},
+    {"ids", "sparse", "locks", "files", "options"},
+    {"frames"},
     {"interactions", "nn", "ranking", "artifacts", "metrics", "spool"},
     {"datasets", "splits", "training"},
     {"data_report", "models", "evaluation"},
