@@ -20,7 +20,8 @@ from recsys import datasets, splits
 from recsys.datasets import NAMES
 from recsys.drift import Limits
 from recsys.errors import ConfigError, did_you_mean
-from recsys.interactions import Duplicates, Interactions
+from recsys.frames import Duplicates
+from recsys.interactions import Interactions
 from recsys.metrics import DIVERSITY, RATING, parse
 from recsys.models import Recommender, model_class
 from recsys.promotion import Rule
@@ -161,7 +162,7 @@ class SplitConfig(_Section):
 
     @property
     def _function(self) -> Any:
-        return getattr(splits, self.kind)  # one of the five names of the Literal
+        return getattr(splits, self.kind)
 
     def _options(self) -> dict[str, Any]:
         return self.model_dump(exclude={"kind"}, exclude_none=True)
