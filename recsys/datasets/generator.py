@@ -97,7 +97,7 @@ def synthetic(users: int = 2000, items: int = 800, interactions: int = 120_000, 
     rng = np.random.default_rng(seed)
     genres, main_genre = _item_genres(rng, items)
     titles = _titles(rng, main_genre)
-    popularity: Floats = (rng.permutation(items) + 0.03 * items + 1) ** -1.4
+    popularity = (rng.permutation(items) + 0.03 * items + 1) ** -1.4
     quality = _standard(np.log(popularity)) * 0.3 + rng.standard_normal(items)
     item_styles = rng.standard_normal((items, _STYLES))
     tastes = rng.dirichlet(np.full(len(_GENRES), 0.12), size=users)
@@ -128,7 +128,7 @@ def synthetic(users: int = 2000, items: int = 800, interactions: int = 120_000, 
 def _choose(
     rng: np.random.Generator,
     counts: npt.NDArray[np.int64],
-    popularity: Floats,
+    popularity: npt.NDArray[np.floating],
     weights: Callable[[slice], tuple[Floats, Floats]],
 ) -> tuple[npt.NDArray[np.int32], Floats]:
     """Return the chosen items, user by user, and how well each matches the user: log taste and style, (2, n)."""
