@@ -7,10 +7,7 @@ where known; `metrics.json` what was measured. A file that is not listed is refu
 
 from __future__ import annotations
 
-import hashlib
 import json
-import shutil
-import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,6 +22,7 @@ from safetensors.numpy import load_file, save_file
 
 from recsys.columns import ITEM, TITLE, USER
 from recsys.errors import BundleError
+from recsys.files import replacing_folder, sha256_of_file, sha256_of_json
 from recsys.ids import IdMap
 
 SCHEMA = 2
@@ -65,10 +63,7 @@ def write_bundle(bundle: Bundle, path: str | Path) -> None:
             _read_config(target)
         except BundleError as error:
             raise BundleError(f"refused to replace {target}; choose another path or remove it: {error}") from None
-    target.parent.mkdir(parents=True, exist_ok=True)
-    beside = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}")
-    beside.mkdir()
-    try:
+    with replacing_folder(target) as beside:
         arrays = {name: np.asarray(array, order="C") for name, array in bundle.arrays.items()}
         save_file(arrays, beside / "weights.safetensors")
         if bundle.items is not None:
@@ -83,12 +78,9 @@ def write_bundle(bundle: Bundle, path: str | Path) -> None:
             "params": dict(bundle.params),
             "state": dict(bundle.state),
             "about": dict(bundle.about),
-            "files": {file.name: _sha256(file) for file in sorted(beside.iterdir())},
+            "files": {file.name: sha256_of_file(file) for file in sorted(beside.iterdir())},
         }
         (beside / "config.json").write_text(json.dumps({**config, "checksum": _checksum(config)}, indent=2))
-        replace_folder(beside, target)
-    finally:
-        shutil.rmtree(beside, ignore_errors=True)
 
 
 def read_bundle(path: str | Path) -> Bundle:
@@ -112,7 +104,7 @@ def read_bundle(path: str | Path) -> Bundle:
         file = folder / Path(name).name
         if not file.is_file():
             raise BundleError(f"{folder} is incomplete: {name} is missing")
-        if _sha256(file) != digest:
+        if sha256_of_file(file) != digest:
             raise BundleError(f"{file} does not match its recorded checksum: it is truncated or was changed")
     if not {"weights.safetensors", "metrics.json"} <= set(config["files"]):
         raise BundleError(f"{folder} is incomplete: it lists no weights or no metrics")
@@ -136,21 +128,6 @@ def read_bundle(path: str | Path) -> Bundle:
         metrics=_read_json(folder / "metrics.json", folder),
         about=config["about"],
     )
-
-
-def replace_folder(new: Path, target: Path) -> None:
-    """Put the folder `new` at `target`; what was there is set aside first and deleted last."""
-    if not target.exists():
-        new.rename(target)
-        return
-    old = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.old")
-    target.rename(old)
-    try:
-        new.rename(target)
-    except OSError:
-        old.rename(target)
-        raise
-    shutil.rmtree(old)
 
 
 def _write_ids(path: Path, column: str, ids: IdMap, titles: npt.NDArray[np.object_] | None = None) -> None:
@@ -193,7 +170,7 @@ def _check_config(config: Mapping[str, Any], folder: Path) -> None:
 def _checksum(config: Mapping[str, Any]) -> str:
     """Return the SHA-256 of what a `config.json` holds besides its own checksum."""
     content = {key: value for key, value in config.items() if key != "checksum"}
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+    return sha256_of_json(content)
 
 
 def _read_json(path: Path, folder: Path) -> dict[str, Any]:
@@ -206,8 +183,3 @@ def _read_json(path: Path, folder: Path) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise BundleError(f"{path} must hold a JSON object, got {type(value).__name__}")
     return value
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

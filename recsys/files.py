@@ -8,7 +8,7 @@ import os
 import shutil
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -95,10 +95,10 @@ def sha256_of_json(value: Any) -> str:
 
 @contextmanager
 def locked(path: Path, *, wait: bool = True) -> Iterator[None]:
-    """Hold the lock file `path` for the block; the system frees what a killed process held.
+    """Hold the lock file `path` for the block and remove it afterwards; the system frees what a killed process held.
 
     Args:
-        path: the lock file; its folder is created. It may stay behind, free.
+        path: the lock file; its folder is created.
         wait: wait for another holder, of this or another process.
 
     Raises:
@@ -113,6 +113,8 @@ def locked(path: Path, *, wait: bool = True) -> Iterator[None]:
     try:
         yield
     finally:
+        with suppress(OSError):  # while it is held: a waiter who then gets a file without a name tries again
+            path.unlink()
         lock.release()
 
 

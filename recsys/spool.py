@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from recsys.errors import TrackingError
+from recsys.files import write_text
 
 _HEADER = "run.json"
 
@@ -36,7 +36,7 @@ class Spool:
 
     @property
     def lock(self) -> Path:
-        """The file that whoever writes or sends the queue holds (see `recsys.locks`)."""
+        """The file that whoever writes or sends the queue holds (see `recsys.files`)."""
         return self.folder.with_name(f"{self.folder.name}.lock")
 
     def read_header(self) -> dict[str, Any]:
@@ -50,7 +50,7 @@ class Spool:
     def write_header(self, facts: dict[str, Any]) -> None:
         """Store facts about the run, JSON values, in place of those before."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        _write(self.folder / _HEADER, facts)
+        write_text(self.folder / _HEADER, json.dumps(facts), durable=True)
 
     def add(self, kind: str, values: dict[str, Any], attachment: Path | None = None) -> Event:
         """Append an event; its attachment, a file or folder, is moved into the queue."""
@@ -62,10 +62,8 @@ class Spool:
             shutil.rmtree(kept.parent, ignore_errors=True)  # of an event that was never finished
             kept.parent.mkdir()
             shutil.move(attachment, kept)
-        _write(
-            self.folder / f"{number:08}.json",
-            {"kind": kind, "values": values, "attachment": None if kept is None else kept.name},
-        )
+        held = {"kind": kind, "values": values, "attachment": None if kept is None else kept.name}
+        write_text(self.folder / f"{number:08}.json", json.dumps(held), durable=True)
         return self._event(number, kind, values, kept)
 
     def __iter__(self) -> Iterator[Event]:
@@ -119,13 +117,3 @@ def _read(path: Path) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise TrackingError(f"{path} cannot be read ({error}); delete {path.parent} to give up what it holds") from None
     return held
-
-
-def _write(path: Path, values: dict[str, Any]) -> None:
-    """Write a file, whole or not at all, also where the machine stops."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with beside.open("w", encoding="utf-8") as file:
-        json.dump(values, file)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(beside, path)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import time
 from collections.abc import Iterator
@@ -22,8 +21,9 @@ from recsys import tracking
 from recsys.config import JobConfig, Range, TuneConfig
 from recsys.errors import ConfigError, TrainingError
 from recsys.evaluation import Validation
-from recsys.locks import locked
+from recsys.files import locked, sha256_of_json
 from recsys.splits import Split
+from recsys.workspace import Workspace
 
 _ENDED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
 _SECONDS = "seconds"
@@ -41,15 +41,7 @@ class Tuned:
     """`trial, state, value, seconds` and one column per hyperparameter, in order of the trials."""
 
 
-def tune(
-    job: JobConfig,
-    split: Split,
-    *,
-    fingerprint: str,
-    within_budget: bool = False,
-    root: Path | None = None,
-    show_progress: bool = True,
-) -> Tuned:
+def tune(workspace: Workspace, job: JobConfig, split: Split, *, fingerprint: str, within_budget: bool = False) -> Tuned:
     """Try `job.tune.trials` settings of the model and return the one that is best on the validation part.
 
     Every trial is fitted on the training part and measured by `train.metric`; it is a run of its own in MLflow, the
@@ -69,7 +61,7 @@ def tune(
     if split.validation is None:
         raise ConfigError("tuning needs a validation part; choose a share above 0 for it when splitting")
     validation = Validation(split.validation, job.train.metric, min_relevance=job.evaluate.min_relevance)
-    home = tracking.home(root)
+    home = workspace.mlruns
     name = _study_name(job, fingerprint)
     home.mkdir(parents=True, exist_ok=True)
     try:
@@ -78,20 +70,19 @@ def tune(
             locked(home / "studies" / f"{name}.lock", wait=False),
             _study(home / "studies.db", name, settings, validation.higher_is_better) as study,
         ):
-            _search(study, job, settings, split, validation, root, show_progress)
+            _search(workspace, study, job, settings, split, validation)
             return _found(study, job, settings, within_budget)
     except BlockingIOError:
         raise ConfigError("another process is at the same search; wait for it, or tune something else") from None
 
 
 def _search(
+    workspace: Workspace,
     study: optuna.Study,
     job: JobConfig,
     settings: TuneConfig,
     split: Split,
     validation: Validation,
-    root: Path | None,
-    show_progress: bool,
 ) -> None:
     for left in study.get_trials(states=(TrialState.RUNNING,)):  # of a search that was killed
         study.tell(left.number, state=TrialState.FAIL)
@@ -106,7 +97,9 @@ def _search(
     done = _ended(study)
     spent = sum(trial.user_attrs.get(_SECONDS, 0.0) for trial in done)
     best = f"{study.best_value:.4f}" if any(t.state == TrialState.COMPLETE for t in done) else "-"
-    with tqdm(total=settings.trials, initial=len(done), unit="trial", desc="tuning", disable=not show_progress) as bar:
+    with tqdm(
+        total=settings.trials, initial=len(done), unit="trial", desc="tuning", disable=not workspace.progress
+    ) as bar:
         bar.set_postfix(best=best)
         while len(_ended(study)) < settings.trials and (
             settings.minutes is None or spent < 60 * settings.minutes or not _ended(study)
@@ -116,7 +109,7 @@ def _search(
             value: float | None = None
             state = TrialState.FAIL
             try:
-                value = _try(trial, job, settings, split, validation, root)
+                value = _try(workspace, trial, job, settings, split, validation)
                 state = TrialState.COMPLETE
             except optuna.TrialPruned:
                 state = TrialState.PRUNED
@@ -132,12 +125,12 @@ def _search(
 
 
 def _try(
+    workspace: Workspace,
     trial: optuna.Trial,
     job: JobConfig,
     settings: TuneConfig,
     split: Split,
     validation: Validation,
-    root: Path | None,
 ) -> float:
     """Fit one setting and return its best validation metric.
 
@@ -149,7 +142,7 @@ def _try(
     model = job.with_model(**params).new_model()
     per_epoch = validation if job.train.validate_epochs else None
     tags = {"model": type(model).__name__, "trial": trial.number}
-    with tracking.start_run(job.track.experiment, f"trial {trial.number}", tags, root=root) as tracker:
+    with tracking.start_run(workspace, job.track.experiment, f"trial {trial.number}", tags) as tracker:
         tracker.log_params({"model": {"name": type(model).__name__, **model.params()}})
 
         def on_epoch(entry: dict[str, float]) -> None:
@@ -266,8 +259,8 @@ def _study_name(job: JobConfig, fingerprint: str) -> str:
     model = {name: value for name, value in job.model.items() if name != "device"}
     kept = {name: facts[name] for name in ("data", "split", "evaluate")}
     measured = job.train.metric if job.train.validate_epochs else f"{job.train.metric} of the last epoch"
-    text = json.dumps([kept, measured, model, searched, fingerprint], sort_keys=True, default=list)
-    return f"{job.model['name']}-{hashlib.sha256(text.encode()).hexdigest()[:24]}"
+    digest = sha256_of_json([kept, measured, model, searched, fingerprint])
+    return f"{job.model['name']}-{digest[:24]}"
 
 
 @contextmanager

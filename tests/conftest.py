@@ -5,6 +5,8 @@ import shutil
 
 import pytest
 
+from recsys.workspace import Workspace
+
 os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
 for name in ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI"):
     os.environ.pop(name, None)
@@ -16,7 +18,7 @@ def mlflow_template(tmp_path_factory):
     from recsys import tracking
 
     root = tmp_path_factory.mktemp("template")
-    tracking.configure(root)
+    tracking.configure(Workspace(root))
     return root
 
 

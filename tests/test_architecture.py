@@ -16,7 +16,7 @@ FILES = sorted(ROOT.rglob("*.py"))
 # inside a function.
 LAYERS = [
     {"errors", "columns", "workspace"},
-    {"ids", "sparse", "locks", "files", "options"},
+    {"ids", "sparse", "files", "options"},
     {"frames"},
     {"interactions", "nn", "ranking", "artifacts", "metrics", "spool"},
     {"datasets", "splits", "training"},
@@ -27,6 +27,7 @@ LAYERS = [
     {"tuning"},
     {"jobs"},
     {"cli"},
+    {"__main__"},
     {"__init__"},
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}

@@ -13,9 +13,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from recsys import artifacts
-from recsys.artifacts import SCHEMA, Bundle, read_bundle, replace_folder, write_bundle
+from recsys import artifacts, files
+from recsys.artifacts import SCHEMA, Bundle, read_bundle, write_bundle
 from recsys.errors import BundleError
+from recsys.files import replace_folder
 from recsys.ids import IdMap
 
 FILES = ["config.json", "items.parquet", "metrics.json", "users.parquet", "weights.safetensors"]
@@ -273,7 +274,7 @@ def test_a_pickle_in_the_place_of_a_file_is_refused_and_never_executed(bundle, t
     (folder / name).write_bytes(pickle.dumps(Trap(tmp_path / "executed")))
     if checksum == "made to fit" and name != "config.json":
         files = json.loads((folder / "config.json").read_text())["files"]
-        edited(folder, files={**files, name: artifacts._sha256(folder / name)})
+        edited(folder, files={**files, name: artifacts.sha256_of_file(folder / name)})
     with pytest.raises(BundleError, match=r"cannot be read|does not match its recorded checksum"):
         read_bundle(folder)
     assert not sprung(tmp_path)
@@ -295,7 +296,7 @@ def test_a_listed_file_is_looked_for_inside_the_folder_only(bundle, tmp_path):
     write_bundle(bundle, tmp_path / "model")
     (tmp_path / "outside").write_text("x")
     config = json.loads((tmp_path / "model" / "config.json").read_text())
-    edited(tmp_path / "model", files={**config["files"], "../outside": artifacts._sha256(tmp_path / "outside")})
+    edited(tmp_path / "model", files={**config["files"], "../outside": artifacts.sha256_of_file(tmp_path / "outside")})
     with pytest.raises(BundleError, match="outside is missing"):
         read_bundle(tmp_path / "model")
 
@@ -345,13 +346,13 @@ def fail(*_args, **_options):
     raise OSError("disk full")
 
 
-@pytest.mark.parametrize("step", ["save_file", "_write_ids", "_sha256", "replace_folder"])
+@pytest.mark.parametrize("step", ["save_file", "_write_ids", "sha256_of_file", "replace_folder"])
 @pytest.mark.parametrize("exists", [True, False])
 def test_a_failure_while_writing_changes_nothing(bundle, tmp_path, monkeypatch, step, exists):
     if exists:
         write_bundle(bundle, tmp_path / "model")
     before = contents(tmp_path)
-    monkeypatch.setattr(artifacts, step, fail)
+    monkeypatch.setattr(files if step == "replace_folder" else artifacts, step, fail)
     with pytest.raises(OSError, match="disk full"):
         write_bundle(replace(bundle, model="Other"), tmp_path / "model")
     assert contents(tmp_path) == before

@@ -9,6 +9,7 @@ from recsys.cli import main, parser
 from recsys.config import check_config
 from recsys.errors import ConfigError
 from recsys.jobs import data, recommend, registry, tune
+from recsys.workspace import Workspace
 
 
 def parsers(top: argparse.ArgumentParser) -> list[argparse.ArgumentParser]:
@@ -52,9 +53,9 @@ def test_a_configuration_that_refuses_repeated_rows_has_none(tmp_path, capsys):
     file = tmp_path / "small.toml"
     sizes = "users = 80\nitems = 40\ninteractions = 1200\n"
     file.write_text(f"[data]\n{sizes}[split]\nkind = 'hold_out_ratings'\n", encoding="utf-8")
-    assert data.run(str(file), root=tmp_path).repeated == 0
+    assert data.run(Workspace(tmp_path), str(file)).repeated == 0
     file.write_text(f"[data]\n{sizes}duplicates = 'last'\n[split]\nkind = 'hold_out_ratings'\n", encoding="utf-8")
-    assert data.run(str(file), root=tmp_path).repeated is None
+    assert data.run(Workspace(tmp_path), str(file)).repeated is None
     assert "repeated rows   0" in capsys.readouterr().out
 
 
@@ -75,7 +76,7 @@ def test_what_a_version_lacks_is_a_dash(monkeypatch, capsys):
     }
     monkeypatch.setattr(registry.tracking, "configure", lambda root, create: "")
     monkeypatch.setattr(registry.tracking, "version_facts", lambda name, version: facts[version])
-    registry.diff("any", 1, 2)
+    registry.diff(Workspace(), "any", 1, 2)
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]
     assert lines[1:] == [["params", "model.hidden", "-", "3"], ["metrics", "ndcg", "0.123457", "-"]]
 

@@ -10,6 +10,7 @@ from recsys.cli import main
 from recsys.config import check_config
 from recsys.errors import ConfigError
 from recsys.jobs import compare, tune
+from recsys.workspace import Workspace
 
 BASE = {
     "data": {"name": "synthetic", "users": 80, "items": 30, "interactions": 1200, "binary": True},
@@ -30,7 +31,7 @@ def _home(mlflow_root):
 
 
 def run(configs, root, **options):
-    return compare.run(configs, root / "out", root=root, show_progress=False, **options)
+    return compare.run(Workspace(root, False), configs, root / "out", **options)
 
 
 def test_the_table_the_verdicts_and_the_files(tmp_path, capsys):
@@ -70,11 +71,11 @@ def test_an_interrupted_comparison_goes_on_with_what_is_missing(tmp_path, monkey
     trained = []
     train_one = compare.train_one
 
-    def counted(config, *args, **kwargs):
+    def counted(workspace, config, *args, **kwargs):
         trained.append(config.model["name"])
         if trained == ["EASE", "Popularity"]:
             raise KeyboardInterrupt
-        return train_one(config, *args, **kwargs)
+        return train_one(workspace, config, *args, **kwargs)
 
     monkeypatch.setattr(compare, "train_one", counted)
     configs = {"EASE": job(), "Popularity": job("Popularity")}
@@ -94,7 +95,7 @@ def test_an_interrupted_comparison_goes_on_with_what_is_missing(tmp_path, monkey
 
 def test_a_search_with_a_larger_budget_before_gives_no_advantage(tmp_path):
     config = job(tune={**SPACE, "trials": 4})
-    tune.run(config, root=tmp_path, show_progress=False)
+    tune.run(Workspace(tmp_path, False), config)
     run({"EASE": config, "Popularity": job("Popularity")}, tmp_path, trials=2)
     assert json.loads((tmp_path / "out" / "models" / "EASE" / "done.json").read_text())["trials"] == 2
 

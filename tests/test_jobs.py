@@ -20,6 +20,7 @@ from recsys.config import check_config
 from recsys.evaluation import evaluate as measure
 from recsys.jobs import evaluate
 from recsys.models import ALS, MODELS
+from recsys.workspace import Workspace
 from tests.contract import CASES
 
 CONFIG = """
@@ -190,7 +191,7 @@ def test_repeats_report_mean_and_deviation_and_refit_reads_all_but_the_test(run)
     about = tracking.load("models:/night/2").about_
     assert about["config"]["split"]["seed"] == about["config"]["model"]["seed"] == 1
     assert about["config"]["train"]["repeats"] == 1
-    again = evaluate.run("models:/night/2", show_progress=False)["rmse"]
+    again = evaluate.run(Workspace(progress=False), "models:/night/2")["rmse"]
     assert again == metric_of(2, "rmse") != metric_of(1, "rmse")
 
 
@@ -247,7 +248,7 @@ def test_the_demo_goes_all_the_way(mlflow_root, capsys, monkeypatch):
     from recsys.models import EASE, Popularity
 
     monkeypatch.setattr(demo, "models", lambda: [Popularity(), EASE(regularization=200.0)])
-    output = demo.run(show_progress=False)
+    output = demo.run(Workspace(progress=False))
     printed = capsys.readouterr().out
     assert "EASE" in printed
     assert "promoted models:/demo/2 (EASE)" in printed
@@ -315,7 +316,7 @@ def test_a_model_of_the_same_items_and_other_users_reads_its_own_rows(tmp_path):
     assert model.items_ == split.train.items
     until = {"trained_on": {"fingerprint": "", "until": split.first_test_time - 1}, "config": config.as_dict()}
     model.save(tmp_path / "model", about=until)
-    found = evaluate.run(str(tmp_path / "model"), metrics=["ndcg@10"], show_progress=False)
+    found = evaluate.run(Workspace(progress=False), str(tmp_path / "model"), metrics=["ndcg@10"])
     assert found.per_user["user_id"].tolist() == list(split.test.users)
     own = model.users_.codes(split.test.users.ids(), on_unknown="mark")
     assert ((own < 0).any(), (own >= 0).any()) == (True, True)
@@ -490,7 +491,7 @@ def test_what_cannot_work_is_refused_before_data_are_read(run, monkeypatch, over
     status, _, err = run("train", "job.toml", "--quiet", "--set", override)
     assert status == 2
     assert err.startswith(f"recsys train: job.toml --set {override}: ")
-    assert not mlflow.MlflowClient(tracking.configure()).search_runs(["0", "1"])
+    assert not mlflow.MlflowClient(tracking.configure(Workspace())).search_runs(["0", "1"])
 
 
 def test_a_failure_in_the_test_does_not_cost_the_training(run, monkeypatch):
@@ -516,6 +517,7 @@ def test_a_failure_in_the_test_does_not_cost_the_training(run, monkeypatch):
 KILLED = """
 import os, signal
 from recsys import cli, tracking
+from recsys.workspace import Workspace
 
 log = tracking.MlflowTracker.log_epoch
 

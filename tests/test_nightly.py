@@ -19,6 +19,7 @@ from recsys.jobs.train import run as train_run
 from recsys.models import ALS, EASE, UAutoRec
 from recsys.scoring import local
 from recsys.splits import by_time, hold_out_users
+from recsys.workspace import Workspace
 
 DATA = {"name": "synthetic", "users": 800, "items": 200, "interactions": 20000, "binary": True}
 
@@ -42,7 +43,7 @@ def _home(mlflow_root):
 
 
 def night(root, **sections):
-    return nightly.run(config(**sections), root=root, show_progress=False)
+    return nightly.run(Workspace(root, False), config(**sections))
 
 
 def summary(root):
@@ -80,8 +81,8 @@ def test_a_challenger_that_is_no_better_is_kept_out_with_its_reason_and_not_aske
 
 
 def test_a_better_model_takes_over_and_can_be_undone(tmp_path):
-    trained = train_run(config(model={"name": "Popularity"}), root=tmp_path, show_progress=False)
-    promote.run("night", trained[0].registered.version, root=tmp_path)
+    trained = train_run(Workspace(tmp_path, False), config(model={"name": "Popularity"}))
+    promote.run(Workspace(tmp_path), "night", version=trained[0].registered.version)
     found = night(tmp_path)
     assert found.status == "promoted"
     assert found.champion == "models:/night/2"
@@ -89,12 +90,12 @@ def test_a_better_model_takes_over_and_can_be_undone(tmp_path):
     assert tracking.pin("models:/night@champion") == "models:/night/1"
     assert tracking.version_tags("night", 2)["champion_rolled_back"]
     with pytest.raises(TrackingError, match="was the first champion"):
-        promote.rollback("night", root=tmp_path)
+        promote.rollback(Workspace(tmp_path), "night")
     after = night(tmp_path)
     assert (after.status, after.champion) == ("unchanged", "models:/night/1")  # not promoted once more
     assert "rolled back" in after.steps["promote"]
     assert "promote it by hand" in after.reason
-    promote.run("night", 2, root=tmp_path)
+    promote.run(Workspace(tmp_path), "night", version=2)
     assert "champion_rolled_back" not in tracking.version_tags("night", 2)
     assert night(tmp_path).champion == "models:/night/2"
 
@@ -196,7 +197,7 @@ def test_a_contestant_with_the_same_items_may_know_other_users():
     assert last.items_ == split.train.items
     for model in (every, last):
         model.about_ = {"trained_on": until}
-    found = contest.contest(every, last, config(), split, config().promote.rule("ndcg@10"), show_progress=False)
+    found = contest.contest(Workspace(progress=False), every, last, config(), split, config().promote.rule("ndcg@10"))
     part = split.test
     own = last.users_.codes(part.users.ids(), on_unknown="mark")
     expected = evaluate(last, replace(part, user_index=own), "ndcg@10")
@@ -220,7 +221,7 @@ def test_without_a_champion_errors_of_ratings_have_no_baseline():
     split = hold_out_users(data, n_users=0.2, stable=True)
     model = UAutoRec(hidden=8, epochs=2).fit(split.train, show_progress=False)
     with pytest.raises(ConfigError, match=r"measure rmse of; promote challenger by hand"):
-        contest.contest(model, None, config(), split, config().promote.rule("rmse"), show_progress=False)
+        contest.contest(Workspace(progress=False), model, None, config(), split, config().promote.rule("rmse"))
 
 
 def test_a_contestant_that_may_have_seen_the_test_is_refused():
@@ -230,15 +231,15 @@ def test_a_contestant_that_may_have_seen_the_test_is_refused():
     fair = EASE(regularization=50.0).fit(split.train, show_progress=False)
     rule = config().promote.rule("ndcg@10")
     with pytest.raises(DataError, match=r"challenger was trained on other entries .* may have seen"):
-        contest.contest(sees_all, fair, config(), split, rule, show_progress=False)
+        contest.contest(Workspace(progress=False), sees_all, fair, config(), split, rule)
     with pytest.raises(DataError, match="champion was trained on other entries"):
-        contest.contest(fair, sees_all, config(), split, rule, show_progress=False)
-    assert contest.contest(fair, None, config(), split, rule, show_progress=False).champion == "Popularity"
+        contest.contest(Workspace(progress=False), fair, sees_all, config(), split, rule)
+    assert contest.contest(Workspace(progress=False), fair, None, config(), split, rule).champion == "Popularity"
 
 
 def test_a_promotion_is_refused_when_another_was_faster(tmp_path):
     for regularization in (50.0, 60.0, 70.0):
-        train_run(config(model={"name": "EASE", "regularization": regularization}), root=tmp_path, show_progress=False)
+        train_run(Workspace(tmp_path, False), config(model={"name": "EASE", "regularization": regularization}))
     tracking.promote("night", 1)
     tracking.promote("night", 2)
     with pytest.raises(TrackingError, match="is held by version 2 and no longer by version 1"):
@@ -274,9 +275,9 @@ def test_where_no_fair_contest_is_possible_nothing_is_trained_and_the_champion_s
 
 def test_wrong_requests(tmp_path, capsys):
     with pytest.raises(ConfigError, match=r"set track\.register"):
-        nightly.run(config(track={"experiment": "night"}), root=tmp_path)
+        nightly.run(Workspace(tmp_path), config(track={"experiment": "night"}))
     night(tmp_path)
     with pytest.raises(TrackingError, match="is the champion already"):
-        promote.challenge("night", 1, root=tmp_path)
+        promote.challenge(Workspace(tmp_path), "night", 1)
     assert main(["promote", "night", "--challenger", "1", "--version", "1", "--root", str(tmp_path)]) == 2
     assert "leave out --version" in capsys.readouterr().err

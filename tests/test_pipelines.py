@@ -32,7 +32,7 @@ def asked(monkeypatch):
         assert not ended.value.code
         (arguments,) = found
         files = [getattr(arguments, "config", None), *getattr(arguments, "configs", [])]
-        return arguments.command, [file for file in files if file is not None]
+        return arguments.chosen.name, [file for file in files if file is not None]
 
     return ask
 

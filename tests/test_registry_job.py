@@ -9,6 +9,7 @@ from recsys.config import check_config
 from recsys.errors import TrackingError
 from recsys.jobs import registry
 from recsys.jobs.train import run as train
+from recsys.workspace import Workspace
 
 
 @pytest.fixture(scope="module")
@@ -28,32 +29,32 @@ def root(tmp_path_factory, mlflow_template):
                 "track": {"experiment": "x", "register": "night"},
             }
         )
-        train(config, root=root, show_progress=False)
+        train(Workspace(root, False), config)
     tracking.promote("night", 2)
     tracking.promote("night", 3)
     return root
 
 
 def test_list_show_and_diff(root, capsys):
-    frame = registry.list_models(root)
+    frame = registry.list_models(Workspace(root))
     assert list(frame["version"]) == [4, 3, 2, 1]
     assert list(frame["aliases"]) == ["", "champion", "", ""]
-    assert registry.show("night", root=root)["version"] == 3
+    assert registry.show(Workspace(root), "night")["version"] == 3
     assert "models:/night/3 (champion)" in capsys.readouterr().out
-    assert registry.show("night", 1, root)["params"]["model.regularization"] == "50.0"
-    found = registry.diff("night", 1, 4, root).set_index("name")
+    assert registry.show(Workspace(root), "night", 1)["params"]["model.regularization"] == "50.0"
+    found = registry.diff(Workspace(root), "night", 1, 4).set_index("name")
     assert list(found.loc["model.regularization"]) == ["params", "50.0", "80.0"]
-    assert registry.diff("night", 2, 2, root).empty
+    assert registry.diff(Workspace(root), "night", 2, 2).empty
     assert "do not differ" in capsys.readouterr().out
 
 
 def test_prune_says_first_and_keeps_what_an_alias_or_a_rollback_needs(root, capsys):
-    assert registry.prune("night", keep=1, root=root) == [1]
+    assert registry.prune(Workspace(root), "night", keep=1) == [1]
     assert "would delete models:/night/1" in capsys.readouterr().out
     assert len(tracking.model_versions("night")) == 4
     assert main(["registry", "prune", "night", "--keep", "1", "--yes", "--root", str(root)]) == 0
     assert [found.version for found in tracking.model_versions("night")] == [4, 3, 2]
-    assert registry.prune("night", keep=1, delete=True, root=root) == []
+    assert registry.prune(Workspace(root), "night", keep=1, delete=True) == []
     with pytest.raises(TrackingError, match="is champion; move the alias first"):
         tracking.delete_version("night", 3)
     assert tracking.rollback("night").version == 2
@@ -61,9 +62,9 @@ def test_prune_says_first_and_keeps_what_an_alias_or_a_rollback_needs(root, caps
 
 def test_what_is_not_there(root):
     with pytest.raises(TrackingError, match="did you mean 'night'"):
-        registry.show("nigth", root=root)
+        registry.show(Workspace(root), "nigth")
     with pytest.raises(TrackingError, match="no version 9"):
-        registry.show("night", 9, root)
+        registry.show(Workspace(root), "night", 9)
 
 
 def test_a_rollback_to_a_deleted_version_says_what_is_left(root):
@@ -78,7 +79,7 @@ def test_a_rollback_to_a_deleted_version_says_what_is_left(root):
 
 
 def test_a_name_is_found_among_more_than_a_page_of_them(mlflow_root):
-    tracking.configure(mlflow_root)
+    tracking.configure(Workspace(mlflow_root))
     client = MlflowClient()
     for number in range(101):
         client.create_registered_model(f"model-{number:03}")

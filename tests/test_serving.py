@@ -24,6 +24,7 @@ from recsys import tracking
 from recsys.errors import BundleError
 from recsys.interactions import Interactions
 from recsys.models import UAutoRec
+from recsys.workspace import Workspace
 
 URI = "models:/shop@champion"
 FORBIDDEN = """
@@ -81,7 +82,7 @@ def store(tmp_path_factory, mlflow_template):
     """A root with the model under its alias, and the environment of those who use it."""
     root = tmp_path_factory.mktemp("serving")
     shutil.copytree(mlflow_template / "mlruns", root / "mlruns")
-    with tracking.start_run("logged", root=root):
+    with tracking.start_run(Workspace(root), "logged"):
         tracking.log_model(MODEL, name="shop", examples=DATA)
     tracking.promote("shop", 1, alias="champion")
     variables = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
@@ -292,7 +293,7 @@ def test_nothing_is_unpickled_to_load_and_to_predict(processes):
 @pytest.fixture
 def folder(store, tmp_path):
     """A copy of the logged model's folder."""
-    tracking.configure(store[0])
+    tracking.configure(Workspace(store[0]))
     copied = tmp_path / "model"
     shutil.copytree(tracking.resolve("models:/shop/1").parents[1], copied)
     return copied

@@ -21,12 +21,13 @@ import scipy.sparse as sp
 import recsys
 from recsys import tracking
 from recsys.errors import BundleError, NotFittedError, TrackingError
+from recsys.files import locked
 from recsys.interactions import Interactions
-from recsys.locks import locked
 from recsys.models import EASE, UAutoRec
 from recsys.splits import Part
 from recsys.tracking import adapter, runs, store
 from recsys.training import Record
+from recsys.workspace import Workspace
 
 
 def table(rated=False, text=False):
@@ -57,12 +58,12 @@ def served(tmp_path_factory, mlflow_template):
     root = tmp_path_factory.mktemp("served")
     shutil.copytree(mlflow_template / "mlruns", root / "mlruns")
     rated = UAutoRec(hidden=4, epochs=2, seed=0).fit(RATED, show_progress=False)
-    with tracking.start_run("logged", root=root) as tracker:
+    with tracking.start_run(Workspace(root), "logged") as tracker:
         first = tracking.log_model(
             MODEL, name="toy", examples=DATA, metrics={"ndcg@10": 0.25}, about={"data": {"name": "generated"}}
         )
         path = list(sys.path)
-    with tracking.start_run("logged", root=root):
+    with tracking.start_run(Workspace(root), "logged"):
         second = tracking.log_model(MODEL, name="toy", examples=DATA)
         third = tracking.log_model(rated, name="rated", examples=RATED)
     assert sys.path == path
@@ -72,17 +73,23 @@ def served(tmp_path_factory, mlflow_template):
 @pytest.fixture
 def registry(served):
     """The root of `served`, with MLflow pointed at it."""
-    tracking.configure(served[0])
+    tracking.configure(Workspace(served[0]))
     return served[0]
 
 
 def test_the_store_lives_in_one_absolute_folder(mlflow_root, monkeypatch):
     wanted = f"sqlite:///{mlflow_root.as_posix()}/mlruns/mlflow.db"
-    assert tracking.configure(Path()) == tracking.configure() == tracking.configure(mlflow_root) == wanted
+    assert (
+        tracking.configure(Workspace(Path()))
+        == tracking.configure(Workspace())
+        == tracking.configure(Workspace(mlflow_root))
+        == wanted
+    )
     assert mlflow.get_tracking_uri() == mlflow.get_registry_uri() == wanted
     assert not {"MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI"} & set(os.environ)  # which would overrule the next root
-    assert tracking.describe() == "recsys ui"
-    assert tracking.describe(mlflow_root) == f"recsys ui --root {mlflow_root}"
+    assert tracking.describe(Workspace()) == "recsys ui"
+    monkeypatch.chdir(mlflow_root.parent)
+    assert tracking.describe(Workspace(mlflow_root)) == f"recsys ui --root {mlflow_root}"
     assert [path.name for path in mlflow_root.iterdir()] == ["mlruns"]
     assert [path.name for path in (mlflow_root / "mlruns").iterdir()] == ["mlflow.db"]
 
@@ -90,15 +97,15 @@ def test_the_store_lives_in_one_absolute_folder(mlflow_root, monkeypatch):
 def test_the_environment_may_name_another_store(mlflow_root, monkeypatch):
     other = f"sqlite:///{mlflow_root.as_posix()}/mlruns/../mlruns/mlflow.db"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", other)
-    assert tracking.configure(mlflow_root / "elsewhere") == other == tracking.describe()
+    assert tracking.configure(Workspace(mlflow_root / "elsewhere")) == other == tracking.describe(Workspace())
     assert mlflow.get_tracking_uri() == mlflow.get_registry_uri() == other
     assert not (mlflow_root / "elsewhere").exists()
-    with tracking.start_run("theirs", root=mlflow_root / "elsewhere") as tracker:
+    with tracking.start_run(Workspace(mlflow_root / "elsewhere"), "theirs") as tracker:
         pass
     assert "elsewhere" not in run_of(tracker).info.artifact_uri
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "nonsense://x")
     with pytest.raises(TrackingError, match="cannot open nonsense://x"):
-        tracking.configure()
+        tracking.configure(Workspace())
 
 
 def test_one_process_at_a_time_opens_a_store(tmp_path, monkeypatch):
@@ -110,7 +117,7 @@ def test_one_process_at_a_time_opens_a_store(tmp_path, monkeypatch):
         opened.append(mlflow.get_tracking_uri())
 
     monkeypatch.setattr(store, "_open_stores", open_stores)
-    uri = tracking.configure(tmp_path)
+    uri = tracking.configure(Workspace(tmp_path))
     assert opened == [uri]
     assert not (tmp_path / "mlruns" / ".lock").exists()
 
@@ -124,9 +131,9 @@ def test_a_model_is_guarded_where_all_who_share_its_registry_meet(tmp_path):
 
 def test_those_who_only_read_make_no_store(tmp_path, mlflow_root):
     with pytest.raises(TrackingError, match=f"no MLflow store under {tmp_path / 'typo' / 'mlruns'}"):
-        tracking.configure(tmp_path / "typo", create=False)
+        tracking.configure(Workspace(tmp_path / "typo"), create=False)
     assert not (tmp_path / "typo").exists()
-    assert tracking.configure(mlflow_root, create=False) == tracking.configure(mlflow_root)
+    assert tracking.configure(Workspace(mlflow_root), create=False) == tracking.configure(Workspace(mlflow_root))
 
 
 def test_names_that_mlflow_accepts():
@@ -139,7 +146,7 @@ def test_names_that_mlflow_accepts():
 
 
 def test_a_run_keeps_what_is_reported(mlflow_root):
-    with tracking.start_run("exp", "first", {"why": 1}) as tracker:
+    with tracking.start_run(Workspace(), "exp", "first", {"why": 1}) as tracker:
         tracker.log_params({"model": {"hidden": 500}, "seed": None, "guards": {"coverage@10": 0.5}})
         tracker.log_data(DATA)
         for epoch, figure in ((1.0, 0.1), (2.0, 0.3), (3.0, 0.2)):
@@ -181,7 +188,7 @@ def test_a_run_keeps_what_is_reported(mlflow_root):
 def test_a_figure_is_stored(mlflow_root):
     from matplotlib.figure import Figure
 
-    with tracking.start_run("exp") as tracker:
+    with tracking.start_run(Workspace(), "exp") as tracker:
         tracker.log_figure(Figure(), "curve.png")
     file = mlflow_root / "mlruns" / "artifacts" / tracker.run_id / "artifacts" / "curve.png"
     assert file.read_bytes().startswith(b"\x89PNG")
@@ -189,24 +196,24 @@ def test_a_figure_is_stored(mlflow_root):
 
 def test_the_best_epoch_is_recorded_and_not_the_last(mlflow_root):
     epochs = [{"epoch": 1.0, "loss": 2.0, "ndcg@10": 0.3, "seconds": 1.0}, {"epoch": 2.0, "loss": 1.0, "ndcg@10": 0.2}]
-    with tracking.start_run("exp") as tracker:
+    with tracking.start_run(Workspace(), "exp") as tracker:
         tracker.log_best(Record(epochs, best_epoch=1, metric="ndcg@10"))
     assert run_of(tracker).data.metrics == {"best_epoch": 1.0, "best_loss": 2.0, "best_ndcg_at_10": 0.3}
-    with tracking.start_run("exp") as tracker:
+    with tracking.start_run(Workspace(), "exp") as tracker:
         tracker.log_best(Record(epochs))
     assert run_of(tracker).data.metrics == {}
 
 
 def test_an_exception_fails_the_run_and_goes_on(mlflow_root):
-    with pytest.raises(ZeroDivisionError), tracking.start_run("exp") as tracker:
+    with pytest.raises(ZeroDivisionError), tracking.start_run(Workspace(), "exp") as tracker:
         tracker.log_metrics({"a": 1 / 0})
     assert run_of(tracker).info.status == "FAILED"
     assert mlflow.active_run() is None
 
 
 def test_a_run_within_a_run_is_its_child_and_each_tracker_keeps_to_its_own(mlflow_root):
-    with tracking.start_run("exp") as outer:
-        with tracking.start_run("exp") as inner:
+    with tracking.start_run(Workspace(), "exp") as outer:
+        with tracking.start_run(Workspace(), "exp") as inner:
             outer.log_metrics({"a": 1.0})
             inner.log_metrics({"a": 2.0})
         outer.log_metrics({"b": 3.0})
@@ -216,21 +223,21 @@ def test_a_run_within_a_run_is_its_child_and_each_tracker_keeps_to_its_own(mlflo
 
 
 def test_what_mlflow_refuses_is_a_tracking_error(mlflow_root):
-    with tracking.start_run("exp") as tracker:
+    with tracking.start_run(Workspace(), "exp") as tracker:
         tracker.log_params({"seed": 1})
         with pytest.raises(TrackingError, match=r"cannot record params.*seed"):
             tracker.log_params({"seed": 2})
         with pytest.raises(TrackingError, match=r"must end in \.parquet, got 'x.csv'"):
             tracker.log_frame(pd.DataFrame(), "x.csv")
     client().delete_experiment(client().get_experiment_by_name("exp").experiment_id)
-    with pytest.raises(TrackingError, match="'exp' was deleted"), tracking.start_run("exp"):
+    with pytest.raises(TrackingError, match="'exp' was deleted"), tracking.start_run(Workspace(), "exp"):
         pass
 
 
 def test_runs_begun_at_once_share_one_new_experiment(mlflow_root):
-    uri, found = tracking.configure(), []
+    uri, found = tracking.configure(Workspace()), []
     threads = [
-        threading.Thread(target=lambda: found.append(runs.experiment_id("new", uri, mlflow_root))) for _ in range(4)
+        threading.Thread(target=lambda: found.append(runs.experiment_id("new", uri, Workspace()))) for _ in range(4)
     ]
     for thread in threads:
         thread.start()
@@ -241,7 +248,7 @@ def test_runs_begun_at_once_share_one_new_experiment(mlflow_root):
 
 
 def test_the_environment_of_a_run(tmp_path):
-    found = tracking.environment(tmp_path)
+    found = tracking.environment(Workspace(tmp_path))
     assert "git.commit" not in found
     assert found["python"] == ".".join(map(str, sys.version_info[:3]))
     assert found["version.numpy"] == np.__version__
@@ -253,16 +260,16 @@ def test_the_environment_of_a_run(tmp_path):
 
     git("init")
     git("commit", "--allow-empty", "-m", "first")
-    found = tracking.environment(tmp_path)
+    found = tracking.environment(Workspace(tmp_path))
     assert found["git.commit"] == git("rev-parse", "HEAD").stdout.strip()
     assert found["git.dirty"] == "false"
     (tmp_path / "new.py").touch()
-    assert tracking.environment(tmp_path)["git.dirty"] == "true"
+    assert tracking.environment(Workspace(tmp_path))["git.dirty"] == "true"
 
 
 def test_without_git_there_is_no_commit(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert "git.commit" not in tracking.environment()
+    assert "git.commit" not in tracking.environment(Workspace())
 
 
 def test_the_null_tracker_records_nothing(tmp_path, monkeypatch):
@@ -282,7 +289,7 @@ def test_our_calls_are_quiet_and_leave_logging_alone(mlflow_root, capfd, monkeyp
     loggers = [logging.getLogger(name) for name in ("mlflow", "alembic", None)]
     before = [(logger.level, list(logger.handlers)) for logger in loggers]
     filters, variables = list(warnings.filters), dict(os.environ)
-    with tracking.start_run("exp"):
+    with tracking.start_run(Workspace(), "exp"):
         tracking.log_model(MODEL, name="quiet", examples=DATA)
         tracking.log_model(MODEL, name="quiet", examples=DATA)
     tracking.promote("quiet")
@@ -331,7 +338,7 @@ def test_what_cannot_be_promoted(registry):
 
 
 def test_an_empty_registry_says_so(mlflow_root):
-    tracking.configure()
+    tracking.configure(Workspace())
     with pytest.raises(TrackingError, match="no model 'toy' is registered, nor any other"):
         tracking.load("models:/toy/1")
 
@@ -357,7 +364,7 @@ def test_a_model_is_found_natively_wherever_it_is(served, registry, tmp_path):
 
 def test_a_bundle_stored_as_a_plain_artifact_is_found(mlflow_root):
     MODEL.save(mlflow_root / "bundle")
-    with tracking.start_run("exp") as tracker:
+    with tracking.start_run(Workspace(), "exp") as tracker:
         client().log_artifacts(tracker.run_id, str(mlflow_root / "bundle"), "mine")
         client().log_text(tracker.run_id, "x", "other/file.txt")
     assert tracking.load(f"runs:/{tracker.run_id}/mine").params() == MODEL.params()
@@ -385,7 +392,7 @@ def test_models_that_cannot_be_logged(mlflow_root):
     with pytest.raises(TrackingError, match="no run is active"):
         tracking.log_model(MODEL, name="x", examples=DATA)
     dates = Interactions.from_frame(table().assign(item_id=lambda f: pd.to_datetime(f["item_id"], unit="D")))
-    with tracking.start_run("exp"):
+    with tracking.start_run(Workspace(), "exp"):
         with pytest.raises(NotFittedError):
             tracking.log_model(EASE(), name="x", examples=DATA)
         with pytest.raises(TrackingError, match="does not know its ids"):
@@ -395,7 +402,7 @@ def test_models_that_cannot_be_logged(mlflow_root):
 
 
 def test_a_logged_model_is_registered_later_with_what_was_measured_since(mlflow_root):
-    with tracking.start_run("exp") as tracker:
+    with tracking.start_run(Workspace(), "exp") as tracker:
         with pytest.raises(TrackingError, match="has logged no model to register as 'later'"):
             tracking.register(tracker.run_id, "later")
         tracking.log_model(MODEL, name=None, examples=DATA, metrics={"validation_ndcg@10": 0.5})
@@ -425,7 +432,7 @@ def test_an_address_that_stays(served, registry, tmp_path, monkeypatch):
 def test_a_model_without_a_name_is_logged_and_not_registered(mlflow_root):
     nothing = sp.csr_matrix((9, DATA.shape[1]), dtype=np.float32)
     part = Part(DATA.matrix[:9], nothing, DATA.users.take(range(9)), np.full(9, -1, dtype=np.int32))
-    with tracking.start_run("exp") as tracker:
+    with tracking.start_run(Workspace(), "exp") as tracker:
         assert tracking.log_model(MODEL, name=None, examples=part) is None
     assert tracking.load(f"runs:/{tracker.run_id}/model").params() == MODEL.params()
     assert client().search_registered_models() == []

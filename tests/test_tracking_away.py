@@ -27,6 +27,7 @@ from recsys.splits import hold_out_ratings
 from recsys.tracking import _mlflow, asking, events, runs
 from recsys.tracking.outbox import Outbox
 from recsys.tracking.sender import Sender
+from recsys.workspace import Workspace
 
 RNG = np.random.default_rng(0)
 FRAME = pd.DataFrame({"user_id": RNG.integers(100, 140, 400), "item_id": RNG.integers(7, 37, 400)}).drop_duplicates()
@@ -98,18 +99,18 @@ def pending(root):
 
 
 def test_when_all_goes_well_nothing_is_written_beside(link, mlflow_root):
-    with tracking.start_run("exp") as tracker:
+    with tracking.start_run(Workspace(), "exp") as tracker:
         epoch(tracker, 1)
         tracker.log_text("hello", "a.txt")
         assert not (mlflow_root / "mlruns" / "pending").exists()
     assert tracker.waiting is None
     assert not (mlflow_root / "mlruns" / "pending").exists()
-    assert tracking.sync() == []
-    assert "sync" not in tracking.describe()
+    assert tracking.sync(Workspace()) == []
+    assert "sync" not in tracking.describe(Workspace())
 
 
 def test_a_store_that_comes_back_is_told_in_order(link, mlflow_root):
-    with tracking.start_run("exp", "back") as tracker:
+    with tracking.start_run(Workspace(), "exp", "back") as tracker:
         epoch(tracker, 1)
         link.up = False
         epoch(tracker, 2)
@@ -129,7 +130,7 @@ def test_a_store_that_comes_back_is_told_in_order(link, mlflow_root):
 
 def test_a_run_that_could_not_be_created_is_made_later_with_its_own_start(link, mlflow_root):
     link.up = False
-    with tracking.start_run("exp", "offline", {"why": 1}) as tracker:
+    with tracking.start_run(Workspace(), "exp", "offline", {"why": 1}) as tracker:
         assert tracker.run_id.startswith("local-")
         tracker.log_params({"seed": 3})
         tracker.log_data(DATA, "all")
@@ -138,10 +139,10 @@ def test_a_run_that_could_not_be_created_is_made_later_with_its_own_start(link, 
         assert tracking.log_model(MODEL, name="toy", examples=DATA, metrics={"ndcg@10": 0.25}) is None
         tracker.log_metrics({"recall@10": 0.5})
     assert tracker.waiting.is_dir()
-    assert "recsys sync" in tracking.describe()
+    assert "recsys sync" in tracking.describe(Workspace())
     held = json.loads((tracker.waiting / "run.json").read_text())
     link.up = True
-    (done,) = tracking.sync()
+    (done,) = tracking.sync(Workspace())
     assert (done.name, done.waiting, done.reason) == ("offline", 0, "")
     assert [model.uri for model in done.registered] == ["models:/toy/1"]
     run = client().get_run(done.run_id)
@@ -161,12 +162,12 @@ def test_a_run_that_could_not_be_created_is_made_later_with_its_own_start(link, 
     )
     (logged,) = client().search_logged_models([run.info.experiment_id])
     assert {metric.key for metric in logged.metrics} == {"ndcg_at_10", "recall_at_10"}
-    assert tracking.sync() == []
+    assert tracking.sync(Workspace()) == []
 
 
 def test_what_arrived_without_an_answer_is_not_told_twice(link, mlflow_root):
     link.answers = False
-    with tracking.start_run("exp", "doubt") as tracker:
+    with tracking.start_run(Workspace(), "exp", "doubt") as tracker:
         tracker.log_params({"seed": 3})
         for number in (1, 2):
             epoch(tracker, number)
@@ -175,10 +176,10 @@ def test_what_arrived_without_an_answer_is_not_told_twice(link, mlflow_root):
     link.answers = True
     copy = mlflow_root / "copy"
     shutil.copytree(tracker.waiting, copy)
-    (done,) = tracking.sync()
+    (done,) = tracking.sync(Workspace())
     assert done.waiting == 0
     shutil.copytree(copy, tracker.waiting or mlflow_root / "mlruns" / "pending" / tracker.outbox.header.key)
-    (again,) = tracking.sync()  # as after a process that died before it could forget what it had sent
+    (again,) = tracking.sync(Workspace())  # as after a process that died before it could forget what it had sent
     assert (again.run_id, again.waiting) == (done.run_id, 0)
     run = client().get_run(done.run_id)
     assert len(client().search_runs([run.info.experiment_id])) == 1
@@ -190,14 +191,17 @@ def test_what_arrived_without_an_answer_is_not_told_twice(link, mlflow_root):
 
 def test_children_begin_after_their_parents(link, mlflow_root):
     link.up = False
-    with tracking.start_run("exp", "outer") as outer, tracking.start_run("exp", "inner") as inner:
+    with (
+        tracking.start_run(Workspace(), "exp", "outer") as outer,
+        tracking.start_run(Workspace(), "exp", "inner") as inner,
+    ):
         epoch(inner, 1)
-    with tracking.start_run("exp", "late") as late:
+    with tracking.start_run(Workspace(), "exp", "late") as late:
         link.up = True
-        with tracking.start_run("exp", "child") as child:
+        with tracking.start_run(Workspace(), "exp", "child") as child:
             epoch(child, 1)
     assert late.waiting is None
-    tracking.sync()
+    tracking.sync(Workspace())
     runs = {run.info.run_name: run for run in client().search_runs(["1"])}
     assert runs["inner"].data.tags["mlflow.parentRunId"] == runs["outer"].info.run_id
     assert runs["child"].data.tags["mlflow.parentRunId"] == runs["late"].info.run_id == late.run_id
@@ -208,13 +212,13 @@ def test_children_begin_after_their_parents(link, mlflow_root):
 
 def test_a_run_that_was_interrupted_goes_on_as_the_same_run(link, mlflow_root):
     file = mlflow_root / "mlruns" / "checkpoints" / "run.json"
-    with suppress(SystemExit), tracking.start_run("exp", "first", resume=file) as first:
+    with suppress(SystemExit), tracking.start_run(Workspace(), "exp", "first", resume=file) as first:
         first.log_params({"seed": 3, "config": {"device": "cpu"}})
         for number in (1, 2, 3):
             epoch(first, number)
         raise SystemExit(143)
-    with tracking.start_run("exp", "second", resume=file) as second:
-        with tracking.start_run("exp", "other", resume=file) as other:  # while the training is held
+    with tracking.start_run(Workspace(), "exp", "second", resume=file) as second:
+        with tracking.start_run(Workspace(), "exp", "other", resume=file) as other:  # while the training is held
             pass
         second.log_params({"seed": 3, "config": {"device": "cuda"}, "more": 1})
         link.up = False
@@ -229,28 +233,28 @@ def test_a_run_that_was_interrupted_goes_on_as_the_same_run(link, mlflow_root):
     assert run.data.tags["resumed"]
     assert steps(first.run_id) == [1, 2, 3, 4, 5] == steps(first.run_id, "epoch_ndcg_at_10")
     assert not file.exists()
-    with tracking.start_run("exp", resume=file) as third:
+    with tracking.start_run(Workspace(), "exp", resume=file) as third:
         assert third.run_id != first.run_id
 
 
 def test_an_interrupted_run_that_the_store_never_saw_goes_on_too(link, mlflow_root):
     file = mlflow_root / "run.json"
     link.up = False
-    with suppress(ZeroDivisionError), tracking.start_run("exp", "first", resume=file) as first:
+    with suppress(ZeroDivisionError), tracking.start_run(Workspace(), "exp", "first", resume=file) as first:
         epoch(first, 1)
         1 / 0  # noqa: B018
-    with tracking.start_run("exp", resume=file) as second:
+    with tracking.start_run(Workspace(), "exp", resume=file) as second:
         epoch(second, 1)
         epoch(second, 2)
     assert second.run_id == first.run_id
-    with suppress(ZeroDivisionError), tracking.start_run("exp", resume=file):
+    with suppress(ZeroDivisionError), tracking.start_run(Workspace(), "exp", resume=file):
         1 / 0  # noqa: B018
     link.up = True
-    tracking.sync()
+    tracking.sync(Workspace())
     (run, other) = sorted(client().search_runs(["1"]), key=lambda run: run.info.start_time)
     assert (run.info.status, run.info.run_name) == ("FINISHED", "first")
     assert steps(run.info.run_id) == [1, 2]
-    with tracking.start_run("exp", resume=file) as third:  # synchronised since it was interrupted
+    with tracking.start_run(Workspace(), "exp", resume=file) as third:  # synchronised since it was interrupted
         pass
     assert third.run_id == other.info.run_id
     assert client().get_run(third.run_id).info.status == "FINISHED"
@@ -258,10 +262,10 @@ def test_an_interrupted_run_that_the_store_never_saw_goes_on_too(link, mlflow_ro
 
 def test_a_run_deleted_meanwhile_is_begun_anew(link, mlflow_root):
     file = mlflow_root / "run.json"
-    with suppress(ZeroDivisionError), tracking.start_run("exp", resume=file) as first:
+    with suppress(ZeroDivisionError), tracking.start_run(Workspace(), "exp", resume=file) as first:
         1 / 0  # noqa: B018
     client().delete_run(first.run_id)
-    with tracking.start_run("exp", resume=file) as second:
+    with tracking.start_run(Workspace(), "exp", resume=file) as second:
         epoch(second, 1)
     assert second.run_id != first.run_id
     assert steps(second.run_id) == [1]
@@ -269,11 +273,11 @@ def test_a_run_deleted_meanwhile_is_begun_anew(link, mlflow_root):
 
 def test_what_the_store_refuses_for_good_waits_and_keeps_nothing_else(link, mlflow_root, capsys):
     link.up = False
-    with tracking.start_run("exp", "refused") as tracker:
+    with tracking.start_run(Workspace(), "exp", "refused") as tracker:
         tracker.log_params({"seed": 1})
         tracker.log_params({"seed": 2})
         epoch(tracker, 1)
-    with tracking.start_run("exp", "well"):
+    with tracking.start_run(Workspace(), "exp", "well"):
         pass
     link.up = True
     assert cli.main(["sync"]) == 2
@@ -289,14 +293,14 @@ def test_what_the_store_refuses_for_good_waits_and_keeps_nothing_else(link, mlfl
 
 def test_sync_leaves_alone_what_is_not_its_own(link, mlflow_root, monkeypatch):
     link.up = False
-    with tracking.start_run("exp", "mine") as tracker:
-        (going_on,) = tracking.sync()
+    with tracking.start_run(Workspace(), "exp", "mine") as tracker:
+        (going_on,) = tracking.sync(Workspace())
         assert "still going on" in going_on.reason
     header = json.loads((tracker.waiting / "run.json").read_text())
     header["place"] = "http://elsewhere:5000"
     (tracker.waiting / "run.json").write_text(json.dumps(header))
     link.up = True
-    (other,) = tracking.sync()
+    (other,) = tracking.sync(Workspace())
     assert "http://elsewhere:5000" in other.reason
     assert other.waiting == 1
 
@@ -319,7 +323,7 @@ def test_epochs_go_in_batches_where_telling_takes_long(link, mlflow_root, monkey
 
     monkeypatch.setattr(Sender, "send", slow)
     delay = 0.01
-    with tracking.start_run("exp") as tracker:
+    with tracking.start_run(Workspace(), "exp") as tracker:
         for number in range(1, 101):
             tracker.log_epoch({"epoch": number, "loss": 1.0})
             clock[0] += 0.1
@@ -341,7 +345,7 @@ def test_a_server_that_never_answers_is_asked_rarely(mlflow_root, monkeypatch):
         monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{server.getsockname()[1]}")
         monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
         before = dict(os.environ)
-        with tracking.start_run("exp", "hung") as tracker:
+        with tracking.start_run(Workspace(), "exp", "hung") as tracker:
             for number in range(1, 101):
                 tracker.log_epoch({"epoch": number, "loss": 1.0})
             tracker.log_text("hello", "a.txt")
@@ -355,12 +359,12 @@ def test_a_server_that_never_answers_is_asked_rarely(mlflow_root, monkeypatch):
     assert 1 <= asked <= 3
     assert tracker.waiting
     with pytest.raises(TrackingUnavailable, match="cannot open http://127"):
-        tracking.sync()
+        tracking.sync(Workspace())
 
 
 def test_the_parts_of_a_split_are_inputs_of_the_run(mlflow_root):
     split = hold_out_ratings(DATA, seed=0)
-    with tracking.start_run("exp") as tracker:
+    with tracking.start_run(Workspace(), "exp") as tracker:
         tracker.log_data(DATA, "all")
         tracker.log_parts(split)
     found = {given.tags[0].value: given.dataset for given in client().get_run(tracker.run_id).inputs.dataset_inputs}
@@ -375,13 +379,16 @@ def test_the_parts_of_a_split_are_inputs_of_the_run(mlflow_root):
 
 def test_the_load_of_the_machine_needs_psutil(mlflow_root, monkeypatch):
     monkeypatch.setattr(_mlflow, "find_spec", lambda name: None)
-    with pytest.raises(TrackingError, match="pip install psutil"), tracking.start_run("exp", system_metrics=True):
+    with (
+        pytest.raises(TrackingError, match="pip install psutil"),
+        tracking.start_run(Workspace(), "exp", system_metrics=True),
+    ):
         pass
 
 
 def test_the_load_of_the_machine_by_request(mlflow_root):
     pytest.importorskip("psutil")
-    with tracking.start_run("exp", system_metrics=True) as tracker:
+    with tracking.start_run(Workspace(), "exp", system_metrics=True) as tracker:
         epoch(tracker, 1)
     assert steps(tracker.run_id, "system/system_memory_usage_percentage") == [1]
 
@@ -489,7 +496,7 @@ def test_a_server_killed_in_mid_training_knows_everything_once_after_sync(server
     assert "View run" not in out
     assert "not registered yet" in out
     assert "recsys sync" in out
-    with tracking.start_run("recsys", "offline") as tracker:  # down at its start
+    with tracking.start_run(Workspace(), "recsys", "offline") as tracker:  # down at its start
         epoch(tracker, 1)
         tracker.log_text("hello", "report.html")
     assert len(list((tmp_path / "mlruns" / "pending").glob("*/run.json"))) == 2
@@ -562,7 +569,7 @@ def test_postgresql_may_go_and_come_back(postgres, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
     monkeypatch.setattr(Outbox, "ask_later", lambda *_: None)
-    with tracking.start_run("exp", "first") as first:
+    with tracking.start_run(Workspace(), "exp", "first") as first:
         epoch(first, 1)
         stop()
         epoch(first, 2)
@@ -571,14 +578,14 @@ def test_postgresql_may_go_and_come_back(postgres, tmp_path, monkeypatch):
         epoch(first, 3)
         stop()
         first.log_params({"seed": 3})
-    with tracking.start_run("exp", "second") as second:
+    with tracking.start_run(Workspace(), "exp", "second") as second:
         epoch(second, 1)
     text = "".join(path.read_text() for path in Path("mlruns/pending").rglob("*.json"))
     assert "secret" not in text
     with pytest.raises(TrackingError, match="does not answer"):
-        tracking.sync()
+        tracking.sync(Workspace())
     start()
-    assert [done.waiting for done in tracking.sync()] == [0, 0]
+    assert [done.waiting for done in tracking.sync(Workspace())] == [0, 0]
     assert steps(first.run_id) == [1, 2, 3]
     run = client().get_run(first.run_id)
     assert (run.info.status, run.data.params) == ("FINISHED", {"seed": "3"})

@@ -8,10 +8,11 @@ import pytest
 from recsys import tracking
 from recsys.config import JobConfig, TrainConfig, check_config
 from recsys.errors import ConfigError, TrainingError
+from recsys.files import locked
 from recsys.jobs import tune as tune_job
-from recsys.locks import locked
 from recsys.models import EASE
 from recsys.tuning import _study_name, tune
+from recsys.workspace import Workspace
 
 DATA = {"name": "synthetic", "users": 60, "items": 30, "interactions": 900, "binary": True}
 SPACE = {"regularization": {"low": 1.0, "high": 1000.0, "log": True}}
@@ -31,7 +32,7 @@ def job(model=None, space=SPACE, **settings):
 def search(config, root, **options):
     data = config.load_data()
     split = config.split.split(data)
-    return tune(config, split, fingerprint=data.fingerprint(), root=root, show_progress=False, **options)
+    return tune(Workspace(root, False), config, split, fingerprint=data.fingerprint(), **options)
 
 
 @pytest.fixture(autouse=True)
@@ -157,7 +158,7 @@ def test_trials_are_runs_and_the_global_verbosity_stays(tmp_path):
     assert optuna.logging.get_verbosity() == before
     import mlflow
 
-    tracking.configure(tmp_path)
+    tracking.configure(Workspace(tmp_path))
     runs = mlflow.search_runs(search_all_experiments=True)
     assert sorted(runs["tags.mlflow.runName"]) == ["trial 0", "trial 1"]
     assert runs["metrics.validation_ndcg.10"].notna().all() if "metrics.validation_ndcg.10" in runs else True
@@ -168,7 +169,10 @@ def test_two_at_the_same_search_are_told(tmp_path, monkeypatch):
 
     config = job()
     name = tuning._study_name(config, config.load_data().fingerprint())
-    with locked(tracking.home(tmp_path) / "studies" / f"{name}.lock"), pytest.raises(ConfigError, match="same search"):
+    with (
+        locked(Workspace(tmp_path).mlruns / "studies" / f"{name}.lock"),
+        pytest.raises(ConfigError, match="same search"),
+    ):
         search(config, tmp_path)
 
 
@@ -196,13 +200,13 @@ def test_what_cannot_be_searched_is_refused(tmp_path):
     data = config.load_data()
     split = config.model_copy(update={"split": config.split.model_copy(update={"validation": 0.0})}).split.split(data)
     with pytest.raises(ConfigError, match="tuning needs a validation part"):
-        tune(config, split, fingerprint="x", root=tmp_path)
+        tune(Workspace(tmp_path), config, split, fingerprint="x")
 
 
 def test_the_job_refuses_before_it_reads_data(tmp_path, monkeypatch):
     monkeypatch.setattr(JobConfig, "load_data", lambda *_: pytest.fail("read the data first"))
     with pytest.raises(ConfigError, match="nothing to tune"):
-        tune_job.run(job(space={}), root=tmp_path)
+        tune_job.run(Workspace(tmp_path), job(space={}))
 
 
 @pytest.mark.parametrize(

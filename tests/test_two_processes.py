@@ -14,6 +14,7 @@ import threading
 import pytest
 
 from recsys import tracking
+from recsys.workspace import Workspace
 
 WORKER = '''
 import json, sys, time, warnings
@@ -28,6 +29,7 @@ from recsys.errors import TrackingError
 from recsys.interactions import Interactions
 from recsys.models import EASE
 from recsys.tracking._mlflow import MlflowClient
+from recsys.workspace import Workspace
 
 root, me = Path(sys.argv[1]), sys.argv[2]
 rng = np.random.default_rng(0)
@@ -59,7 +61,7 @@ def meeting(name, place):
 
 def train(name, regularization):
     model = EASE(regularization=regularization).fit(data, show_progress=False)
-    with tracking.start_run("new", root=root):
+    with tracking.start_run(Workspace(root), "new"):
         return tracking.log_model(model, name=name, examples=data)
 
 
@@ -145,7 +147,7 @@ def pair(tmp_path_factory, mlflow_template):
 @pytest.fixture
 def three(pair):
     """A registered model of three versions, of which the first is the champion."""
-    tracking.configure(pair.root)
+    tracking.configure(Workspace(pair.root))
     name = f"toy{pair.rounds}"
     (version, *_) = tracking.model_versions("shop")
     for _ in range(3):
@@ -172,7 +174,7 @@ def test_versions_registered_at_once_are_two_and_whole(pair):
     assert sorted(found["version"] for found in told) == [1, 2]
     assert told[0]["run_id"] != told[1]["run_id"]
     assert not list((pair.root / "mlruns").glob("pending/*")), "nothing had to wait for a later try"
-    tracking.configure(pair.root)
+    tracking.configure(Workspace(pair.root))
     assert [found.version for found in tracking.model_versions("shop")] == [2, 1]
     for found, strength in zip(told, (3.0, 30.0), strict=True):
         model = tracking.load(found["uri"])

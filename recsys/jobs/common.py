@@ -12,9 +12,10 @@ from recsys.errors import ConfigError, DataError, did_you_mean
 from recsys.interactions import Interactions
 from recsys.models import Recommender
 from recsys.splits import Split
+from recsys.workspace import Workspace
 
 
-def load_model(uri: str, root: Path | None = None) -> tuple[Recommender, str]:
+def load_model(workspace: Workspace, uri: str) -> tuple[Recommender, str]:
     """Read a model natively, from a folder, `models:/NAME@ALIAS`, `models:/NAME/VERSION` or `runs:/ID/model`.
 
     Returns:
@@ -24,7 +25,7 @@ def load_model(uri: str, root: Path | None = None) -> tuple[Recommender, str]:
         TrackingError: there is no store, or no such model.
     """
     if uri.startswith(("models:/", "runs:/")):
-        tracking.configure(root, create=False)
+        tracking.configure(workspace, create=False)
     pinned = tracking.pin(uri)
     return tracking.load(pinned), pinned
 
@@ -42,7 +43,7 @@ def config_of(model: Recommender, uri: str) -> JobConfig:
 
 
 def histories_for(
-    model: Recommender, uri: str, data: str | None, root: Path | None = None
+    workspace: Workspace, model: Recommender, uri: str, data: str | None
 ) -> tuple[Interactions, Interactions | None]:
     """Return what to recommend from, of the named data set or file, read as for training: see `DataConfig.histories`.
 
@@ -53,7 +54,7 @@ def histories_for(
         ConfigError: `data` is neither a file or folder nor the name of a data set.
     """
     if data is None:
-        return config_of(model, uri).data.histories(root)
+        return config_of(model, uri).data.histories(workspace.folder)
     section = dict(model.about_.get("config", {}).get("data", {}))
     section.pop("file", None)
     if Path(data).exists():
@@ -62,7 +63,7 @@ def histories_for(
         section["name"] = data
     else:
         raise ConfigError(f"there is no file or folder {data}, nor a data set of that name{did_you_mean(data, NAMES)}")
-    return check_config({"data": section}, "--data").data.histories(root)
+    return check_config({"data": section}, "--data").data.histories(workspace.folder)
 
 
 def why_unseen(model: Recommender, split: Split) -> str | None:

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
-import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
@@ -19,13 +16,14 @@ from recsys.comparison import Comparison, compare, intervals
 from recsys.config import JobConfig
 from recsys.errors import ConfigError
 from recsys.evaluation import Evaluation, table
+from recsys.files import locked, read_json, replacing, replacing_folder, sha256_of_json, write_text
 from recsys.interactions import Interactions
 from recsys.jobs.train import train_one
-from recsys.jobs.tune import as_toml, with_budget, write_text
-from recsys.locks import locked
+from recsys.jobs.tune import as_toml, with_budget
 from recsys.metrics import CATALOGUE, RATING, parse
 from recsys.splits import Split
 from recsys.tuning import tune
+from recsys.workspace import Workspace
 
 SAME = ("data", "split", "evaluate")
 """Sections that all configurations must share: otherwise their figures are of different things."""
@@ -49,14 +47,13 @@ class _Result:
 
 
 def run(
+    workspace: Workspace,
     configs: Mapping[str, JobConfig],
     output: Path,
     *,
     metric: str | None = None,
     trials: int | None = None,
     minutes: float | None = None,
-    root: Path | None = None,
-    show_progress: bool = True,
 ) -> Compared:
     """Tune and train every model on the same parts, test each once, and say which differ.
 
@@ -78,21 +75,21 @@ def run(
     _check_asked(asked, first)
     try:
         with locked(output / ".lock", wait=False):
-            return _run(jobs, output, asked, root, show_progress)
+            return _run(workspace, jobs, output, asked)
     except BlockingIOError:
         raise ConfigError(f"another process is comparing in {output}; wait for it, or choose another folder") from None
 
 
-def _run(jobs: Mapping[str, JobConfig], output: Path, metric: str, root: Path | None, show_progress: bool) -> Compared:
+def _run(workspace: Workspace, jobs: Mapping[str, JobConfig], output: Path, metric: str) -> Compared:
     first = next(iter(jobs.values()))
-    data = first.load_data(root)
+    data = first.load_data(workspace.folder)
     split = first.repeat(0).split.split(data)
     print(f"{data}\ntrain {split.train}, test {split.test}")
-    with tracking.start_run(first.track.experiment, f"compare {len(jobs)} models", root=root) as tracker:
+    with tracking.start_run(workspace, first.track.experiment, f"compare {len(jobs)} models") as tracker:
         tracker.log_data(data)
         results: dict[str, _Result] = {}
         for number, (name, job) in enumerate(jobs.items(), 1):
-            results[name] = _one(name, job, split, data, output, root, show_progress)
+            results[name] = _one(workspace, name, job, split, data, output)
             value = results[name].evaluation[metric]
             print(f"{number}/{len(jobs)}  {name:<24} test {metric} {value:.4f}")
         evaluations = {name: result.evaluation for name, result in results.items()}
@@ -107,26 +104,17 @@ def _run(jobs: Mapping[str, JobConfig], output: Path, metric: str, root: Path | 
             write_text(output / file, content)
             tracker.log_text(content, file)
         figure = report.comparison(evaluations, metric)
-        beside = output / f".{os.getpid()}.png"
-        figure.savefig(beside, dpi=150)
-        os.replace(beside, output / "comparison.png")
+        with replacing(output / "comparison.png") as beside:
+            figure.savefig(beside, dpi=150)
         tracker.log_figure(figure, "comparison.png")
         for name, result in results.items():
             tracker.log_metrics({f"{name} {metric}": result.evaluation[metric]})
     print(f"\n{text}\nwritten  {output}")
-    print(f"runs     {tracking.describe(root)}")
+    print(f"runs     {tracking.describe(workspace)}")
     return Compared(found, comparison, output)
 
 
-def _one(
-    name: str,
-    job: JobConfig,
-    split: Split,
-    data: Interactions,
-    output: Path,
-    root: Path | None,
-    show_progress: bool,
-) -> _Result:
+def _one(workspace: Workspace, name: str, job: JobConfig, split: Split, data: Interactions, output: Path) -> _Result:
     """Return what a model scored: read from its folder where it is done, else tuned, trained and tested."""
     folder = output / "models" / name
     digest = _digest(job, data)
@@ -136,19 +124,18 @@ def _one(
     job = job.repeat(0)
     trials, tried = 0, None
     if job.tune is not None and job.tune.space:
-        with tracking.start_run(job.track.experiment, f"tune {name}", root=root):
+        with tracking.start_run(workspace, job.track.experiment, f"tune {name}"):
             tuned = tune(
+                workspace,
                 job,
                 split,
                 fingerprint=data.fingerprint(),
                 within_budget=True,  # a search of its own may have tried more before
-                root=root,
-                show_progress=show_progress,
             )
         job, trials, tried = tuned.job, len(tuned.trials), tuned.trials
     # A comparison registers nothing: its last model would pass for the newest challenger of the name.
     unregistered = job.model_copy(update={"track": job.track.model_copy(update={"register_as": None})})
-    trained = train_one(unregistered, split, data, run_name=name, root=root, show_progress=show_progress)
+    trained = train_one(workspace, unregistered, split, data, run_name=name)
     record = trained.model.record_.epochs
     facts = {
         "digest": digest,
@@ -160,28 +147,21 @@ def _one(
         "run": trained.run_id,
         "hyperparameters": {k: v for k, v in job.model.items() if k != "name"},
     }
-    beside = folder.with_name(f".{name}.{os.getpid()}")
-    shutil.rmtree(beside, ignore_errors=True)
-    beside.mkdir(parents=True)
-    trained.test.per_user.to_parquet(beside / "per_user.parquet")
-    trained.test.summary.to_parquet(beside / "summary.parquet")
-    if tried is not None:
-        tried.to_csv(beside / "trials.csv", index=False)
-    (beside / "best.toml").write_text(as_toml(job), encoding="utf-8")
-    (beside / "done.json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
-    shutil.rmtree(folder, ignore_errors=True)
-    os.replace(beside, folder)
+    with replacing_folder(folder) as beside:
+        trained.test.per_user.to_parquet(beside / "per_user.parquet")
+        trained.test.summary.to_parquet(beside / "summary.parquet")
+        if tried is not None:
+            tried.to_csv(beside / "trials.csv", index=False)
+        (beside / "best.toml").write_text(as_toml(job), encoding="utf-8")
+        (beside / "done.json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
     return _Result(trained.test, facts)
 
 
 def _read(folder: Path, digest: str) -> _Result | None:
     """Return a finished result; None where there is none, or it is of another configuration, data or version."""
-    try:
-        facts = json.loads((folder / "done.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
+    facts = read_json(folder / "done.json")
     version = tracking.version("recsys")
-    if facts.get("digest") != digest or facts.get("recsys", version) != version:
+    if facts is None or facts.get("digest") != digest or facts.get("recsys", version) != version:
         return None
     per_user, summary = (pd.read_parquet(folder / f"{part}.parquet") for part in ("per_user", "summary"))
     return _Result(Evaluation(per_user, summary), facts)
@@ -227,7 +207,7 @@ def _check_asked(metric: str, job: JobConfig) -> None:
 
 def _digest(job: JobConfig, data: Interactions) -> str:
     facts = [{k: v for k, v in job.as_dict().items() if k != "track"}, data.fingerprint()]
-    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+    return sha256_of_json(facts)
 
 
 def _flat(found: pd.DataFrame) -> pd.DataFrame:

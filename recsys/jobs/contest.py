@@ -19,9 +19,11 @@ from recsys.models import Popularity, Recommender
 from recsys.promotion import Decision, Measured, Rule, decide
 from recsys.sparse import as_csr
 from recsys.splits import Split
+from recsys.workspace import Workspace
 
 
 def contest(
+    workspace: Workspace,
     challenger: Recommender,
     champion: Recommender | None,
     config: JobConfig,
@@ -29,7 +31,6 @@ def contest(
     rule: Rule,
     *,
     names: tuple[str, str] = ("champion", "challenger"),
-    show_progress: bool = True,
 ) -> Decision:
     """Evaluate both on the test part and decide; where there is no champion, `Popularity` is it.
 
@@ -61,7 +62,7 @@ def contest(
             rule.metrics,
             min_relevance=config.evaluate.min_relevance,
             popularity=split.train,
-            show_progress=show_progress,
+            show_progress=workspace.progress,
         )
         measured.append(Measured(name, evaluation, time.perf_counter() - began))
     return decide(measured[0], measured[1], rule)

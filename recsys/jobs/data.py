@@ -11,9 +11,10 @@ from recsys.data_report import DataReport, describe, leaks
 from recsys.datasets import NAMES
 from recsys.errors import ConfigError, DataError, did_you_mean
 from recsys.interactions import Interactions
+from recsys.workspace import Workspace
 
 
-def run(source: str, *, root: Path | None = None) -> DataReport:
+def run(workspace: Workspace, source: str) -> DataReport:
     """Print the report of `source`, and of its split where it is a configuration (a .toml file); return the report.
 
     Repeated rows of a file are counted, and the latest of each user and item is described; a configuration says itself
@@ -25,27 +26,27 @@ def run(source: str, *, root: Path | None = None) -> DataReport:
     """
     if source.endswith(".toml"):
         config = load_config(source)
-        data = config.load_data(root)
+        data = config.load_data(workspace.folder)
         report = describe(data, repeated=0 if config.data.duplicates == "error" else None)
         print(report)
         split = config.split.split(data)
         print(f"\ntraining {split.train}\nvalidation {split.validation}\ntest {split.test}\n")
         print(leaks(data, split).to_string(index=False))
         return report
-    data, repeated = _read(source, root)
+    data, repeated = _read(workspace, source)
     report = describe(data, repeated=repeated)
     print(report)
     return report
 
 
-def _read(source: str, root: Path | None) -> tuple[Interactions, int]:
+def _read(workspace: Workspace, source: str) -> tuple[Interactions, int]:
     """Return the data, and how many of their rows repeat a user and item."""
 
     def read(**options: Any) -> Interactions:
         if Path(source).expanduser().exists():
             return datasets.read(source, **options)
         if source in NAMES:
-            return datasets.load(source, root=root, **options)
+            return datasets.load(source, root=workspace.folder, **options)
         raise ConfigError(
             f"there is no file or folder {source}, nor a data set of that name{did_you_mean(source, NAMES)}"
         )

@@ -14,6 +14,7 @@ from recsys.jobs.recommend import print_user, with_titles
 from recsys.jobs.train import Trained, train_one
 from recsys.models import ALS, EASE, IAutoRec, MultVAE, Popularity, Recommender, UAutoRec
 from recsys.scoring import recommend_frame, score
+from recsys.workspace import Workspace
 
 NAME = "demo"
 METRICS = ("ndcg@10", "recall@10", "truncated_recall@20", "hit_rate@10", "coverage@10", "novelty@10")
@@ -31,10 +32,9 @@ def models() -> list[Recommender]:
     ]
 
 
-def run(*, root: Path | None = None, show_progress: bool = True) -> Path:
-    """Run the demo and return the folder of recommendations; everything goes under `root` (the current folder)."""
+def run(workspace: Workspace) -> Path:
+    """Run the demo and return the folder of recommendations; everything goes into the workspace."""
     began = time.perf_counter()
-    base = Path.cwd() if root is None else root
     config = JobConfig(
         data=DataConfig(min_rating=3.0, min_user=5, binary=True),
         split=SplitConfig(kind="hold_out_users", n_users=0.1),
@@ -53,7 +53,7 @@ def run(*, root: Path | None = None, show_progress: bool = True) -> Path:
     for model in models():
         name = type(model).__name__
         job = config.model_copy(update={"model": {"name": name, **model.params()}})
-        trained[name] = train_one(job, split, data, run_name=name, root=root, show_progress=show_progress)
+        trained[name] = train_one(workspace, job, split, data, run_name=name)
         print(f"{name:<11} validation nDCG@10 {trained[name].validation['ndcg@10']:.4f}")
 
     print("\nTest users, mean ± standard error")
@@ -69,21 +69,21 @@ def run(*, root: Path | None = None, show_progress: bool = True) -> Path:
     print(f"\npromoted {registered.uri} ({type(best.model).__name__}) to models:/{NAME}@champion: {reason}")
 
     champion = tracking.load(f"models:/{NAME}@champion")
-    histories, seen = config.data.histories(root)
+    histories, seen = config.data.histories(workspace.folder)
     result = score(
         champion,
         histories,
-        base / "data" / "scored" / NAME,
+        workspace.scored / NAME,
         n=10,
         seen=seen,
         model_uri=registered.uri,
-        show_progress=show_progress,
+        show_progress=workspace.progress,
     )
     user = data.users.ids([0])[0]
     frame = with_titles(champion, recommend_frame(champion, histories, [user], n=10, seen=seen))
     print_user(ratings, frame[USER].iloc[0], frame)
 
     print(f"\nrecommendations  {result.output}  ({result.users:,} users, {result.rows:,} rows)")
-    print(f"runs             {tracking.describe(root)}")
+    print(f"runs             {tracking.describe(workspace)}")
     print(f"done in {time.perf_counter() - began:.0f} s")
     return result.output

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -11,88 +10,91 @@ from pathlib import Path
 
 import numpy as np
 
-from recsys import report
+from recsys import report as pages
 from recsys.config import JobConfig, check_metrics
 from recsys.errors import ConfigError, DataError
 from recsys.evaluation import DEFAULT, Evaluation, along_k, evaluate
+from recsys.files import replacing
 from recsys.jobs.common import config_of, load_model, why_unseen
 from recsys.models import Recommender
 from recsys.splits import Split
+from recsys.workspace import Workspace
 
 
 def run(
-    uri: str,
+    workspace: Workspace,
+    model: str,
     config: JobConfig | None = None,
     *,
     metrics: Sequence[str] | None = None,
     output: Path | None = None,
-    page: Path | None = None,
+    report: Path | None = None,
     allow_other_split: bool = False,
-    root: Path | None = None,
-    show_progress: bool = True,
 ) -> Evaluation:
-    """Evaluate the model at `uri` on the test part of `config`, by default of the configuration it was trained with.
+    """Measure a saved model on the test part of `config`, by default of the configuration it was trained with.
 
-    Prints the metrics with their standard errors; `output` also writes them per user as parquet, `page` the
-    report as HTML (see `recsys.report.page`).
+    Prints the metrics with their standard errors.
 
     Args:
+        model: a folder, `models:/NAME@ALIAS`, `models:/NAME/VERSION` or `runs:/ID/model`.
+        output: parquet file for the metrics of each user.
+        report: HTML file for the report (see `recsys.report.page`).
         allow_other_split: measure even if the split's training part is not what the model was trained on, with a
             warning.
 
     Raises:
-        ConfigError: `output` is not a .parquet file or `page` not a .html file, or a metric is not one of this model's.
+        ConfigError: `output` is not a .parquet file, `report` not a .html file, or a metric is not one of this model's.
         DataError: the split's items are not the model's, or the model may have been trained on the test entries.
-        OSError: `output` or `page` cannot be written.
+        OSError: `output` or `report` cannot be written; nothing has been measured then.
     """
-    with _output(output, "--output", ".parquet") as beside, _output(page, "--report", ".html") as beside_page:
-        model, pinned = load_model(uri, root)
-        config = config or config_of(model, uri)
+    with _writable(output, "--output", ".parquet") as table, _writable(report, "--report", ".html") as page:
+        fitted, pinned = load_model(workspace, model)
+        config = config or config_of(fitted, model)
         names = tuple(dict.fromkeys(metrics or config.evaluate.metrics or DEFAULT))
-        check_metrics(model, names)
-        data = config.load_data(root)
-        split = config.split.split(data)
-        if model.items_ is not None and model.items_ != split.train.items:
-            raise DataError(
-                f"the model knows {model.n_items_} items and this split has {split.train.shape[1]}: they are not the "
-                "same; evaluate on the data and split that the model was trained with"
-            )
-        _check_unseen(model, split, pinned, allow_other_split)
-        if model.users_ is not None and model.users_ != split.train.users:
-            # Rows of the split's training users are not those of the model's, who may be others.
-            own = model.users_.codes(split.test.users.ids(), on_unknown="mark")
-            rows = np.where(split.test.user_index >= 0, own, -1).astype(np.int32)
-            split = replace(split, test=replace(split.test, user_index=rows))
-        print(f"{type(model).__name__} on {split.test}")
+        check_metrics(fitted, names)
+        data = config.load_data(workspace.folder)
+        split = _split_for(fitted, config.split.split(data))
+        _check_unseen(fitted, split, pinned, allow_other_split)
+        print(f"{type(fitted).__name__} on {split.test}")
         curves = evaluate(
-            model,
+            fitted,
             split.test,
             names if page is None else along_k(names, split.test.target.shape[1]),
             min_relevance=config.evaluate.min_relevance,
             popularity=split.train,
-            show_progress=show_progress,
+            show_progress=workspace.progress,
         )
         result = curves.only(names)
         print(result)
-        if output is not None and beside is not None:
-            result.per_user.to_parquet(beside)
-            os.replace(beside, output)
+        if table is not None:
+            result.per_user.to_parquet(table)
             print(f"per user: {output}")
-        if page is not None and beside_page is not None:
+        if page is not None:
             about = {"config": config.as_dict(), "data": data.summary()}
-            text = report.page(
-                model,
-                split,
-                curves,
-                metrics=names,
-                about=about,
-                min_relevance=config.evaluate.min_relevance,
-                source=pinned,
-            )
-            beside_page.write_text(text, encoding="utf-8")
-            os.replace(beside_page, page)
-            print(f"report: {page}")
+            relevance = config.evaluate.min_relevance
+            text = pages.page(fitted, split, curves, metrics=names, about=about, min_relevance=relevance, source=pinned)
+            page.write_text(text, encoding="utf-8")
+            print(f"report: {report}")
     return result
+
+
+def _split_for(model: Recommender, split: Split) -> Split:
+    """Return the split with the model's own indices of the test users.
+
+    Raises:
+        DataError: the items of the split are not the model's.
+    """
+    if model.items_ is not None and model.items_ != split.train.items:
+        raise DataError(
+            f"the model knows {model.n_items_} items and this split has {split.train.shape[1]}: they are not the "
+            "same; evaluate on the data and split that the model was trained with"
+        )
+    if model.users_ is None or model.users_ == split.train.users:
+        return split
+    # Rows of the split's training users are not those of the model's, who may be others.
+    own = model.users_.codes(split.test.users.ids(), on_unknown="mark")
+    rows = np.where(split.test.user_index >= 0, own, -1).astype(np.int32)
+    return replace(split, test=replace(split.test, user_index=rows))
 
 
 def _check_unseen(model: Recommender, split: Split, uri: str, allowed: bool) -> None:
@@ -116,8 +118,8 @@ def _warn(message: str) -> None:
 
 
 @contextmanager
-def _output(path: Path | None, option: str, suffix: str) -> Iterator[Path | None]:
-    """Give a file beside `path` to write and rename, made at once: what cannot be written is refused before the work.
+def _writable(path: Path | None, option: str, suffix: str) -> Iterator[Path | None]:
+    """Give a file to write, which takes the place of `path` at the end; what cannot be written is refused at once.
 
     Raises:
         ConfigError: `path` has another suffix.
@@ -127,10 +129,6 @@ def _output(path: Path | None, option: str, suffix: str) -> Iterator[Path | None
         return
     if path.suffix != suffix or path.is_dir():
         raise ConfigError(f"{option} of evaluate is a {suffix} file, got {path}")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    beside.touch()
-    try:
+    with replacing(path) as beside:
+        beside.touch()
         yield beside
-    finally:
-        beside.unlink(missing_ok=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import time
@@ -19,14 +18,14 @@ from recsys.columns import USER
 from recsys.config import JobConfig
 from recsys.drift import Limits, data_drift, list_drift, warnings_of
 from recsys.errors import ConfigError, DataError, TrackingError
+from recsys.files import locked, sha256_of_json, write_text
 from recsys.interactions import Interactions
 from recsys.jobs import promote, train
 from recsys.jobs.common import load_model
 from recsys.jobs.contest import refuse_seen
-from recsys.jobs.tune import write_text
-from recsys.locks import locked
 from recsys.scoring import score
 from recsys.scoring.local import MANIFEST
+from recsys.workspace import Workspace
 
 ALIAS = "champion"
 _TAG = "night"
@@ -59,13 +58,7 @@ class Night:
 
 
 def run(
-    config: JobConfig,
-    *,
-    output: Path | None = None,
-    summary: Path | None = None,
-    n: int = 10,
-    root: Path | None = None,
-    show_progress: bool = True,
+    workspace: Workspace, config: JobConfig, *, output: Path | None = None, summary: Path | None = None, n: int = 10
 ) -> Night:
     """Train a challenger if data or configuration have changed, let it earn the alias, and score with the champion.
 
@@ -74,8 +67,8 @@ def run(
     recommendations that are complete are left as they are. A night that died goes on where it stopped.
 
     Args:
-        output: folder of the recommendations; `data/scored/NAME` under `root` by default.
-        summary: file for the summary as JSON; `mlruns/nightly/NAME.json` under `root` by default. It is written when
+        output: folder of the recommendations; `data/scored/NAME` by default.
+        summary: file for the summary as JSON; `mlruns/nightly/NAME.json` by default. It is written when
             the night fails, too.
         n: length of each list.
 
@@ -86,13 +79,12 @@ def run(
     if name is None:
         raise ConfigError("the night needs a name in the registry: set track.register")
     config.check()
-    base = Path.cwd() if root is None else root
-    output = output or base / "data" / "scored" / name
-    summary = summary or tracking.home(root) / "nightly" / f"{name}.json"
+    output = output or workspace.scored / name
+    summary = summary or workspace.mlruns / "nightly" / f"{name}.json"
     night, began = Night(), time.perf_counter()
     try:
-        with locked(tracking.home(root) / "locks" / f"night-{name}.lock", wait=False):
-            _run(night, config, name, output, n, root, show_progress)
+        with locked(workspace.mlruns / "locks" / f"night-{name}.lock", wait=False):
+            _run(workspace, night, config, name, output, n)
     except BlockingIOError:
         raise ConfigError(f"another night of {name!r} is running; wait for it to end") from None
     except BaseException as error:
@@ -111,9 +103,7 @@ def run(
     return night
 
 
-def _run(
-    night: Night, config: JobConfig, name: str, output: Path, n: int, root: Path | None, show_progress: bool
-) -> None:
+def _run(workspace: Workspace, night: Night, config: JobConfig, name: str, output: Path, n: int) -> None:
     def step(what: str, work: Callable[[], str]) -> None:
         try:
             night.steps[what] = work()
@@ -122,19 +112,19 @@ def _run(
             raise
         print(f"{what:<8} {night.steps[what]}")
 
-    data = config.load_data(root)
-    tracking.configure(root)
+    data = config.load_data(workspace.folder)
+    tracking.configure(workspace)
     digest = _digest(config, data)
     step("prepare", lambda: f"done: {data}")
-    step("train", lambda: _train(night, config, name, data, digest, root, show_progress))
-    step("promote", lambda: _promote(night, config, name, root, show_progress))
-    champion, uri = load_model(f"models:/{name}@{ALIAS}", root)
+    step("train", lambda: _train(workspace, night, config, name, data, digest))
+    step("promote", lambda: _promote(workspace, night, config, name))
+    champion, uri = load_model(workspace, f"models:/{name}@{ALIAS}")
     night.champion = uri
-    step("drift", lambda: _data_drift(night, config, champion, data, name, root))
+    step("drift", lambda: _data_drift(workspace, night, config, champion, data, name))
     before = _first_lists(output)
 
     def scoring() -> str:
-        histories, seen = config.data.histories(root)
+        histories, seen = config.data.histories(workspace.folder)
         result = score(
             champion,
             histories,
@@ -143,7 +133,7 @@ def _run(
             seen=seen,
             model_uri=uri,
             asked_uri=f"models:/{name}@{ALIAS}",
-            show_progress=show_progress,
+            show_progress=workspace.progress,
         )
         night.output, night.users, night.rows = str(result.output), result.users, result.rows
         if result.already_complete:
@@ -157,15 +147,7 @@ def _run(
     step("score", scoring)
 
 
-def _train(
-    night: Night,
-    config: JobConfig,
-    name: str,
-    data: Interactions,
-    digest: str,
-    root: Path | None,
-    show_progress: bool,
-) -> str:
+def _train(workspace: Workspace, night: Night, config: JobConfig, name: str, data: Interactions, digest: str) -> str:
     versions = tracking.versions_if_any(name)
     known = {v.version: tracking.version_tags(name, v.version) for v in versions}
     for version, tags in known.items():
@@ -173,7 +155,7 @@ def _train(
             night.challenger = f"models:/{name}/{version}"
             return f"skipped: version {version} is of these data and this configuration"
     if any(ALIAS in version.aliases for version in versions):
-        champion, uri = load_model(f"models:/{name}@{ALIAS}", root)
+        champion, uri = load_model(workspace, f"models:/{name}@{ALIAS}")
         try:
             refuse_seen(champion, config.repeat(0).split.split(data), uri)
         except DataError as error:  # before a training that no contest could follow
@@ -181,10 +163,9 @@ def _train(
             night.warnings.append(night.reason)
             return "skipped: no fair contest is possible"
     trained = train.run(
+        workspace,
         config.model_copy(update={"train": config.train.model_copy(update={"repeats": 1})}),
         tags={f"{_TAG}_digest": digest},  # there as soon as the version is, whenever the night or the server dies
-        root=root,
-        show_progress=show_progress,
     )
     registered = trained[0].registered
     if registered is None:
@@ -196,7 +177,7 @@ def _train(
     return f"done: version {registered.version}"
 
 
-def _promote(night: Night, config: JobConfig, name: str, root: Path | None, show_progress: bool) -> str:
+def _promote(workspace: Workspace, night: Night, config: JobConfig, name: str) -> str:
     if night.challenger is None:
         return "skipped: there is no challenger"
     version = int(night.challenger.rpartition("/")[2])
@@ -219,7 +200,7 @@ def _promote(night: Night, config: JobConfig, name: str, root: Path | None, show
         if holder is not None:
             return f"skipped: version {version} has lost against version {holder} already"
     else:
-        found = promote.challenge(name, version, rule=rule, root=root, show_progress=show_progress)
+        found = promote.challenge(workspace, name, version, rule=rule)
         night.reason = found.decision.reason
         if found.promotion is not None:
             night.status = "promoted"
@@ -234,12 +215,12 @@ def _promote(night: Night, config: JobConfig, name: str, root: Path | None, show
 
 
 def _data_drift(
-    night: Night, config: JobConfig, champion: Any, data: Interactions, name: str, root: Path | None
+    workspace: Workspace, night: Night, config: JobConfig, champion: Any, data: Interactions, name: str
 ) -> str:
     night.drift |= data_drift(champion, data)
     found = warnings_of(night.drift, _limits(config))
     night.warnings += found
-    with tracking.start_run(config.track.experiment, f"night {name}", {"champion": night.champion}, root=root) as run:
+    with tracking.start_run(workspace, config.track.experiment, f"night {name}", {"champion": night.champion}) as run:
         run.log_metrics({f"drift_{key}": value for key, value in night.drift.items()})
     return "done: " + ", ".join(f"{key} {value:.3f}" for key, value in night.drift.items())
 
@@ -264,5 +245,4 @@ def _digest(config: JobConfig, data: Interactions) -> str:
     for section in ("track", "promote", "drift", "tune"):
         facts.pop(section, None)
     facts["model"].pop("device", None)
-    text = json.dumps([facts, data.fingerprint(), tracking.version("recsys")], sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()
+    return sha256_of_json([facts, data.fingerprint(), tracking.version("recsys")])

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 from recsys import tracking
-from recsys.errors import TrackingError
+from recsys.errors import ConfigError, TrackingError
 from recsys.jobs.common import config_of, load_model
 from recsys.jobs.contest import contest
 from recsys.promotion import Decision, Rule
+from recsys.workspace import Workspace
 
 
 @dataclass(frozen=True)
@@ -22,27 +22,40 @@ class Contest:
 
 
 def run(
-    name: str, version: int | None = None, *, alias: str = "champion", reason: str = "", root: Path | None = None
-) -> tracking.Promotion:
-    """Set `alias` on a version (the newest by default), unopposed, and print what changed.
+    workspace: Workspace,
+    name: str,
+    *,
+    version: int | None = None,
+    challenger: int | None = None,
+    alias: str = "champion",
+    reason: str = "",
+) -> tracking.Promotion | None:
+    """Set `alias` on a version, unopposed, or let a challenger earn it; print what changed.
+
+    Args:
+        version: gets the alias unopposed; the newest by default.
+        challenger: is tested against the holder of the alias in place of that, see `challenge`; 0 is the newest.
+        reason: why, for a promotion by hand.
+
+    Returns:
+        What was promoted; None where a challenger did not earn it.
 
     Raises:
+        ConfigError: `challenger` together with `version` or `reason`.
         TrackingError: there is no store, no such model or version, or MLflow refuses the alias.
     """
-    tracking.configure(root, create=False)
+    if challenger is not None:
+        if version is not None or reason:
+            raise ConfigError("--challenger gives its own version and reason; leave out --version and --reason")
+        return challenge(workspace, name, challenger or None, alias=alias).promotion
+    tracking.configure(workspace, create=False)
     promoted = tracking.promote(name, version, alias=alias, reason=reason)
     print(_changed(promoted))
     return promoted
 
 
 def challenge(
-    name: str,
-    version: int | None = None,
-    *,
-    alias: str = "champion",
-    rule: Rule | None = None,
-    root: Path | None = None,
-    show_progress: bool = True,
+    workspace: Workspace, name: str, version: int | None = None, *, alias: str = "champion", rule: Rule | None = None
 ) -> Contest:
     """Evaluate a challenger and the champion on the same held-out users, and promote it if it has earned that.
 
@@ -57,7 +70,7 @@ def challenge(
         TrackingError: no such model or version, the challenger is the champion, or another promotion was faster.
         DataError: a contestant may have been trained on what the test users are to be tested on.
     """
-    tracking.configure(root, create=False)
+    tracking.configure(workspace, create=False)
     versions = tracking.model_versions(name)
     if not versions:
         raise TrackingError(f"model {name!r} has no versions")
@@ -65,19 +78,19 @@ def challenge(
     holder = next((found.version for found in versions if alias in found.aliases), None)
     if number == holder:
         raise TrackingError(f"version {number} of {name!r} is the {alias} already; name another challenger")
-    challenger, uri = load_model(f"models:/{name}/{number}", root)
-    champion = None if holder is None else load_model(f"models:/{name}/{holder}", root)[0]
+    challenger, uri = load_model(workspace, f"models:/{name}/{number}")
+    champion = None if holder is None else load_model(workspace, f"models:/{name}/{holder}")[0]
     config = config_of(challenger, uri)
     rule = rule or config.promote.rule(config.train.metric)
-    split = config.split.split(config.load_data(root))
+    split = config.split.split(config.load_data(workspace.folder))
     decision = contest(
+        workspace,
         challenger,
         champion,
         config,
         split,
         rule,
         names=(f"{name} version {holder}", f"{name} version {number}"),
-        show_progress=show_progress,
     )
     print(decision.markdown())
     tags = {
@@ -110,13 +123,13 @@ def challenge(
     return Contest(decision, promoted)
 
 
-def rollback(name: str, *, alias: str = "champion", root: Path | None = None) -> tracking.Promotion:
+def rollback(workspace: Workspace, name: str, *, alias: str = "champion") -> tracking.Promotion:
     """Give the alias back to the version that held it before, and print it.
 
     Raises:
         TrackingError: no such model or alias, or there was none before.
     """
-    tracking.configure(root, create=False)
+    tracking.configure(workspace, create=False)
     back = tracking.rollback(name, alias)
     print(_changed(back))
     return back

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -14,10 +13,11 @@ from recsys.interactions import Interactions
 from recsys.jobs.common import histories_for, load_model
 from recsys.models import Recommender
 from recsys.scoring import recommend_frame
+from recsys.workspace import Workspace
 
 
 def run(
-    uri: str, users: Sequence[str], *, n: int = 10, data: str | None = None, root: Path | None = None
+    workspace: Workspace, model: str, users: Sequence[str], *, n: int = 10, data: str | None = None
 ) -> pd.DataFrame:
     """Print each user's latest history and `n` recommendations by title; return `user_id, item_id, score, rank, title`.
 
@@ -27,15 +27,15 @@ def run(
     """
     if not users:
         raise ConfigError("name at least one user with --user")
-    model, _ = load_model(uri, root)
-    histories, seen = histories_for(model, uri, data, root)
+    fitted, _ = load_model(workspace, model)
+    histories, seen = histories_for(workspace, fitted, model, data)
     asked = [(histories if seen is None else seen).users.parse(user) for user in users]
     unread = [user for user in asked if user not in histories.users]
     if unread:
         raise UnknownIdError(
             f"user {unread[0]!r} has no interaction that the model reads: all lie below data.min_rating"
         )
-    frame = with_titles(model, recommend_frame(model, histories, asked, n=n, seen=seen))
+    frame = with_titles(fitted, recommend_frame(fitted, histories, asked, n=n, seen=seen))
     for user, lists in frame.groupby(USER, sort=False):
         print_user(histories if seen is None else seen, user, lists)
     return frame

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import os
 import sys
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from recsys import tracking
 from recsys.errors import TrackingError
+from recsys.workspace import Workspace
 
 
-def list_models(root: Path | None = None) -> pd.DataFrame:
+def list_models(workspace: Workspace) -> pd.DataFrame:
     """Print and return every version: `model, version, aliases, class, created, decision`, newest first."""
-    tracking.configure(root, create=False)
+    tracking.configure(workspace, create=False)
     rows = []
     for name in tracking.registered_names():
         for found in tracking.model_versions(name):
@@ -35,13 +35,13 @@ def list_models(root: Path | None = None) -> pd.DataFrame:
     return frame
 
 
-def show(name: str, version: int | None = None, root: Path | None = None) -> dict[str, Any]:
+def show(workspace: Workspace, name: str, version: int | None = None) -> dict[str, Any]:
     """Print and return what is known of a version, by default the champion, or the newest where there is none.
 
     Raises:
         TrackingError: no such model or version.
     """
-    tracking.configure(root, create=False)
+    tracking.configure(workspace, create=False)
     if version is None:
         versions = tracking.model_versions(name)
         if not versions:
@@ -59,13 +59,13 @@ def show(name: str, version: int | None = None, root: Path | None = None) -> dic
     return facts
 
 
-def diff(name: str, one: int, other: int, root: Path | None = None) -> pd.DataFrame:
+def diff(workspace: Workspace, name: str, one: int, other: int) -> pd.DataFrame:
     """Print and return the parameters and metrics in which two versions differ: `what, name, <one>, <other>`.
 
     Raises:
         TrackingError: no such model or version.
     """
-    tracking.configure(root, create=False)
+    tracking.configure(workspace, create=False)
     facts = [tracking.version_facts(name, version) for version in (one, other)]
     rows = []
     for what in ("params", "metrics"):
@@ -90,7 +90,7 @@ def _cell(value: Any) -> str:
     return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
-def prune(name: str, *, keep: int, delete: bool = False, root: Path | None = None) -> list[int]:
+def prune(workspace: Workspace, name: str, *, keep: int, delete: bool = False) -> list[int]:
     """Delete all but the newest `keep` versions that hold no alias, and return their numbers.
 
     Versions with an alias stay, and so does the one that a rollback would go back to. Without `delete` it is only said
@@ -99,7 +99,7 @@ def prune(name: str, *, keep: int, delete: bool = False, root: Path | None = Non
     Raises:
         TrackingError: no such model.
     """
-    tracking.configure(root, create=False)
+    tracking.configure(workspace, create=False)
     versions = tracking.model_versions(name)
     needed = {found.version for found in versions if found.aliases}
     for found in versions:
@@ -119,13 +119,13 @@ def prune(name: str, *, keep: int, delete: bool = False, root: Path | None = Non
     return gone
 
 
-def ui(root: Path | None = None, port: int = 5000) -> None:
+def ui(workspace: Workspace, port: int = 5000) -> None:
     """Open MLflow's pages on the project's store; this process becomes the server.
 
     Raises:
         TrackingError: there is no store.
     """
-    uri = tracking.configure(root, create=False)
+    uri = tracking.configure(workspace, create=False)
     command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", uri, "--port", str(port), "--workers", "1"]
     print(f"http://127.0.0.1:{port}  ({uri})", flush=True)
     os.execv(sys.executable, command)

@@ -14,10 +14,12 @@ from recsys.ids import IdMap
 from recsys.jobs.common import histories_for, load_model
 from recsys.scoring import ScoringResult, score
 from recsys.scoring.local import BATCH_SIZE
+from recsys.workspace import Workspace
 
 
 def run(
-    uri: str,
+    workspace: Workspace,
+    model: str,
     output: Path,
     *,
     n: int = 10,
@@ -25,8 +27,6 @@ def run(
     users: Path | None = None,
     on_unknown: Literal["raise", "drop"] = "raise",
     batch_size: int = BATCH_SIZE,
-    root: Path | None = None,
-    show_progress: bool = True,
 ) -> ScoringResult:
     """Write the `n` best items of every user (or of a listed few) as parquet parts with a manifest.
 
@@ -35,10 +35,10 @@ def run(
         on_unknown: `raise` or `drop` for listed users that the data do not hold.
         batch_size: users of one part; a job that died goes on after its last whole part.
     """
-    model, pinned = load_model(uri, root)
-    histories, seen = histories_for(model, uri, data, root)
+    fitted, pinned = load_model(workspace, model)
+    histories, seen = histories_for(workspace, fitted, model, data)
     result = score(
-        model,
+        fitted,
         histories,
         output,
         n=n,
@@ -47,8 +47,8 @@ def run(
         batch_size=batch_size,
         seen=seen,
         model_uri=pinned,
-        asked_uri=uri,
-        show_progress=show_progress,
+        asked_uri=model,
+        show_progress=workspace.progress,
     )
     state = "already complete" if result.already_complete else "written"
     print(f"{result.users:,} users, {result.rows:,} rows {state}: {result.output}")

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from recsys import tracking
 from recsys.errors import TrackingError
+from recsys.workspace import Workspace
 
 
-def run(root: Path | None = None) -> list[tracking.Synced]:
+def run(workspace: Workspace) -> list[tracking.Synced]:
     """Send what waits in `mlruns/pending`, and print what went where.
 
     Raises:
         TrackingError: the server does not answer, or something still waits.
     """
-    results = tracking.sync(root)
+    results = tracking.sync(workspace)
     for result in results:
         print(f"{result.name}: {result.sent} events sent to run {result.run_id or '(none yet)'}")
         for model in result.registered:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -17,9 +15,11 @@ from recsys import report, tracking
 from recsys.config import JobConfig
 from recsys.errors import TrackingUnavailable
 from recsys.evaluation import DEFAULT, Evaluation, Validation, along_k, evaluate
+from recsys.files import sha256_of_json
 from recsys.interactions import Interactions
 from recsys.models import Recommender
 from recsys.splits import Split
+from recsys.workspace import Workspace
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,9 +36,7 @@ class Trained:
     """The folder of what the tracking server has not been told yet, such as the model; None where it knows all."""
 
 
-def run(
-    config: JobConfig, *, tags: Mapping[str, str] | None = None, root: Path | None = None, show_progress: bool = True
-) -> list[Trained]:
+def run(workspace: Workspace, config: JobConfig, *, tags: Mapping[str, str] | None = None) -> list[Trained]:
     """Run a training job: data, split, fit, test, MLflow run and registry; one result per repeat.
 
     Prints what it does and a table of the test metrics.
@@ -50,7 +48,7 @@ def run(
         ConfigError: the configuration cannot work (see `JobConfig.check`); nothing has been done then.
     """
     config.check()
-    data = config.load_data(root)
+    data = config.load_data(workspace.folder)
     print(data)
     name = config.model["name"]
     results = []
@@ -60,26 +58,23 @@ def run(
         suffix = f" {number + 1}/{config.train.repeats}" if config.train.repeats > 1 else ""
         print(f"\n{name}{suffix}: train {split.train}, test {split.test}")
         run_name = (config.track.run_name or name) + suffix
-        trained = train_one(
-            job, split, data, run_name=run_name, model_tags=tags, root=root, show_progress=show_progress
-        )
+        trained = train_one(workspace, job, split, data, run_name=run_name, model_tags=tags)
         print(trained.test)
         results.append(trained)
     if len(results) > 1:
         print(f"\n{name}, test, {len(results)} seeds\n{_over_seeds(results).to_string(float_format='{:.4f}'.format)}")
-    where(results, root)
+    where(workspace, results)
     return results
 
 
 def train_one(
+    workspace: Workspace,
     job: JobConfig,
     split: Split,
     data: Interactions,
     *,
     run_name: str,
     model_tags: Mapping[str, str] | None = None,
-    root: Path | None = None,
-    show_progress: bool = True,
 ) -> Trained:
     """Fit one model in one MLflow run: choose on validation, log the model, test once, register.
 
@@ -113,14 +108,14 @@ def train_one(
         "split.kind": job.split.kind,
         "protocol": "new users" if (split.test.user_index < 0).all() else "training users",
     }
-    checkpoints = {step: _checkpoint(model, about, root, step) for step in ("fit", "refit")}
+    checkpoints = {step: _checkpoint(workspace, model, about, step) for step in ("fit", "refit")}
     interrupted = any(path is not None and path.exists() for path in checkpoints.values())
     with tracking.start_run(
+        workspace,
         job.track.experiment,
         run_name,
         tags,
-        root=root,
-        resume=_run_file(model, about, root),
+        resume=_run_file(workspace, model, about),
         interrupted=interrupted,
         system_metrics=job.track.system_metrics,
     ) as tracker:
@@ -130,7 +125,7 @@ def train_one(
         tracker.log_data(data, "all")
         tracker.log_parts(split)
         each_epoch = validation if job.train.validate_epochs else None
-        _fit(model, split.train, checkpoints["fit"], show_progress, each_epoch, tracker)
+        _fit(model, split.train, checkpoints["fit"], workspace.progress, each_epoch, tracker)
         record = model.record_
         chosen = dict(record.epochs[(record.best_epoch or len(record.epochs)) - 1])
         if validation and each_epoch is None:
@@ -140,7 +135,7 @@ def train_one(
             if getattr(model, "schedule", "cosine") == "constant" and record.best_epoch:
                 overrides["epochs"] = record.best_epoch
             model = type(model)(**{**vars_of(model), **overrides})
-            _fit(model, everything, checkpoints["refit"], show_progress)
+            _fit(model, everything, checkpoints["refit"], workspace.progress)
         measured = (validation.metric, *validation.also) if validation else ()
         chosen = {name: chosen[name] for name in measured}
         tracker.log_best(record)
@@ -163,7 +158,7 @@ def train_one(
             along_k(asked, split.test.target.shape[1]),
             min_relevance=measure.min_relevance,
             popularity=split.train,
-            show_progress=show_progress,
+            show_progress=workspace.progress,
         )
         test = curves.only(asked)
         tracker.log_metrics(test.values)
@@ -215,28 +210,28 @@ def _fit(
             tracker.log_epoch(entry)
 
 
-def _checkpoint(model: Recommender, about: dict[str, Any], root: Path | None, step: str) -> Path | None:
+def _checkpoint(workspace: Workspace, model: Recommender, about: dict[str, Any], step: str) -> Path | None:
     """Return the file from which a killed training continues: one per job with its seeds, data and step."""
-    return _beside(model, about, root, step, ".safetensors")
+    return _beside(workspace, model, about, step, ".safetensors")
 
 
-def _run_file(model: Recommender, about: dict[str, Any], root: Path | None) -> Path | None:
+def _run_file(workspace: Workspace, model: Recommender, about: dict[str, Any]) -> Path | None:
     """Return the file that names the run of a training while it can go on."""
-    return _beside(model, about, root, "run", ".json")
+    return _beside(workspace, model, about, "run", ".json")
 
 
-def _beside(model: Recommender, about: dict[str, Any], root: Path | None, step: str, suffix: str) -> Path | None:
+def _beside(workspace: Workspace, model: Recommender, about: dict[str, Any], step: str, suffix: str) -> Path | None:
     if not model.trains_by_epochs:
         return None
     job = {name: section for name, section in about["config"].items() if name != "track"}
     # A training may go on on another device.
     job["model"] = {name: value for name, value in model.params().items() if name != "device"}
     facts = [step, type(model).__name__, job, about["data"]["fingerprint"]]
-    digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
-    return tracking.home(root) / "checkpoints" / f"{digest[:32]}{suffix}"
+    digest = sha256_of_json(facts)
+    return workspace.mlruns / "checkpoints" / f"{digest[:32]}{suffix}"
 
 
-def where(results: list[Trained], root: Path | None) -> None:
+def where(workspace: Workspace, results: list[Trained]) -> None:
     """Print where the models are, and how to open the runs."""
     print()
     for result in results:
@@ -248,7 +243,7 @@ def where(results: list[Trained], root: Path | None) -> None:
         if result.run_id is not None:
             with suppress(TrackingUnavailable):
                 print(f"report   {tracking.address(result.run_id, 'report.html')}")
-    print(f"runs     {tracking.describe(root)}")
+    print(f"runs     {tracking.describe(workspace)}")
 
 
 def vars_of(model: Recommender) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -12,18 +11,19 @@ from pydantic import ValidationError
 from recsys import tracking
 from recsys.config import JobConfig, TuneConfig
 from recsys.errors import ConfigError
+from recsys.files import write_text
 from recsys.metrics import higher_is_better
 from recsys.tuning import Tuned, tune
+from recsys.workspace import Workspace
 
 
 def run(
+    workspace: Workspace,
     config: JobConfig,
     *,
     trials: int | None = None,
     minutes: float | None = None,
     output: Path | None = None,
-    root: Path | None = None,
-    show_progress: bool = True,
 ) -> Tuned:
     """Search, print the trials, and write the best configuration as TOML.
 
@@ -39,14 +39,14 @@ def run(
     config.check()
     config = with_budget(config, trials, minutes)
     searched = config.search().space  # refused before any data are read
-    data = config.load_data(root)
+    data = config.load_data(workspace.folder)
     print(data)
     job = config.repeat(0)
     split = job.split.split(data)
     name = config.model["name"]
     print(f"\n{name}: train {split.train}, validation {split.validation}")
-    with tracking.start_run(config.track.experiment, f"tune {name}", {"model": name}, root=root) as tracker:
-        found = tune(job, split, fingerprint=data.fingerprint(), root=root, show_progress=show_progress)
+    with tracking.start_run(workspace, config.track.experiment, f"tune {name}", {"model": name}) as tracker:
+        found = tune(workspace, job, split, fingerprint=data.fingerprint())
         tracker.log_frame(found.trials, "trials.parquet")
         tracker.log_metrics({f"validation_{config.train.metric}": found.value})
         best = {key: found.job.model[key] for key in searched}
@@ -61,7 +61,7 @@ def run(
     if output is not None:
         write_text(output, text)
         print(f"configuration  {output}")
-    print(f"runs           {tracking.describe(root)}")
+    print(f"runs           {tracking.describe(workspace)}")
     return found
 
 
@@ -86,14 +86,3 @@ def as_toml(job: JobConfig) -> str:
     values = job.as_dict()
     values.pop("tune", None)
     return tomli_w.dumps(values)
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a file whole or not at all; its folder is made."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        beside.write_text(text, encoding="utf-8")
-        os.replace(beside, path)
-    finally:
-        beside.unlink(missing_ok=True)

@@ -20,12 +20,11 @@ import pyarrow.parquet as pq
 import scipy.sparse as sp
 from tqdm import tqdm
 
-from recsys.artifacts import replace_folder
 from recsys.columns import ITEM, RANK, SCORE, USER
 from recsys.errors import ConfigError, DataError, ScoringError
+from recsys.files import locked, read_json, replace_folder, sha256_of_file
 from recsys.ids import IdMap
 from recsys.interactions import Interactions
-from recsys.locks import locked
 from recsys.models import Recommender
 from recsys.ranking import Ids, Scores
 
@@ -323,7 +322,7 @@ def _write_parts(
                     "file": name,
                     "users": block.stop - block.start,
                     "rows": table.num_rows,
-                    "sha256": _sha256(beside),
+                    "sha256": sha256_of_file(beside),
                 }
                 beside.replace(partial / name)
                 journal.write("\n" + json.dumps(entry))  # on a line of its own even if the last one is torn
@@ -340,7 +339,7 @@ def _start(partial: Path, identity: dict[str, Any]) -> None:
 
 def _resume(partial: Path, identity: dict[str, Any]) -> dict[str, dict[str, Any]]:
     """Return the parts that an interrupted run of the same job finished; those damaged since are left out."""
-    job = _read_json(partial / _JOB)
+    job = read_json(partial / _JOB)
     if job is None or job.get("identity") != identity or not (partial / _DONE).is_file():
         return {}
     done = {}
@@ -356,7 +355,7 @@ def _resume(partial: Path, identity: dict[str, Any]) -> dict[str, dict[str, Any]
 
 def _complete(target: Path, identity: dict[str, Any]) -> dict[str, Any] | None:
     """Return the manifest of a whole output of the same job."""
-    manifest = _read_json(target / MANIFEST)
+    manifest = read_json(target / MANIFEST)
     if manifest is None or manifest.get("identity") != identity:
         return None
     return manifest if all(_is_whole(target, part) for part in manifest["parts"]) else None
@@ -364,7 +363,7 @@ def _complete(target: Path, identity: dict[str, Any]) -> dict[str, Any] | None:
 
 def _is_whole(folder: Path, part: dict[str, Any]) -> bool:
     file = folder / part["file"]
-    return file.is_file() and _sha256(file) == str(part["sha256"])
+    return file.is_file() and sha256_of_file(file) == str(part["sha256"])
 
 
 def _result(
@@ -395,19 +394,6 @@ def _model_checksum(model: Recommender) -> str:
             digest.update("\n".join(map(repr, values[start : start + BATCH_SIZE].tolist())).encode() + b"\n")
         digest.update(b"|")
     return digest.hexdigest()
-
-
-def _read_json(path: Path) -> dict[str, Any] | None:
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    return value if isinstance(value, dict) else None
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _now() -> str:

@@ -1,9 +1,9 @@
 """Experiments and the model registry: the only part that imports MLflow.
 
-Runs, models and artifacts live in one folder, `<root>/mlruns`: a SQLite database and an artifact folder beside it.
+Runs, models and artifacts live in `mlruns` of a workspace: a SQLite database and an artifact folder beside it.
 A model is logged as its bundle with the code that reads it, so that no pickle is written or read.
 
-A store elsewhere may be slow or away: what a run could not tell it waits in `<root>/mlruns/pending`, as `recsys.spool`
+A store elsewhere may be slow or away: what a run could not tell it waits in `mlruns/pending`, as `recsys.spool`
 keeps it, and is sent by a later report of the run, at its end, or by `sync`. An event may be sent twice without harm:
 metrics carry their time and step, a run the tag `recsys.run` by which it is found, and a model is logged once per run.
 
@@ -38,7 +38,7 @@ from recsys.tracking.registry import (
     versions_if_any,
 )
 from recsys.tracking.replay import Synced, sync
-from recsys.tracking.store import configure, describe, home
+from recsys.tracking.store import configure, describe
 from recsys.tracking.tracker import NullTracker, Tracker
 
 __all__ = [
@@ -62,7 +62,6 @@ __all__ = [
     "describe",
     "environment",
     "flatten",
-    "home",
     "load",
     "log_model",
     "mlflow_name",

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from recsys.errors import TrackingError, TrackingUnavailable
+from recsys.files import locked
 from recsys.interactions import Interactions
-from recsys.locks import locked
 from recsys.models import Recommender
 from recsys.splits import Part
 from recsys.tracking import runs, store
@@ -20,16 +20,17 @@ from recsys.tracking.mlflow_tracker import MlflowTracker
 from recsys.tracking.outbox import Outbox
 from recsys.tracking.registry import RegisteredModel
 from recsys.tracking.runs import Header
+from recsys.workspace import Workspace
 
 _CURRENT: ContextVar[MlflowTracker | None] = ContextVar("run", default=None)
 
 
 @contextmanager
 def start_run(
+    workspace: Workspace,
     experiment: str,
     run_name: str | None = None,
     tags: Mapping[str, Any] | None = None,
-    root: Path | None = None,
     *,
     resume: Path | None = None,
     interrupted: bool = True,
@@ -43,7 +44,7 @@ def start_run(
     Args:
         experiment: name of the experiment; created where there is none.
         run_name: readable name; MLflow invents one by default.
-        root: folder that holds `mlruns`, as in `configure`.
+        workspace: its `mlruns` is the store, unless MLFLOW_TRACKING_URI names another.
         resume: file that names the run while it has not ended well; where it exists and nobody else holds it, that run
             goes on, and epochs and parameters that it has already are not recorded again.
         interrupted: False begins a new run, whatever the file says.
@@ -59,9 +60,11 @@ def start_run(
             except BlockingIOError:
                 resume = None  # another process is at the same training
         load = Load() if system_metrics else None
-        own = {**environment(root), **{name: str(value) for name, value in (tags or {}).items()}}
-        header = runs.interrupted(resume, store.place(root), root) if resume is not None and interrupted else None
-        tracker, active = _begin(header, experiment, run_name, own, root, load)
+        own = {**environment(workspace), **{name: str(value) for name, value in (tags or {}).items()}}
+        header = (
+            runs.interrupted(resume, store.place(workspace), workspace) if resume is not None and interrupted else None
+        )
+        tracker, active = _begin(header, experiment, run_name, own, workspace, load)
         stack.callback(tracker.outbox.close)
         if resume is not None:
             runs.remember(resume, tracker.outbox.header)
@@ -123,7 +126,7 @@ def _begin(
     experiment: str,
     run_name: str | None,
     tags: dict[str, str],
-    root: Path | None,
+    workspace: Workspace,
     load: Load | None,
 ) -> tuple[MlflowTracker, bool]:
     """Return the tracker of the run that the header names, or of a new one, and whether it is MLflow's active run."""
@@ -132,18 +135,18 @@ def _begin(
     resumed = header is not None
     if header is None:
         key = None if above is None else above.header.key
-        header = Header.new(store.place(root), experiment, run_name, tags, key)
+        header = Header.new(store.place(workspace), experiment, run_name, tags, key)
     run_id, began = None, time.monotonic()
     with suppress(TrackingUnavailable):
         if above is not None and not above.known:
             above.catch_up()
         # A child begins after its parent, also where both begin late.
         if above is None or above.known:
-            run_id = runs.start(header, root, tags, None if above is None else above.header.run_id, again=resumed)
+            run_id = runs.start(header, workspace, tags, None if above is None else above.header.run_id, again=resumed)
     if run_id is not None:
         resumed = resumed and header.run_id == run_id
         header.run_id = run_id
-    outbox = Outbox(header, root, above)
+    outbox = Outbox(header, workspace, above)
     tracker = MlflowTracker(outbox, resumed=resumed, load=load)
     if run_id is None or outbox.waiting:
         outbox.wait()

@@ -12,15 +12,16 @@ from pathlib import Path
 import torch
 
 from recsys.tracking._mlflow import system_monitors
+from recsys.workspace import Workspace
 
 _LIBRARIES = ("torch", "numpy", "scipy", "implicit", "mlflow", "recsys")
 
 
-def environment(root: Path | None = None) -> dict[str, str]:
+def environment(workspace: Workspace) -> dict[str, str]:
     """Return what a run depends on besides its inputs: git commit, Python, libraries, platform and device.
 
     Args:
-        root: a folder of the git checkout, if it is one; the working directory by default.
+        workspace: its folder may be a git checkout.
     """
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else platform.processor() or platform.machine()
     found = {
@@ -30,10 +31,10 @@ def environment(root: Path | None = None) -> dict[str, str]:
         "cpus": str(os.cpu_count()),
         **{f"version.{name}": version(name) for name in _LIBRARIES},
     }
-    commit = _git(root, "rev-parse", "HEAD")
+    commit = _git(workspace.folder, "rev-parse", "HEAD")
     if commit:
         found["git.commit"] = commit
-        found["git.dirty"] = str(bool(_git(root, "status", "--porcelain"))).lower()
+        found["git.dirty"] = str(bool(_git(workspace.folder, "status", "--porcelain"))).lower()
     return found
 
 
@@ -71,11 +72,9 @@ class Load:
         return found
 
 
-def _git(root: Path | None, *command: str) -> str:
+def _git(folder: Path, *command: str) -> str:
     try:
-        done = subprocess.run(
-            ["git", *command], cwd=root or Path.cwd(), capture_output=True, text=True, timeout=10, check=True
-        )
+        done = subprocess.run(["git", *command], cwd=folder, capture_output=True, text=True, timeout=10, check=True)
     except (OSError, subprocess.SubprocessError):
         return ""
     return done.stdout.strip()

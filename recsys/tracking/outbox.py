@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from recsys.errors import TrackingError, TrackingUnavailable
+from recsys.files import locked
 from recsys.interactions import Interactions
-from recsys.locks import locked
 from recsys.models import Recommender
 from recsys.splits import Part
 from recsys.spool import Event, Spool
@@ -21,6 +21,7 @@ from recsys.tracking.asking import FILE_TIMEOUT, TIMEOUT, bounded, quiet, refusa
 from recsys.tracking.registry import RegisteredModel
 from recsys.tracking.runs import Header
 from recsys.tracking.sender import Sender
+from recsys.workspace import Workspace
 
 SHARE = 0.02
 """Part of a training's time that may go into telling of its epochs, and into asking a store that was away."""
@@ -34,12 +35,12 @@ class Outbox:
     it refuses is a TrackingError if it was asked at once, and waits for `sync` if it was asked later.
     """
 
-    def __init__(self, header: Header, root: Path | None, parent: Outbox | None) -> None:
+    def __init__(self, header: Header, workspace: Workspace, parent: Outbox | None) -> None:
         self.header = header
         self.registered: dict[str, RegisteredModel] = {}
         """What the run has registered, by name."""
-        self._root, self._parent = root, parent
-        self._spool = Spool(store.pending(root) / header.key)
+        self._workspace, self._parent = workspace, parent
+        self._spool = Spool(store.pending(workspace) / header.key)
         self._sender = None if header.run_id is None else Sender(header.run_id)
         self._waits = False
         self._ask_from = 0.0
@@ -171,7 +172,7 @@ class Outbox:
             return
         if self._parent is not None:
             self._parent._enter_run()
-        self.header.run_id = runs.create(self.header, self._root)
+        self.header.run_id = runs.create(self.header, self._workspace)
         self._sender = Sender(self.header.run_id)
         if self._waits:
             self._spool.write_header(asdict(self.header))

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
 from recsys.errors import TrackingError, TrackingUnavailable
-from recsys.locks import locked
+from recsys.files import locked
 from recsys.spool import Spool, spools
 from recsys.tracking import events, runs, store
 from recsys.tracking._mlflow import mlflow
@@ -14,6 +13,7 @@ from recsys.tracking.asking import bounded, without_password
 from recsys.tracking.registry import RegisteredModel
 from recsys.tracking.runs import Header
 from recsys.tracking.sender import Sender
+from recsys.workspace import Workspace
 
 
 @dataclass(frozen=True)
@@ -33,27 +33,27 @@ class Synced:
     registered: tuple[RegisteredModel, ...] = ()
 
 
-def sync(root: Path | None = None) -> list[Synced]:
+def sync(workspace: Workspace) -> list[Synced]:
     """Send what the store has not been told yet, run by run in the order of their starts.
 
     A run that cannot be sent does not keep the next one from it, unless the store does not answer.
 
     Args:
-        root: folder that holds `mlruns`, as in `configure`.
+        workspace: whose `mlruns/pending` holds the runs.
 
     Raises:
         TrackingError: the store cannot be opened.
     """
-    waiting = spools(store.pending(root))
+    waiting = spools(store.pending(workspace))
     if not waiting:
         return []
     with bounded():
-        store.configure(root)
+        store.configure(workspace)
     place = without_password(mlflow.get_tracking_uri())
-    return [_sync(spool, place, root) for spool in waiting]
+    return [_sync(spool, place, workspace) for spool in waiting]
 
 
-def _sync(spool: Spool, place: str, root: Path | None) -> Synced:
+def _sync(spool: Spool, place: str, workspace: Workspace) -> Synced:
     header = Header(**spool.read_header())
     try:
         with locked(spool.lock, wait=False):
@@ -63,16 +63,16 @@ def _sync(spool: Spool, place: str, root: Path | None) -> Synced:
             if header.place != place:
                 reason = f"it is of the store {header.place}, and this is {place}; set {store.URI}"
                 return Synced(header.name, header.run_id, 0, len(spool), reason)
-            return _replay(spool, header, root)
+            return _replay(spool, header, workspace)
     except BlockingIOError:
         return Synced(header.name, header.run_id, 0, len(spool), "its run is still going on")
 
 
-def _replay(spool: Spool, header: Header, root: Path | None) -> Synced:
+def _replay(spool: Spool, header: Header, workspace: Workspace) -> Synced:
     sent, reason, registered = 0, "", []
     try:
         if header.run_id is None:
-            header.run_id = runs.create(header, root)
+            header.run_id = runs.create(header, workspace)
             spool.write_header(asdict(header))
         sender = Sender(header.run_id)
         for event, parts in events.batches(spool):

@@ -17,6 +17,7 @@ from recsys.tracking._mlflow import MlflowClient, MlflowException, RunStatus, ml
 from recsys.tracking.asking import bounded, quiet, refusals
 from recsys.tracking.events import milliseconds
 from recsys.tracking.machine import now
+from recsys.workspace import Workspace
 
 _KEY = "recsys.run"
 _PARENT = "mlflow.parentRunId"
@@ -50,7 +51,7 @@ class Header:
         return self.run_name or self.key[:8]
 
 
-def interrupted(resume: Path, place: str, root: Path | None) -> Header | None:
+def interrupted(resume: Path, place: str, workspace: Workspace) -> Header | None:
     """Return the header of the run that a file names; None where there is none, or it is in another store."""
     try:
         facts: dict[str, Any] = json.loads(resume.read_text(encoding="utf-8"))
@@ -59,7 +60,7 @@ def interrupted(resume: Path, place: str, root: Path | None) -> Header | None:
     if facts.get("place") != place:
         return None
     header = Header(**facts)
-    spool = Spool(store.pending(root) / header.key)
+    spool = Spool(store.pending(workspace) / header.key)
     return Header(**spool.read_header()) if spool.folder.exists() else header
 
 
@@ -69,7 +70,7 @@ def remember(resume: Path, header: Header) -> None:
     resume.write_text(json.dumps(asdict(header)), encoding="utf-8")
 
 
-def start(header: Header, root: Path | None, tags: dict[str, str], parent: str | None, *, again: bool) -> str:
+def start(header: Header, workspace: Workspace, tags: dict[str, str], parent: str | None, *, again: bool) -> str:
     """Start a run as MLflow's active one: the one that the header names, if it is still there, or a new one.
 
     Args:
@@ -85,7 +86,7 @@ def start(header: Header, root: Path | None, tags: dict[str, str], parent: str |
         TrackingError: it refuses.
     """
     with quiet(), bounded(), refusals(f"cannot start a run of experiment {header.experiment!r}"):
-        uri = store.configure(root)
+        uri = store.configure(workspace)
         nested = mlflow.active_run() is not None
         if again and header.run_id is None:
             header.run_id = _find(header.experiment, header.key)
@@ -97,7 +98,7 @@ def start(header: Header, root: Path | None, tags: dict[str, str], parent: str |
             header.key, header.run_id, header.start_time, header.tags = uuid.uuid4().hex, None, milliseconds(), tags
         above = {} if parent is None else {_PARENT: parent}
         run = mlflow.start_run(
-            experiment_id=experiment_id(header.experiment, uri, root),
+            experiment_id=experiment_id(header.experiment, uri, workspace),
             run_name=header.run_name,
             tags={**header.tags, _KEY: header.key, **above},
             nested=nested,
@@ -105,7 +106,7 @@ def start(header: Header, root: Path | None, tags: dict[str, str], parent: str |
         return str(run.info.run_id)
 
 
-def create(header: Header, root: Path | None) -> str:
+def create(header: Header, workspace: Workspace) -> str:
     """Create the run of a header in the store, unless it is there already, and return its id.
 
     Raises:
@@ -113,14 +114,14 @@ def create(header: Header, root: Path | None) -> str:
         TrackingError: it refuses.
     """
     with quiet(), bounded(), refusals(f"cannot create a run of experiment {header.experiment!r}"):
-        uri = store.configure(root)
+        uri = store.configure(workspace)
         found = _find(header.experiment, header.key)
         if found is not None:
             return found
         above = None if header.parent is None else _find(header.experiment, header.parent)
         tags = {**header.tags, _KEY: header.key, **({} if above is None else {_PARENT: above})}
         run = MlflowClient().create_run(
-            experiment_id(header.experiment, uri, root),
+            experiment_id(header.experiment, uri, workspace),
             start_time=header.start_time,
             tags=resolve_tags(tags),
             run_name=header.run_name,
@@ -162,7 +163,7 @@ def active(run_id: str) -> Iterator[None]:
         mlflow.end_run(RunStatus.to_string(RunStatus.RUNNING))
 
 
-def experiment_id(name: str, uri: str, root: Path | None) -> str:
+def experiment_id(name: str, uri: str, workspace: Workspace) -> str:
     """Return the id of an experiment in the store `uri`; it is created where there is none.
 
     Raises:
@@ -172,7 +173,7 @@ def experiment_id(name: str, uri: str, root: Path | None) -> str:
     found = client.get_experiment_by_name(name)
     if found is None:
         # Only our own store needs telling where artifacts go; any other has its own place for them.
-        artifacts = (store.home(root) / "artifacts").as_uri() if uri == store.local_uri(root) else None
+        artifacts = (workspace.mlruns / "artifacts").as_uri() if uri == store.local_uri(workspace) else None
         try:
             return str(client.create_experiment(name, artifact_location=artifacts))
         except MlflowException:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import shlex
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,10 +13,11 @@ from urllib.parse import quote
 from sqlalchemy.engine import make_url
 
 from recsys.errors import TrackingError
-from recsys.locks import locked
+from recsys.files import locked
 from recsys.spool import spools
 from recsys.tracking._mlflow import MlflowClient, mlflow
 from recsys.tracking.asking import knock, quiet, refusals, without_password
+from recsys.workspace import Workspace
 
 URI = "MLFLOW_TRACKING_URI"
 """The variable of the environment that names another store."""
@@ -25,11 +25,10 @@ _REGISTRY_URI = "MLFLOW_REGISTRY_URI"
 _DATABASE = "mlflow.db"
 
 
-def configure(root: Path | None = None, *, create: bool = True) -> str:
-    """Point MLflow at `<root>/mlruns`, unless MLFLOW_TRACKING_URI names another place.
+def configure(workspace: Workspace, *, create: bool = True) -> str:
+    """Point MLflow at `mlruns` of a workspace, unless MLFLOW_TRACKING_URI names another place.
 
     Args:
-        root: folder that holds `mlruns`; the working directory by default.
         create: make a store where there is none; False, for those who only read, refuses.
 
     Returns:
@@ -39,56 +38,55 @@ def configure(root: Path | None = None, *, create: bool = True) -> str:
         TrackingError: the store cannot be opened, or there is none and `create` is False.
     """
     given = {name: os.environ.get(name) for name in (URI, _REGISTRY_URI)}
-    uri = given[URI] or local_uri(root)
-    if not (create or given[URI] or (home(root) / _DATABASE).is_file()):
-        raise TrackingError(f"there is no MLflow store under {home(root)}; root is the folder that holds mlruns")
+    uri = given[URI] or local_uri(workspace)
+    if not (create or given[URI] or (workspace.mlruns / _DATABASE).is_file()):
+        raise TrackingError(
+            f"there is no MLflow store under {workspace.mlruns}; --root names the folder that holds mlruns"
+        )
     with quiet(), refusals(f"cannot open {uri}"):
         try:
             mlflow.set_tracking_uri(uri)
             mlflow.set_registry_uri(given[_REGISTRY_URI] or uri)
         finally:
-            # MLflow copies both into the environment; left there, they would overrule the root of the next call.
+            # MLflow copies both into the environment; left there, they would overrule the workspace of the next call.
             for name in [name for name, value in given.items() if value is None]:
                 os.environ.pop(name, None)
         if given[URI]:
             _open_stores()
         else:
-            with locked(home(root) / ".lock"):  # two processes that migrate a fresh database at once break each other
+            with locked(
+                workspace.mlruns / ".lock"
+            ):  # two processes that migrate a fresh database at once break each other
                 _open_stores()
     return uri
 
 
-def home(root: Path | None = None) -> Path:
-    """Return the folder of runs and models, `<root>/mlruns`, absolute."""
-    return (root or Path.cwd()).resolve() / "mlruns"
+def local_uri(workspace: Workspace) -> str:
+    """Return the URI of the database in a workspace."""
+    return f"sqlite:///{(workspace.mlruns / _DATABASE).as_posix()}"
 
 
-def local_uri(root: Path | None) -> str:
-    """Return the URI of the database in `home`."""
-    return f"sqlite:///{(home(root) / _DATABASE).as_posix()}"
-
-
-def place(root: Path | None) -> str:
+def place(workspace: Workspace) -> str:
     """Return the URI of the store that `configure` would open, without user and password."""
-    return without_password(os.environ.get(URI) or local_uri(root))
+    return without_password(os.environ.get(URI) or local_uri(workspace))
 
 
-def pending(root: Path | None) -> Path:
+def pending(workspace: Workspace) -> Path:
     """Return the folder of what a store has not been told yet, one queue per run."""
-    return home(root) / "pending"
+    return workspace.mlruns / "pending"
 
 
-def describe(root: Path | None = None) -> str:
+def describe(workspace: Workspace) -> str:
     """Return where the runs are: the command that shows them, or the URI that MLFLOW_TRACKING_URI names."""
-    shown = os.environ.get(URI) or ("recsys ui" if root is None else f"recsys ui --root {shlex.quote(str(root))}")
-    waiting = len(spools(pending(root)))
-    return f"{shown}\nwaiting  {waiting} runs in {pending(root)}: recsys sync" if waiting else shown
+    shown = os.environ.get(URI) or f"recsys ui{workspace.option}"
+    waiting = len(spools(pending(workspace)))
+    return f"{shown}\nwaiting  {waiting} runs in {pending(workspace)}: recsys sync" if waiting else shown
 
 
 def connect() -> MlflowClient:
     """Return a client of the store in use; before the first `configure`, of the default one."""
     if not mlflow.is_tracking_uri_set():
-        configure(create=False)
+        configure(Workspace(), create=False)
     return MlflowClient()
 
 

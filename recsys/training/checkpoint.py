@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from recsys.errors import TrainingError
+from recsys.files import replacing
 
 
 class Checkpoint:
@@ -38,10 +38,8 @@ class Checkpoint:
         tensors["rng.order"], tensors["rng.noise"] = order_state, noise_state
         rest = {name: value for name, value in state.items() if name != "best"}
         metadata = {"state": json.dumps(rest), "identity": json.dumps(self.identity, sort_keys=True)}
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        beside = self.path.with_name(f"{self.path.name}.{os.getpid()}.tmp")
-        save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, beside, metadata)
-        os.replace(beside, self.path)
+        with replacing(self.path) as beside:
+            save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, beside, metadata)
 
     def load(
         self,

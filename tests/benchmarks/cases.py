@@ -27,6 +27,7 @@ from recsys.interactions import Interactions
 from recsys.models import EASE, IAutoRec, MultDAE, MultVAE, UAutoRec
 from recsys.models.base import Recommender
 from recsys.splits import Part
+from recsys.workspace import Workspace
 from tests.benchmarks import machine, matrices
 
 ACCURACY = ("ndcg", "recall", "truncated_recall", "precision", "map", "mrr", "hit_rate")
@@ -104,7 +105,7 @@ def scoring(matrix: sp.csr_matrix, device: str, epochs: int) -> dict[str, Any]:
     model = MultDAE(epochs=1, device=device).fit(_some(data), show_progress=False)
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
-        with tracking.start_run("benchmark", "scoring", root=root):
+        with tracking.start_run(Workspace(root), "benchmark", "scoring"):
             tracking.log_model(model, name="benchmark", examples=data.take_users(np.arange(10)))
         began = time.perf_counter()
         loaded = tracking.load("models:/benchmark/1")

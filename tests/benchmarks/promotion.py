@@ -22,6 +22,7 @@ from recsys.jobs.contest import contest
 from recsys.models import EASE, MultVAE
 from recsys.promotion import Rule
 from recsys.splits import hold_out_users
+from recsys.workspace import Workspace
 
 
 def main() -> None:
@@ -57,7 +58,7 @@ def main() -> None:
             ),
         }
         for name, (holder, challenger) in contests.items():
-            decision = contest(challenger, holder, config, split, rule, show_progress=False)
+            decision = contest(Workspace(progress=False), challenger, holder, config, split, rule)
             promoted[name] += decision.earned
             print(f"{repeat} {name}: {'promoted' if decision.earned else 'kept out'}; {decision.reason}", flush=True)
     print(json.dumps({**promoted, "of": asked.repeats, "seconds": round(time.perf_counter() - began)}))

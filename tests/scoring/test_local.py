@@ -11,8 +11,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from recsys.errors import ConfigError, DataError, NotFittedError, ScoringError, UnknownIdError
+from recsys.files import locked
 from recsys.interactions import Interactions
-from recsys.locks import locked
 from recsys.models import EASE, IAutoRec, UAutoRec, load
 from recsys.scoring import recommend_frame, score
 from recsys.scoring.local import MANIFEST, _model_checksum
