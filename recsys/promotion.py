@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from recsys.comparison import compare
 from recsys.errors import ConfigError
 from recsys.evaluation import Evaluation
-from recsys.metrics import CATALOGUE, higher_is_better, parse
+from recsys.metrics import CATALOGUE, RATING, higher_is_better, parse
 
 
 @dataclass(frozen=True)
 class Rule:
     """What a challenger must show."""
 
-    metric: str = "ndcg@10"
-    """The metric that decides; it needs a value per user."""
+    metric: str | None = None
+    """The metric that decides; it needs a value per user. By default the metric that chose the weights."""
     minimum_gain: float = 0.01
     """Share of the champion's value that must be gained, for certain: the whole interval of the difference lies above
     it. A gain that two seeds of one model may show is no reason to change what users see."""
@@ -29,7 +29,7 @@ class Rule:
     """How many times the champion's scoring time the challenger may take; None: any."""
 
     def __post_init__(self) -> None:
-        if parse(self.metric)[0] in CATALOGUE:
+        if self.metric is not None and parse(self.metric)[0] in CATALOGUE:
             raise ConfigError(f"promote.metric needs a value per user, which {self.metric} has not")
         if self.minimum_gain < 0:
             raise ConfigError(f"promote.minimum_gain must not be negative, got {self.minimum_gain}")
@@ -45,7 +45,12 @@ class Rule:
     @property
     def metrics(self) -> tuple[str, ...]:
         """All that must be measured."""
-        return tuple(dict.fromkeys((self.metric, *self.guards)))
+        return tuple(dict.fromkeys((*filter(None, [self.metric]), *self.guards)))
+
+    def for_metric(self, metric: str) -> Rule:
+        """Return the rule with this metric if it names none; for a metric of ratings without the default guards."""
+        lists = parse(metric)[0] in RATING and self.guards == Rule().guards
+        return replace(self, metric=self.metric or metric, guards={} if lists else self.guards)
 
     def as_text(self) -> str:
         """Return the rule as one line of JSON, the same for equal rules."""
@@ -127,6 +132,8 @@ def decide(champion: Measured, challenger: Measured, rule: Rule, *, seed: int = 
         DataError: the evaluations are of different users.
         ConfigError: a metric was not evaluated.
     """
+    rule = rule.for_metric(rule.metric or "ndcg@10")
+    assert rule.metric is not None
     models = {"champion": champion.evaluation, "challenger": challenger.evaluation}
     row = compare(models, rule.metric, confidence=rule.confidence, seed=seed).pairs.iloc[0]
     sign = 1.0 if row["better"] == "challenger" else -1.0

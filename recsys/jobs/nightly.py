@@ -186,7 +186,7 @@ def _promote(workspace: Workspace, night: Night, config: JobConfig, name: str) -
         night.status, night.reason = "unchanged", f"data and configuration are those of version {version}"
         return f"skipped: version {version} is the champion"
     tags = tracking.version_tags(name, version)
-    rule = config.promote.rule(config.train.metric)
+    rule = config.promote.for_metric(config.train.metric)
     decided = {"decision": "kept", "against": str(holder or "Popularity"), "rule": rule.as_text()}
     if holder is not None and f"{ALIAS}_rolled_back" in tags:
         night.status = "unchanged"
@@ -226,7 +226,7 @@ def _data_drift(
 
 
 def _limits(config: JobConfig) -> Limits:
-    return config.drift.limits()
+    return config.drift
 
 
 def _first_lists(output: Path) -> pd.DataFrame | None:

@@ -81,7 +81,7 @@ def challenge(
     challenger, uri = load_model(workspace, f"models:/{name}/{number}")
     champion = None if holder is None else load_model(workspace, f"models:/{name}/{holder}")[0]
     config = config_of(challenger, uri)
-    rule = rule or config.promote.rule(config.train.metric)
+    rule = rule or config.promote.for_metric(config.train.metric)
     split = config.split.split(config.load_data(workspace.folder))
     decision = contest(
         workspace,

@@ -17,6 +17,8 @@ from recsys.errors import DataError
 from recsys.ids import IdMap
 from recsys.interactions import Interactions
 
+Entries = npt.NDArray[np.bool_]
+
 
 @dataclass(frozen=True, eq=False)
 class Part:
@@ -139,6 +141,31 @@ class Split:
         if matrix.nnz != train.nnz + self.validation.target.nnz:  # a stored zero would be lost by the sum
             matrix = _union(train.matrix, self.validation.target)
         return Interactions(matrix, train.users, train.items, titles=train.titles)
+
+
+def by_entries(data: Interactions, is_validation: Entries | None, is_test: Entries) -> Split:
+    """Return the split of stored entries into training, validation and test; all parts share users and items.
+
+    Args:
+        is_validation: (n_stored,) marks in the order of `matrix.data`; None for no validation part.
+        is_test: the same for the test part.
+
+    Raises:
+        DataError: a part would be empty.
+    """
+    is_known = ~is_test
+    is_train = is_known if is_validation is None else is_known & ~is_validation
+    for name, marked in (("training", is_train), ("test", is_test), ("validation", is_validation)):
+        if marked is not None and not marked.any():
+            raise DataError(f"the {name} part would be empty: {data.nnz} entries are too few for this split")
+    index = np.arange(data.shape[0], dtype=np.int32)
+    train = data.select(is_train)
+
+    def part(context: Entries, target: Entries) -> Part:
+        return Part(data.select(context).matrix, data.select(target).matrix, data.users, index)
+
+    validation = None if is_validation is None else part(is_train, is_validation)
+    return Split(train, validation, part(is_known, is_test))
 
 
 def count_shared(a: sp.csr_matrix, b: sp.csr_matrix) -> int:

@@ -13,10 +13,9 @@ from recsys.errors import DataError, did_you_mean
 from recsys.ids import IdMap
 from recsys.interactions import Interactions
 from recsys.options import Seed
-from recsys.splits.parts import Part, Split
+from recsys.splits.parts import Entries, Part, Split, by_entries
 from recsys.splits.registry import register
 
-Entries = npt.NDArray[np.bool_]
 Rows = npt.NDArray[np.integer]
 
 
@@ -96,7 +95,7 @@ def hold_out_ratings(data: Interactions, *, test: float = 0.1, validation: float
     is_test, is_validation = np.zeros((2, data.nnz), dtype=bool)
     is_test[order[:n_test]] = True
     is_validation[order[n_test : n_test + n_validation]] = True
-    return _by_entries(data, is_validation if validation else None, is_test)
+    return by_entries(data, is_validation if validation else None, is_test)
 
 
 @register
@@ -116,7 +115,7 @@ def leave_last_out(data: Interactions) -> Split:
     is_test, is_validation = np.zeros((2, data.nnz), dtype=bool)
     is_test[order[ends - 1]] = True
     is_validation[order[ends - 2]] = True
-    return _by_entries(data, is_validation, is_test)
+    return by_entries(data, is_validation, is_test)
 
 
 @register
@@ -142,7 +141,7 @@ def by_time(data: Interactions, *, test: float = 0.1, validation: float = 0.1) -
     is_validation = None
     if validation:
         is_validation = (times > ordered[max(0, round((1 - test - validation) * data.nnz) - 1)]) & ~is_test
-    return replace(_by_entries(data, is_validation, is_test), first_test_time=int(times[is_test].min()))
+    return replace(by_entries(data, is_validation, is_test), first_test_time=int(times[is_test].min()))
 
 
 @register
@@ -201,7 +200,7 @@ def given(
         _refuse_future(times, ~is_test, is_test, "test")
         if validation is not None and is_validation is not None:
             _refuse_future(times, ~is_test & ~is_validation, is_validation, "validation")
-    return _by_entries(data, is_validation, is_test)
+    return by_entries(data, is_validation, is_test)
 
 
 def _refuse_future(times: npt.NDArray[np.int64], before: Entries, after: Entries, name: str) -> None:
@@ -214,23 +213,6 @@ def _refuse_future(times: npt.NDArray[np.int64], before: Entries, after: Entries
             f"of {np.datetime64(int(first), 's')}: a temporal split must not train on the future; "
             "correct the column, or pass temporal=False"
         )
-
-
-def _by_entries(data: Interactions, is_validation: Entries | None, is_test: Entries) -> Split:
-    """Split the stored entries; all parts share the users and items of the data. None means no validation part."""
-    is_known = ~is_test
-    is_train = is_known if is_validation is None else is_known & ~is_validation
-    for name, marked in (("training", is_train), ("test", is_test), ("validation", is_validation)):
-        if marked is not None and not marked.any():
-            raise DataError(f"the {name} part would be empty: {data.nnz} entries are too few for this split")
-    index = np.arange(data.shape[0], dtype=np.int32)
-    train = data.select(is_train)
-
-    def part(context: Entries, target: Entries) -> Part:
-        return Part(data.select(context).matrix, data.select(target).matrix, data.users, index)
-
-    validation = None if is_validation is None else part(is_train, is_validation)
-    return Split(train, validation, part(is_known, is_test))
 
 
 def _by_id(users: IdMap, share: int | float, seed: int) -> tuple[Rows, Rows]:
