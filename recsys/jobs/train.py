@@ -131,7 +131,7 @@ def train_one(
         if validation and each_epoch is None:
             chosen.update(validation(model))
         if everything is not None:
-            overrides: dict[str, Any] = {"patience": None} if hasattr(model, "patience") else {}
+            overrides: dict[str, Any] = {"patience": None} if "patience" in vars_of(model) else {}
             if getattr(model, "schedule", "cosine") == "constant" and record.best_epoch:
                 overrides["epochs"] = record.best_epoch
             model = type(model)(**{**vars_of(model), **overrides})
@@ -221,7 +221,7 @@ def _run_file(workspace: Workspace, model: Recommender, about: dict[str, Any]) -
 
 
 def _beside(workspace: Workspace, model: Recommender, about: dict[str, Any], step: str, suffix: str) -> Path | None:
-    if not model.trains_by_epochs:
+    if not model.capabilities.trains_by_epochs:
         return None
     job = {name: section for name, section in about["config"].items() if name != "track"}
     # A training may go on on another device.
