@@ -33,7 +33,7 @@ lint: $(VENV)/.dev
 
 docs: $(VENV)/.dev
 	$(BIN)/python -m tests.docs.metrics
-	$(BIN)/python -m tests.docs.configuration
+	$(BIN)/python -m docs.generate
 
 slow: $(VENV)/.dev
 	$(BIN)/python -m pytest -m slow

@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from recsys.config import check_config
 from recsys.datasets import READERS, Reader, read, readers, register_reader
 from recsys.errors import ConfigError, DataError
 from recsys.interactions import Interactions
@@ -283,6 +284,8 @@ def test_a_reader_registered_at_run_time_is_found_by_itself_and_by_name(plays, t
             data = read(path, layout=layout)
             assert data.matrix.toarray().tolist() == [[5, 0], [3, 1]]
             assert data.title(0) == ("The X" if path == tmp_path else "x")
+            section = {"file": str(path), "layout": layout}
+            assert check_config({"data": section}).load_data().fingerprint() == data.fingerprint()
     assert read(tmp_path, layout="u.data").fingerprint() == EXPECTED.fingerprint()
     file.write_text("PLEY a x 5\n")
     with pytest.raises(DataError, match=r"not recognized; .* known: plays \(lines PLAY who what stars\), parquet"):
