@@ -46,8 +46,8 @@ More are in `pipelines/configs`. Metrics are listed in [metrics.md](metrics.md),
 
 ## `[model]`
 
-`name` of a class of [models.md](models.md), and its hyperparameters:
-`python -c "import recsys; help(recsys.EASE)"` lists them. `import` names a module of your own, or a list of them, that is
+`name` of a class of [models.md](models.md), and its hyperparameters, which
+`python -c "import recsys; help(recsys.EASE)"` lists. `import` names a module of your own, or a list of them, that is
 imported first; see the end of this page.
 """
 
@@ -97,8 +97,8 @@ import = "my_parts"
 name = "EASE"
 ```
 
-Modules are looked for in the working folder and in the environment. Loading a saved model never imports anything; commands
-that need a module of your own for it take `--import my_parts`.
+Modules are looked for in the working folder and in the environment. Loading a saved model never imports anything;
+commands that need a module of your own for it take `--import my_parts`.
 '''
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from recsys import datasets
-from recsys.config.options import OpenSection, checked
+from recsys.config.base import OpenSection, checked
 from recsys.datasets import NAMES
 from recsys.errors import ConfigError, did_you_mean
 from recsys.interactions import Interactions

@@ -80,7 +80,7 @@ def check_config(values: Mapping[str, Any], where: str = "the configuration") ->
     return _check(values, where)
 
 
-def import_modules(names: Iterable[str]) -> None:
+def import_modules(names: str | Iterable[str]) -> None:
     """Import modules, from the working folder first, so that they register models, splitters and more of your own.
 
     Args:
@@ -91,7 +91,7 @@ def import_modules(names: Iterable[str]) -> None:
     """
     folder = str(Path.cwd())
     importlib.invalidate_caches()
-    for name in names:
+    for name in [names] if isinstance(names, str) else names:
         module = name.removesuffix(".py")
         if not all(part.isidentifier() for part in module.split(".")):
             raise ConfigError(f"import takes the name of a module in {folder} or in the environment, got {name!r}")

@@ -11,8 +11,8 @@ from typing import Annotated, Any, Literal
 from annotated_types import Gt
 from pydantic import ConfigDict, Field, field_validator, model_validator, with_config
 
+from recsys.config.base import Section
 from recsys.config.data import DataConfig, SplitConfig
-from recsys.config.options import Section
 from recsys.drift import Limits
 from recsys.errors import ConfigError
 from recsys.interactions import Interactions

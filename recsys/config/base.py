@@ -1,4 +1,4 @@
-"""Sections whose keys are the parameters of functions."""
+"""What every section is made of, and sections whose keys are the parameters of functions."""
 
 from __future__ import annotations
 
