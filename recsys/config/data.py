@@ -89,7 +89,8 @@ class SplitConfig(OpenSection):
     @property
     def column(self) -> str | None:
         """Name of the column that the splitter reads, if it has an option `column`."""
-        return self._value_of("column")
+        column = self._value_of("column")
+        return column if isinstance(column, str) else None
 
     def split(self, data: Interactions) -> Split:
         """Split the data."""
