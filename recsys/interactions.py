@@ -266,7 +266,12 @@ class Interactions:
         return replace(self, matrix=matrix)
 
     def fingerprint(self) -> str:
-        """Return a SHA-256 of ids, entries, values and times; equal data have equal fingerprints."""
+        """Return a SHA-256 of ids, entries, values and times; equal data have equal fingerprints. Computed once."""
+        if "_fingerprint" not in vars(self):
+            object.__setattr__(self, "_fingerprint", self._digest())
+        return str(vars(self)["_fingerprint"])
+
+    def _digest(self) -> str:
         digest = hashlib.sha256()
         for array in (
             self.matrix.indptr.astype(np.int64),

@@ -42,7 +42,7 @@ class DataConfig(OpenSection):
             root: folder whose `data/raw` holds the data sets by name, after `$RECSYS_DATA`; the working folder by
                 default.
         """
-        return self._prepared(self._read(keep, root), self._values(FILTER))
+        return self.training_data(self.read(keep, root))
 
     def histories(self, root: Path | None = None) -> tuple[Interactions, Interactions | None]:
         """Return the histories to recommend from: what a model reads, and everything that its users have seen.
@@ -51,9 +51,24 @@ class DataConfig(OpenSection):
         filter by value either: it also holds items that a user has seen and rated too low to be read. It is None if
         nothing is filtered by value.
         """
-        seen = self._read((), root)
+        return self.histories_of(self.read((), root))
+
+    def read(self, keep: str | Iterable[str] = (), root: Path | None = None) -> Interactions:
+        """Read the data before any filter; arguments as in `load`."""
+        if self.file:
+            return datasets.read(self.file, keep=keep, **self._values(READ))
+        if self.name == "synthetic":
+            return datasets.synthetic(**self._values(GENERATE))
+        return datasets.load(self.name, root=root, keep=keep, **self._values(READ))
+
+    def training_data(self, raw: Interactions) -> Interactions:
+        """Return the result of `read`, filtered and binarized for training."""
+        return self._prepared(raw, self._values(FILTER))
+
+    def histories_of(self, raw: Interactions) -> tuple[Interactions, Interactions | None]:
+        """Return `histories` of the result of `read`."""
         by_value = {name: value for name, value in self._values(FILTER).items() if name == "min_rating"}
-        return self._prepared(seen, by_value), seen if by_value else None
+        return self._prepared(raw, by_value), raw if by_value else None
 
     def check(self) -> dict[str, Any]:
         """Return the keys that are parameters of functions, checked.
@@ -71,13 +86,6 @@ class DataConfig(OpenSection):
     def _prepared(self, data: Interactions, filters: Mapping[str, Any]) -> Interactions:
         data = data.filter(**filters)
         return data.binarized() if self.binary else data
-
-    def _read(self, keep: str | Iterable[str], root: Path | None) -> Interactions:
-        if self.file:
-            return datasets.read(self.file, keep=keep, **self._values(READ))
-        if self.name == "synthetic":
-            return datasets.synthetic(**self._values(GENERATE))
-        return datasets.load(self.name, root=root, keep=keep, **self._values(READ))
 
 
 class SplitConfig(OpenSection):
