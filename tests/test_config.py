@@ -9,7 +9,6 @@ import pytest
 from recsys.config import JobConfig, SplitConfig, check_config, import_modules, load_config
 from recsys.datasets import synthetic
 from recsys.errors import ConfigError, DataError
-from recsys.models import params
 from recsys.splits import SPLITTERS, registry
 from recsys.tracking import events
 
@@ -362,13 +361,12 @@ def test_the_rule_of_promotion_follows_the_metric_of_training():
     assert given.for_metric("rmse").metrics == ("ndcg@5", "recall@5")
 
 
-def test_old_names_of_hyperparameters_are_translated_in_stored_configurations_alone(monkeypatch, file):
-    def modern(cls, values):
-        return {"hidden" if name == "width" else name: value for name, value in values.items()}
-
-    monkeypatch.setattr(params, "modern", modern, raising=False)
-    stored = {"model": {"name": "MultVAE", "import": [], "width": 40}}
-    assert check_config(stored).model == {"name": "MultVAE", "hidden": 40}
-    assert stored["model"]["width"] == 40
-    with pytest.raises(ConfigError, match="MultVAE has no hyperparameter 'width'"):
-        load_config(file, ["model.width=40"])
+def test_old_names_of_hyperparameters_are_translated_in_stored_configurations_alone(file):
+    stored = {"model": {"name": "ItemKNN", "neighbours": 40}, "tune": {"space": {"neighbours": [20, 40]}}}
+    config = check_config(stored)
+    assert config.model == {"name": "ItemKNN", "neighbors": 40}
+    assert config.search().space == {"neighbors": [20, 40]}
+    assert stored["model"] == {"name": "ItemKNN", "neighbours": 40}
+    file.write_text('[model]\nname = "ItemKNN"\nneighbours = 40\n')
+    with pytest.raises(ConfigError, match="no hyperparameter 'neighbours': it was renamed to 'neighbors'"):
+        load_config(file)

@@ -11,7 +11,7 @@ from typing import Any, get_args
 
 from pydantic import ValidationError
 
-from recsys.config.sections import JobConfig, Range, hyperparameters, modules_of
+from recsys.config.sections import JobConfig, Range, modules_of
 from recsys.errors import ConfigError, did_you_mean
 from recsys.models import MODELS, params
 
@@ -71,12 +71,12 @@ def check_config(values: Mapping[str, Any], where: str = "the configuration") ->
     Raises:
         ConfigError: an unknown key, a wrong value, or what `JobConfig.check` refuses.
     """
-    section = values.get("model")
-    model = MODELS.get(str(section.get("name"))) if isinstance(section, Mapping) else None
-    if isinstance(section, Mapping) and model is not None:
-        modern = getattr(params, "modern", lambda cls, values: values)
-        kept = {name: section[name] for name in ("name", "import") if name in section}
-        values = {**values, "model": {**kept, **modern(model, hyperparameters(section))}}
+    model, tune = values.get("model"), values.get("tune")
+    cls = MODELS.get(str(model.get("name"))) if isinstance(model, Mapping) else None
+    if cls is not None and isinstance(model, Mapping):
+        values = {**values, "model": params.modern(cls, model)}
+        if isinstance(tune, Mapping) and isinstance(tune.get("space"), Mapping):
+            values["tune"] = {**tune, "space": params.modern(cls, tune["space"])}
     return _check(values, where)
 
 
