@@ -79,7 +79,7 @@ def train_one(
     """Fit one model in one MLflow run: choose on validation, log the model, test once, register.
 
     The training of a network that was killed continues where it stopped, in the same run, when the same job is called
-    again on the same data. A tracking server that does not answer costs no training: see `tracking.MlflowTracker`.
+    again on the same data. A tracking server that does not answer costs no training: see `tracking.Tracker`.
 
     Args:
         job: one repeat of a configuration, with its seeds written out (`JobConfig.repeat`): what the saved model says
@@ -194,7 +194,7 @@ def _fit(
     tracker: tracking.Tracker | None = None,
 ) -> None:
     """Fit the model, from its checkpoint where there is one; `tracker` is told of every epoch."""
-    tracker = tracker or tracking.NullTracker()
+    tracker = tracker or tracking.Tracker()
     reported: list[int] = []
 
     def on_epoch(entry: dict[str, float]) -> None:
