@@ -24,7 +24,8 @@ from recsys.interactions import Interactions
 from recsys.jobs import train
 from recsys.models import EASE
 from recsys.splits import hold_out_ratings
-from recsys.tracking import _mlflow, requests, runs
+from recsys.spool import Spool
+from recsys.tracking import _mlflow, events, requests, runs
 from recsys.tracking.events import Sender
 from recsys.tracking.outbox import Outbox
 from recsys.tracking.tracker import digest
@@ -290,6 +291,57 @@ def test_what_the_store_refuses_for_good_waits_and_keeps_nothing_else(link, mlfl
     shutil.rmtree(tracker.waiting)
     assert cli.main(["sync"]) == 0
     assert "nothing waits" in capsys.readouterr().out
+
+
+def test_a_queue_of_version_0_1_0_is_sent(mlflow_root, tmp_path):
+    spool = Spool(mlflow_root / "mlruns" / "pending" / "0123")
+    tracking.configure(Workspace())
+    header = {"key": "0123", "place": mlflow.get_tracking_uri(), "experiment": "exp", "run_name": "old", "tags": {}}
+    spool.write_header({**header, "start_time": 1000, "run_id": None, "parent": None})
+    MODEL.save(tmp_path / "model" / "bundle", metrics={"ndcg@10": 0.25}, about={"tags": {"stage": "night"}})
+    few = FRAME[FRAME["user_id"] < 103].assign(rating=np.float32(1.0))
+    few.to_parquet(tmp_path / "model" / "examples.parquet")
+    (tmp_path / "a.txt").write_text("hello")
+    data = {"name": "all", "digest": "abc", "source_type": "recsys", "source": "{}", "profile": "{}"}
+    written = [
+        ("params", {"values": {"seed": "3"}, "resumed": False}, None),
+        ("tags", {"stage": "early", "attachment": "none"}, None),
+        ("metrics", {"points": [["loss", 0.5, 1001, 1]], "of_model": False, "resumed": True}, None),
+        ("metrics", {"points": [["loss", 0.25, 1002, 2]], "of_model": False, "resumed": True}, None),
+        ("inputs", {"inputs": [{"dataset": data, "context": "training"}]}, None),
+        ("file", {"folder": "notes"}, tmp_path / "a.txt"),
+        ("model", {}, tmp_path / "model"),
+        ("register", {"name": "old"}, None),
+        ("end", {"status": "FINISHED", "time": 2000}, None),
+    ]
+    assert {kind for kind, *_ in written} == events.KINDS.keys()
+    for kind, values, attachment in written:
+        spool.add(kind, values, attachment)
+    for entry, (_, values, _) in zip(spool, written, strict=True):
+        assert events.from_entry(entry).to_json() == values
+        assert events.from_entry(entry).attachment == entry.attachment
+    (done,) = tracking.sync(Workspace())
+    assert (done.name, done.sent, done.waiting, done.reason) == ("old", 9, 0, "")
+    run = client().get_run(done.run_id)
+    assert (run.info.start_time, run.info.end_time, run.info.status) == (1000, 2000, "FINISHED")
+    assert (run.data.params, run.data.metrics) == ({"seed": "3"}, {"loss": 0.25})
+    assert {"stage": "early", "attachment": "none"}.items() <= run.data.tags.items()
+    assert steps(done.run_id) == [1, 2]
+    assert run.inputs.dataset_inputs[0].dataset.digest == "abc"
+    assert [file.path for file in client().list_artifacts(done.run_id, "notes")] == ["notes/a.txt"]
+    assert tracking.version_tags("old", 1) == {"model": "EASE", "stage": "night"}
+    assert tracking.load("models:/old/1").about_ == {"tags": {"stage": "night"}, "run_id": done.run_id}
+
+
+def test_an_event_of_a_later_version_waits(link, mlflow_root):
+    link.up = False
+    with tracking.start_run(Workspace(), "exp", "newer") as tracker:
+        pass
+    Spool(tracker.waiting).add("hologram", {})
+    link.up = True
+    (done,) = tracking.sync(Workspace())
+    assert (done.sent, done.waiting) == (1, 1)
+    assert "unknown event 'hologram'" in done.reason
 
 
 def test_sync_leaves_alone_what_is_not_its_own(link, mlflow_root, monkeypatch):

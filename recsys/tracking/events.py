@@ -104,7 +104,7 @@ class Metrics(Event):
 
     @staticmethod
     def join(parts: list[Metrics]) -> Metrics:
-        """Return events that differ in their points only as one."""
+        """Return metrics that differ only in their points as one event."""
         return replace(parts[0], points=[point for part in parts for point in part.points])
 
 
@@ -239,10 +239,12 @@ def from_entry(entry: Entry) -> Event:
 def batches(spool: Spool) -> Iterator[tuple[Event, list[Entry]]]:
     """Yield the events of a spool with their entries, oldest first; successive metrics of one sort are joined."""
 
-    def joinable(pair: tuple[Entry, Event]) -> tuple[Any, ...]:
-        entry, event = pair
-        return (event.of_model, event.resumed) if isinstance(event, Metrics) else (entry.id,)
+    def joinable(entry: Entry) -> tuple[Any, ...]:
+        is_metrics = entry.kind == Metrics.kind
+        return (entry.values["of_model"], entry.values["resumed"]) if is_metrics else (entry.id,)
 
-    for _, group in groupby(((entry, from_entry(entry)) for entry in spool), joinable):
-        entries, events = zip(*group, strict=True)
-        yield Metrics.join(list(events)) if len(events) > 1 else events[0], list(entries)
+    for _, group in groupby(spool, joinable):
+        entries = list(group)
+        events = [from_entry(entry) for entry in entries]
+        metrics = [event for event in events if isinstance(event, Metrics)]
+        yield Metrics.join(metrics) if metrics else events[0], entries
