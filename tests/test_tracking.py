@@ -427,11 +427,15 @@ def test_an_address_that_stays(served, registry, tmp_path, monkeypatch):
         tracking.pin("models:/toy@nobody")
 
 
-def test_a_model_without_a_name_is_logged_and_not_registered(mlflow_root):
+@pytest.mark.parametrize("empty", [False, True])
+def test_a_model_without_a_name_is_logged_and_not_registered(mlflow_root, empty):
     nothing = sp.csr_matrix((9, DATA.shape[1]), dtype=np.float32)
-    part = Part(DATA.matrix[:9], nothing, DATA.users.take(range(9)), np.full(9, -1, dtype=np.int32))
+    histories = nothing if empty else DATA.matrix[:9]
+    part = Part(histories, nothing, DATA.users.take(range(9)), np.full(9, -1, dtype=np.int32))
     with tracking.start_run(Workspace(), "exp") as tracker:
         assert tracking.log_model(MODEL, name=None, examples=part) is None
+    example = tracking.resolve(f"runs:/{tracker.run_id}/model").parents[1] / "serving_input_example.json"
+    assert example.exists() != empty, "histories without entries give no example"
     assert tracking.load(f"runs:/{tracker.run_id}/model").params() == MODEL.params()
     assert client().search_registered_models() == []
 

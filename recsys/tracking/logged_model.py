@@ -73,7 +73,7 @@ def log(folder: Path, run_id: str) -> None:
             python_model=str(_PACKAGE / "pyfunc_model.py"),
             artifacts={BUNDLE: str(folder / BUNDLE)},
             signature=adapter.signature("ratings" in example),
-            input_example=(example, dict(PARAMS)),
+            input_example=None if example.empty else (example, dict(PARAMS)),
             pip_requirements=[f"{library}=={version(library).partition('+')[0]}" for library in _REQUIREMENTS],
             code_paths=[str(_PACKAGE), *map(str, sorted((folder / _CODE).glob("*")))],
             tags={"model": config["model"], **config["about"].get("tags", {})},  # registered versions get them too
@@ -96,7 +96,7 @@ def is_logged(run_id: str) -> bool:
 
 
 def _first_histories(model: Recommender, examples: Interactions | Part) -> pd.DataFrame:
-    """Return the histories of a few users as a table; one with a rating other than 1 is among them if there is any."""
+    """Return the first histories that are not empty as a table, and one with a rating other than 1 if there is any."""
     assert model.items_ is not None
     matrix = examples.histories(model.items_) if isinstance(examples, Interactions) else examples.context
     matrix = matrix.tocsr()
