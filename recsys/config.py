@@ -465,12 +465,7 @@ def check_metrics(model: Recommender, names: Iterable[str]) -> None:
     rated = [kind for kind in kinds if kind in RATING]
     if not rated:
         return
-    reason = ""
-    if type(model).predict_pairs is Recommender.predict_pairs:
-        reason = "predicts no ratings"
-    elif getattr(model, "unobserved_weight", 0.0):
-        reason = "with unobserved_weight above 0 ranks items and predicts no ratings"
-    if reason:
+    if reason := model.why_no_ratings():
         raise ConfigError(
             f"{type(model).__name__} {reason}, so it has no {' or '.join(dict.fromkeys(rated))}; "
             "ask for a metric of its lists, such as 'ndcg@10'"

@@ -159,7 +159,7 @@ class _ResumeFiles:
 
     @classmethod
     def of(cls, workspace: Workspace, model: Recommender, about: Mapping[str, Any]) -> _ResumeFiles:
-        if not model.trains_by_epochs:
+        if not model.capabilities.trains_by_epochs:
             return cls()
         job = {name: section for name, section in about["config"].items() if name != "track"}
         # A training may continue on another device.
@@ -249,7 +249,7 @@ def _for_refit(model: Recommender) -> Recommender:
 
     Under a cosine schedule it is all of them, since the learning rate ends there.
     """
-    params = model.get_params()
+    params = {name: getattr(model, name) for name in model.params()}
     if "patience" in params:
         params["patience"] = None
     if params.get("schedule") == "constant" and model.record_.best_epoch:

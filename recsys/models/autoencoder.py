@@ -14,7 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from recsys.errors import ConfigError, DataError
-from recsys.models.base import ROW_BLOCK, Fitting, Floats, Recommender, new_generator, pick_device
+from recsys.models.base import ROW_BLOCK, Fitting, Recommender, new_generator, pick_device
+from recsys.models.capabilities import Capabilities
 from recsys.nn.losses import Likelihood, LikelihoodName, likelihood
 from recsys.nn.products import affine
 from recsys.sparse import Batch, Rows
@@ -30,7 +31,7 @@ class Autoencoder(Recommender):
     `Alternation` where parts of the network follow losses of their own); everything else is here.
     """
 
-    trains_by_epochs: ClassVar[bool] = True
+    capabilities: ClassVar[Capabilities] = Capabilities(trains_by_epochs=True)
 
     epochs: int = 100
     """Passes over the training rows."""
@@ -113,7 +114,8 @@ class Autoencoder(Recommender):
             },
         )
         self._refresh(rows)
-        self._keep_users(rows)
+        if self.capabilities.keeps_users:
+            self._keep_users(rows)
         return record
 
     def _config(self, weight_decay: float) -> TrainingConfig:
@@ -163,13 +165,8 @@ class Autoencoder(Recommender):
         device: torch.device = next(self.network_.parameters()).device
         return device
 
-    def encode(self, user_items: Any) -> Floats:
-        """Return (n_rows, latent) embeddings of users from their histories: deterministic, nothing is drawn."""
-        self._check_fitted()
-        embeddings: Floats = (
-            self._encode_rows(Rows(self._prepare(self._matrix(user_items)), self._device)).cpu().numpy()
-        )
-        return embeddings
+    def _encode(self, histories: sp.csr_matrix) -> Tensor:
+        return self._encode_rows(Rows(self._prepare(histories), self._device))
 
     def _scores(
         self,
@@ -178,7 +175,8 @@ class Autoencoder(Recommender):
         items: npt.NDArray[np.int64] | None,
         out: Tensor | None = None,
     ) -> Tensor:
-        return self._decode_scores(self._encode_rows(Rows(self._prepare(histories), self._device)), items, out)
+        assert histories is not None
+        return self._decode_scores(self._encode(histories), items, out)
 
     def _decode_scores(self, latent: Tensor, items: npt.NDArray[np.int64] | None, out: Tensor | None = None) -> Tensor:
         output = self.network_.output

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from recsys.errors import ConfigError
 from recsys.models.autoencoder import Autoencoder
-from recsys.models.base import Recommender
+from recsys.models.capabilities import Capabilities
 from recsys.nn.low_rank import UnitRowsNetwork, zero_diagonal_cosine
 from recsys.sparse import Batch, Rows
 from recsys.training import Loss, Objective
@@ -34,7 +34,9 @@ class ELSA(Autoencoder):
     every prediction would have to be made.
     """
 
-    _silent_without_history: ClassVar[bool] = True
+    capabilities: ClassVar[Capabilities] = replace(
+        Autoencoder.capabilities, keeps_users=False, popularity_fallback=True
+    )
 
     factors: int = 256
     """Width of A."""
@@ -70,12 +72,3 @@ class ELSA(Autoencoder):
         batch = own.slice(0, len(own))
         scores[batch.segments, batch.columns] -= batch.values
         return scores
-
-    def _keep_users(self, rows: Rows) -> None:
-        """Nothing to keep: a score reads the history itself."""
-
-    def _user_vectors(self) -> Tensor:
-        return Recommender._user_vectors(self)
-
-    def _training_scores(self, rows: slice, items: npt.NDArray[np.int64]) -> Tensor:
-        return Recommender._training_scores(self, rows, items)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +15,7 @@ from torch import Tensor
 
 from recsys.errors import ConfigError, DataError, TrainingError
 from recsys.models.base import Fitting, Recommender, pick_device
+from recsys.models.capabilities import Capabilities
 from recsys.models.linear import gram_matrix, invert
 from recsys.nn.products import affine, weighted_rows
 from recsys.nn.tangent import relu_tangent_kernel
@@ -34,6 +35,12 @@ class InfiniteAE(Recommender):
     most. Serves any user from their history. Similar items go by the cosine of their output functions x ↦ K(x, X) α_i
     in the kernel's own inner product, α_iᵀ K α_j. A network of infinite width has no embedding of users to give.
     """
+
+    capabilities: ClassVar[Capabilities] = Capabilities(
+        encodes=False,
+        keeps_users=False,
+        no_graph="it compares a history with that of every training user, whom the file would hold as dense rows",
+    )
 
     regularization: float = 5.0
     """λ: the ridge as a multiple of the kernel's mean diagonal."""

@@ -33,6 +33,7 @@ from torch import Tensor
 
 from recsys.errors import ConfigError, TrainingError
 from recsys.models.base import Fitting, Recommender, pick_device
+from recsys.models.capabilities import Capabilities
 from recsys.nn.products import weighted_rows
 from recsys.sparse import Rows
 
@@ -55,7 +56,7 @@ class LinearAutoencoder(Recommender):
     p/(1−p) · diag G to Λ, as its expectation does, where theirs takes the numbers of users, the same where β = 0.
     """
 
-    _silent_without_history: ClassVar[bool] = True
+    capabilities: ClassVar[Capabilities] = Capabilities(encodes=False, keeps_users=False, popularity_fallback=True)
 
     regularization: float = 500.0
     """λ: larger for denser data; 200 to 1000 in the papers, less where β > 0."""

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from recsys.errors import ConfigError, TrainingError
 from recsys.models.base import Fitting, Recommender
+from recsys.models.capabilities import Capabilities
 from recsys.models.sparse_inverse import inverse_factor
 
 
@@ -35,7 +36,7 @@ class SANSA(Recommender):
     their popularity, so that each is explained by more popular ones, in place of an order that fills factors least.
     """
 
-    _silent_without_history: ClassVar[bool] = True
+    capabilities: ClassVar[Capabilities] = Capabilities(encodes=False, keeps_users=False, popularity_fallback=True)
 
     regularization: float = 500.0
     """λ, as in EASE."""

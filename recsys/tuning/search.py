@@ -119,7 +119,7 @@ class Search:
 
             def on_epoch(entry: dict[str, float]) -> None:
                 tracker.log_epoch(entry)
-                if self.settings.prune and metric in entry and model.trains_by_epochs:
+                if self.settings.prune and metric in entry and model.capabilities.trains_by_epochs:
                     trial.report(entry[metric], int(entry["epoch"]))
                     if trial.should_prune():
                         raise optuna.TrialPruned

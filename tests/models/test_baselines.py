@@ -112,7 +112,7 @@ def test_popularity_tells_no_users_and_no_items_apart():
     ids, scores = model.recommend_users([2, 5], MATRIX, N=4, filter_already_liked_users=False)
     assert ids.tolist() == [[0, 1, 2, 3]] * 2
     assert scores.tolist() == [[counts[2]] * 4, [counts[5]] * 4]
-    with pytest.raises(UnsupportedError, match="Popularity knows no similarity of items; use EASE or ItemKNN"):
+    with pytest.raises(UnsupportedError, match="Popularity has no similarity of items; use EASE or ItemKNN"):
         model.similar_items(0)
     with pytest.raises(UnsupportedError, match="Popularity keeps no vectors of its training users"):
         model.similar_users(0)
