@@ -123,16 +123,18 @@ def test_inside_the_package_it_takes_a_file_a_configuration_and_a_line(tmp_path)
     line = '    "EASE": Case('
     assert text.count(line) == 1
     cases.write_text(text.replace(line, block("contract") + line), encoding="utf-8")
-    code = """
+    code = f"""
 import sys
 import pytest
-sys.path.insert(0, "")
+sys.path.insert(0, {str(copy)!r})
 import recsys
 from recsys.config import load_config
-assert recsys.__file__.startswith(sys.argv[1] if len(sys.argv) > 1 else ""), recsys.__file__
-assert recsys.CoCounts.__name__ in dir(recsys)
+
+assert recsys.__file__.startswith({str(copy)!r}), recsys.__file__
+assert "CoCounts" in dir(recsys)
 assert load_config("pipelines/configs/cocounts-demo.toml").new_model().shrink == 5.0
-sys.exit(pytest.main(["-q", "-p", "no:cacheprovider", "-p", "no:xdist", "tests/models/test_contract.py", "-k", "CoCounts or every_model_is_tested"]))
+asked = ["tests/models/test_contract.py", "-k", "CoCounts or every_model_is_tested"]
+sys.exit(pytest.main(["-q", "-p", "no:cacheprovider", *asked]))
 """
     printed = python(code, copy)
     assert " passed" in printed or "100%" in printed

@@ -20,7 +20,6 @@ from recsys.sparse import Rows
 from recsys.training.checkpoint import Checkpoint
 from recsys.training.parts import Alternation, Loss, Objective, Precision, Record, Schedule, TrainingConfig, Turn, Watch
 
-
 __all__ = ["Precision", "Schedule", "Turn", "Watch", "train"]
 
 
