@@ -21,7 +21,7 @@ from recsys.datasets import NAMES
 from recsys.drift import Limits
 from recsys.errors import ConfigError, did_you_mean
 from recsys.interactions import Duplicates, Interactions
-from recsys.metrics import DIVERSITY, RATING, parse
+from recsys.metrics import of
 from recsys.models import Recommender, model_class
 from recsys.promotion import Rule
 from recsys.splits import Split
@@ -275,10 +275,7 @@ class PromoteConfig(_Section):
 
     def rule(self, metric: str) -> Rule:
         """Return the rule; `metric` decides where none is named."""
-        given = self.model_dump(exclude_none=True)
-        if parse(metric)[0] in RATING and self.guards is None:
-            given["guards"] = {}  # those of lists are not for ratings
-        return Rule(**{"metric": metric, **given, "slowdown": self.slowdown})
+        return Rule(**self.model_dump()).for_metric(metric)
 
 
 class DriftConfig(_Section):
@@ -458,11 +455,11 @@ def check_metrics(model: Recommender, names: Iterable[str]) -> None:
         ConfigError: an unknown metric, one that a job cannot measure, or an error of ratings for a model that predicts
             none.
     """
-    kinds = [parse(name)[0] for name in names]
-    for kind in kinds:
-        if kind in DIVERSITY:
-            raise ConfigError(f"{kind} needs vectors of the items: call recsys.evaluate with item_vectors=")
-    rated = [kind for kind in kinds if kind in RATING]
+    metrics = [of(name) for name in names]
+    for metric in metrics:
+        if metric.needs_item_vectors:
+            raise ConfigError(f"{metric.name} needs vectors of the items: call recsys.evaluate with item_vectors=")
+    rated = [metric.name for metric in metrics if metric.rates]
     if not rated:
         return
     if reason := model.why_no_ratings():
