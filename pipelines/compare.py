@@ -14,6 +14,8 @@ from recsys.config import JobConfig, load_config, load_configs
 from recsys.evaluation import table
 from recsys.jobs.train import train_one
 
+POPULARITY = 'model = {name = "Popularity"}'
+
 
 def compare_all(workspace: Workspace, configs: dict[str, JobConfig]) -> Comparison:
     # Figures of different data or splits cannot be compared, so all models share the first configuration's.
@@ -46,5 +48,5 @@ if __name__ == "__main__":
         configs = load_configs(sys.argv[1:])
     else:
         file = Path(__file__).parent / "configs" / "nightly.toml"
-        configs = {"EASE": load_config(file), "Popularity": load_config(file, ['model={name = "Popularity"}'])}
+        configs = {"EASE": load_config(file), "Popularity": load_config(file, [POPULARITY])}
     compare_all(Workspace(), configs)

@@ -101,7 +101,6 @@ def assert_same(one, other):
 
 VARIANTS = {
     "closed form": CONFIG,
-    "network": network(CONFIG),
     "last epoch": network(CONFIG) + "[train]\nvalidate_epochs = false\n",
     "refit": network(CONFIG).replace('"hold_out_users"\nn_users = 0.2\nstable = true', '"hold_out_ratings"')
     + "[train]\nrefit = true\n",
@@ -222,6 +221,13 @@ def test_the_demo_compares_three_models_and_recommends_titles(function, capsys):
     assert results.keys() == {"Popularity", "EASE", "MultVAE"}
     assert all(np.isfinite(result["ndcg@10"]) for result in results.values())
     assert len(re.findall("|".join(map(re.escape, ratings.titles)), capsys.readouterr().out)) >= 10
+
+
+def test_what_a_script_does_without_a_file_is_a_valid_configuration(function):
+    generated = ROOT / "pipelines" / "configs" / "nightly.toml"
+    assert load_config(generated).data.name == "synthetic"
+    assert load_config(generated, [function("tune", "SPACE")]).search().trials == 8
+    assert load_config(generated, [function("compare", "POPULARITY")]).model == {"name": "Popularity"}
 
 
 @pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.stem)
