@@ -16,7 +16,7 @@ FILES = sorted(ROOT.rglob("*.py"))
 # inside a function.
 LAYERS = [
     {"errors", "columns", "workspace", "commands"},
-    {"checks", "ids", "sparse", "files", "options"},
+    {"checks", "extras", "ids", "sparse", "files", "options"},
     {"frames"},
     {"interactions", "nn", "ranking", "artifacts", "metrics", "spool"},
     {"datasets", "splits", "training"},
@@ -165,7 +165,7 @@ def test_no_function_is_longer_than_a_screen():
     long = {
         name: node.end_lineno - node.lineno + 1 for name, node in functions() if node.end_lineno - node.lineno >= 70
     }
-    allowed = {"scoring/score.py:score", "evaluation/evaluate.py:evaluate"}  # half of each is its docstring
+    allowed = {"evaluation/evaluate.py:evaluate"}  # half of each is its docstring
     assert long.keys() <= allowed, long
 
 

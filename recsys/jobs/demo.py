@@ -33,7 +33,7 @@ def models() -> list[Recommender]:
 
 
 def run(workspace: Workspace) -> Path:
-    """Run the demo and return the folder of recommendations; everything goes into the workspace."""
+    """Run the demo and return the folder of recommendations; all its files go into the workspace."""
     began = time.perf_counter()
     config = check_config(
         {
@@ -49,7 +49,7 @@ def run(workspace: Workspace) -> Path:
     split = config.split.split(data)
     print(f"generated {ratings}")
     print(f"liked (rated 3 or more): {data}")
-    print(f"held out: {split.test}; users whom no model sees in training\n")
+    print(f"held out: {split.test}; users that no model sees in training\n")
 
     trained: dict[str, Trained] = {}
     for model in models():
