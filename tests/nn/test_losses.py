@@ -8,15 +8,15 @@ import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from recsys.nn import losses
+from recsys.nn import products
 from recsys.nn.losses import (
     BernoulliNLL,
     MultinomialNLL,
     gaussian_kl,
     likelihood,
     masked_squared_error,
-    stored_products,
 )
+from recsys.nn.products import stored_products
 from tests.contract import batch_of, random_cells
 
 PATHS = {"dense": -1.0, "sampled": 2.0}
@@ -29,7 +29,7 @@ problems = st.tuples(
 
 def through(path):
     """Send products through one of the two paths, whatever the density."""
-    return mock.patch.dict(losses.DENSE_ABOVE, cpu=PATHS[path])
+    return mock.patch.dict(products.DENSE_ABOVE, cpu=PATHS[path])
 
 
 def problem(n_rows, n_columns, width, density, seed, *, counts=False):
@@ -240,17 +240,17 @@ def test_a_leaf_without_gradient_leaves_the_others_theirs(frozen):
 
 def test_the_density_chooses_the_path():
     with (
-        mock.patch.object(losses, "_DenseProducts") as dense,
-        mock.patch.object(losses, "sampled_products") as sampled,
+        mock.patch.object(products, "_DenseProducts") as dense,
+        mock.patch.object(products, "sampled_products") as sampled,
     ):
         for product in (dense.apply, sampled):
             product.side_effect = lambda hidden, weight, batch: hidden.new_zeros(len(batch.columns))
         leaves = torch.zeros(1, 2), torch.zeros(1000, 2), torch.zeros(1000)
         cells = np.full((1, 1000), np.nan)
-        cells[0, : int(1000 * losses.DENSE_ABOVE["cpu"])] = 1.0
+        cells[0, : int(1000 * products.DENSE_ABOVE["cpu"])] = 1.0
         stored_products(*leaves, batch_of(cells, torch.float32))
         assert (dense.apply.call_count, sampled.call_count) == (0, 1)
-        cells[0, int(1000 * losses.DENSE_ABOVE["cpu"])] = 1.0
+        cells[0, int(1000 * products.DENSE_ABOVE["cpu"])] = 1.0
         stored_products(*leaves, batch_of(cells, torch.float32))
         assert (dense.apply.call_count, sampled.call_count) == (1, 1)
 
