@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from recsys.nn.corruption import masked, projected_gaussian, salted_and_peppered, sprinkled
+from recsys.nn.corruption import masked, projected_gaussian, random_places, salted_and_peppered
 from tests.contract import batch_of, random_cells
 
 CELLS = random_cells(np.random.default_rng(3), 6, 9, 0.4, counts=True)
@@ -82,7 +82,7 @@ def test_sprinkled_places_are_those_of_independent_coins(cells, chance):
     draw, n = rng(), 2000
     hits, squares = torch.zeros(cells), 0.0
     for _ in range(n):
-        places = sprinkled(cells, chance, draw)
+        places = random_places(cells, chance, draw)
         assert torch.equal(places, places.unique())
         hits[places] += 1
         squares += (len(places) - cells * chance) ** 2
