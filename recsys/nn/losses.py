@@ -75,9 +75,7 @@ class MultinomialNLL:
     """
 
     def __init__(self, memory: int = 2**30, width: int | None = None) -> None:
-        """`memory` bounds the logits, in bytes. `width` is the columns per block: by default 1,024 or 2,048 on a CPU,
-        all columns on a GPU.
-        """
+        """`memory` bounds the logits in bytes; `width` is columns per block, 1,024 or 2,048 on a CPU, all on a GPU."""
         self.memory = memory
         self.width = width
         self._free: Tensor | None = None
@@ -196,7 +194,7 @@ class _MultinomialNLLInParts(torch.autograd.Function):
             softmax = _Softmax(hidden[part], weight, bias, batch.part(start, start + rows), owner)
             loss += softmax.loss
             if any(wanted):
-                # A detached weight has no gradient buffer: only backward knows the factor, so it must fill the buffer.
+                # Detached: a weight with a buffer would get its gradient now, without the factor from backward.
                 gradients = softmax.gradients(hidden[part], weight.detach(), bias, wanted, one)
                 for total, gradient, where in zip(totals, gradients, (part, slice(None), slice(None)), strict=True):
                     if total is not None and gradient is not None:
@@ -269,8 +267,7 @@ class _Softmax:
     ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
         """Return the gradients of hidden, weight and bias, times `scale`. This overwrites the blocks."""
         factors = self.totals * (self.largest - self.log_sum_exp).exp_()
-        of_hidden = torch.zeros_like(hidden) if wanted[0] else None
-        of_bias = torch.empty_like(bias) if wanted[2] else None
+        others = OutputGradients(hidden, weight, bias, (wanted[0], False, wanted[2]))
         scaled = hidden * scale  # scaling the small factor saves a pass over the blocks
 
         def write(out: Tensor | None, beta: float) -> None:
@@ -278,10 +275,7 @@ class _Softmax:
                 slopes = self._view(block, len(hidden))
                 slopes.mul_(factors[number][:, None])
                 slopes.view(-1)[places] -= values
-                if of_hidden is not None:
-                    of_hidden.addmm_(slopes, weight[block])
-                if of_bias is not None:
-                    torch.sum(slopes, 0, out=of_bias[block])
+                others.add(block, slopes, hidden, weight)
                 if out is not None:
                     torch.addmm(out[block], slopes.T, scaled, beta=beta, out=out[block])
 
@@ -290,8 +284,5 @@ class _Softmax:
             of_weight = deliver(weight, write)
         else:
             write(None, 0.0)
-        if of_hidden is not None:
-            of_hidden *= scale
-        if of_bias is not None:
-            of_bias *= scale
+        of_hidden, _, of_bias = others.scaled(scale, weight)
         return of_hidden, of_weight, of_bias

@@ -6,7 +6,7 @@ from typing import Any
 
 INTRODUCTION = """# Benchmarks
 
-`make bench` and `make bench-peers` generate this page. Every row comes from one run on the machine named above its table.
+`make bench` and `make bench-peers` generate this page. Every row comes from one run on the machine named by its table.
 `of the rate` is the time that the dense products alone would take, divided by the measured time. It assumes the float32
 rate that the same process reached on a large square product, so 100 % means that the program only multiplies. Training
 that skips products (a masked loss over stored entries, a squared loss through Gram matrices) can exceed 100 %.
@@ -98,10 +98,11 @@ def _peers(results: dict[str, Any]) -> str:
     lines = [
         "## Compared with other libraries, on the CPU",
         "",
-        f"{results['machine']}; {results['date']}. Matrix, network, batch size and number of epochs are the same for all "
-        "programs. Each program ran in its own process, one after another. Seconds are those of the fastest epoch after "
-        "the first. `share of the floor` is the time of three products with the output layer at the rate measured in the "
-        "process, divided by the epoch's time. A full softmax cannot exceed 100 %; a loss over stored entries can.",
+        f"{results['machine']}; {results['date']}. Matrix, network, batch size and number of epochs are the same for "
+        "all programs. Each program ran in its own process, one after another. Seconds are those of the fastest epoch "
+        "after the first. `share of the floor` is the time of three products with the output layer at the rate "
+        "measured in the process, divided by the epoch's time. A full softmax cannot exceed 100 %; a loss over stored "
+        "entries can.",
         "",
         "| what | matrix | recsys | share of the floor | other | | times faster | peak memory, recsys | other |",
         "|---|---|--:|--:|--:|---|--:|--:|--:|",

@@ -28,7 +28,7 @@ problems = st.tuples(
 
 
 def through(path):
-    """Send products through one of the two paths, whatever the density."""
+    """Use one of the two paths for products, at any density."""
     return mock.patch.dict(products.DENSE_ABOVE, cpu=PATHS[path])
 
 
@@ -55,7 +55,7 @@ def dense_nll(hidden, weight, bias, cells):
 def value_and_gradients(loss, leaves, dtype=torch.float64):
     leaves = [leaf.detach().to(dtype).requires_grad_() for leaf in leaves]
     value = loss(*leaves)
-    # A factor other than 1 arrives from above, as when the loop divides by the rows.
+    # The loss is scaled, as in the training loop, which divides by the number of rows.
     gradients = torch.autograd.grad(0.5 * value, leaves)
     return [value.detach(), *gradients]
 
@@ -102,7 +102,7 @@ def test_multinomial_likelihood_equals_dense_autograd(dtype, drawn, width):
 @settings(max_examples=60, deadline=None)
 def test_bernoulli_likelihood_equals_dense_autograd(dtype, drawn, width):
     cells, leaves = problem(*drawn, counts=True)
-    cells = cells / 3.0  # chances, 0 and 1 among them
+    cells = cells / 3.0  # probabilities, including 0 and 1
     rounded = np.where(np.isnan(cells), np.nan, cells.astype(np.float32)) if dtype == torch.float32 else cells
     batch = batch_of(cells, dtype)
 
@@ -115,7 +115,7 @@ def test_bernoulli_likelihood_equals_dense_autograd(dtype, drawn, width):
     agree(found, value_and_gradients(dense, leaves), dtype)
 
 
-def test_bernoulli_gradient_joins_what_a_parameter_has():
+def test_bernoulli_gradient_is_added_to_an_existing_one():
     cells, leaves = problem(4, 6, 3, 0.5, 3, counts=True)
     batch = batch_of(cells / 3.0)
     hidden, weight, bias = (leaf.detach().clone().requires_grad_() for leaf in leaves)
@@ -192,7 +192,7 @@ def test_a_stored_zero_counts_as_an_error(path, drawn, where):
 @pytest.mark.parametrize("path", PATHS)
 @given(drawn=problems, column=st.integers(0, 8))
 @settings(max_examples=40, deadline=None)
-def test_a_column_that_nobody_stored_changes_neither_loss_nor_gradient(path, drawn, column):
+def test_a_column_without_entries_changes_neither_loss_nor_gradient(path, drawn, column):
     cells, leaves = problem(*drawn)
     column %= cells.shape[1]
     cells[:, column] = np.nan
@@ -226,7 +226,7 @@ def test_multinomial_likelihood_and_divergence_pass_gradcheck():
 
 
 @pytest.mark.parametrize("frozen", [0, 1, 2])
-def test_a_leaf_without_gradient_leaves_the_others_theirs(frozen):
+def test_a_frozen_leaf_does_not_change_the_other_gradients(frozen):
     cells, leaves = problem(4, 5, 3, 0.5, 5, counts=True)
     batch = batch_of(cells)
     for loss in (masked_squared_error, MultinomialNLL()):
@@ -267,7 +267,7 @@ def test_a_likelihood_in_parts_equals_the_whole(dtype, drawn, rows_at_once, widt
     agree(found, value_and_gradients(lambda h, w, b: dense_nll(h, w, b, cells), leaves), dtype)
 
 
-def test_one_block_serves_all_batches_and_two_losses_before_a_backward_do_not_meet():
+def test_memory_is_reused_and_two_losses_before_a_backward_do_not_share_it():
     cells, leaves = problem(4, 5, 3, 0.5, 7, counts=True)
     batch, nll = batch_of(cells), MultinomialNLL()
     (alone,) = torch.autograd.grad(nll(*leaves, batch), leaves[1])
@@ -290,7 +290,7 @@ def test_gradients_into_kept_buffers_are_those_of_autograd(path):
         for parameter in parameters:
             parameter.grad = None
         with through(path):
-            # Two losses meet in one weight: the second adds to what the first delivered.
+            # Two losses share one weight: the second gradient is added to the first.
             (nll(hidden, weight, bias, batch) + 3 * masked_squared_error(hidden, weight, bias, batch, 0.2)).backward()
         return [parameter.grad.clone() for parameter in parameters]
 
@@ -324,7 +324,7 @@ def test_divergence_equals_that_of_torch_distributions(dtype, n_rows, width, see
     )
 
 
-def test_nothing_that_is_passed_in_is_changed():
+def test_inputs_are_not_changed():
     cells, leaves = problem(4, 5, 3, 0.5, 6, counts=True)
     batch = batch_of(cells)
     before = [tensor.detach().clone() for tensor in (*leaves, batch.values, batch.columns, batch.offsets)]
