@@ -9,17 +9,17 @@ from recsys import report as report
 from recsys import splits as splits
 from recsys import tracking as tracking
 from recsys import tuning as tuning
-from recsys.breakdown import activity_groups as activity_groups
-from recsys.breakdown import cold_user_curve as cold_user_curve
-from recsys.comparison import Comparison as Comparison
-from recsys.comparison import compare as compare
-from recsys.comparison import intervals as intervals
 from recsys.data_report import DataReport as DataReport
 from recsys.data_report import describe as describe
 from recsys.data_report import leaks as leaks
+from recsys.evaluation import Comparison as Comparison
 from recsys.evaluation import Evaluation as Evaluation
 from recsys.evaluation import Validation as Validation
+from recsys.evaluation import activity_groups as activity_groups
+from recsys.evaluation import cold_user_curve as cold_user_curve
+from recsys.evaluation import compare as compare
 from recsys.evaluation import evaluate as evaluate
+from recsys.evaluation import intervals as intervals
 from recsys.ids import IdMap as IdMap
 from recsys.interactions import Interactions as Interactions
 from recsys.models import *

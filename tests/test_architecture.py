@@ -16,12 +16,11 @@ FILES = sorted(ROOT.rglob("*.py"))
 # inside a function.
 LAYERS = [
     {"errors", "columns", "workspace", "commands"},
-    {"ids", "sparse", "files", "options"},
+    {"checks", "ids", "sparse", "files", "options"},
     {"frames"},
     {"interactions", "nn", "ranking", "artifacts", "metrics", "spool"},
     {"datasets", "splits", "training"},
     {"data_report", "models", "evaluation"},
-    {"breakdown", "comparison"},
     {"drift", "export", "promotion", "report", "scoring", "tracking"},
     {"pyfunc_model", "config"},
     {"tuning"},

@@ -9,20 +9,17 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from annotated_types import Gt
-from pydantic import ConfigDict, Field, field_validator, model_validator, with_config
+from pydantic import Field, field_validator, model_validator
 
 from recsys.config.base import Section
 from recsys.config.data import DataConfig, SplitConfig
 from recsys.drift import Limits
 from recsys.errors import ConfigError
 from recsys.interactions import Interactions
-from recsys.metrics import DIVERSITY, RATING, parse
+from recsys.metrics import of
 from recsys.models import Recommender, model_class
 from recsys.models.params import Count, Seed, check
 from recsys.promotion import Rule
-
-for _closed in (Rule, Limits):  # plain dataclasses, whose unknown keys pydantic would ignore
-    with_config(ConfigDict(extra="forbid"))(_closed)
 
 
 class TrainConfig(Section):
@@ -150,7 +147,7 @@ class JobConfig(Section):
         """Return the section with the class's name as it is registered and its hyperparameters as Python values."""
         modules = modules_of(section)
         if "name" not in section:
-            raise ConfigError("[model] needs a name, such as name = 'MultVAE'")
+            raise ConfigError("model.name is needed, such as name = 'MultVAE'")
         try:
             model = model_class(str(section["name"]))
         except ConfigError as error:
@@ -260,11 +257,11 @@ def check_metrics(model: Recommender, names: Iterable[str]) -> None:
         ConfigError: an unknown metric, one that a job cannot measure, or a rating metric of a model that predicts no
             ratings.
     """
-    kinds = [parse(name)[0] for name in names]
-    for kind in kinds:
-        if kind in DIVERSITY:
-            raise ConfigError(f"{kind} needs vectors of the items: call recsys.evaluate with item_vectors=")
-    rated = [kind for kind in kinds if kind in RATING]
+    metrics = [of(name) for name in names]
+    for metric in metrics:
+        if metric.needs_item_vectors:
+            raise ConfigError(f"{metric.name} needs vectors of the items: call recsys.evaluate with item_vectors=")
+    rated = [metric.name for metric in metrics if metric.rates]
     if not rated:
         return
     if reason := model.why_no_ratings():

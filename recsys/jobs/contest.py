@@ -14,7 +14,7 @@ from recsys.errors import ConfigError, DataError
 from recsys.evaluation import evaluate
 from recsys.ids import IdMap
 from recsys.jobs.common import why_unseen
-from recsys.metrics import RATING, parse
+from recsys.metrics import of
 from recsys.models import Popularity, Recommender
 from recsys.promotion import Decision, Measured, Rule, decide
 from recsys.sparse import as_csr
@@ -39,7 +39,7 @@ def contest(
         ConfigError: there is no champion, and the rule is of errors of ratings, which Popularity does not predict.
     """
     if champion is None:
-        rated = [name for name in rule.metrics if parse(name)[0] in RATING]
+        rated = [name for name in rule.metrics if of(name).rates]
         if rated:
             raise ConfigError(
                 f"there is no champion yet, and Popularity, which stands in for it, predicts no ratings to measure "

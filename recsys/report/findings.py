@@ -8,10 +8,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from recsys.breakdown import activity_groups
-from recsys.comparison import intervals
 from recsys.errors import DataError
-from recsys.evaluation import Evaluation
+from recsys.evaluation import Evaluation, activity_groups, intervals
 from recsys.splits import Part
 
 Index = npt.NDArray[np.intp]

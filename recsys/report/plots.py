@@ -13,7 +13,7 @@ import pandas as pd
 
 from recsys.errors import ConfigError, DataError, did_you_mean
 from recsys.evaluation import Evaluation, table
-from recsys.metrics import higher_is_better, parse
+from recsys.metrics import METRICS, higher_is_better, parse
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -24,15 +24,6 @@ _BAR: Final = "#7ea6c4"
 _MARK: Final = "#c8553d"
 _GREY: Final = "#5c6770"
 _Z: Final = 1.96
-_UNITS: Final = {
-    "coverage": "share of the catalogue",
-    "gini": "index, 0 to 1",
-    "novelty": "bits",
-    "diversity": "mean of 1 - cosine",
-    "average_popularity": "training interactions",
-    "rmse": "units of the rating",
-    "mae": "units of the rating",
-}
 
 
 def learning_curve(history: Mapping[str, Any] | pd.DataFrame, *, metric: str | None = None) -> Figure:
@@ -184,7 +175,7 @@ def is_metric(name: str) -> bool:
 
 def unit(kind: str) -> str:
     """Return what a kind of metric counts."""
-    return _UNITS.get(kind, "mean over users")
+    return METRICS[kind].unit
 
 
 def _best(values: np.ndarray[Any, np.dtype[np.float64]], metric: str) -> int | None:

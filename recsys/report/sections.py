@@ -12,10 +12,9 @@ import numpy.typing as npt
 import pandas as pd
 import scipy.sparse as sp
 
-from recsys.comparison import intervals
 from recsys.errors import UnsupportedError
-from recsys.evaluation import Evaluation, relevant_entries, top_lists
-from recsys.metrics import higher_is_better, parse
+from recsys.evaluation import Evaluation, intervals, relevant_entries, top_lists
+from recsys.metrics import higher_is_better, of, parse
 from recsys.models import Recommender
 from recsys.report import charts, findings
 from recsys.report.markup import Child, Markup, tag
@@ -39,25 +38,6 @@ _LONGEST: Final = 100
 _DRAWS: Final = 30_000_000
 """Users drawn by the bootstrap in all, which takes about a second."""
 _STRATA: Final = ("most popular fifth", "second fifth", "third fifth", "fourth fifth", "least popular fifth")
-MEANINGS: Final[Mapping[str, str]] = {
-    "ndcg": "hits, weighted by rank, against the best possible list",
-    "recall": "share of a user's held-out items that are in the list",
-    "truncated_recall": "hits against as many as the list could hold",
-    "stratified_recall": "recall in which rare items count more",
-    "serendipity": "hits that the most popular items would not have given",
-    "diversity": "how little the items of a list are alike",
-    "precision": "share of the list that is held out",
-    "map": "precision at each hit, averaged",
-    "mrr": "1 / rank of the first hit",
-    "hit_rate": "share of users with a hit",
-    "coverage": "share of the catalogue recommended to anyone",
-    "gini": "how unevenly items are recommended; 0 is evenly",
-    "novelty": "surprise at a recommended item, in bits",
-    "average_popularity": "training interactions of a recommended item",
-    "rmse": "root of the mean squared error of a predicted rating",
-    "mae": "mean absolute error of a predicted rating",
-}
-"""What each kind of metric says, in a few words."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -145,7 +125,7 @@ class Run:
             sure = f"{_figure(low)} to {_figure(high)}" if np.isfinite(low) else "–"
             better = "higher" if higher_is_better(name) else "lower"
             value = _figure(self.evaluation[name])
-            rows.append((name, value, sure, f"{users[name]:,}", better, MEANINGS[parse(name)[0]]))
+            rows.append((name, value, sure, f"{users[name]:,}", better, of(name).meaning))
         heads = ("metric", "value", "95% interval", "users", "better", "what it says")
         return [
             _table("Test metrics", heads, rows, numbers=(1, 2, 3)),

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from recsys import datasets, metrics
+from recsys import datasets
 from recsys.errors import ConfigError
 from recsys.evaluation import Validation, along_k, evaluate
 from recsys.interactions import Interactions
@@ -191,10 +191,6 @@ def test_metrics_that_were_not_evaluated_are_refused(factors, split):
         page(factors[0], split, factors[1], metrics=["ndcg@3"])
     with pytest.raises(ConfigError, match="at least one metric"):
         page(factors[0], split, factors[1], metrics=[])
-
-
-def test_every_kind_of_metric_has_a_meaning():
-    assert set(sections.MEANINGS) == set(metrics._KINDS)
 
 
 def test_a_page_needs_nothing_from_outside_and_runs_one_script(factors, network):

@@ -7,9 +7,8 @@ import pandas as pd
 import pytest
 import scipy.sparse as sp
 
-from recsys.comparison import intervals
 from recsys.errors import DataError, UnsupportedError
-from recsys.evaluation import Evaluation, evaluate
+from recsys.evaluation import Evaluation, evaluate, intervals
 from recsys.ids import IdMap
 from recsys.interactions import Interactions
 from recsys.models import ALS, EASE, IAutoRec, ItemKNN, MultDAE, Popularity, UAutoRec
