@@ -9,7 +9,8 @@ import pytest
 from recsys.config import JobConfig, SplitConfig, check_config, import_modules, load_config
 from recsys.datasets import synthetic
 from recsys.errors import ConfigError, DataError
-from recsys.splits import SPLITTERS, registry
+from recsys.models import registry as models
+from recsys.splits import registry
 from recsys.tracking import events
 
 CONFIGS = sorted((Path(__file__).parents[1] / "pipelines" / "configs").rglob("*.toml"))
@@ -249,18 +250,32 @@ def every(data, step: int, column: str = "rank", weights: tuple[float, ...] = ()
 """
 
 
+MODEL = """
+import recsys
+
+
+@recsys.models.register
+class MyEASE(recsys.EASE):
+    '''Mine.'''
+
+    shift: float = 0.5
+"""
+
+
 @pytest.fixture
 def working_folder(tmp_path, monkeypatch):
     """A working folder whose modules, and what they register, are forgotten after the test."""
-    known, modules, path = dict(SPLITTERS), set(sys.modules), list(sys.path)
+    registries = (registry._REGISTERED, models._REGISTERED)
+    known, modules, path = [dict(names) for names in registries], set(sys.modules), list(sys.path)
     monkeypatch.chdir(tmp_path)
     yield tmp_path
     assert sys.path == path, "the working folder is on the path only while a module is imported"
     for name in set(sys.modules) - modules:
         if str(tmp_path) in str(getattr(sys.modules[name], "__file__", "")):
             del sys.modules[name]
-    registry._REGISTERED.clear()
-    registry._REGISTERED.update(known)
+    for names, kept in zip(registries, known, strict=True):
+        names.clear()
+        names.update(kept)
 
 
 @pytest.mark.parametrize("named", ["my_splits", "my_splits.py", ["my_splits"]])
@@ -301,6 +316,18 @@ def test_a_stored_configuration_imports_nothing_and_says_what_to_import(working_
     with pytest.raises(ConfigError, match=r"unknown model 'Mine'.*import my_models first \(in a command: --import"):
         check_config(stored)
     assert "my_models" not in sys.modules
+
+
+def test_a_model_of_the_users_own_is_imported_and_built(working_folder):
+    (working_folder / "my_models.py").write_text(MODEL)
+    file = working_folder / "job.toml"
+    file.write_text('[model]\nname = "MyEASE"\nimport = "my_models"\nshift = 1\nregularization = 3.0\n')
+    config = load_config(file)
+    model = config.new_model()
+    assert (type(model).__name__, model.shift, model.regularization) == ("MyEASE", 1.0, 3.0)
+    assert check_config(config.as_dict()) == config
+    with pytest.raises(ConfigError, match=r"MyEASE has no hyperparameter 'shfit'; did you mean 'shift'\?"):
+        load_config(file, ["model.shfit=2"])
 
 
 @pytest.mark.parametrize(
