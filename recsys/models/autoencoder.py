@@ -158,10 +158,12 @@ class Autoencoder(Recommender):
         return self._decode_scores(self._codes(histories, userid), items, out)
 
     def _codes(self, histories: sp.csr_matrix | None, userid: npt.NDArray[np.int64]) -> Tensor:
-        """Return the embeddings to decode: of the histories, or those kept of training users `userid`."""
-        if histories is not None:
-            return self._encode(histories)
-        return self.embeddings_[torch.from_numpy(userid)].to(self._device)
+        """Return the (n_rows, latent) embeddings that users are scored from."""
+        assert histories is not None
+        return self._encode(histories)
+
+    def _training_scores(self, rows: slice, items: npt.NDArray[np.int64]) -> Tensor:
+        return self._decode_scores(self.embeddings_[rows].to(self._device), items)
 
     def _decode_scores(self, latent: Tensor, items: npt.NDArray[np.int64] | None, out: Tensor | None = None) -> Tensor:
         output = self.network_.output

@@ -147,7 +147,22 @@ class AutoRec(Autoencoder):
     def _scores(
         self, histories: sp.csr_matrix | None, userid: Indices, items: Indices | None, out: Tensor | None = None
     ) -> Tensor:
-        users, user_offsets = self._users(histories, userid)
+        biases = None if self.biases_ is None else self._user_biases(histories, userid)
+        return self._products(*self._users(histories, userid), biases, items, out)
+
+    def _training_scores(self, rows: slice, items: Indices) -> Tensor:
+        biases = None if self.user_biases_ is None else self.user_biases_[rows]
+        return self._products(*self.orientation_.trained(np.arange(rows.start, rows.stop)), biases, items)
+
+    def _products(
+        self,
+        users: Tensor,
+        user_offsets: Tensor | None,
+        user_biases: npt.NDArray[np.float64] | None,
+        items: Indices | None,
+        out: Tensor | None = None,
+    ) -> Tensor:
+        """Return the (users, items) block of products of vectors, with offsets and biases."""
         table, item_offsets = self.orientation_.items()
         if items is not None:
             index = torch.from_numpy(items).to(table.device)
@@ -155,16 +170,17 @@ class AutoRec(Autoencoder):
         scores = affine(users, table, item_offsets, out=out)
         if user_offsets is not None:
             scores.add_(user_offsets[:, None])
-        if self.biases_ is not None:
-            of_users = torch.from_numpy(self._user_biases(histories, userid)).to(scores)
-            of_items = torch.from_numpy(self.biases_.items if items is None else self.biases_.items[items]).to(scores)
-            scores.add_(of_users[:, None]).add_(of_items)
+        if self.biases_ is not None and user_biases is not None:
+            item_biases = self.biases_.items if items is None else self.biases_.items[items]
+            scores.add_(torch.from_numpy(user_biases).to(scores)[:, None]).add_(
+                torch.from_numpy(item_biases).to(scores)
+            )
         return scores
 
     def _ratings(self, userid: Indices, histories: sp.csr_matrix | None, rows: Indices, items: Indices) -> Floats:
         users, user_offsets = self._users(histories, userid)
         table, item_offsets = self.orientation_.items()
-        raw = _products(users, table, rows, items)
+        raw = _pair_products(users, table, rows, items)
         for offsets, index in ((item_offsets, items), (user_offsets, rows)):
             if offsets is not None:
                 raw += offsets.detach().cpu().numpy()[index]
@@ -181,14 +197,9 @@ class AutoRec(Autoencoder):
         return np.where(cold, base, ratings).astype(np.float32)
 
     def _users(self, histories: sp.csr_matrix | None, userid: Indices) -> tuple[Tensor, Tensor | None]:
-        """Return the vectors of users and their offsets, as `Orientation.users`; all are known if histories is None."""
-        if histories is None:
-            return self.orientation_.users(userid, None)
-        known = self._known(userid)
-        if known.any() and known.all():
-            return self.orientation_.users(userid, None)
-        others = histories[np.flatnonzero(~known)] if known.any() else histories
-        return self.orientation_.users(np.where(known, userid, -1), self._prepare(others))
+        """Return the vectors of users and their offsets, as `Orientation.users`."""
+        prepared = None if histories is None else self._prepare(histories)
+        return self.orientation_.users(np.where(self._known(userid), userid, -1), prepared)
 
     def _user_biases(self, histories: sp.csr_matrix | None, userid: Indices) -> npt.NDArray[np.float64]:
         """Return b_u of each user, (len(userid),)."""
@@ -306,7 +317,7 @@ def squared_error(network: Any, unobserved_weight: float) -> Objective:
     return objective
 
 
-def _products(left: Tensor, right: Tensor, rows: Indices, items: Indices) -> Floats:
+def _pair_products(left: Tensor, right: Tensor, rows: Indices, items: Indices) -> Floats:
     """Return left[rows[k]] · right[items[k]] for every k, some at a time so that memory stays bounded."""
     raw = np.empty(len(rows), dtype=np.float32)
     for start in range(0, len(raw), 2**16):
