@@ -19,6 +19,7 @@ from recsys.models.biases import Biases
 from recsys.models.capabilities import NO_GRAPH_OF_EQUATIONS, Capabilities
 from recsys.models.orientation import Indices, Orientation, OverItems, OverUsers
 from recsys.models.params import Count, NotNegative
+from recsys.models.registry import register
 from recsys.nn.layers import Scale, TypicalLength, as_stored
 from recsys.nn.losses import masked_squared_error
 from recsys.nn.networks import AutoRecNetwork
@@ -265,7 +266,7 @@ OVER_ITEMS = replace(
 """What a model that encodes items' columns can do."""
 
 
-@dataclass(kw_only=True, eq=False)
+@register
 class UAutoRec(AutoRec):
     """U-AutoRec: each user's row of ratings is encoded and rebuilt; r̂_ui = (W · g(V r⁽ᵘ⁾ + μ) + b)_i.
 
@@ -284,7 +285,7 @@ class UAutoRec(AutoRec):
         return AutoRecNetwork(n_in, self.hidden, generator, scale=self._scale())
 
 
-@dataclass(kw_only=True, eq=False)
+@register
 class IAutoRec(AutoRec):
     """I-AutoRec: each item's column of ratings is encoded and rebuilt; r̂_ui = (W · g(V r⁽ⁱ⁾ + μ) + b)_u.
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -14,6 +13,7 @@ from recsys.errors import ConfigError
 from recsys.models.autorec import OVER_ITEMS, AutoRec, squared_error
 from recsys.models.orientation import OverItems
 from recsys.models.params import Count, Natural, Rate, Widths
+from recsys.models.registry import register
 from recsys.nn.layers import SIGMOID_GAIN, ActivationName, dropout
 from recsys.nn.losses import masked_squared_error
 from recsys.nn.networks import DeepNetwork
@@ -22,7 +22,7 @@ from recsys.training import Alternation, Loss, Objective
 from recsys.training.loop import Turn
 
 
-@dataclass(kw_only=True, eq=False)
+@register
 class DeepAutoRec(AutoRec):
     """Deep I-AutoRec: items' columns of ratings go through `hidden`, `latent` and `hidden` in reverse, all sigmoids.
 
@@ -99,7 +99,7 @@ def greedy_squared_error(network: Any, unobserved_weight: float) -> Objective:
     return objective
 
 
-@dataclass(kw_only=True, eq=False)
+@register
 class DeepRecommender(AutoRec):
     """A deep autoencoder of users' rows that is fed its own output again.
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Annotated, Any
 
 import torch
@@ -13,6 +12,7 @@ from torch import nn
 from recsys.errors import ConfigError
 from recsys.models.autoencoder import Autoencoder, WholeRow
 from recsys.models.params import Count, NotNegative, Positive, Rate, Widths
+from recsys.models.registry import register
 from recsys.nn.layers import standard_normal
 from recsys.nn.losses import gaussian_kl
 from recsys.nn.networks import FeatureConsistentNetwork
@@ -22,7 +22,7 @@ from recsys.training import Alternation, Loss, Turn
 from recsys.training.loop import Schedule
 
 
-@dataclass(kw_only=True, eq=False)
+@register
 class FeatureConsistentAE(WholeRow, Autoencoder):
     """Variational autoencoder whose reconstruction is compared with the row in a frozen network's hidden layers.
 

@@ -16,6 +16,7 @@ from recsys.models.autorec import OVER_ITEMS, AutoRec
 from recsys.models.base import pick_device
 from recsys.models.orientation import OverItems
 from recsys.models.params import Count, Natural, NotNegative, Widths
+from recsys.models.registry import register
 from recsys.nn.kernelised import GlobalKernelNetwork, KernelNetwork
 from recsys.nn.losses import masked_squared_error
 from recsys.sparse import Batch, Grid, Rows
@@ -53,7 +54,7 @@ class Kernelized:
         return objective
 
 
-@dataclass(kw_only=True, eq=False)
+@register
 class SparseFC(Kernelized, AutoRec):
     """SparseFC (kernelNet): an item autoencoder whose weights are W ∘ K with K_ij = max(0, 1 − ‖u_i − v_j‖²).
 
@@ -77,7 +78,7 @@ class SparseFC(Kernelized, AutoRec):
         return self._kernel_objective(network, rows, self.unobserved_weight)
 
 
-@dataclass(kw_only=True, eq=False)
+@register
 class GLocalK(Kernelized, AutoRec):
     """GLocal-K: SparseFC with its local kernels, then a global kernel that lets neighbors in the grid be read too.
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -11,6 +10,7 @@ from torch import nn
 
 from recsys.models.autoencoder import Autoencoder
 from recsys.models.params import Count, NotNegative, Positive
+from recsys.models.registry import register
 from recsys.models.variational import Multinomial
 from recsys.nn.gaussian import CompositePrior, log_normal, reparameterised
 from recsys.nn.layers import Output
@@ -23,7 +23,7 @@ ENCODER_EPOCHS = 3
 """Epochs of the encoder before each epoch of the decoder, in the paper and the authors' code."""
 
 
-@dataclass(kw_only=True, eq=False)
+@register
 class RecVAE(Multinomial, Autoencoder):
     """Recommender VAE: a deep encoder, a linear decoder, a prior that remembers, and turns.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -16,6 +16,7 @@ from recsys.errors import ConfigError
 from recsys.models.autoencoder import Autoencoder, WholeRow, encode_rows
 from recsys.models.capabilities import Capabilities
 from recsys.models.params import Count, NotNegative, OpenFraction, Positive, Rate, Widths
+from recsys.models.registry import register
 from recsys.nn.corruption import masked, projected_gaussian, salted_and_peppered
 from recsys.nn.layers import ActivationName, l2_normalised
 from recsys.nn.networks import DeepNetwork, UserNodeNetwork
@@ -28,7 +29,7 @@ Penalty = Literal["l1", "kl"]
 Corruption = Literal["masking", "gaussian", "salt-and-pepper"]
 
 
-@dataclass(kw_only=True, eq=False)
+@register
 class BottleneckAE(WholeRow, Autoencoder):
     """Undercomplete autoencoder, for ranking: a code narrower than the row is all that the decoder reads.
 
@@ -69,7 +70,7 @@ class BottleneckAE(WholeRow, Autoencoder):
         return network.encode(batch), {}
 
 
-@dataclass(kw_only=True, eq=False)
+@register
 class SparseAE(BottleneckAE):
     """Sparse autoencoder, for ranking: few units of the code are active for a user.
 
@@ -106,7 +107,7 @@ class SparseAE(BottleneckAE):
         return code, {"penalty": self.sparsity * penalty}
 
 
-@dataclass(kw_only=True, eq=False)
+@register
 class DenoisingAE(BottleneckAE):
     """Denoising autoencoder, for ranking: the row is rebuilt from a corrupted copy of it.
 
@@ -141,7 +142,7 @@ class DenoisingAE(BottleneckAE):
         return network.layers(network.input(corrupted))[-1], {}
 
 
-@dataclass(kw_only=True, eq=False)
+@register
 class ContractiveAE(BottleneckAE):
     """Contractive autoencoder, for ranking: the code shall hardly move where the row moves.
 
@@ -170,7 +171,7 @@ class ContractiveAE(BottleneckAE):
         return code, {"penalty": self.contraction * squares.sum()}
 
 
-@dataclass(kw_only=True, eq=False)
+@register
 class CDAE(BottleneckAE):
     """Collaborative denoising autoencoder, for ranking: every training user has a vector beside their history.
 

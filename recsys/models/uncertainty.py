@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
@@ -10,6 +9,7 @@ from torch import nn
 
 from recsys.models.autoencoder import Autoencoder, WholeRow
 from recsys.models.params import Count, NotNegative, Widths
+from recsys.models.registry import register
 from recsys.nn.layers import standard_normal
 from recsys.nn.networks import AcquisitionNetwork
 from recsys.sparse import Batch, Rows
@@ -18,7 +18,7 @@ from recsys.training import Loss, Objective
 Acquisition = Literal["linear", "network"]
 
 
-@dataclass(kw_only=True, eq=False)
+@register
 class UAE(WholeRow, Autoencoder):
     """Uncertainty autoencoder: a few noisy measurements of a row, and a decoder that recovers the row from them.
 

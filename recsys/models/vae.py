@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 import torch
@@ -11,6 +10,7 @@ from torch import nn
 
 from recsys.models.autoencoder import Autoencoder, WholeRow
 from recsys.models.params import Count, Rate, Widths
+from recsys.models.registry import register
 from recsys.models.variational import Annealed
 from recsys.nn.gaussian import CompositePrior, VampPrior, log_normal, reparameterised
 from recsys.nn.layers import Output
@@ -23,7 +23,7 @@ from recsys.training import Loss, Objective
 PriorName = Literal["standard", "vamp", "composite"]
 
 
-@dataclass(kw_only=True, eq=False)
+@register
 class VAE(WholeRow, Annealed, Autoencoder):
     """Variational autoencoder: any likelihood of whole rows, several samples, several priors.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -10,6 +9,7 @@ from torch import nn
 
 from recsys.models.autoencoder import Autoencoder
 from recsys.models.params import Count, NotNegative, Positive
+from recsys.models.registry import register
 from recsys.models.variational import Annealed, Multinomial
 from recsys.nn.gaussian import kl_between, log_normal, reparameterised
 from recsys.nn.losses import MultinomialNLL
@@ -18,7 +18,7 @@ from recsys.sparse import Batch, Rows
 from recsys.training import Loss, Objective
 
 
-@dataclass(kw_only=True, eq=False)
+@register
 class HVamp(Multinomial, Annealed, Autoencoder):
     """H+Vamp (gated): two levels of latents, a learned prior over the upper one, gated layers throughout.
 

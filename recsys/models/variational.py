@@ -12,6 +12,7 @@ from torch import nn
 
 from recsys.models.autoencoder import Autoencoder, check_entries
 from recsys.models.params import Count, Natural, NotNegative, Rate
+from recsys.models.registry import register
 from recsys.nn.gaussian import reparameterised
 from recsys.nn.losses import MultinomialNLL, gaussian_kl
 from recsys.nn.networks import MultDAENetwork, MultVAENetwork
@@ -45,7 +46,7 @@ class Annealed:
         return lambda step: self.beta * min(1.0, step / steps) if steps else self.beta
 
 
-@dataclass(kw_only=True, eq=False)
+@register
 class MultVAE(Multinomial, Annealed, Autoencoder):
     """Variational autoencoder with a multinomial likelihood, for ranking.
 
@@ -82,7 +83,7 @@ class MultVAE(Multinomial, Annealed, Autoencoder):
         return objective
 
 
-@dataclass(kw_only=True, eq=False)
+@register
 class MultDAE(Multinomial, Autoencoder):
     """Denoising autoencoder with a multinomial likelihood, for ranking: I → `latent` → I with tanh.
 

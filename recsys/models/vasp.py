@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -16,6 +16,7 @@ from recsys.errors import DataError
 from recsys.models.autoencoder import Autoencoder, encode_rows
 from recsys.models.capabilities import Capabilities
 from recsys.models.params import Count, NotNegative, OpenFraction, Rate
+from recsys.models.registry import register
 from recsys.models.variational import Annealed
 from recsys.nn.focal import FocalLoss
 from recsys.nn.gaussian import reparameterised
@@ -29,7 +30,7 @@ EPS = 1e-3
 """Of the layer normalizations, as in Keras, the authors' framework."""
 
 
-@dataclass(kw_only=True, eq=False)
+@register
 class FLVAE(Annealed, Autoencoder):
     """Focal-loss variational autoencoder: deep dense-residual encoder and decoder, for ranking.
 
@@ -98,7 +99,7 @@ class FLVAE(Annealed, Autoencoder):
         return None
 
 
-@dataclass(kw_only=True, eq=False)
+@register
 class VASP(FLVAE):
     """FLVAE and a shallow path in parallel: p = σ(W h(z) + b) ⊙ σ(x B), diag(B) = 0 (Neural EASE), learned jointly.
 
