@@ -6,7 +6,6 @@ A file of this folder that defines a class decorated with `register` adds a mode
 from __future__ import annotations
 
 from importlib import import_module
-from inspect import isabstract
 from pkgutil import iter_modules
 from typing import TYPE_CHECKING
 
@@ -37,11 +36,11 @@ if TYPE_CHECKING:
     from recsys.models.linear import EDLAE as EDLAE
     from recsys.models.linear import RDLAE as RDLAE
     from recsys.models.recvae import RecVAE as RecVAE
-    from recsys.models.regularised import CDAE as CDAE
-    from recsys.models.regularised import BottleneckAE as BottleneckAE
-    from recsys.models.regularised import ContractiveAE as ContractiveAE
-    from recsys.models.regularised import DenoisingAE as DenoisingAE
-    from recsys.models.regularised import SparseAE as SparseAE
+    from recsys.models.regularized import CDAE as CDAE
+    from recsys.models.regularized import BottleneckAE as BottleneckAE
+    from recsys.models.regularized import ContractiveAE as ContractiveAE
+    from recsys.models.regularized import DenoisingAE as DenoisingAE
+    from recsys.models.regularized import SparseAE as SparseAE
     from recsys.models.sansa import SANSA as SANSA
     from recsys.models.uncertainty import UAE as UAE
     from recsys.models.vae import VAE as VAE
@@ -54,16 +53,6 @@ if TYPE_CHECKING:
 
 for _module in iter_modules(__path__, f"{__name__}."):
     import_module(_module.name)
-
-
-def _concrete(cls: type[Recommender]) -> None:
-    for child in cls.__subclasses__():
-        if not isabstract(child) and child.__name__ not in MODELS:
-            register(child)
-        _concrete(child)
-
-
-_concrete(Recommender)
 globals().update(MODELS)
 
 __all__ = ["MODELS", "Recommender", "load", "model_class", "register", *MODELS]

@@ -93,7 +93,7 @@ class Adversarial(Autoencoder):
 
 
 @register
-class AAE(Adversarial, WholeRow):
+class AAE(WholeRow, Adversarial):
     """Adversarial autoencoder: a variational autoencoder whose KL term is a discriminator's judgement of the codes.
 
     Makhzani, Shlens, Jaitly, Goodfellow and Frey 2016, §2. Per batch, in turns:

@@ -10,7 +10,7 @@ from annotated_types import MinLen
 from torch import nn
 
 from recsys.errors import ConfigError
-from recsys.models.autoencoder import WholeRow
+from recsys.models.autoencoder import Autoencoder, WholeRow
 from recsys.models.params import Count, NotNegative, Positive, Rate, Widths
 from recsys.models.registry import register
 from recsys.nn.layers import standard_normal
@@ -23,7 +23,7 @@ from recsys.training.loop import Schedule
 
 
 @register
-class FeatureConsistentAE(WholeRow):
+class FeatureConsistentAE(WholeRow, Autoencoder):
     """Variational autoencoder whose reconstruction is compared with the row in a frozen network's hidden layers.
 
     Minimises, per user, Σ_l ‖Φ_l(x) − Φ_l(x̄)‖² / (2 · width_l) + `beta` · KL(q(z|x) ‖ N(0, I)) (Hou et al. 2017,
