@@ -48,12 +48,9 @@ def call(command: Command, arguments: dict[str, Any]) -> None:
     workspace = Workspace(arguments.pop("root"), not arguments.pop("quiet"))
     modules, overrides = arguments.pop("modules"), arguments.pop("overrides", [])
     if modules or "config" in arguments or "configs" in arguments:
-        from recsys.config import load_config, load_configs
+        from recsys.config import import_modules, load_config, load_configs
 
-        if modules:
-            from recsys.config import import_modules
-
-            import_modules(modules)
+        import_modules(modules)
         if arguments.get("config") is not None:
             arguments["config"] = load_config(arguments["config"], overrides)
         if "configs" in arguments:

@@ -124,7 +124,7 @@ CASES: dict[str, dict[str, Any]] = {
     "InfiniteAE": {},
     "ALS": {"factors": 2, "iterations": 5, "regularization": 0.1},
     "BPR": {"factors": 4, "iterations": 60, "learning_rate": 0.1},
-    "ItemKNN": {"neighbours": 20},
+    "ItemKNN": {"neighbors": 20},
     "Popularity": {},
 }
 """Hyperparameters with which each model fits in a fraction of a second and still solves the checkerboard."""

@@ -16,7 +16,8 @@ FILES = sorted(ROOT.rglob("*.py"))
 # inside a function.
 LAYERS = [
     {"errors", "columns", "workspace", "commands"},
-    {"checks", "ids", "sparse", "files", "extras"},
+    {"checks", "ids", "sparse", "files", "extras", "options"},
+    {"frames"},
     {"interactions", "nn", "ranking", "artifacts", "metrics", "spool"},
     {"datasets", "splits", "training"},
     {"data_report", "models", "evaluation"},

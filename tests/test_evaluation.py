@@ -433,6 +433,8 @@ def test_popularity_adjusted_metrics_by_hand():
     assert result.per_user["serendipity@2"].isna().tolist() == [False, False, True, False]
     weight = 2**-0.5
     np.testing.assert_allclose(result.per_user["stratified_recall@2"], [1 / (1 + weight), 1, np.nan, 0.5])
+    # u0 has seen item 0, so that item 1, a hit, is the most popular one to expect.
+    np.testing.assert_array_equal(evaluate(MODEL, SMALL, "serendipity@1").per_user["serendipity@1"], [0, 0, np.nan, 0])
 
 
 def test_diversity_takes_vectors_of_the_items():

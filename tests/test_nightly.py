@@ -233,7 +233,9 @@ def test_a_contestant_with_the_same_items_may_know_other_users():
     assert last.items_ == split.train.items
     for model in (every, last):
         model.about_ = {"trained_on": until}
-    found = contest.contest(Workspace(progress=False), every, last, config(), split, config().promote.rule("ndcg@10"))
+    found = contest.contest(
+        Workspace(progress=False), every, last, config(), split, config().promote.for_metric("ndcg@10")
+    )
     part = split.test
     own = last.users_.codes(part.users.ids(), on_unknown="mark")
     expected = evaluate(last, replace(part, user_index=own), "ndcg@10")
@@ -257,7 +259,7 @@ def test_without_a_champion_errors_of_ratings_have_no_baseline():
     split = hold_out_users(data, n_users=0.2, stable=True)
     model = UAutoRec(hidden=8, epochs=2).fit(split.train, show_progress=False)
     with pytest.raises(ConfigError, match=r"measure rmse of; promote challenger by hand"):
-        contest.contest(Workspace(progress=False), model, None, config(), split, config().promote.rule("rmse"))
+        contest.contest(Workspace(progress=False), model, None, config(), split, config().promote.for_metric("rmse"))
 
 
 def test_a_contestant_that_may_have_seen_the_test_is_refused():
@@ -265,7 +267,7 @@ def test_a_contestant_that_may_have_seen_the_test_is_refused():
     split = hold_out_users(data, n_users=0.2, stable=True)
     sees_all = EASE(regularization=50.0).fit(data, show_progress=False)
     fair = EASE(regularization=50.0).fit(split.train, show_progress=False)
-    rule = config().promote.rule("ndcg@10")
+    rule = config().promote.for_metric("ndcg@10")
     with pytest.raises(DataError, match=r"challenger was trained on other entries .* may have seen"):
         contest.contest(Workspace(progress=False), sees_all, fair, config(), split, rule)
     with pytest.raises(DataError, match="champion was trained on other entries"):

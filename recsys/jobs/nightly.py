@@ -172,7 +172,7 @@ def _promote(workspace: Workspace, night: Night, config: JobConfig, sources: Sou
         night.status, night.reason = "unchanged", f"data and configuration are those of version {version}"
         return f"skipped: version {version} is the champion"
     tags = tracking.version_tags(name, version)
-    rule = config.promote.rule(config.train.metric)
+    rule = config.promote.for_metric(config.train.metric)
     decided = {"decision": "kept", "against": str(holder or "Popularity"), "rule": rule.as_text()}
     if holder is not None and f"{ALIAS}_rolled_back" in tags:
         night.status = "unchanged"
@@ -204,7 +204,7 @@ def _data_drift(
     workspace: Workspace, night: Night, config: JobConfig, champion: Recommender, data: Interactions
 ) -> str:
     night.drift |= data_drift(champion, data)
-    night.warnings += warnings_of(night.drift, config.drift.limits())
+    night.warnings += warnings_of(night.drift, config.drift)
     run_name, tags = f"night {config.track.register_as}", {"champion": night.champion}
     with tracking.start_run(workspace, config.track.experiment, run_name, tags) as tracker:
         tracker.log_metrics({f"drift_{name}": value for name, value in night.drift.items()})
@@ -240,7 +240,7 @@ def _score(
         users = last_lists[USER].unique().tolist()
         moved = list_drift(last_lists, pd.read_parquet(output, filters=[(USER, "in", users)]))
         night.drift |= moved
-        night.warnings += warnings_of(moved, config.drift.limits())
+        night.warnings += warnings_of(moved, config.drift)
     return f"done: {result.users:,} users"
 
 

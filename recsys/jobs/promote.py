@@ -81,7 +81,9 @@ def challenge(
         raise TrackingError(f"version {number} of {name!r} is the {alias} already; name another challenger")
     config = config_of(versions.load(number), versions.uri(number))
     sources = Sources.read(workspace, config)
-    return settle(workspace, versions, number, config, sources.split, rule or config.promote.rule(config.train.metric))
+    return settle(
+        workspace, versions, number, config, sources.split, rule or config.promote.for_metric(config.train.metric)
+    )
 
 
 def settle(

@@ -34,10 +34,10 @@ class Sources:
     @cached_property
     def histories(self) -> tuple[Interactions, Interactions | None]:
         """What to recommend from, and all that its users have seen where that is more: see `DataConfig.histories`."""
-        section = self.job.data
-        if section.min_user or section.min_item:
-            return section.histories_of(self.raw)
-        return self.data, None if section.min_rating is None else self.raw
+        given = self.job.data.given
+        if given.get("min_user") or given.get("min_item"):
+            return self.job.data.histories_of(self.raw)
+        return self.data, None if given.get("min_rating") is None else self.raw
 
     @cached_property
     def split(self) -> Split:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
-from numbers import Integral
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, Self
 
@@ -22,6 +21,7 @@ from recsys.errors import BundleError, ConfigError, DataError, NotFittedError, O
 from recsys.ids import IdMap
 from recsys.interactions import Interactions
 from recsys.models.capabilities import REFUSALS, Capabilities
+from recsys.models.params import Parameters, modern, plain
 from recsys.ranking import SCORE_BYTES, Ids, Scores, top_n
 from recsys.sparse import as_csr
 from recsys.training import Record
@@ -58,7 +58,7 @@ class Fitting:
     checkpoint: str | Path | None = None
 
 
-class Recommender(RecommenderBase):  # type: ignore[misc]
+class Recommender(Parameters, RecommenderBase):  # type: ignore[misc]
     """A model of users × items interactions.
 
     A user without any history gets the most popular items from models that have nothing else to say of them; the
@@ -132,31 +132,6 @@ class Recommender(RecommenderBase):  # type: ignore[misc]
             raise
         self.record_ = record
         return self
-
-    def check_params(self) -> None:
-        """Raise ConfigError for a hyperparameter of the wrong type or out of range; `fit` begins with it."""
-        self._check_types()
-        self._check_params()
-
-    def _check_params(self) -> None:
-        """Check ranges."""
-
-    def _check_types(self) -> None:
-        for field in fields(self):
-            value, kind = getattr(self, field.name), str(field.type)
-            if value is None or isinstance(value, np.random.Generator):
-                continue
-            whole = isinstance(value, Integral) and not isinstance(value, bool)
-            if kind.startswith("tuple[int"):
-                numbers = isinstance(value, tuple) and not any(isinstance(n, bool) for n in value)
-                if not (numbers and all(isinstance(n, Integral) for n in value)):
-                    raise ConfigError(f"{field.name} must be a tuple of whole numbers, got {value!r}")
-            if kind.startswith("int") and not whole:
-                raise ConfigError(f"{field.name} must be a whole number, got {value!r}")
-            if kind.startswith("float") and not (whole or (isinstance(value, float) and np.isfinite(value))):
-                raise ConfigError(f"{field.name} must be a finite number, got {value!r}")
-            if field.name == "seed" and value < 0:
-                raise ConfigError(f"seed must not be negative, got {value}")
 
     def _forget(self) -> None:
         for name in [name for name in vars(self) if name.endswith("_")]:
@@ -531,9 +506,7 @@ class Recommender(RecommenderBase):  # type: ignore[misc]
         if bundle.model != cls.__name__:
             raise BundleError(f"{where} holds a {bundle.model}, not a {cls.__name__}; use recsys.load for any model")
         try:
-            params = {
-                k: tuple(v) if isinstance(v, list) else v for k, v in bundle.params.items()
-            }  # as JSON has no tuple
+            params = {name: plain(value) for name, value in modern(cls, bundle.params).items()}
             model = cls(**{**params, **({"device": device} if "device" in params else {})})
             model.n_users_, model.n_items_ = int(bundle.state["n_users"]), int(bundle.state["n_items"])
             model.record_ = Record(**bundle.state["record"])
@@ -544,11 +517,6 @@ class Recommender(RecommenderBase):  # type: ignore[misc]
         except (KeyError, TypeError, ValueError, RuntimeError, AssertionError) as error:
             raise BundleError(f"{where} does not fit this version's {cls.__name__}: {error}") from None
         return model
-
-    def params(self) -> dict[str, Any]:
-        """Return the hyperparameters as JSON values; a random generator as seed becomes None."""
-        values = {f.name: getattr(self, f.name) for f in fields(self)}
-        return {k: None if isinstance(v, np.random.Generator) else v for k, v in values.items()}
 
     def _require(self, ability: str) -> None:
         """Refuse what the class does not declare."""

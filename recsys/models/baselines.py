@@ -20,10 +20,11 @@ from implicit.utils import ParameterWarning
 from threadpoolctl import threadpool_limits
 from torch import Tensor
 
-from recsys.errors import ConfigError, DataError, TrainingError
+from recsys.errors import DataError, TrainingError
 from recsys.models.base import Fitting, Recommender
 from recsys.models.capabilities import NO_GRAPH_OF_EQUATIONS, Capabilities
 from recsys.models.fold_in import fold_in
+from recsys.models.params import Count, NotNegative, Positive, Seed
 from recsys.nn.products import affine
 from recsys.training import Record
 
@@ -64,13 +65,13 @@ class Factors(Recommender):
         scores_known_users=True, new_users="fold-in", no_graph=NO_GRAPH_OF_EQUATIONS
     )
 
-    factors: int = 64
+    factors: Count = 64
     """Width of the vectors."""
-    regularization: float = 0.01
+    regularization: NotNegative = 0.01
     """L2 on the vectors."""
-    iterations: int = 15
+    iterations: Count = 15
     """Passes over the data."""
-    seed: int | None = 0
+    seed: Seed | None = 0
     """Seed of the initial vectors."""
 
     @abstractmethod
@@ -80,15 +81,6 @@ class Factors(Recommender):
     @abstractmethod
     def _fold_in(self, histories: sp.csr_matrix) -> Tensor:
         """Return vectors of new users."""
-
-    def _check_params(self) -> None:
-        if self.factors < 1 or self.iterations < 1:
-            raise ConfigError(f"factors and iterations must be at least 1, got {self.factors} and {self.iterations}")
-        if self.regularization < 0:
-            raise ConfigError(f"regularization must not be negative, got {self.regularization}")
-        for name in ("alpha", "learning_rate"):
-            if not getattr(self, name, 1.0) > 0:
-                raise ConfigError(f"{name} must be positive, got {getattr(self, name)}")
 
     def _fit(self, matrix: sp.csr_matrix, fitting: Fitting) -> Record:
         record = Record(metric=fitting.validation.metric if fitting.validation else None)
@@ -165,7 +157,7 @@ class ALS(Factors):
 
     capabilities: ClassVar[Capabilities] = replace(Factors.capabilities, popularity_fallback=True)
 
-    alpha: float = 1.0
+    alpha: Positive = 1.0
     """Confidence of a stored entry per unit of its value."""
 
     def _implicit(self) -> AlternatingLeastSquares:
@@ -195,8 +187,9 @@ class BPR(Factors):
     everyone.
     """
 
-    learning_rate: float = 0.01
-    iterations: int = 100
+    learning_rate: Positive = 0.01
+    """Step size of the stochastic gradient descent."""
+    iterations: Count = 100
 
     def _implicit(self) -> BayesianPersonalizedRanking:
         # One thread: with more, implicit's updates race and the result differs from run to run.
@@ -227,23 +220,17 @@ _SIMILARITIES = {"cosine": CosineRecommender, "bm25": BM25Recommender, "tfidf": 
 
 @dataclass(kw_only=True, eq=False)
 class ItemKNN(Recommender):
-    """`implicit`'s item-to-item nearest neighbours: scores are x S with S the `neighbours` largest similarities.
+    """`implicit`'s item-to-item nearest neighbours: scores are x S with S the `neighbors` largest similarities.
 
     `similar_items` divides an item's similarities by the largest of them, since BM25 has no upper bound.
     """
 
     capabilities: ClassVar[Capabilities] = Capabilities(encodes=False, keeps_users=False, popularity_fallback=True)
 
-    neighbours: int = 100
-    """Neighbours kept per item."""
+    neighbors: Count = 100
+    """Neighbors kept per item."""
     similarity: Literal["cosine", "bm25", "tfidf"] = "cosine"
     """Weighting of the entries before the dot product."""
-
-    def _check_params(self) -> None:
-        if self.similarity not in _SIMILARITIES:
-            raise ConfigError(f"similarity must be one of {', '.join(_SIMILARITIES)}, got {self.similarity!r}")
-        if self.neighbours < 1:
-            raise ConfigError(f"neighbours must be at least 1, got {self.neighbours}")
 
     def _fit(self, matrix: sp.csr_matrix, fitting: Fitting) -> None:
         if self.similarity != "cosine" and matrix.data.min() < 0:
@@ -251,7 +238,7 @@ class ItemKNN(Recommender):
                 f"similarity={self.similarity!r} reads entries as counts: {int((matrix.data < 0).sum())} are negative; "
                 "use 'cosine', or .binarized()"
             )
-        model = _SIMILARITIES[self.similarity](K=self.neighbours)
+        model = _SIMILARITIES[self.similarity](K=self.neighbors)
         with warnings.catch_warnings(), np.errstate(invalid="ignore", divide="ignore"):
             # implicit converts its own weighted matrix and warns of it.
             warnings.simplefilter("ignore", ParameterWarning)

@@ -13,10 +13,11 @@ import scipy.sparse as sp
 import torch
 from torch import Tensor
 
-from recsys.errors import ConfigError, DataError, TrainingError
+from recsys.errors import DataError, TrainingError
 from recsys.models.base import Fitting, Recommender, pick_device
 from recsys.models.capabilities import Capabilities
 from recsys.models.linear import gram_matrix, invert
+from recsys.models.params import Positive
 from recsys.nn.products import affine, weighted_rows
 from recsys.nn.tangent import relu_tangent_kernel
 from recsys.sparse import Rows
@@ -42,17 +43,12 @@ class InfiniteAE(Recommender):
         no_graph="it compares a history with that of every training user, whom the file would hold as dense rows",
     )
 
-    regularization: float = 5.0
+    regularization: Positive = 5.0
     """λ: the ridge as a multiple of the kernel's mean diagonal."""
-    bias_std: float = 0.1
+    bias_std: Positive = 0.1
     """Standard deviation of the biases; 0.1 in the authors' code."""
     device: str = "auto"
     """`auto`, `cpu` or `cuda`."""
-
-    def _check_params(self) -> None:
-        for name in ("regularization", "bias_std"):
-            if not getattr(self, name) > 0:
-                raise ConfigError(f"{name} must be positive, got {getattr(self, name)}")
 
     def _fit(self, matrix: sp.csr_matrix, fitting: Fitting) -> None:
         _check_memory(*matrix.shape)

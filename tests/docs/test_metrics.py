@@ -4,8 +4,8 @@ import re
 
 import pytest
 
+from docs.generate.metrics import FIELDS, PAGE, fields, page
 from recsys.metrics import METRICS
-from tests.docs.metrics import FIELDS, PAGE, fields, page
 
 
 def test_the_page_is_up_to_date():

@@ -56,7 +56,7 @@ CASES = {
             "hidden": 8,
             "latent": 4,
             "perceptual": (6, 4),
-            "pretraining": 0.5,
+            "pretraining_share": 0.5,
             "beta": 0.01,
             "likelihood_weight": 0.1,
         },

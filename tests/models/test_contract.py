@@ -5,13 +5,17 @@ import functools
 import pickle
 import random
 from dataclasses import fields, replace
+from types import UnionType
+from typing import Annotated, Literal, Union, get_args, get_origin
 from unittest import mock
 
 import numpy as np
 import pandas as pd
 import pytest
 import scipy.sparse as sp
+import sklearn.base
 import torch
+from annotated_types import Ge, Gt, Le, Lt, MinLen
 from implicit.evaluation import ranking_metrics_at_k
 from implicit.recommender_base import RecommenderBase
 
@@ -29,7 +33,7 @@ from recsys.errors import (
 from recsys.evaluation import Validation, evaluate
 from recsys.ids import IdMap
 from recsys.interactions import Interactions
-from recsys.models import MODELS, autoencoder, base
+from recsys.models import MODELS, autoencoder, base, params
 from recsys.splits import Part
 from tests.contract import (
     ABILITIES,
@@ -251,6 +255,49 @@ def test_a_fit_that_breaks_off_leaves_an_unfitted_model(name):
         model.similar_items(0)
 
 
+# Hyperparameters
+
+
+def wrong_values(hint):
+    """Values that a type of `recsys.models.params` does not hold, each just outside."""
+    if get_origin(hint) is Annotated:
+        kind, *markers = get_args(hint)
+        step = 1 if kind is int else 1e-6
+        for marker in markers:
+            match marker:
+                case Gt(gt=bound) | Lt(lt=bound):
+                    yield bound
+                case Ge(ge=bound):
+                    yield bound - step
+                case Le(le=bound):
+                    yield bound + step
+                case MinLen():
+                    yield ()
+        yield from wrong_values(kind)
+    elif get_origin(hint) in (Union, UnionType):
+        yield from wrong_values(get_args(hint)[0])
+    elif get_origin(hint) is tuple:
+        yield from ((value,) for value in wrong_values(get_args(hint)[0]))
+        yield 3
+    elif get_origin(hint) is Literal:
+        yield from ("nonsense", 1)
+    else:
+        yield from {int: (2.5, "a", True), float: ("a", np.nan, np.inf, True), bool: (1, "yes"), str: (1, True)}[hint]
+
+
+@every_model
+def test_fit_refuses_values_of_another_type_or_out_of_range(name):
+    for option, hint in params.hints(MODELS[name]).items():
+        for value in wrong_values(hint):
+            model = new_model(name, **{option: value})
+            assert getattr(model, option) is value
+            with pytest.raises(ConfigError) as refused:
+                model.fit(BOARD, show_progress=False)
+            expected = params.describe(hint)
+            assert str(refused.value) == f"{option} of {name} must be {expected}, got {value!r}"
+            assert not learned(model)
+
+
 @pytest.mark.parametrize(
     ("name", "option", "value"),
     [
@@ -273,16 +320,37 @@ def test_a_fit_that_breaks_off_leaves_an_unfitted_model(name):
         ("ALS", "factors", 0),
         ("ALS", "iterations", 0),
         ("BPR", "regularization", -1.0),
-        ("ItemKNN", "neighbours", 0),
+        ("ItemKNN", "neighbors", 0),
         ("ItemKNN", "similarity", "jaccard"),
     ],
 )
 def test_fit_refuses_options_out_of_range_by_name(name, option, value):
-    model = new_model(name, **{option: value})
-    assert getattr(model, option) == value
-    with pytest.raises(ConfigError, match=option):
-        model.fit(BOARD, show_progress=False)
-    assert not learned(model)
+    with pytest.raises(ConfigError, match=f"{option}.* must "):
+        new_model(name, **{option: value}).fit(BOARD, show_progress=False)
+
+
+@every_model
+def test_numpys_numbers_will_do(name, tmp_path):
+    given = {}
+    for option, value in {**CASES[name], **quick(MODELS[name])}.items():
+        kinds = {int: np.int64, float: np.float64}
+        given[option] = kinds.get(type(value), lambda same: same)(value)
+        if isinstance(value, tuple):
+            given[option] = tuple(map(np.int64, value))
+    model = MODELS[name](**given).fit(TASTES, show_progress=False)
+    assert model.params() == new_model(name, **quick(MODELS[name])).params()
+    equal_models(model, fitted(name, TASTES, **quick(MODELS[name])), TASTES)
+    model.save(tmp_path / "model")
+    assert MODELS[name].load(tmp_path / "model").params() == model.params()
+
+
+@every_model
+def test_scikit_learn_clones_it(name):
+    for model in (new_model(name), on_tastes(name)):
+        copied = sklearn.base.clone(model)
+        assert type(copied) is MODELS[name]
+        assert vars(copied) == new_model(name).get_params()
+        assert copied.set_params(**copied.get_params()) is copied
 
 
 # What goes in
@@ -712,15 +780,6 @@ def test_masks_and_fractions_are_no_indices(name):
         model.recommend([0.5], TASTES[0])
     with pytest.raises(DataError, match=r"N must be a whole number, got 2\.5"):
         model.recommend(0, TASTES[0], N=2.5)
-
-
-@every_model
-def test_options_of_another_type_are_refused(name):
-    for field in fields(MODELS[name]):
-        kind = str(field.type)
-        for wrong in [2.5, "a", True] if kind.startswith("int") else ["a", np.nan] if kind.startswith("float") else []:
-            with pytest.raises(ConfigError, match=f"{field.name} must be a (whole|finite) number"):
-                new_model(name, **{field.name: wrong}).fit(TASTES, show_progress=False)
 
 
 @that(keeps_users=False, scores_known_users=False)

@@ -11,7 +11,7 @@ from typing import Any
 from recsys.evaluation import DEFAULT
 from recsys.metrics import METRICS, Metric
 
-PAGE = Path(__file__).parents[2] / "docs" / "metrics.md"
+PAGE = Path(__file__).parents[1] / "metrics.md"
 FIELDS = ("Formula", "Denominator", "Range", "Cut-off", "Ties", "No relevant items", "Paper")
 """What every metric states, in this order."""
 GROUPS = ("Accuracy of a list", "Beyond accuracy", "Errors of ratings")
