@@ -244,15 +244,15 @@ def as_csr(matrix: Any, *, name: str = "user_items") -> sp.csr_matrix:
     Raises:
         DataError: not a scipy sparse matrix, or a stored value is NaN or infinite.
     """
+    sparse: Any = matrix  # `issparse` narrows its argument to a type that lacks `ndim`
     if not sp.issparse(matrix):
         raise DataError(
             f"{name} must be a scipy sparse matrix (users × items), got {type(matrix).__name__}; "
             "wrap a dense array with scipy.sparse.csr_matrix(...)"
         )
-    given: Any = matrix  # scipy has no type of all its formats
-    if given.ndim == 1:
-        given = given.reshape(1, -1)
-    csr = given if isinstance(given, sp.csr_matrix) else sp.csr_matrix(given)
+    if sparse.ndim == 1:
+        sparse = sparse.reshape(1, -1)
+    csr = sparse if isinstance(sparse, sp.csr_matrix) else sp.csr_matrix(sparse)
     if csr.dtype != np.float32:
         csr = csr.astype(np.float32)
     if not csr.has_canonical_format:

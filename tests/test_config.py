@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from recsys import tracking
 from recsys.config import JobConfig, SplitConfig, check_config, import_modules, load_config
 from recsys.datasets import synthetic
 from recsys.errors import ConfigError, DataError
 from recsys.splits import SPLITTERS, registry
-from recsys.tracking import events
 
 CONFIGS = sorted((Path(__file__).parents[1] / "pipelines" / "configs").rglob("*.toml"))
 
@@ -30,7 +30,7 @@ def test_shipped_configurations_load_and_build_their_model(path):
     for name, value in config.model.items():
         assert name == "name" or getattr(model, name) == value
     assert config.track.register_as or path.parent.name.startswith("compare-")
-    for name in events.params({"config": config.as_dict()}, resumed=False).values["values"]:
+    for name in map(tracking.mlflow_name, tracking.flatten({"config": config.as_dict()})):
         assert re.fullmatch(r"[\w.:/ -]{1,250}", name, re.ASCII), "MLflow refuses parameters of other names"
 
 

@@ -228,7 +228,7 @@ def _fit(
     tracker: tracking.Tracker | None = None,
 ) -> None:
     """Fit the model, from its checkpoint where there is one, and report every epoch to `tracker`."""
-    tracker = tracker or tracking.NullTracker()
+    tracker = tracker or tracking.Tracker()
     reported: list[int] = []
 
     def on_epoch(entry: dict[str, float]) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Final
 
 from recsys.artifacts import read_bundle
-from recsys.errors import BundleError, ConfigError, did_you_mean
+from recsys.errors import ConfigError, did_you_mean
 from recsys.models.adversarial import AAE, ALI, VAEGAN
 from recsys.models.autorec import IAutoRec, UAutoRec
 from recsys.models.base import Recommender
@@ -19,6 +19,7 @@ from recsys.models.infinite import InfiniteAE
 from recsys.models.kernel import GLocalK, SparseFC
 from recsys.models.linear import DLAE, EASE, EDLAE, RDLAE
 from recsys.models.recvae import RecVAE
+from recsys.models.registry import class_of
 from recsys.models.regularised import CDAE, BottleneckAE, ContractiveAE, DenoisingAE, SparseAE
 from recsys.models.sansa import SANSA
 from recsys.models.uncertainty import UAE
@@ -91,9 +92,7 @@ def load(path: str | Path, *, device: str = "auto") -> Recommender:
     """
     bundle = read_bundle(path)
     if bundle.model not in MODELS:
-        raise BundleError(
-            f"{path} holds a {bundle.model}, which this version does not know; known: {', '.join(MODELS)}"
-        )
+        return class_of(bundle, str(path)).from_bundle(bundle, str(path), device)
     return MODELS[bundle.model].from_bundle(bundle, str(path), device)
 
 
