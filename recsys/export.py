@@ -125,7 +125,7 @@ class ScoreGraph(nn.Module):
         """Raise UnsupportedError where the model's scores are no function of a dense row."""
         super().__init__()
         self.scores = scoring_of(model)
-        self.silent = model._silent_without_history
+        self.silent = model.capabilities.popularity_fallback
         device = next((tensor.device for tensor in self.scores.state_dict().values()), torch.device("cpu"))
         self.register_buffer("popularity", torch.from_numpy(np.array(model.popularity_)).to(device))
 

@@ -1,4 +1,4 @@
-"""Top-N: the only code that masks and sorts.
+"""Top-N selection: the only code that masks and sorts scores.
 
 Higher scores are better. Equal scores are ordered by index, lower first. A slot that no candidate can fill holds id -1
 and score -finfo(float32).max; a masked item is never returned.
@@ -21,12 +21,12 @@ Scores = npt.NDArray[np.float32]
 NO_ID = -1
 NO_SCORE = float(-np.finfo(np.float32).max)
 SCORE_BYTES = 30 * 2**20
-"""Budget of one block of scores on the host: below the 32 MiB from which the C library asks the system for fresh pages
-each time, which cost as much as filling them."""
+"""Size of one block of scores on the CPU: below 32 MiB, from where the C library requests fresh pages for each block,
+which costs as much as filling them."""
 MOST_ROWS = 8192
-"""Rows of one block at most."""
+"""Maximum number of rows of one block."""
 CUDA_SCORE_BYTES = 1024 * 2**20
-"""The same on a GPU, which wants much work per call; its first block, made before it is known, is small."""
+"""The same on a GPU, which needs more work per call; the first block, made before the device is known, is small."""
 
 
 def top_n(
@@ -39,20 +39,20 @@ def top_n(
     candidates: npt.NDArray[np.int64] | None = None,
     exclude_ids: npt.NDArray[np.int64] | None = None,
 ) -> tuple[Ids, Scores]:
-    """Return the `n` best candidates of each row, in blocks of rows so that memory stays bounded.
+    """Return the `n` best candidates of each row, computed in blocks of rows so that memory stays bounded.
 
     Args:
-        scores: gives the (rows, n_candidates) float32 scores of a slice of rows; what it returns is overwritten. Its
-            second argument, where not None, is a block of that shape that it may use and return.
+        scores: returns the (rows, n_candidates) float32 scores of a slice of rows; the result is overwritten. Its
+            second argument, if not None, is a block of that shape that it may fill and return.
         n_rows: number of rows.
         n_candidates: columns of a score block.
-        n: length of each list; longer than the candidates is allowed.
-        exclude: (n_rows, n_ids) csr; its stored entries are masked, explicit zeros too.
-        candidates: (n_candidates,) ascending ids that the score columns stand for; by default `0..n_candidates-1`.
+        n: length of each list; may exceed the number of candidates.
+        exclude: (n_rows, n_ids) csr; its stored entries are masked, including stored zeros.
+        candidates: (n_candidates,) ascending ids of the score columns; by default `0..n_candidates-1`.
         exclude_ids: ids masked in every row.
 
     Returns:
-        ids int32 and scores float32, each (n_rows, n), scores falling along each row.
+        ids int32 and scores float32, each (n_rows, n), scores in falling order along each row.
     """
     ids = np.full((n_rows, n), NO_ID, dtype=np.int32)
     values = np.full((n_rows, n), NO_SCORE, dtype=np.float32)
@@ -69,7 +69,7 @@ def top_n(
     stop, budget = 0, SCORE_BYTES
     block: Tensor | None = None
     while stop < n_rows:
-        # The rows count too: what precedes their scores takes memory even where candidates are few.
+        # Rows are limited too: computing their scores takes memory even if there are few candidates.
         rows = slice(stop, min(stop + min(MOST_ROWS, max(1, budget // (4 * n_candidates))), n_rows))
         stop = rows.stop
         n_here = rows.stop - rows.start
@@ -99,17 +99,17 @@ def top_n(
 
 
 def select(scores: Tensor, n: int) -> tuple[Tensor, Tensor]:
-    """Return the `n` largest values of each row and their columns, falling, ties by lower column first.
+    """Return the `n` largest values of each row in falling order and their columns, ties by lower column first.
 
     NaN counts as -inf. `scores` (rows, columns) float32 with `n` at most the number of columns.
     """
     wide = min(n + 1, scores.shape[1])
     values, columns = _largest(scores, wide)
-    if bool(values[:, 0].isnan().any()):  # NaN is above all numbers in torch's order, so it would come first
+    if bool(values[:, 0].isnan().any()):  # torch sorts NaN above all numbers, so it would come first
         scores.nan_to_num_(nan=-torch.inf, posinf=torch.inf, neginf=-torch.inf)
         values, columns = _largest(scores, wide)
-    # topk breaks ties in no order. A tie inside the list is mended by sorting the list; where it crosses the end of the
-    # list, the row is sorted whole. Rows that end in -inf have empty slots there, and nothing to order.
+    # topk breaks ties arbitrarily. A tie inside the list is fixed by sorting the list; if it crosses the end of the
+    # list, the whole row is sorted. Entries of -inf are empty slots and need no order.
     tied = (values[:, 1:] == values[:, :-1]) & (values[:, 1:] > -torch.inf)
     rows = tied.any(1).nonzero()[:, 0]
     if len(rows):
@@ -125,18 +125,18 @@ def select(scores: Tensor, n: int) -> tuple[Tensor, Tensor]:
 
 
 def _largest(scores: Tensor, n: int) -> tuple[Tensor, Tensor]:
-    """Return the `n` largest values of each row, falling, and their columns; which of equal ones is not said.
+    """Return the `n` largest values of each row in falling order and their columns; ties are broken arbitrarily.
 
-    The columns fall into groups, of which each gives its largest value: the n groups with the largest of these hold the
-    n largest values. So one pass over the row and two short selections do what a selection of the whole row would.
+    The columns are divided into groups. The n groups with the largest maxima contain the n largest values, so one pass
+    over the row and two short selections replace a selection over the whole row.
     """
     n_columns = scores.shape[1]
     per_group = 2 ** round(math.log2(max(1.0, math.sqrt(n_columns / n))))
     groups = n_columns // per_group
     if per_group < 4 or groups < 2 * n:
         return torch.topk(scores, n, dim=1)
-    # Column c belongs to group c modulo `groups`, so that the maxima are taken between contiguous stretches; the few
-    # columns left over are always looked at.
+    # Column c belongs to group c modulo `groups`, so the maxima are taken between contiguous stretches of columns; the
+    # few remaining columns are always candidates.
     grouped = scores[:, : groups * per_group].view(len(scores), per_group, groups)
     maxima = grouped[:, 0].clone()
     for stretch in range(1, per_group):

@@ -247,9 +247,10 @@ def as_csr(matrix: Any, *, name: str = "user_items") -> sp.csr_matrix:
             f"{name} must be a scipy sparse matrix (users × items), got {type(matrix).__name__}; "
             "wrap a dense array with scipy.sparse.csr_matrix(...)"
         )
-    if matrix.ndim == 1:
-        matrix = matrix.reshape(1, -1)
-    csr = matrix if isinstance(matrix, sp.csr_matrix) else sp.csr_matrix(matrix)
+    given: Any = matrix  # scipy has no type of all its formats
+    if given.ndim == 1:
+        given = given.reshape(1, -1)
+    csr = given if isinstance(given, sp.csr_matrix) else sp.csr_matrix(given)
     if csr.dtype != np.float32:
         csr = csr.astype(np.float32)
     if not csr.has_canonical_format:

@@ -147,7 +147,7 @@ def _try(
 
         def on_epoch(entry: dict[str, float]) -> None:
             tracker.log_epoch(entry)
-            if settings.prune and validation.metric in entry and model.trains_by_epochs:
+            if settings.prune and validation.metric in entry and model.capabilities.trains_by_epochs:
                 trial.report(entry[validation.metric], int(entry["epoch"]))
                 if trial.should_prune():
                     raise optuna.TrialPruned

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import copy
+from collections.abc import Callable
+from dataclasses import fields, replace
 from typing import Any
 
 import numpy as np
@@ -10,6 +12,7 @@ import scipy.sparse as sp
 import torch
 
 from recsys.models import MODELS, Recommender
+from recsys.models.capabilities import Capabilities
 from recsys.sparse import Batch
 
 NO_SCORE = -np.finfo(np.float32).max
@@ -76,24 +79,6 @@ def ratings(n_users: int = 30, n_items: int = 20, density: float = 0.4, seed: in
     return csr(np.where(stored, np.clip(np.round(3 + tastes), 1, 5), np.nan))
 
 
-@dataclass(frozen=True)
-class Case:
-    """A tiny model of one class, and what the class can do."""
-
-    params: dict[str, Any] = field(default_factory=dict)
-    """Hyperparameters with which it fits in a fraction of a second and still solves the checkerboard."""
-    personal: bool = True
-    """Lists differ from user to user."""
-    knows_users: bool = False
-    """Training users are served without a history."""
-    user_vectors: bool = False
-    """`similar_users` and `recommend_users` work without histories."""
-    similar_items: bool = True
-    encodes: bool = True
-    rates: bool = False
-    """`predict` gives ratings."""
-
-
 AUTOREC: dict[str, Any] = {
     "hidden": 8,
     "epochs": 20,
@@ -105,61 +90,112 @@ AUTOREC: dict[str, Any] = {
 DEEP: dict[str, Any] = {**AUTOREC, "hidden": (8,), "learning_rate": 0.02, "epochs": 40}
 VAE: dict[str, Any] = {"epochs": 20, "batch_size": 5, "learning_rate": 0.05}
 
-CASES: dict[str, Case] = {
-    "UAutoRec": Case(AUTOREC, user_vectors=True, rates=True),
-    "IAutoRec": Case(AUTOREC, knows_users=True, user_vectors=True, rates=True),
-    "DeepAutoRec": Case({**DEEP, "latent": 6, "learning_rate": 0.03}, knows_users=True, user_vectors=True, rates=True),
-    "DeepRecommender": Case(
-        {**DEEP, "epochs": 20, "latent": 8, "activation": "sigmoid", "dropout": 0.2}, user_vectors=True, rates=True
-    ),
-    "SparseFC": Case({**DEEP, "hidden": (8, 8)}, knows_users=True, user_vectors=True, rates=True),
-    "GLocalK": Case({**DEEP, "hidden": (8, 8), "pretrain_epochs": 30}, knows_users=True, user_vectors=True, rates=True),
-    "MultVAE": Case({**VAE, "hidden": 16, "latent": 4}, user_vectors=True),
-    "MultDAE": Case({**VAE, "latent": 8}, user_vectors=True),
-    "VAE": Case({**VAE, "hidden": (16,), "latent": 4, "prior": "vamp", "pseudo_inputs": 5}, user_vectors=True),
-    "RecVAE": Case({**VAE, "epochs": 24, "hidden": 16, "layers": 2, "latent": 4}, user_vectors=True),
-    "HVamp": Case({**VAE, "hidden": 16, "latent": 4, "pseudo_inputs": 5}, user_vectors=True),
-    "FLVAE": Case(
-        {**VAE, "hidden": 16, "latent": 4, "layers": 2, "decoder_layers": 2, "alpha": 0.5}, user_vectors=True
-    ),
-    "VASP": Case({**VAE, "hidden": 16, "latent": 4, "layers": 2, "decoder_layers": 2, "alpha": 0.5}),
-    "BottleneckAE": Case({**VAE, "hidden": (8,), "latent": 4}, user_vectors=True),
-    "SparseAE": Case({**VAE, "latent": 8}, user_vectors=True),
-    "DenoisingAE": Case({**VAE, "latent": 8}, user_vectors=True),
-    "ContractiveAE": Case({**VAE, "hidden": (8,), "latent": 4}, user_vectors=True),
-    "CDAE": Case({**VAE, "latent": 8}, knows_users=True, user_vectors=True),
-    "FeatureConsistentAE": Case(
-        {**VAE, "hidden": 16, "latent": 4, "perceptual": (8,), "likelihood_weight": 0.1}, user_vectors=True
-    ),
-    "AAE": Case({**VAE, "hidden": 16, "latent": 4, "discriminator": (8,)}, user_vectors=True),
-    "VAEGAN": Case(
-        {**VAE, "hidden": 16, "latent": 4, "discriminator": (8,), "likelihood_weight": 0.1}, user_vectors=True
-    ),
-    "ALI": Case({**VAE, "hidden": 16, "latent": 4, "discriminator": (8,)}, user_vectors=True),
-    "UAE": Case({**VAE, "hidden": (16,), "latent": 4}, user_vectors=True),
-    "EASE": Case({"regularization": 1.0}, encodes=False),
-    "EDLAE": Case({"regularization": 1.0}, encodes=False),
-    "DLAE": Case({"regularization": 1.0}, encodes=False),
-    "RDLAE": Case({"regularization": 1.0}, encodes=False),
-    "HigherOrderEASE": Case({"regularization": 1.0, "pairs": 20, "pair_regularization": 10.0}, encodes=False),
-    "ELSA": Case({**VAE, "factors": 8}),
-    "SANSA": Case({"regularization": 1.0, "density": 0.3}, encodes=False),
-    "InfiniteAE": Case(encodes=False),
-    "ALS": Case({"factors": 2, "iterations": 5, "regularization": 0.1}, knows_users=True, user_vectors=True),
-    "BPR": Case({"factors": 4, "iterations": 60, "learning_rate": 0.1}, knows_users=True, user_vectors=True),
-    "ItemKNN": Case({"neighbours": 20}, encodes=False),
-    "Popularity": Case(personal=False, knows_users=True, similar_items=False, encodes=False),
+CASES: dict[str, dict[str, Any]] = {
+    "UAutoRec": AUTOREC,
+    "IAutoRec": AUTOREC,
+    "DeepAutoRec": {**DEEP, "latent": 6, "learning_rate": 0.03},
+    "DeepRecommender": {**DEEP, "epochs": 20, "latent": 8, "activation": "sigmoid", "dropout": 0.2},
+    "SparseFC": {**DEEP, "hidden": (8, 8)},
+    "GLocalK": {**DEEP, "hidden": (8, 8), "pretrain_epochs": 30},
+    "MultVAE": {**VAE, "hidden": 16, "latent": 4},
+    "MultDAE": {**VAE, "latent": 8},
+    "VAE": {**VAE, "hidden": (16,), "latent": 4, "prior": "vamp", "pseudo_inputs": 5},
+    "RecVAE": {**VAE, "epochs": 24, "hidden": 16, "layers": 2, "latent": 4},
+    "HVamp": {**VAE, "hidden": 16, "latent": 4, "pseudo_inputs": 5},
+    "FLVAE": {**VAE, "hidden": 16, "latent": 4, "layers": 2, "decoder_layers": 2, "alpha": 0.5},
+    "VASP": {**VAE, "hidden": 16, "latent": 4, "layers": 2, "decoder_layers": 2, "alpha": 0.5},
+    "BottleneckAE": {**VAE, "hidden": (8,), "latent": 4},
+    "SparseAE": {**VAE, "latent": 8},
+    "DenoisingAE": {**VAE, "latent": 8},
+    "ContractiveAE": {**VAE, "hidden": (8,), "latent": 4},
+    "CDAE": {**VAE, "latent": 8},
+    "FeatureConsistentAE": {**VAE, "hidden": 16, "latent": 4, "perceptual": (8,), "likelihood_weight": 0.1},
+    "AAE": {**VAE, "hidden": 16, "latent": 4, "discriminator": (8,)},
+    "VAEGAN": {**VAE, "hidden": 16, "latent": 4, "discriminator": (8,), "likelihood_weight": 0.1},
+    "ALI": {**VAE, "hidden": 16, "latent": 4, "discriminator": (8,)},
+    "UAE": {**VAE, "hidden": (16,), "latent": 4},
+    "EASE": {"regularization": 1.0},
+    "EDLAE": {"regularization": 1.0},
+    "DLAE": {"regularization": 1.0},
+    "RDLAE": {"regularization": 1.0},
+    "HigherOrderEASE": {"regularization": 1.0, "pairs": 20, "pair_regularization": 10.0},
+    "ELSA": {**VAE, "factors": 8},
+    "SANSA": {"regularization": 1.0, "density": 0.3},
+    "InfiniteAE": {},
+    "ALS": {"factors": 2, "iterations": 5, "regularization": 0.1},
+    "BPR": {"factors": 4, "iterations": 60, "learning_rate": 0.1},
+    "ItemKNN": {"neighbors": 20},
+    "Popularity": {},
 }
+"""Hyperparameters with which each model fits in a fraction of a second and still solves the checkerboard."""
 
 
 def new_model(name: str, **changes: Any) -> Recommender:
     """An unfitted tiny model."""
-    return MODELS[name](**{**CASES[name].params, **changes})
+    return MODELS[name](**{**CASES[name], **changes})
 
 
 def fitted(name: str, matrix: Any = None, **changes: Any) -> Recommender:
     """A tiny model fitted, on the checkerboard by default."""
     return new_model(name, **changes).fit(checkerboard() if matrix is None else matrix, show_progress=False)
+
+
+def quick(cls: type[Recommender]) -> dict[str, int]:
+    """Changes that make the longest fits short, for tests that need no good model."""
+    names = {field.name for field in fields(cls)}
+    return {key: 2 for key in ("epochs", "iterations") if key in names}
+
+
+ABILITIES = [field.name for field in fields(Capabilities) if field.type == "bool"]
+
+
+def declared(cls: type[Recommender]) -> dict[str, bool]:
+    """What a class says it can do."""
+    return {ability: getattr(cls.capabilities, ability) for ability in ABILITIES}
+
+
+def observed(model: Recommender) -> dict[str, bool]:
+    """What a model does once nothing is refused, whatever its class declares; it is fitted here."""
+
+    class Counting:
+        metric, higher_is_better, calls = "calls", True, 0
+
+        def __call__(self, model: Recommender) -> dict[str, float]:
+            self.calls += 1
+            return {"calls": float(self.calls)}
+
+    matrix = ratings(n_users=24, n_items=15, density=0.3)
+    model.fit(matrix, show_progress=False, validation=Counting())
+    model = copy.copy(model)
+    allowed = dict.fromkeys(ABILITIES, True) | {"popularity_fallback": False}
+    model.capabilities = replace(model.capabilities, **allowed, ranks_with=None)  # type: ignore[misc]
+    users, items = np.arange(24), np.arange(15)
+    everything = {"N": 15, "filter_already_liked_items": False}
+    ids, _ = model.recommend(users - 24, matrix, **everything)
+
+    def best_users_agree() -> bool:
+        model.similar_users(users)
+        known = model.recommend_users(items, N=24)[1]
+        given = model.recommend_users(items, matrix, N=24, filter_already_liked_users=False, userid=users)[1]
+        return np.allclose(known, given, rtol=2e-5, atol=2e-5)
+
+    return {
+        "rates": _works(lambda: model.predict(users, matrix, np.tile(items, (24, 1)))),
+        "personal": bool((ids != ids[0]).any()),
+        "encodes": _works(lambda: model.encode(matrix)),
+        "compares_items": _works(lambda: model.similar_items(items)),
+        "keeps_users": _works(best_users_agree),
+        "scores_known_users": _works(lambda: model.recommend(users, None, **everything)),
+        "trains_by_epochs": len(model.record_.epochs) > 1 and all("calls" in epoch for epoch in model.record_.epochs),
+        "popularity_fallback": not model.recommend(-1, sp.csr_matrix((1, 15)), **everything)[1].any(),
+    }
+
+
+def _works(call: Callable[[], Any]) -> bool:
+    try:
+        return call() is not False
+    except Exception:
+        return False
 
 
 def same(found: tuple[np.ndarray, np.ndarray], expected: tuple[np.ndarray, np.ndarray], *, rtol: float = 0.0) -> None:

@@ -9,7 +9,7 @@ from recsys.nn.losses import MultinomialNLL, masked_squared_error
 from recsys.nn.products import sampled_products, weighted_rows
 from recsys.ranking import select
 from recsys.sparse import Batch, Rows
-from tests.contract import CASES, new_model, ratings
+from tests.contract import new_model, ratings
 
 pytestmark = [
     pytest.mark.gpu,
@@ -69,7 +69,7 @@ SAMPLING = {"MultVAE", "FeatureConsistentAE", "AAE", "VAEGAN", "ALI"}
 @pytest.mark.parametrize("name", [name for name, model in MODELS.items() if hasattr(model, "device")])
 def test_models_trained_there_score_as_those_trained_here(name):
     changes = {option: value for option, value in STILL.items() if hasattr(MODELS[name], option)}
-    if MODELS[name].trains_by_epochs:
+    if MODELS[name].capabilities.trains_by_epochs:
         changes |= {"epochs": 3, "batch_size": 64}
     here, there = (
         new_model(name, **changes, device=device).fit(MATRIX, show_progress=False) for device in ("cpu", "cuda")
@@ -83,7 +83,7 @@ def test_models_trained_there_score_as_those_trained_here(name):
         tables.append(table)
     if name not in SAMPLING:
         np.testing.assert_allclose(*tables, rtol=0.01, atol=0.01 * np.abs(tables[0]).max())
-    assert CASES[name].encodes is False or there.encode(MATRIX).shape[0] == 300
+    assert MODELS[name].capabilities.encodes is False or there.encode(MATRIX).shape[0] == 300
 
 
 def test_selection_breaks_ties_by_index_there_too():

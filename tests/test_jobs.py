@@ -157,7 +157,7 @@ def test_score_a_list_of_users_from_a_file_of_their_own(run, mlflow_root):
 
 @pytest.mark.parametrize("name", sorted(MODELS))
 def test_every_model_trains_from_a_configuration(run, name):
-    small = {key: 1 if key in ("epochs", "iterations") else value for key, value in CASES[name].params.items()}
+    small = {key: 1 if key in ("epochs", "iterations") else value for key, value in CASES[name].items()}
     overrides = [f"--set=model.{key}={json.dumps(value)}" for key, value in small.items()]
     status, out, err = run("train", "bare.toml", "--quiet", f"--set=model.name={name}", *overrides)
     assert (status, err) == (0, "")

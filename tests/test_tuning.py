@@ -213,7 +213,7 @@ def test_the_job_refuses_before_it_reads_data(tmp_path, monkeypatch):
     ("space", "message"),
     [
         ({"regularisation": [1.0]}, "regularisation"),
-        ({"regularization": {"low": -1.0, "high": 5.0}}, "regularization must be positive"),
+        ({"regularization": {"low": -1.0, "high": 5.0}}, "regularization of EASE must be a finite number > 0"),
         ({"regularization": {"low": 5.0, "high": 5.0}}, "low must lie below high"),
         ({"regularization": {"low": 0.0, "high": 5.0, "log": True}}, "a logarithm needs low above 0"),
         ({"regularization": []}, "has no choices"),

@@ -12,15 +12,14 @@ from typing import Any
 import pandas as pd
 
 from recsys import report, tracking
-from recsys.comparison import Comparison, compare, intervals
 from recsys.config import JobConfig
 from recsys.errors import ConfigError
-from recsys.evaluation import Evaluation, table
+from recsys.evaluation import Comparison, Evaluation, compare, intervals, table
 from recsys.files import locked, read_json, replacing, replacing_folder, sha256_of_json, write_text
 from recsys.interactions import Interactions
 from recsys.jobs.train import train_one
 from recsys.jobs.tune import as_toml, with_budget
-from recsys.metrics import CATALOGUE, RATING, parse
+from recsys.metrics import of
 from recsys.splits import Split
 from recsys.tuning import tune
 from recsys.workspace import Workspace
@@ -193,15 +192,14 @@ def _checked(configs: Mapping[str, JobConfig], trials: int | None, minutes: floa
 
 
 def _check_asked(metric: str, job: JobConfig) -> None:
-    kind = parse(metric)[0]
-    if kind in CATALOGUE:
+    if not of(metric).per_user:
         raise ConfigError(
             f"{metric} has no value per user, so pairs cannot be tested on it; choose another with --metric"
         )
     names = job.evaluate.metrics
     if names is not None and metric not in names:
         raise ConfigError(f"{metric} is not among evaluate.metrics ({', '.join(names)}); add it, or choose another")
-    if names is None and kind in RATING:
+    if names is None and of(metric).rates:
         raise ConfigError(f"name {metric} under evaluate.metrics: by default only lists are measured")
 
 

@@ -27,7 +27,7 @@ def run(workspace: Workspace, source: str) -> DataReport:
     if source.endswith(".toml"):
         config = load_config(source)
         data = config.load_data(workspace.folder)
-        report = describe(data, repeated=0 if config.data.duplicates == "error" else None)
+        report = describe(data, repeated=0 if config.data.given.get("duplicates", "error") == "error" else None)
         print(report)
         split = config.split.split(data)
         print(f"\ntraining {split.train}\nvalidation {split.validation}\ntest {split.test}\n")

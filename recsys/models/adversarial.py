@@ -12,16 +12,17 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import scipy.sparse as sp
 import torch
 import torch.nn.functional as F
+from annotated_types import MinLen
 from torch import Tensor, nn
 
-from recsys.errors import ConfigError
 from recsys.models.autoencoder import Autoencoder, WholeRow, check_entries
 from recsys.models.base import Fitting
+from recsys.models.params import Count, NotNegative, Rate, Widths
 from recsys.nn.adversarial import Discriminator, RowDiscriminator
 from recsys.nn.layers import standard_normal
 from recsys.nn.losses import MultinomialNLL, gaussian_kl
@@ -48,19 +49,14 @@ class Adversarial(Autoencoder):
     below 0.05 or the variance of the codes below 0.001; not with fewer than 100 training users, who show neither.
     """
 
-    hidden: int = 600
+    hidden: Count = 600
     """Width of the hidden layers of encoder and decoder."""
-    latent: int = 200
+    latent: Count = 200
     """Width of z."""
-    dropout: float = 0.5
+    dropout: Rate = 0.5
     """Share of a history's entries hidden from the encoder in each training step."""
-    discriminator: tuple[int, ...] = (128, 128)
+    discriminator: Annotated[Widths, MinLen(1)] = (128, 128)
     """Widths of the hidden layers of the discriminator."""
-
-    def _check_params(self) -> None:
-        super()._check_params()
-        if not self.discriminator or min(self.discriminator) < 1:
-            raise ConfigError(f"discriminator must have at least one layer of width 1, got {self.discriminator}")
 
     def _network(self, n_in: int, generator: torch.Generator) -> nn.Module:
         network = MultVAENetwork(n_in, self.hidden, self.latent, self.dropout, generator)
@@ -111,12 +107,8 @@ class AAE(Adversarial, WholeRow):
     them; reconstruction and regularisation take their steps on the same batch.
     """
 
-    adversarial_weight: float = 1.0
+    adversarial_weight: NotNegative = 1.0
     """Weight of the encoder's log D(z) against the log-likelihood of a row; 0: an autoencoder without prior."""
-
-    def _check_params(self) -> None:
-        super()._check_params()
-        _not_negative(self, "adversarial_weight")
 
     def _discriminator(self, n_in: int, generator: torch.Generator) -> nn.Module:
         return Discriminator((self.latent, *self.discriminator), generator)
@@ -170,16 +162,12 @@ class VAEGAN(Adversarial):
     likelihood: `beta` / `likelihood_weight` is what `MultVAE` calls β.
     """
 
-    beta: float = 2e-3
+    beta: NotNegative = 2e-3
     """Weight of L_prior."""
-    gamma: float = 1.0
+    gamma: NotNegative = 1.0
     """Weight of L_like against the GAN's loss in the decoder."""
-    likelihood_weight: float = 0.01
+    likelihood_weight: NotNegative = 0.01
     """Weight of the multinomial log-likelihood of a row beside L_like; 0 in the paper."""
-
-    def _check_params(self) -> None:
-        super()._check_params()
-        _not_negative(self, "beta", "gamma", "likelihood_weight")
 
     def _prepare(self, matrix: sp.csr_matrix) -> sp.csr_matrix:
         return check_entries(self, matrix, "multinomial")
@@ -243,12 +231,8 @@ class ALI(Adversarial):
     of rows as in `VAEGAN`.
     """
 
-    reconstruction_weight: float = 0.01
+    reconstruction_weight: NotNegative = 0.01
     """Weight of the log-likelihood of a row against the adversarial loss; 0: ALI as published."""
-
-    def _check_params(self) -> None:
-        super()._check_params()
-        _not_negative(self, "reconstruction_weight")
 
     def _prepare(self, matrix: sp.csr_matrix) -> sp.csr_matrix:
         return check_entries(self, matrix, "multinomial")
@@ -321,9 +305,3 @@ def _players(network: Any) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
         return [parameter for layer in layers for parameter in layer.parameters()]
 
     return of(network.input, network.posterior_layer), of(network.decoder, network.output)
-
-
-def _not_negative(model: Any, *names: str) -> None:
-    for name in names:
-        if getattr(model, name) < 0:
-            raise ConfigError(f"{name} must not be negative, got {getattr(model, name)}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, get_args
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -14,7 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from recsys.errors import ConfigError, DataError
-from recsys.models.base import ROW_BLOCK, Fitting, Floats, Recommender, new_generator, pick_device
+from recsys.models.base import ROW_BLOCK, Fitting, Recommender, new_generator, pick_device
+from recsys.models.capabilities import Capabilities
+from recsys.models.params import Count, NotNegative, Positive, Seed
 from recsys.nn.losses import Likelihood, LikelihoodName, likelihood
 from recsys.nn.products import affine
 from recsys.sparse import Batch, Rows
@@ -30,25 +32,25 @@ class Autoencoder(Recommender):
     `Alternation` where parts of the network follow losses of their own); everything else is here.
     """
 
-    trains_by_epochs: ClassVar[bool] = True
+    capabilities: ClassVar[Capabilities] = Capabilities(trains_by_epochs=True)
 
-    epochs: int = 100
+    epochs: Count = 100
     """Passes over the training rows."""
-    batch_size: int = 500
+    batch_size: Count = 500
     """Rows per step."""
-    learning_rate: float = 1e-3
+    learning_rate: Positive = 1e-3
     """Adam's step size."""
-    weight_decay: float = 0.0
-    """Strength of the L2 term; each model says of what."""
+    weight_decay: NotNegative = 0.0
+    """c of c/2 · Σ w² over all weight matrices, on the scale of the mean loss per row."""
     schedule: Schedule = "constant"
     """`cosine` lowers the learning rate to zero over all epochs."""
-    patience: int | None = None
+    patience: Count | None = None
     """Epochs without a better validation metric after which training stops; None: never."""
     device: str = "auto"
     """`auto`, `cpu`, `cuda` or `cuda:1`; `auto` takes CUDA where there is one."""
     precision: Precision = "float32"
     """`tf32` or `bfloat16` (dense hidden layers only) trade digits for speed on a GPU."""
-    seed: int | np.random.Generator | None = 0
+    seed: Seed | np.random.Generator | None = 0
     """Seed of weights, order and noise; None for fresh entropy."""
 
     @abstractmethod
@@ -113,7 +115,8 @@ class Autoencoder(Recommender):
             },
         )
         self._refresh(rows)
-        self._keep_users(rows)
+        if self.capabilities.keeps_users:
+            self._keep_users(rows)
         return record
 
     def _config(self, weight_decay: float) -> TrainingConfig:
@@ -128,7 +131,6 @@ class Autoencoder(Recommender):
         )
 
     def _check_params(self) -> None:
-        self._config(self.weight_decay)
         for name in ("hidden", "latent"):
             if np.min(getattr(self, name, 1), initial=1) < 1:
                 raise ConfigError(f"{name} must be at least 1, got {getattr(self, name)}")
@@ -163,13 +165,8 @@ class Autoencoder(Recommender):
         device: torch.device = next(self.network_.parameters()).device
         return device
 
-    def encode(self, user_items: Any) -> Floats:
-        """Return (n_rows, latent) embeddings of users from their histories: deterministic, nothing is drawn."""
-        self._check_fitted()
-        embeddings: Floats = (
-            self._encode_rows(Rows(self._prepare(self._matrix(user_items)), self._device)).cpu().numpy()
-        )
-        return embeddings
+    def _encode(self, histories: sp.csr_matrix) -> Tensor:
+        return self._encode_rows(Rows(self._prepare(histories), self._device))
 
     def _scores(
         self,
@@ -178,7 +175,8 @@ class Autoencoder(Recommender):
         items: npt.NDArray[np.int64] | None,
         out: Tensor | None = None,
     ) -> Tensor:
-        return self._decode_scores(self._encode_rows(Rows(self._prepare(histories), self._device)), items, out)
+        assert histories is not None
+        return self._decode_scores(self._encode(histories), items, out)
 
     def _decode_scores(self, latent: Tensor, items: npt.NDArray[np.int64] | None, out: Tensor | None = None) -> Tensor:
         output = self.network_.output
@@ -225,20 +223,9 @@ class WholeRow(Autoencoder):
 
     likelihood: LikelihoodName = "multinomial"
     """`multinomial`: counts; `bernoulli`: entries of 0 to 1; `gaussian`: squared error."""
-    unobserved_weight: float = 1.0
-    """Weight of the unstored entries as zeros in the `gaussian` likelihood; the others have no such weight."""
-
-    def _check_params(self) -> None:
-        super()._check_params()
-        if self.likelihood not in get_args(LikelihoodName):
-            raise ConfigError(
-                f"likelihood must be {', '.join(map(repr, get_args(LikelihoodName)))}, got {self.likelihood!r}"
-            )
-        if not self.unobserved_weight > 0:
-            raise ConfigError(
-                f"unobserved_weight must be positive, got {self.unobserved_weight}: "
-                "a loss over stored entries alone does not learn to rank"
-            )
+    unobserved_weight: Positive = 1.0
+    """Weight of the unstored entries as zeros in the `gaussian` likelihood; the others have no such weight. Above 0,
+    since a loss over stored entries alone does not learn to rank."""
 
     def _prepare(self, matrix: sp.csr_matrix) -> sp.csr_matrix:
         return check_entries(self, matrix, self.likelihood)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -13,10 +13,11 @@ import scipy.sparse as sp
 import torch
 from torch import Tensor, nn
 
-from recsys.errors import ConfigError, DataError, UnsupportedError
+from recsys.errors import ConfigError, DataError
 from recsys.models.autoencoder import Autoencoder
-from recsys.models.base import Fitting, Floats, indices, pick_device
+from recsys.models.base import Fitting, Floats, pick_device
 from recsys.models.biases import Biases
+from recsys.models.capabilities import NO_GRAPH_OF_EQUATIONS, Capabilities
 from recsys.models.fold_in import fold_in
 from recsys.nn.layers import Scale, TypicalLength, as_stored
 from recsys.nn.losses import masked_squared_error
@@ -38,6 +39,8 @@ class AutoRec(Autoencoder):
     Adam in batches of rows: each step sees its rows' errors and their share of the penalty. The output offsets start at
     the constant that predicts best, the hidden ones at zero, the weights as Glorot and Bengio (2010).
     """
+
+    capabilities: ClassVar[Capabilities] = replace(Autoencoder.capabilities, rates=True, ranks_with="unobserved_weight")
 
     weight_decay: float = 200.0
     """λ of the objective, on the scale of the sum of squared errors over all training ratings."""
@@ -135,36 +138,17 @@ class AutoRec(Autoencoder):
 
         return objective
 
-    def _check_rates(self) -> None:
-        if self.unobserved_weight:
-            raise UnsupportedError(
-                f"{type(self).__name__} with unobserved_weight={self.unobserved_weight:g} ranks: unstored entries "
-                "count as zeros, so its scores are no ratings; fit with unobserved_weight=0 to predict ratings"
-            )
-
-    def predict_pairs(
-        self, userid: npt.ArrayLike, user_items: Any, rows: npt.ArrayLike, items: npt.ArrayLike
-    ) -> Floats:
-        """Return the predicted rating of items[k] by the user of row rows[k] of `user_items`; (len(rows),) float32.
-
-        I-AutoRec rates a training index by its trained row; any other user is rated from the history.
-        """
-        self._check_fitted()
-        self._check_rates()
-        users = indices(userid, "userid")
-        matrix = self._histories(user_items, len(users), users, False)
-        row_index, item_index = np.asarray(rows, dtype=np.int64), self._item_ids(items, "items", keep_order=True)
-        with torch.inference_mode():
-            raw, cold = self._pairs(users, matrix, row_index, item_index)
+    def _ratings(self, userid: Indices, histories: sp.csr_matrix | None, rows: Indices, items: Indices) -> Floats:
+        raw, cold = self._pairs(userid, histories, rows, items)
         base: Floats | np.float32 = np.float32(self.mean_)
         if self.biases_ is not None:
-            base = self.biases_.base(self._user_biases(users, matrix)[row_index], item_index)
+            base = self.biases_.base(self._user_biases(userid, histories)[rows], items)
         ratings = raw + base
         if self.clip:
             ratings = np.clip(ratings, *self.rating_range_)
         if self.biases_ is None or self.cold_rating is not None:
             base = np.float32(self.cold_rating_)
-        cold_pairs = cold[row_index] | (self.popularity_[item_index] == 0)
+        cold_pairs = cold[rows] | (self.popularity_[items] == 0)
         return np.where(cold_pairs, base, ratings).astype(np.float32)
 
     def _user_biases(self, users: Indices, histories: sp.csr_matrix | None) -> npt.NDArray[np.float64]:
@@ -257,7 +241,13 @@ class ByItems(AutoRec):
     the best items of a user come from the same two tables.
     """
 
-    _silent_without_history: ClassVar[bool] = True
+    capabilities: ClassVar[Capabilities] = replace(
+        AutoRec.capabilities,
+        scores_known_users=True,
+        new_users="fold-in",
+        popularity_fallback=True,
+        no_graph=NO_GRAPH_OF_EQUATIONS,
+    )
 
     def _fit(self, matrix: sp.csr_matrix, fitting: Fitting) -> Record:
         self.user_counts_ = np.diff(matrix.indptr).astype(np.int64)
@@ -293,9 +283,6 @@ class ByItems(AutoRec):
         self.item_vectors_ = torch.from_numpy(arrays["item_vectors"]).to(self._device)
         self.user_counts_ = arrays["user_counts"]
         self._take_users()
-
-    def _knows_users(self) -> bool:
-        return True
 
     def _users(self, histories: sp.csr_matrix | None, userid: npt.NDArray[np.int64]) -> tuple[Tensor, Tensor]:
         """Return (rows, hidden) vectors and (rows,) offsets: trained ones, or folded in from the history."""
@@ -345,13 +332,8 @@ class ByItems(AutoRec):
     def _item_vectors(self) -> Tensor:
         return self.item_vectors_
 
-    def encode(self, user_items: Any) -> Floats:
-        """Return (n_rows, hidden) vectors of users, folded in from their histories."""
-        self._check_fitted()
-        matrix = self._matrix(user_items)
-        with torch.inference_mode():
-            vectors: Floats = self._users(matrix, np.full(matrix.shape[0], -1))[0].cpu().numpy()
-        return vectors
+    def _encode(self, histories: sp.csr_matrix) -> Tensor:
+        return self._users(histories, np.full(histories.shape[0], -1))[0]
 
     def _pairs(
         self, users: Indices, matrix: sp.csr_matrix | None, rows: Indices, items: Indices

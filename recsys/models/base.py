@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
-from numbers import Integral
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, Self
 
@@ -21,6 +20,8 @@ from recsys.artifacts import Bundle, read_bundle, write_bundle
 from recsys.errors import BundleError, ConfigError, DataError, NotFittedError, OutOfRangeError, UnsupportedError
 from recsys.ids import IdMap
 from recsys.interactions import Interactions
+from recsys.models.capabilities import REFUSALS, Capabilities
+from recsys.models.params import Parameters, modern, plain
 from recsys.ranking import SCORE_BYTES, Ids, Scores, top_n
 from recsys.sparse import as_csr
 from recsys.training import Record
@@ -57,7 +58,7 @@ class Fitting:
     checkpoint: str | Path | None = None
 
 
-class Recommender(RecommenderBase):  # type: ignore[misc]
+class Recommender(Parameters, RecommenderBase):  # type: ignore[misc]
     """A model of users × items interactions.
 
     A user without any history gets the most popular items from models that have nothing else to say of them; the
@@ -69,9 +70,8 @@ class Recommender(RecommenderBase):  # type: ignore[misc]
     All models take a user's history as an argument, so a user never seen in training is served by the same call.
     """
 
-    trains_by_epochs: ClassVar[bool] = False
-    _silent_without_history: ClassVar[bool] = False
-    """Whether an empty history scores every item 0."""
+    capabilities: ClassVar[Capabilities]
+    """What models of this class can do; what is not declared is refused here."""
 
     n_users_: int
     n_items_: int
@@ -133,31 +133,6 @@ class Recommender(RecommenderBase):  # type: ignore[misc]
         self.record_ = record
         return self
 
-    def check_params(self) -> None:
-        """Raise ConfigError for a hyperparameter of the wrong type or out of range; `fit` begins with it."""
-        self._check_types()
-        self._check_params()
-
-    def _check_params(self) -> None:
-        """Check ranges."""
-
-    def _check_types(self) -> None:
-        for field in fields(self):
-            value, kind = getattr(self, field.name), str(field.type)
-            if value is None or isinstance(value, np.random.Generator):
-                continue
-            whole = isinstance(value, Integral) and not isinstance(value, bool)
-            if kind.startswith("tuple[int"):
-                numbers = isinstance(value, tuple) and not any(isinstance(n, bool) for n in value)
-                if not (numbers and all(isinstance(n, Integral) for n in value)):
-                    raise ConfigError(f"{field.name} must be a tuple of whole numbers, got {value!r}")
-            if kind.startswith("int") and not whole:
-                raise ConfigError(f"{field.name} must be a whole number, got {value!r}")
-            if kind.startswith("float") and not (whole or (isinstance(value, float) and np.isfinite(value))):
-                raise ConfigError(f"{field.name} must be a finite number, got {value!r}")
-            if field.name == "seed" and value < 0:
-                raise ConfigError(f"seed must not be negative, got {value}")
-
     def _forget(self) -> None:
         for name in [name for name in vars(self) if name.endswith("_")]:
             delattr(self, name)
@@ -184,7 +159,7 @@ class Recommender(RecommenderBase):  # type: ignore[misc]
         out: Tensor | None = None,
     ) -> Tensor:
         scores = self._scores(histories, userid, items, out)
-        if self._silent_without_history and histories is not None:
+        if self.capabilities.popularity_fallback and histories is not None:
             cold = np.flatnonzero((np.diff(histories.indptr) == 0) & ~self._known(userid))
             if len(cold):
                 popularity = self.popularity_ if items is None else self.popularity_[items]
@@ -213,21 +188,28 @@ class Recommender(RecommenderBase):  # type: ignore[misc]
 
     def _user_vectors(self) -> Tensor:
         """Return (n_users, d) vectors of the training users whose cosine is the similarity of users."""
-        raise UnsupportedError(
-            f"{type(self).__name__} keeps no vectors of its training users; pass the users' histories as user_items="
-        )
-
-    def _knows_users(self) -> bool:
-        """Whether training users are scored from learned vectors, so that they need no history."""
-        return False
+        raise NotImplementedError
 
     def _known(self, userid: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
-        """Return which users are scored from learned vectors: training indices of a model that keeps some."""
-        return (userid >= 0) & (userid < self.n_users_) & self._knows_users()
+        """Return which users are scored from what was learned of them and need no history."""
+        return (userid >= 0) & (userid < self.n_users_) & self.capabilities.scores_known_users
 
     def encode(self, user_items: Any) -> Floats:
+        """Return (n_rows, d) embeddings of users, from their histories alone; nothing is drawn.
+
+        Raises:
+            UnsupportedError: the model has none.
+        """
+        self._check_fitted()
+        self._require("encodes")
+        matrix = self._matrix(user_items)
+        with torch.inference_mode():
+            vectors: Floats = self._encode(matrix).cpu().numpy()
+        return vectors
+
+    def _encode(self, histories: sp.csr_matrix) -> Tensor:
         """Return (n_rows, d) embeddings of users, from their histories alone."""
-        raise UnsupportedError(f"{type(self).__name__} has no embeddings of users")
+        raise NotImplementedError
 
     def item_vectors(self) -> Floats:
         """Return (n_items, d) vectors of the items, whose cosine `similar_items` ranks by.
@@ -328,6 +310,8 @@ class Recommender(RecommenderBase):  # type: ignore[misc]
             user indices int32 and scores float32: (N,) for one item, (len(itemid), N) for an array.
         """
         self._check_fitted()
+        if user_items is None and not self.capabilities.scores_known_users:
+            self._require("keeps_users")
         _check_length(N)
         scalar = np.ndim(itemid) == 0
         distinct, place = np.unique(self._item_ids(itemid, "itemid", keep_order=True), return_inverse=True)
@@ -357,10 +341,8 @@ class Recommender(RecommenderBase):  # type: ignore[misc]
         return (ids[0], values[0]) if scalar else (ids, values)
 
     def _training_scores(self, rows: slice, items: npt.NDArray[np.int64]) -> Tensor:
-        """Return the scores of training users `rows` for `items`, from vectors that the model keeps."""
-        raise UnsupportedError(
-            f"{type(self).__name__} keeps no vectors of its training users; pass their histories as user_items="
-        )
+        """Return the scores of training users `rows` for `items`, from what was learned of them."""
+        return self._scores(None, np.arange(rows.start, rows.stop), items)
 
     def predict(self, userid: npt.ArrayLike, user_items: Any, itemid: npt.ArrayLike) -> Floats:
         """Return predicted ratings, on the scale of the training ratings.
@@ -392,9 +374,35 @@ class Recommender(RecommenderBase):  # type: ignore[misc]
         Raises:
             UnsupportedError: the model's scores are not ratings.
         """
-        raise UnsupportedError(
-            f"{type(self).__name__} ranks items and predicts no ratings; use UAutoRec or IAutoRec for ratings"
-        )
+        self._check_fitted()
+        if reason := self.why_no_ratings():
+            can = self.capabilities.rates
+            use = f"fit with {self.capabilities.ranks_with}=0 to predict ratings" if can else "use UAutoRec or IAutoRec"
+            raise UnsupportedError(f"{type(self).__name__} {reason}; {use}")
+        users = indices(userid, "userid")
+        matrix = self._histories(user_items, len(users), users, False)
+        wanted = self._item_ids(items, "items", keep_order=True)
+        with torch.inference_mode():
+            return self._ratings(users, matrix, np.asarray(rows, dtype=np.int64), wanted)
+
+    def why_no_ratings(self) -> str:
+        """Return why this model, with these hyperparameters, predicts no ratings; empty where it does."""
+        name = self.capabilities.ranks_with
+        if not self.capabilities.rates:
+            return "predicts no ratings"
+        if name is not None and getattr(self, name):
+            return f"with {name} above 0 ranks items and predicts no ratings"
+        return ""
+
+    def _ratings(
+        self,
+        userid: npt.NDArray[np.int64],
+        histories: sp.csr_matrix | None,
+        rows: npt.NDArray[np.int64],
+        items: npt.NDArray[np.int64],
+    ) -> Floats:
+        """Return the predicted rating of items[k] by the user of row rows[k]; (len(rows),) float32."""
+        raise NotImplementedError
 
     def similar_items(
         self,
@@ -418,6 +426,7 @@ class Recommender(RecommenderBase):  # type: ignore[misc]
         self._check_fitted()
         if recalculate_item or item_users is not None:
             raise UnsupportedError(f"{type(self).__name__} does not recalculate items; fit again with the new data")
+        self._require("compares_items")
         return self._similar(self._item_similarity, itemid, N, filter_items, items, self.n_items_, "item")
 
     def similar_users(
@@ -441,6 +450,8 @@ class Recommender(RecommenderBase):  # type: ignore[misc]
                 are compared.
         """
         self._check_fitted()
+        if user_items is None:
+            self._require("keeps_users")
         vectors = self._user_vectors() if user_items is None else torch.from_numpy(self.encode(user_items))
 
         def similarity(asked: npt.NDArray[np.int64], among: npt.NDArray[np.int64]) -> Tensor:
@@ -495,9 +506,7 @@ class Recommender(RecommenderBase):  # type: ignore[misc]
         if bundle.model != cls.__name__:
             raise BundleError(f"{where} holds a {bundle.model}, not a {cls.__name__}; use recsys.load for any model")
         try:
-            params = {
-                k: tuple(v) if isinstance(v, list) else v for k, v in bundle.params.items()
-            }  # as JSON has no tuple
+            params = {name: plain(value) for name, value in modern(cls, bundle.params).items()}
             model = cls(**{**params, **({"device": device} if "device" in params else {})})
             model.n_users_, model.n_items_ = int(bundle.state["n_users"]), int(bundle.state["n_items"])
             model.record_ = Record(**bundle.state["record"])
@@ -509,10 +518,10 @@ class Recommender(RecommenderBase):  # type: ignore[misc]
             raise BundleError(f"{where} does not fit this version's {cls.__name__}: {error}") from None
         return model
 
-    def params(self) -> dict[str, Any]:
-        """Return the hyperparameters as JSON values; a random generator as seed becomes None."""
-        values = {f.name: getattr(self, f.name) for f in fields(self)}
-        return {k: None if isinstance(v, np.random.Generator) else v for k, v in values.items()}
+    def _require(self, ability: str) -> None:
+        """Refuse what the class does not declare."""
+        if not getattr(self.capabilities, ability):
+            raise UnsupportedError(f"{type(self).__name__} {REFUSALS[ability]}")
 
     def _check_fitted(self) -> None:
         if not hasattr(self, "n_items_"):
@@ -532,7 +541,7 @@ class Recommender(RecommenderBase):  # type: ignore[misc]
     def _histories(
         self, user_items: Any, n: int, users: npt.NDArray[np.int64], needed_for_filter: bool
     ) -> sp.csr_matrix | None:
-        known = self._knows_users() and bool(self._known(users).all())
+        known = self.capabilities.scores_known_users and bool(self._known(users).all())
         if user_items is None:
             if known and not needed_for_filter:
                 return None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from abc import abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -20,9 +20,11 @@ from implicit.utils import ParameterWarning
 from threadpoolctl import threadpool_limits
 from torch import Tensor
 
-from recsys.errors import ConfigError, DataError, TrainingError, UnsupportedError
-from recsys.models.base import Fitting, Floats, Recommender
+from recsys.errors import DataError, TrainingError
+from recsys.models.base import Fitting, Recommender
+from recsys.models.capabilities import NO_GRAPH_OF_EQUATIONS, Capabilities
 from recsys.models.fold_in import fold_in
+from recsys.models.params import Count, NotNegative, Positive, Seed
 from recsys.nn.products import affine
 from recsys.training import Record
 
@@ -30,6 +32,10 @@ from recsys.training import Record
 @dataclass(kw_only=True, eq=False)
 class Popularity(Recommender):
     """The same items for everyone: those with the most training users. What any other model must beat."""
+
+    capabilities: ClassVar[Capabilities] = Capabilities(
+        personal=False, encodes=False, compares_items=False, keeps_users=False, scores_known_users=True
+    )
 
     def _fit(self, matrix: sp.csr_matrix, fitting: Fitting) -> None:
         self.counts_ = torch.from_numpy(np.bincount(matrix.indices, minlength=matrix.shape[1]).astype(np.float32))
@@ -44,15 +50,6 @@ class Popularity(Recommender):
         counts = self.counts_ if items is None else self.counts_[torch.from_numpy(items)]
         return counts.repeat(len(userid), 1)
 
-    def _knows_users(self) -> bool:
-        return True  # all alike, so a training user needs no history
-
-    def _training_scores(self, rows: slice, items: npt.NDArray[np.int64]) -> Tensor:
-        return self.counts_[torch.from_numpy(items)].repeat(rows.stop - rows.start, 1)
-
-    def _item_similarity(self, asked: npt.NDArray[np.int64], among: npt.NDArray[np.int64]) -> Tensor:
-        raise UnsupportedError("Popularity knows no similarity of items; use EASE or ItemKNN")
-
     def _arrays(self) -> dict[str, npt.NDArray[Any]]:
         return {"counts": self.counts_.numpy()}
 
@@ -64,13 +61,17 @@ class Popularity(Recommender):
 class Factors(Recommender):
     """What ALS and BPR share: one vector per training user and item, and new users folded in."""
 
-    factors: int = 64
+    capabilities: ClassVar[Capabilities] = Capabilities(
+        scores_known_users=True, new_users="fold-in", no_graph=NO_GRAPH_OF_EQUATIONS
+    )
+
+    factors: Count = 64
     """Width of the vectors."""
-    regularization: float = 0.01
+    regularization: NotNegative = 0.01
     """L2 on the vectors."""
-    iterations: int = 15
+    iterations: Count = 15
     """Passes over the data."""
-    seed: int | None = 0
+    seed: Seed | None = 0
     """Seed of the initial vectors."""
 
     @abstractmethod
@@ -80,15 +81,6 @@ class Factors(Recommender):
     @abstractmethod
     def _fold_in(self, histories: sp.csr_matrix) -> Tensor:
         """Return vectors of new users."""
-
-    def _check_params(self) -> None:
-        if self.factors < 1 or self.iterations < 1:
-            raise ConfigError(f"factors and iterations must be at least 1, got {self.factors} and {self.iterations}")
-        if self.regularization < 0:
-            raise ConfigError(f"regularization must not be negative, got {self.regularization}")
-        for name in ("alpha", "learning_rate"):
-            if not getattr(self, name, 1.0) > 0:
-                raise ConfigError(f"{name} must be positive, got {getattr(self, name)}")
 
     def _fit(self, matrix: sp.csr_matrix, fitting: Fitting) -> Record:
         record = Record(metric=fitting.validation.metric if fitting.validation else None)
@@ -120,9 +112,6 @@ class Factors(Recommender):
                 fitting.on_epoch(record.epochs[-1])
         return record
 
-    def _knows_users(self) -> bool:
-        return True
-
     def _users(self, histories: sp.csr_matrix | None, userid: npt.NDArray[np.int64]) -> Tensor:
         known = self._known(userid)
         vectors = self.user_factors_[torch.from_numpy(np.where(known, userid, 0))].clone()
@@ -141,20 +130,14 @@ class Factors(Recommender):
         table = self.item_factors_ if items is None else self.item_factors_[torch.from_numpy(items)]
         return affine(self._users(histories, userid), table, out=out)
 
-    def _training_scores(self, rows: slice, items: npt.NDArray[np.int64]) -> Tensor:
-        return self.user_factors_[rows] @ self.item_factors_[torch.from_numpy(items)].T
-
     def _user_vectors(self) -> Tensor:
         return self.user_factors_
 
     def _item_vectors(self) -> Tensor:
         return self.item_factors_
 
-    def encode(self, user_items: Any) -> Floats:
-        """Return (n_rows, factors) vectors of users, folded in from their histories."""
-        self._check_fitted()
-        vectors: Floats = self._fold_in(self._matrix(user_items)).numpy()
-        return vectors
+    def _encode(self, histories: sp.csr_matrix) -> Tensor:
+        return self._fold_in(histories)
 
     def _arrays(self) -> dict[str, npt.NDArray[Any]]:
         return {"user_factors": self.user_factors_.numpy(), "item_factors": self.item_factors_.numpy()}
@@ -172,9 +155,9 @@ class ALS(Factors):
     gradients.
     """
 
-    _silent_without_history: ClassVar[bool] = True
+    capabilities: ClassVar[Capabilities] = replace(Factors.capabilities, popularity_fallback=True)
 
-    alpha: float = 1.0
+    alpha: Positive = 1.0
     """Confidence of a stored entry per unit of its value."""
 
     def _implicit(self) -> AlternatingLeastSquares:
@@ -204,8 +187,9 @@ class BPR(Factors):
     everyone.
     """
 
-    learning_rate: float = 0.01
-    iterations: int = 100
+    learning_rate: Positive = 0.01
+    """Step size of the stochastic gradient descent."""
+    iterations: Count = 100
 
     def _implicit(self) -> BayesianPersonalizedRanking:
         # One thread: with more, implicit's updates race and the result differs from run to run.
@@ -236,23 +220,17 @@ _SIMILARITIES = {"cosine": CosineRecommender, "bm25": BM25Recommender, "tfidf": 
 
 @dataclass(kw_only=True, eq=False)
 class ItemKNN(Recommender):
-    """`implicit`'s item-to-item nearest neighbours: scores are x S with S the `neighbours` largest similarities.
+    """`implicit`'s item-to-item nearest neighbours: scores are x S with S the `neighbors` largest similarities.
 
     `similar_items` divides an item's similarities by the largest of them, since BM25 has no upper bound.
     """
 
-    _silent_without_history: ClassVar[bool] = True
+    capabilities: ClassVar[Capabilities] = Capabilities(encodes=False, keeps_users=False, popularity_fallback=True)
 
-    neighbours: int = 100
-    """Neighbours kept per item."""
+    neighbors: Count = 100
+    """Neighbors kept per item."""
     similarity: Literal["cosine", "bm25", "tfidf"] = "cosine"
     """Weighting of the entries before the dot product."""
-
-    def _check_params(self) -> None:
-        if self.similarity not in _SIMILARITIES:
-            raise ConfigError(f"similarity must be one of {', '.join(_SIMILARITIES)}, got {self.similarity!r}")
-        if self.neighbours < 1:
-            raise ConfigError(f"neighbours must be at least 1, got {self.neighbours}")
 
     def _fit(self, matrix: sp.csr_matrix, fitting: Fitting) -> None:
         if self.similarity != "cosine" and matrix.data.min() < 0:
@@ -260,7 +238,7 @@ class ItemKNN(Recommender):
                 f"similarity={self.similarity!r} reads entries as counts: {int((matrix.data < 0).sum())} are negative; "
                 "use 'cosine', or .binarized()"
             )
-        model = _SIMILARITIES[self.similarity](K=self.neighbours)
+        model = _SIMILARITIES[self.similarity](K=self.neighbors)
         with warnings.catch_warnings(), np.errstate(invalid="ignore", divide="ignore"):
             # implicit converts its own weighted matrix and warns of it.
             warnings.simplefilter("ignore", ParameterWarning)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Final, Literal
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,9 +25,9 @@ class Capabilities:
     compares_items: bool = True
     """`similar_items` works."""
     keeps_users: bool = True
-    """It keeps vectors of its training users: `similar_users` and `recommend_users` work without histories."""
+    """It keeps vectors of its training users: `similar_users` and `recommend_users` need no histories."""
     scores_known_users: bool = False
-    """A training user is scored from what was learned of them, and needs no history."""
+    """Training users are scored from what was learned of them: `recommend` and `recommend_users` need no histories."""
     new_users: Literal["history", "fold-in"] = "history"
     """How a user whom training never saw is scored: their history is an input, or their vector is solved for."""
     trains_by_epochs: bool = False
@@ -36,3 +36,14 @@ class Capabilities:
     """An empty history would score every item 0, so the most popular items are recommended in its place."""
     no_graph: str = ""
     """Why its scores cannot be exported as an ONNX graph; empty where they can."""
+
+
+REFUSALS: Final = {
+    "encodes": "has no embeddings of users",
+    "compares_items": "has no similarity of items; use EASE or ItemKNN",
+    "keeps_users": "keeps no vectors of its training users; pass their histories as user_items=",
+}
+"""What is said where a capability is asked for that the class does not declare, after the name of the class."""
+
+NO_GRAPH_OF_EQUATIONS: Final = "it finds a user's vector by solving equations, for which ONNX has no operator"
+"""`no_graph` of the models that fold users in."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -11,9 +11,9 @@ import scipy.sparse as sp
 import torch
 from torch import Tensor, nn
 
-from recsys.errors import ConfigError
 from recsys.models.autoencoder import Autoencoder
-from recsys.models.base import Recommender
+from recsys.models.capabilities import Capabilities
+from recsys.models.params import Count, Positive
 from recsys.nn.low_rank import UnitRowsNetwork, zero_diagonal_cosine
 from recsys.sparse import Batch, Rows
 from recsys.training import Loss, Objective
@@ -34,19 +34,16 @@ class ELSA(Autoencoder):
     every prediction would have to be made.
     """
 
-    _silent_without_history: ClassVar[bool] = True
+    capabilities: ClassVar[Capabilities] = replace(
+        Autoencoder.capabilities, keeps_users=False, popularity_fallback=True
+    )
 
-    factors: int = 256
+    factors: Count = 256
     """Width of A."""
-    epochs: int = 20
-    batch_size: int = 256
-    learning_rate: float = 0.01
+    epochs: Count = 20
+    batch_size: Count = 256
+    learning_rate: Positive = 0.01
     schedule: Schedule = "cosine"
-
-    def _check_params(self) -> None:
-        super()._check_params()
-        if self.factors < 1:
-            raise ConfigError(f"factors must be at least 1, got {self.factors}")
 
     def _network(self, n_in: int, generator: torch.Generator) -> nn.Module:
         return UnitRowsNetwork(n_in, self.factors, generator)
@@ -70,12 +67,3 @@ class ELSA(Autoencoder):
         batch = own.slice(0, len(own))
         scores[batch.segments, batch.columns] -= batch.values
         return scores
-
-    def _keep_users(self, rows: Rows) -> None:
-        """Nothing to keep: a score reads the history itself."""
-
-    def _user_vectors(self) -> Tensor:
-        return Recommender._user_vectors(self)
-
-    def _training_scores(self, rows: slice, items: npt.NDArray[np.int64]) -> Tensor:
-        return Recommender._training_scores(self, rows, items)

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+from annotated_types import MinLen
 from torch import nn
 
 from recsys.errors import ConfigError
 from recsys.models.autoencoder import WholeRow
+from recsys.models.params import Count, NotNegative, Positive, Rate, Widths
 from recsys.nn.layers import standard_normal
 from recsys.nn.losses import gaussian_kl
 from recsys.nn.networks import FeatureConsistentNetwork
@@ -27,8 +29,8 @@ class FeatureConsistentAE(WholeRow):
     Minimises, per user, Σ_l ‖Φ_l(x) − Φ_l(x̄)‖² / (2 · width_l) + `beta` · KL(q(z|x) ‖ N(0, I)) (Hou et al. 2017,
     §3.2 and §3.3, their α : β as `beta`), plus `likelihood_weight` times the negative log-likelihood of x. x̄ are the
     means of the likelihood (softmax, sigmoid or values), one sample of z per step; Φ_l are the activations of layer l
-    of an encoder whose widths are `perceptual`. The first `pretraining` of the epochs train that encoder as a plain
-    autoencoder; then it stays as it is. Prediction uses the mean of z and draws nothing.
+    of an encoder whose widths are `perceptual`. The first `pretraining_share` of the epochs train that encoder as a
+    plain autoencoder; then it stays as it is. Prediction uses the mean of z and draws nothing.
 
     Differs from the paper in: Φ is an autoencoder of the same rows, as no pretrained network reads interactions, and it
     divides x and x̄ by their length; fully connected layers in place of convolutions; input dropout as in Mult-VAE;
@@ -36,42 +38,35 @@ class FeatureConsistentAE(WholeRow):
     x̄ is dense, rows × items, for the time of a step: see `recsys.nn.reconstruction`.
     """
 
-    hidden: int = 600
+    hidden: Count = 600
     """Width of the hidden layers of encoder and decoder."""
-    latent: int = 200
+    latent: Count = 200
     """Width of z."""
-    dropout: float = 0.5
+    dropout: Rate = 0.5
     """Share of a history's entries hidden from the encoder in each training step."""
-    perceptual: tuple[int, ...] = (600, 200)
+    perceptual: Annotated[Widths, MinLen(1)] = (600, 200)
     """Widths of the frozen encoder's layers; the activations of each are compared."""
-    pretraining: float = 0.2
+    pretraining_share: Rate = 0.2
     """Share of the epochs that train the encoder to be frozen; 0 leaves it at random weights."""
-    beta: float = 2e-4
+    beta: NotNegative = 2e-4
     """Weight of the KL term."""
-    likelihood_weight: float = 1e-3
+    likelihood_weight: NotNegative = 1e-3
     """Weight of the negative log-likelihood."""
-    epochs: int = 50
-    batch_size: int = 250
-    learning_rate: float = 2e-3
+    epochs: Count = 50
+    batch_size: Count = 250
+    learning_rate: Positive = 2e-3
     schedule: Schedule = "cosine"
 
     def _check_params(self) -> None:
         super()._check_params()
-        if not self.perceptual or min(self.perceptual) < 1:
-            raise ConfigError(f"perceptual must name at least one width, each at least 1, got {self.perceptual}")
-        if not 0.0 <= self.pretraining < 1.0:
-            raise ConfigError(f"pretraining must lie in 0..1 (1 excluded), got {self.pretraining}")
         if self.patience is not None and self.patience <= self._pretraining_epochs():
             raise ConfigError(
                 f"patience must be above the {self._pretraining_epochs()} epochs of pretraining, in which nothing that "
                 f"ranks is trained, got {self.patience}"
             )
-        for name in ("beta", "likelihood_weight"):
-            if getattr(self, name) < 0:
-                raise ConfigError(f"{name} must not be negative, got {getattr(self, name)}")
 
     def _pretraining_epochs(self) -> int:
-        return int(self.pretraining * self.epochs)
+        return int(self.pretraining_share * self.epochs)
 
     def _network(self, n_in: int, generator: torch.Generator) -> nn.Module:
         return FeatureConsistentNetwork(n_in, self.hidden, self.latent, self.dropout, self.perceptual, generator)

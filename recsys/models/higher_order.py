@@ -12,9 +12,9 @@ import scipy.sparse as sp
 import torch
 from torch import Tensor
 
-from recsys.errors import ConfigError
 from recsys.models.base import Fitting
 from recsys.models.linear import LinearAutoencoder
+from recsys.models.params import Natural, Positive
 
 
 @dataclass(kw_only=True, eq=False)
@@ -33,17 +33,10 @@ class HigherOrderEASE(LinearAutoencoder):
     Similar items go by ±√(B_ij · B_ji), which is the partial correlation where there are no pairs.
     """
 
-    pairs: int = 1000
+    pairs: Natural = 1000
     """How many pairs: those that most users have, fewer where fewer occur."""
-    pair_regularization: float = 5000.0
+    pair_regularization: Positive = 5000.0
     """λ_C; the paper's are 5 to 30 times λ_B."""
-
-    def _check_params(self) -> None:
-        super()._check_params()
-        if self.pairs < 0:
-            raise ConfigError(f"pairs must not be negative, got {self.pairs}")
-        if not self.pair_regularization > 0:
-            raise ConfigError(f"pair_regularization must be positive, got {self.pair_regularization}")
 
     def _fit(self, matrix: sp.csr_matrix, fitting: Fitting) -> None:
         self.pairs_ = frequent_pairs(matrix, self.pairs)

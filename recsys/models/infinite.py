@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -13,9 +13,11 @@ import scipy.sparse as sp
 import torch
 from torch import Tensor
 
-from recsys.errors import ConfigError, DataError, TrainingError
+from recsys.errors import DataError, TrainingError
 from recsys.models.base import Fitting, Recommender, pick_device
+from recsys.models.capabilities import Capabilities
 from recsys.models.linear import gram_matrix, invert
+from recsys.models.params import Positive
 from recsys.nn.products import affine, weighted_rows
 from recsys.nn.tangent import relu_tangent_kernel
 from recsys.sparse import Rows
@@ -35,17 +37,18 @@ class InfiniteAE(Recommender):
     in the kernel's own inner product, α_iᵀ K α_j. A network of infinite width has no embedding of users to give.
     """
 
-    regularization: float = 5.0
+    capabilities: ClassVar[Capabilities] = Capabilities(
+        encodes=False,
+        keeps_users=False,
+        no_graph="it compares a history with that of every training user, whom the file would hold as dense rows",
+    )
+
+    regularization: Positive = 5.0
     """λ: the ridge as a multiple of the kernel's mean diagonal."""
-    bias_std: float = 0.1
+    bias_std: Positive = 0.1
     """Standard deviation of the biases; 0.1 in the authors' code."""
     device: str = "auto"
     """`auto`, `cpu` or `cuda`."""
-
-    def _check_params(self) -> None:
-        for name in ("regularization", "bias_std"):
-            if not getattr(self, name) > 0:
-                raise ConfigError(f"{name} must be positive, got {getattr(self, name)}")
 
     def _fit(self, matrix: sp.csr_matrix, fitting: Fitting) -> None:
         _check_memory(*matrix.shape)

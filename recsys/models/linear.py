@@ -31,8 +31,10 @@ import scipy.sparse as sp
 import torch
 from torch import Tensor
 
-from recsys.errors import ConfigError, TrainingError
+from recsys.errors import TrainingError
 from recsys.models.base import Fitting, Recommender, pick_device
+from recsys.models.capabilities import Capabilities
+from recsys.models.params import Fraction, NotNegative, Positive, Rate
 from recsys.nn.products import weighted_rows
 from recsys.sparse import Rows
 
@@ -55,27 +57,18 @@ class LinearAutoencoder(Recommender):
     p/(1−p) · diag G to Λ, as its expectation does, where theirs takes the numbers of users, the same where β = 0.
     """
 
-    _silent_without_history: ClassVar[bool] = True
+    capabilities: ClassVar[Capabilities] = Capabilities(encodes=False, keeps_users=False, popularity_fallback=True)
 
-    regularization: float = 500.0
+    regularization: Positive = 500.0
     """λ: larger for denser data; 200 to 1000 in the papers, less where β > 0."""
-    item_exponent: float = 0.0
+    item_exponent: Fraction = 0.0
     """α of DAN, as in the authors' commands."""
-    user_exponent: float = 0.0
+    user_exponent: Fraction = 0.0
     """β of DAN."""
     precision: Literal["float64", "float32"] = "float64"
     """Precision of the Gram matrix and its inverse, which share n_items² values of memory; float32 halves it."""
     device: str = "auto"
     """`auto`, `cpu` or `cuda`."""
-
-    def _check_params(self) -> None:
-        if not self.regularization > 0:
-            raise ConfigError(f"regularization must be positive, got {self.regularization}")
-        for name in ("item_exponent", "user_exponent"):
-            if not 0.0 <= getattr(self, name) <= 1.0:
-                raise ConfigError(f"{name} must lie in 0..1, got {getattr(self, name)}")
-        if self.precision not in ("float64", "float32"):
-            raise ConfigError(f"precision must be 'float64' or 'float32', got {self.precision!r}")
 
     def _features(self, matrix: sp.csr_matrix) -> sp.csr_matrix:
         """Return the columns that B weighs: the items, and after them what a model adds."""
@@ -167,13 +160,8 @@ class Denoising(LinearAutoencoder):
     popularity of the item it is read from.
     """
 
-    dropout: float = 0.33
+    dropout: Rate = 0.33
     """p: the share of a history that the training hides."""
-
-    def _check_params(self) -> None:
-        super()._check_params()
-        if not 0.0 <= self.dropout < 1.0:
-            raise ConfigError(f"dropout must lie in 0..1 (1 excluded), got {self.dropout}")
 
     def _penalty(self, energy: Tensor) -> Tensor:
         return self.regularization + self.dropout / (1.0 - self.dropout) * energy
@@ -211,13 +199,8 @@ class RDLAE(Denoising):
     code in: the diagonal stays in B, where theirs is set to 0 in the end; the lists of unseen items are the same.
     """
 
-    relaxation: float = 0.1
+    relaxation: NotNegative = 0.1
     """ξ: the most an item may weigh for itself."""
-
-    def _check_params(self) -> None:
-        super()._check_params()
-        if self.relaxation < 0.0:
-            raise ConfigError(f"relaxation must not be negative, got {self.relaxation}")
 
     def _diagonal(self, inverse: Tensor, penalty: Tensor) -> Tensor:
         return (1.0 - penalty * inverse).clamp_max(self.relaxation)

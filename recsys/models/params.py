@@ -14,12 +14,12 @@ from __future__ import annotations
 import ast
 import inspect
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, Field, fields
 from functools import cache
 from itertools import pairwise
 from types import NoneType, UnionType
-from typing import Annotated, Any, Literal, Self, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Final, Literal, Self, Union, get_args, get_origin, get_type_hints
 
 import numpy as np
 from annotated_types import Ge, Gt, Le, Lt, MinLen
@@ -46,6 +46,14 @@ Widths = tuple[Count, ...]
 """Widths of layers, from the input inward; there may be none."""
 Seed = Annotated[int, Ge(0), Lt(SEEDS)]
 
+RENAMED: Final = {
+    "centre": "center",
+    "neighbours": "neighbors",
+    "normalise": "normalize",
+    "pretraining": "pretraining_share",
+}
+"""Names of hyperparameters in version 0.1.0, and what 0.2.0 calls them."""
+
 
 class Parameters:
     """Keyword-only dataclass fields as hyperparameters, with the methods that scikit-learn expects of an estimator."""
@@ -68,7 +76,7 @@ class Parameters:
         known = [field.name for field in _fields(type(self))]
         for name in params:
             if name not in known:
-                raise ConfigError(f"{type(self).__name__} has no hyperparameter {name!r}{did_you_mean(name, known)}")
+                raise _unknown(type(self), name, known)
         for name, value in params.items():
             setattr(self, name, value)
         return self
@@ -79,7 +87,7 @@ class Parameters:
         return {name: None if isinstance(value, np.random.Generator) else plain(value) for name, value in given.items()}
 
     def check_params(self) -> None:
-        """Check the hyperparameters; `fit` begins with it. numpy scalars become Python numbers.
+        """Check the hyperparameters; `fit` begins with it. numpy scalars become Python numbers, lists tuples.
 
         Raises:
             ConfigError: a value of the wrong type or out of range, or values that exclude each other.
@@ -87,8 +95,7 @@ class Parameters:
         given = self.get_params()
         check(type(self), given)
         for name, value in given.items():
-            if plain(value) is not value and not isinstance(value, tuple):
-                setattr(self, name, plain(value))
+            setattr(self, name, plain(value))
         self._check_params()
 
     def _check_params(self) -> None:
@@ -110,13 +117,19 @@ def check(cls: type, values: Mapping[str, Any]) -> dict[str, Any]:
     checked = {}
     for name, value in values.items():
         if name not in adapters:
-            raise ConfigError(f"{cls.__name__} has no hyperparameter {name!r}{did_you_mean(name, adapters)}")
+            raise _unknown(cls, name, adapters)
         try:
             checked[name] = adapters[name].validate_python(plain(value))
         except ValidationError:
             expected = describe(hints(cls)[name])
             raise ConfigError(f"{name} of {cls.__name__} must be {expected}, got {value!r}") from None
     return checked
+
+
+def modern(cls: type, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return hyperparameters that version 0.1.0 stored under the names that the class gives them now."""
+    names = {field.name for field in _fields(cls)}
+    return {name if name in names else RENAMED.get(name, name): value for name, value in values.items()}
 
 
 def plain(value: Any) -> Any:
@@ -199,6 +212,12 @@ class HelpText:
     def __get__(self, instance: object, owner: type) -> str:
         text = inspect.cleandoc(self._text or f"{owner.__name__} has no docstring.")
         return f"{text}\n\n{help_of(owner)}"
+
+
+def _unknown(cls: type, name: str, known: Iterable[str]) -> ConfigError:
+    today = RENAMED.get(name, name)
+    hint = f": it was renamed to {today!r} in 0.2.0" if today in known else did_you_mean(name, known)
+    return ConfigError(f"{cls.__name__} has no hyperparameter {name!r}{hint}")
 
 
 def _fields(cls: type) -> tuple[Field[Any], ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Literal, get_args
+from typing import Any, ClassVar, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from recsys.errors import ConfigError
 from recsys.models.autoencoder import WholeRow
+from recsys.models.capabilities import Capabilities
 from recsys.nn.corruption import masked, projected_gaussian, salted_and_peppered
 from recsys.nn.layers import ActivationName, l2_normalised
 from recsys.nn.networks import DeepNetwork, UserNodeNetwork
@@ -203,6 +204,8 @@ class CDAE(BottleneckAE):
     tanh by default, as the paper's sigmoid learns more slowly from such rows.
     """
 
+    capabilities: ClassVar[Capabilities] = replace(BottleneckAE.capabilities, scores_known_users=True)
+
     dropout: float = 0.5
     """Share of a history's entries hidden from the encoder in each training step; q in the paper."""
     latent: int = 200
@@ -220,9 +223,6 @@ class CDAE(BottleneckAE):
 
     def _code(self, network: Any, batch: Batch, noise: torch.Generator) -> tuple[Tensor, Mapping[str, Tensor]]:
         return network.encode(batch, noise, batch.rows), {}
-
-    def _knows_users(self) -> bool:
-        return True
 
     def _encode_users(self, rows: Rows, users: Tensor) -> Tensor:
         return self._encode_rows(rows, lambda batch: self.network_.encode(batch, users=users[batch.rows]))

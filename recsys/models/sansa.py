@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 import scipy.sparse as sp
 import torch
+from annotated_types import Gt, Le
 from torch import Tensor
 
-from recsys.errors import ConfigError, TrainingError
+from recsys.errors import TrainingError
 from recsys.models.base import Fitting, Recommender
+from recsys.models.capabilities import Capabilities
+from recsys.models.params import Positive
 from recsys.models.sparse_inverse import inverse_factor
 
 
@@ -35,18 +38,12 @@ class SANSA(Recommender):
     their popularity, so that each is explained by more popular ones, in place of an order that fills factors least.
     """
 
-    _silent_without_history: ClassVar[bool] = True
+    capabilities: ClassVar[Capabilities] = Capabilities(encodes=False, keeps_users=False, popularity_fallback=True)
 
-    regularization: float = 500.0
+    regularization: Positive = 500.0
     """λ, as in EASE."""
-    density: float = 0.01
+    density: Annotated[float, Gt(0), Le(1)] = 0.01
     """Entries of W as a share of n_items²: those of an item are `density` · n_items on average."""
-
-    def _check_params(self) -> None:
-        if not self.regularization > 0:
-            raise ConfigError(f"regularization must be positive, got {self.regularization}")
-        if not 0 < self.density <= 1:
-            raise ConfigError(f"density must lie in 0..1 (0 excluded), got {self.density}")
 
     def _fit(self, matrix: sp.csr_matrix, fitting: Fitting) -> None:
         n = self.n_items_

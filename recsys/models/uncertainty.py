@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import torch
 from torch import nn
 
-from recsys.errors import ConfigError
 from recsys.models.autoencoder import WholeRow
+from recsys.models.params import Count, NotNegative, Widths
 from recsys.nn.layers import standard_normal
 from recsys.nn.networks import AcquisitionNetwork
 from recsys.sparse import Batch, Rows
@@ -39,19 +39,12 @@ class UAE(WholeRow):
 
     acquisition: Acquisition = "linear"
     """`linear`: y is an affine function of the row; `network`: through the widths of `hidden` reversed."""
-    hidden: tuple[int, ...] = (600,)
+    hidden: Widths = (600,)
     """Widths of the decoder's hidden layers, from the row's side inwards; none: a linear decoder."""
-    latent: int = 200
+    latent: Count = 200
     """Number of measurements m."""
-    noise: float = 0.1
+    noise: NotNegative = 0.1
     """Standard deviation σ of the measurements' noise in training."""
-
-    def _check_params(self) -> None:
-        super()._check_params()
-        if self.acquisition not in get_args(Acquisition):
-            raise ConfigError(f"acquisition must be 'linear' or 'network', got {self.acquisition!r}")
-        if self.noise < 0:
-            raise ConfigError(f"noise must not be negative, got {self.noise}")
 
     def _network(self, n_in: int, generator: torch.Generator) -> nn.Module:
         acquisition = self.hidden if self.acquisition == "network" else ()

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from recsys.errors import ConfigError, DataError
-from recsys.models.base import Recommender
+from recsys.models.capabilities import Capabilities
 from recsys.models.variational import Annealed
 from recsys.nn.focal import FocalLoss
 from recsys.nn.gaussian import reparameterised
@@ -116,6 +116,8 @@ class VASP(FLVAE):
     restrict B to the most popular items on ML-20M; here it covers all.
     """
 
+    capabilities: ClassVar[Capabilities] = replace(FLVAE.capabilities, keeps_users=False)
+
     regularization: float = 0.0
     """λ of λ/2 · ‖B‖² on the mean loss per user; the notebook has none."""
 
@@ -150,6 +152,7 @@ class VASP(FLVAE):
         items: npt.NDArray[np.int64] | None,
         out: Tensor | None = None,
     ) -> Tensor:
+        assert histories is not None
         rows = Rows(self._prepare(histories), self._device)
         deep = self._decode_scores(self._encode_rows(rows), items, out)
         shallow = self.network_.shallow(rows.slice(0, len(rows)))
@@ -162,12 +165,3 @@ class VASP(FLVAE):
         rows, columns = (torch.from_numpy(index).to(weights.device) for index in (asked, among))
         there, back = weights[rows][:, columns], weights[:, rows][columns].T
         return torch.tanh(0.5 * (there + back))
-
-    def _keep_users(self, rows: Rows) -> None:
-        """Nothing to keep: a user's scores follow from the history itself."""
-
-    def _user_vectors(self) -> Tensor:
-        return Recommender._user_vectors(self)
-
-    def _training_scores(self, rows: slice, items: npt.NDArray[np.int64]) -> Tensor:
-        return Recommender._training_scores(self, rows, items)

@@ -63,6 +63,7 @@ def score(
     on_unknown: Literal["raise", "drop"] = "raise",
     batch_size: int = BATCH_SIZE,
     seen: Interactions | None = None,
+    data_id: str | None = None,
     model_uri: str | None = None,
     asked_uri: str | None = None,
     show_progress: bool = False,
@@ -88,6 +89,7 @@ def score(
         batch_size: users of one part.
         seen: all that these users have met, where `histories` holds only a part of it, such as what they liked; it is
             filtered in place of the histories.
+        data_id: a digest that stands for histories and `seen`, where the caller has one; by default their fingerprints.
         model_uri: where the model comes from, for the manifest.
         asked_uri: the address by which it was found, such as an alias, for the manifest.
         overwrite: start over even if this job is already complete, or in part.
@@ -108,8 +110,8 @@ def score(
         raise ScoringError(f"{target} exists and is not a scoring output; choose another folder or remove it")
     identity = {
         "model": _model_checksum(model),
-        "data": histories.fingerprint(),
-        "seen": None if seen is None else seen.fingerprint(),
+        "data": data_id or histories.fingerprint(),
+        "seen": None if seen is None or data_id else seen.fingerprint(),
         "users": hashlib.sha256(work.rows.tobytes()).hexdigest(),
         "n": n,
         "exclude_seen": exclude_seen,

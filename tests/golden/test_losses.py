@@ -56,7 +56,7 @@ CASES = {
             "hidden": 8,
             "latent": 4,
             "perceptual": (6, 4),
-            "pretraining": 0.5,
+            "pretraining_share": 0.5,
             "beta": 0.01,
             "likelihood_weight": 0.1,
         },
@@ -86,7 +86,9 @@ def losses(name):
 
 
 def test_every_trained_model_is_here():
-    trained = {name for name, model in MODELS.items() if model.trains_by_epochs and model.__module__ != ALIEN}
+    trained = {
+        name for name, model in MODELS.items() if model.capabilities.trains_by_epochs and model.__module__ != ALIEN
+    }
     assert trained == {model for model, _ in CASES.values()}
     assert set(GOLDEN) == set(CASES)
 

@@ -62,8 +62,8 @@ def implicits_bpr(**options):
     return model
 
 
-def implicits_knn(similarity, neighbours, matrix=MATRIX):
-    model = KNN[similarity](K=neighbours)
+def implicits_knn(similarity, neighbors, matrix=MATRIX):
+    model = KNN[similarity](K=neighbors)
     with pytest.warns(ParameterWarning):
         model.fit(matrix, show_progress=False)
     return model
@@ -112,7 +112,7 @@ def test_popularity_tells_no_users_and_no_items_apart():
     ids, scores = model.recommend_users([2, 5], MATRIX, N=4, filter_already_liked_users=False)
     assert ids.tolist() == [[0, 1, 2, 3]] * 2
     assert scores.tolist() == [[counts[2]] * 4, [counts[5]] * 4]
-    with pytest.raises(UnsupportedError, match="Popularity knows no similarity of items; use EASE or ItemKNN"):
+    with pytest.raises(UnsupportedError, match="Popularity has no similarity of items; use EASE or ItemKNN"):
         model.similar_items(0)
     with pytest.raises(UnsupportedError, match="Popularity keeps no vectors of its training users"):
         model.similar_users(0)
@@ -243,13 +243,13 @@ def test_an_empty_history_is_a_vector_of_zeros(model_class):
 
 
 @pytest.mark.parametrize("similarity", KNN)
-@pytest.mark.parametrize("neighbours", [3, 8, 50])
-def test_item_knn_answers_as_implicits_does(similarity, neighbours):
-    ours = fit(ItemKNN, similarity=similarity, neighbours=neighbours)
-    theirs = implicits_knn(similarity, neighbours)
+@pytest.mark.parametrize("neighbors", [3, 8, 50])
+def test_item_knn_answers_as_implicits_does(similarity, neighbors):
+    ours = fit(ItemKNN, similarity=similarity, neighbors=neighbors)
+    theirs = implicits_knn(similarity, neighbors)
     table = ours.similarity_.toarray()
     np.testing.assert_allclose(table, theirs.similarity.toarray(), rtol=1e-6)
-    assert (np.count_nonzero(table, axis=1) <= neighbours).all()
+    assert (np.count_nonzero(table, axis=1) <= neighbors).all()
     for matrix in (MATRIX, UNSEEN):
         users = np.arange(matrix.shape[0])
         ids, scores = ours.recommend(users, matrix, N=N_ITEMS)
@@ -261,7 +261,7 @@ def test_item_knn_answers_as_implicits_does(similarity, neighbours):
             alike((ids[user, :n], scores[user, :n]), (theirs_ids[:n], theirs_scores[:n]))
             assert (scores[user, n:][ids[user, n:] >= 0] == 0).all()
     for item in range(N_ITEMS):
-        expected = theirs.similar_items(item, N=neighbours)
+        expected = theirs.similar_items(item, N=neighbors)
         found = ours.similar_items(item, N=len(expected[0]))
         # BM25 is no cosine: an item's similarity to itself is the unit.
         alike(found, (expected[0], expected[1] / table[item, item]))
@@ -271,13 +271,13 @@ def test_item_knn_is_the_cosine_of_columns():
     x = np.nan_to_num(cells_of(MATRIX))
     unit = x / np.linalg.norm(x, axis=0)
     similarity = unit.T @ unit
-    np.testing.assert_allclose(fit(ItemKNN, neighbours=N_ITEMS).similarity_.toarray(), similarity, atol=1e-6)
-    few = fit(ItemKNN, neighbours=4).similarity_.toarray()
+    np.testing.assert_allclose(fit(ItemKNN, neighbors=N_ITEMS).similarity_.toarray(), similarity, atol=1e-6)
+    few = fit(ItemKNN, neighbors=4).similarity_.toarray()
     for item in range(N_ITEMS):
         best = np.argsort(-similarity[item])[:4]
         assert np.flatnonzero(few[item]).tolist() == sorted(best)
     expected = np.nan_to_num(cells_of(UNSEEN)) @ few
-    ids, scores = fit(ItemKNN, neighbours=4).recommend(np.arange(6), UNSEEN, N=8, filter_already_liked_items=False)
+    ids, scores = fit(ItemKNN, neighbors=4).recommend(np.arange(6), UNSEEN, N=8, filter_already_liked_items=False)
     np.testing.assert_allclose(scores, np.take_along_axis(expected, ids.astype(int), 1), rtol=1e-5)
 
 
@@ -319,14 +319,18 @@ def test_it_is_kept_without_pickle(model_class, tmp_path):
 @pytest.mark.parametrize(
     ("model_class", "options", "message"),
     [
-        (ALS, {"factors": 0}, "factors and iterations must be at least 1, got 0 and 6"),
-        (ALS, {"iterations": 0}, "factors and iterations must be at least 1, got 5 and 0"),
-        (ALS, {"regularization": -0.1}, "regularization must not be negative, got -0.1"),
-        (BPR, {"factors": -1}, "factors and iterations must be at least 1, got -1 and 6"),
-        (BPR, {"iterations": -2}, "factors and iterations must be at least 1, got 5 and -2"),
-        (BPR, {"regularization": -0.1}, "regularization must not be negative, got -0.1"),
-        (ItemKNN, {"neighbours": 0}, "neighbours must be at least 1, got 0"),
-        (ItemKNN, {"similarity": "jaccard"}, "similarity must be one of cosine, bm25, tfidf, got 'jaccard'"),
+        (ALS, {"factors": 0}, "factors of ALS must be a whole number ≥ 1, got 0"),
+        (ALS, {"iterations": 0}, "iterations of ALS must be a whole number ≥ 1, got 0"),
+        (ALS, {"regularization": -0.1}, "regularization of ALS must be a finite number ≥ 0, got -0.1"),
+        (BPR, {"factors": -1}, "factors of BPR must be a whole number ≥ 1, got -1"),
+        (BPR, {"iterations": -2}, "iterations of BPR must be a whole number ≥ 1, got -2"),
+        (BPR, {"regularization": -0.1}, "regularization of BPR must be a finite number ≥ 0, got -0.1"),
+        (ItemKNN, {"neighbors": 0}, "neighbors of ItemKNN must be a whole number ≥ 1, got 0"),
+        (
+            ItemKNN,
+            {"similarity": "jaccard"},
+            "similarity of ItemKNN must be 'cosine' or 'bm25' or 'tfidf', got 'jaccard'",
+        ),
     ],
 )
 def test_hyperparameters_out_of_range_are_refused(model_class, options, message):
@@ -359,14 +363,14 @@ def test_similar_items_of_bm25_keep_implicits_order():
         warnings.simplefilter("ignore", ParameterWarning)  # of implicit's own conversion
         theirs.fit(matrix, show_progress=False)
     expected = [item for item in theirs.similar_items(0, N=3)[0] if item != 0]
-    found = ItemKNN(similarity="bm25", neighbours=3).fit(matrix, show_progress=False).similar_items(0, N=3)[0]
+    found = ItemKNN(similarity="bm25", neighbors=3).fit(matrix, show_progress=False).similar_items(0, N=3)[0]
     assert found.tolist() == [0, *expected]
     assert expected == [2, 1]
 
 
 def test_an_item_of_stored_zeros_is_similar_to_none_and_hides_no_other():
     matrix = csr([[1, 0, np.nan], [1, np.nan, 1], [np.nan, np.nan, 1]])
-    model = ItemKNN(neighbours=3).fit(matrix, show_progress=False)
+    model = ItemKNN(neighbors=3).fit(matrix, show_progress=False)
     ids, scores = model.recommend(0, matrix[0], N=3, filter_already_liked_items=False)
     assert sorted(ids) == [0, 1, 2]
     assert np.isfinite(scores).all()
@@ -375,9 +379,9 @@ def test_an_item_of_stored_zeros_is_similar_to_none_and_hides_no_other():
 @pytest.mark.parametrize(
     ("model", "message"),
     [
-        (ALS(alpha=0.0), "alpha must be positive"),
-        (BPR(learning_rate=-1.0), "learning_rate must be positive"),
-        (ALS(regularization=float("nan")), "regularization must be a finite number"),
+        (ALS(alpha=0.0), "alpha of ALS must be a finite number > 0, got 0.0"),
+        (BPR(learning_rate=-1.0), "learning_rate of BPR must be a finite number > 0, got -1.0"),
+        (ALS(regularization=float("nan")), "regularization of ALS must be a finite number ≥ 0, got nan"),
     ],
 )
 def test_options_that_implicit_would_let_pass_are_refused(model, message):

@@ -4,14 +4,18 @@ import copy
 import functools
 import pickle
 import random
-from dataclasses import fields
+from dataclasses import fields, replace
+from types import UnionType
+from typing import Annotated, Literal, Union, get_args, get_origin
 from unittest import mock
 
 import numpy as np
 import pandas as pd
 import pytest
 import scipy.sparse as sp
+import sklearn.base
 import torch
+from annotated_types import Ge, Gt, Le, Lt, MinLen
 from implicit.evaluation import ranking_metrics_at_k
 from implicit.recommender_base import RecommenderBase
 
@@ -29,9 +33,22 @@ from recsys.errors import (
 from recsys.evaluation import Validation, evaluate
 from recsys.ids import IdMap
 from recsys.interactions import Interactions
-from recsys.models import MODELS, autoencoder, base
+from recsys.models import MODELS, autoencoder, base, params
 from recsys.splits import Part
-from tests.contract import CASES, NO_SCORE, checkerboard, csr, fitted, new_model, ratings, same
+from tests.contract import (
+    ABILITIES,
+    CASES,
+    NO_SCORE,
+    checkerboard,
+    csr,
+    declared,
+    fitted,
+    new_model,
+    observed,
+    quick,
+    ratings,
+    same,
+)
 
 SIZE = 20
 BOARD = checkerboard(SIZE)
@@ -42,13 +59,13 @@ UNSEEN = ratings(n_users=6, n_items=15, density=0.25, seed=1)
 
 def that(**abilities):
     """Parametrise over the models with these abilities."""
-    names = [name for name, case in CASES.items() if all(getattr(case, k) == v for k, v in abilities.items())]
+    names = [n for n in CASES if all(getattr(MODELS[n].capabilities, k) == v for k, v in abilities.items())]
     assert names
     return pytest.mark.parametrize("name", names)
 
 
 every_model = that()
-networks = pytest.mark.parametrize("name", [name for name in CASES if MODELS[name].trains_by_epochs])
+networks = that(trains_by_epochs=True)
 
 
 @functools.cache
@@ -61,12 +78,6 @@ def on_board(name):
 def on_tastes(name):
     """The same on ratings, where scores have no ties by design."""
     return fitted(name, TASTES)
-
-
-def quick(name):
-    """Changes that make the longest fits short, for tests that need no good model."""
-    names = {field.name for field in fields(MODELS[name])}
-    return {key: 2 for key in ("epochs", "iterations") if key in names}
 
 
 def learned(model):
@@ -99,6 +110,37 @@ def test_it_is_a_model_of_implicit(name):
     assert not MODELS[name].__abstractmethods__
 
 
+# Capabilities
+
+
+@every_model
+def test_a_model_does_what_it_declares_and_nothing_else(name):
+    assert observed(new_model(name, **quick(MODELS[name]))) == declared(MODELS[name])
+
+
+TOYS = [
+    (name, ability)
+    for name in ("MultVAE", "EASE", "Popularity", "UAutoRec", "ALS")
+    for ability in ABILITIES
+    if ability != "keeps_users" or name not in ("MultVAE", "UAutoRec")  # these keep no users unless they declare it
+]
+
+
+@pytest.mark.parametrize(("name", "ability"), TOYS)
+def test_a_wrong_declaration_is_found(name, ability):
+    cls = MODELS[name]
+    wrong = replace(cls.capabilities, **{ability: not getattr(cls.capabilities, ability)})
+    toy = type("Toy", (cls,), {"capabilities": wrong})
+    assert observed(toy(**{**CASES[name], **quick(cls)})) != declared(toy)
+
+
+@every_model
+def test_how_new_users_are_scored_is_as_declared(name):
+    can = MODELS[name].capabilities
+    assert can.new_users == "history" or (can.scores_known_users and can.encodes)
+    assert can.ranks_with is None or can.rates
+
+
 # Construction and fitting
 
 
@@ -117,7 +159,7 @@ def test_the_constructor_stores_what_it_gets(name):
 @every_model
 def test_every_option_is_read(name):
     """An option that changes nothing would be a promise that nobody keeps."""
-    model = new_model(name, **quick(name))
+    model = new_model(name, **quick(MODELS[name]))
     read = set()
 
     class Spying(type(model)):
@@ -128,15 +170,15 @@ def test_every_option_is_read(name):
     spy = Spying(**{field.name: getattr(model, field.name) for field in fields(model)})
     with mock.patch.object(Spying, "params", return_value={}):
         spy.fit(TASTES, show_progress=False)
-        if CASES[name].rates:
-            with mock.patch.object(Spying, "_check_rates"):  # a tiny model here ranks
+        if MODELS[name].capabilities.rates:
+            with mock.patch.object(Spying, "why_no_ratings", return_value=""):  # a tiny model here ranks
                 spy.predict(0, TASTES[:1], 0)
     assert {field.name for field in fields(model)} <= read
 
 
 @every_model
 def test_use_before_fit_is_refused(name, tmp_path):
-    model, case = new_model(name), CASES[name]
+    model, can = new_model(name), MODELS[name].capabilities
     calls = {
         "recommend": lambda: model.recommend(0, BOARD[0]),
         "recommend_users": lambda: model.recommend_users(0, BOARD),
@@ -144,10 +186,10 @@ def test_use_before_fit_is_refused(name, tmp_path):
         "similar_users": lambda: model.similar_users(0),
         "save": lambda: model.save(tmp_path / "model"),
     }
-    if case.encodes:
+    if can.encodes:
         calls["encode"] = lambda: model.encode(BOARD)
         calls["similar_users of histories"] = lambda: model.similar_users(0, user_items=BOARD)
-    if case.rates:
+    if can.rates:
         calls["predict"] = lambda: model.predict(0, BOARD[0], 0)
     for call in calls.values():
         with pytest.raises(NotFittedError, match=f"{name} is not fitted; call fit first"):
@@ -157,7 +199,7 @@ def test_use_before_fit_is_refused(name, tmp_path):
 
 @every_model
 def test_fit_returns_the_model_and_what_it_learned_ends_in_an_underscore(name):
-    model = new_model(name, **quick(name))
+    model = new_model(name, **quick(MODELS[name]))
     before = dict(vars(model))
     assert model.fit(TASTES, show_progress=False) is model
     assert {key: value for key, value in vars(model).items() if not key.endswith("_")} == before
@@ -168,9 +210,9 @@ def test_fit_returns_the_model_and_what_it_learned_ends_in_an_underscore(name):
 def test_a_second_fit_forgets_the_first(name):
     other = ratings(n_users=9, n_items=11, seed=5)
     users, items = IdMap(range(24)), IdMap(range(15))
-    model = fitted(name, Interactions(TASTES, users, items), **quick(name))
+    model = fitted(name, Interactions(TASTES, users, items), **quick(MODELS[name]))
     model.fit(other, show_progress=False)
-    fresh = fitted(name, other, **quick(name))
+    fresh = fitted(name, other, **quick(MODELS[name]))
     assert learned(model).keys() == learned(fresh).keys()
     assert model.users_ is model.items_ is model.titles_ is None
     equal_models(model, fresh, other)
@@ -189,7 +231,7 @@ def test_a_second_fit_forgets_the_first(name):
     ids=["nothing stored", "infinite", "dense", "frame", "None"],
 )
 def test_a_matrix_that_cannot_be_used_leaves_an_unfitted_model(name, bad):
-    model = fitted(name, **quick(name))
+    model = fitted(name, **quick(MODELS[name]))
     with pytest.raises(DataError):
         model.fit(bad, show_progress=False)
     assert not learned(model)
@@ -205,12 +247,55 @@ def test_a_fit_that_breaks_off_leaves_an_unfitted_model(name):
     def stop(entry):
         raise Interrupt
 
-    model = fitted(name, **quick(name))
+    model = fitted(name, **quick(MODELS[name]))
     with pytest.raises(Interrupt):
         model.fit(BOARD, show_progress=False, on_epoch=stop)
     assert not learned(model)
     with pytest.raises(NotFittedError):
         model.similar_items(0)
+
+
+# Hyperparameters
+
+
+def wrong_values(hint):
+    """Values that a type of `recsys.models.params` does not hold, each just outside."""
+    if get_origin(hint) is Annotated:
+        kind, *markers = get_args(hint)
+        step = 1 if kind is int else 1e-6
+        for marker in markers:
+            match marker:
+                case Gt(gt=bound) | Lt(lt=bound):
+                    yield bound
+                case Ge(ge=bound):
+                    yield bound - step
+                case Le(le=bound):
+                    yield bound + step
+                case MinLen():
+                    yield ()
+        yield from wrong_values(kind)
+    elif get_origin(hint) in (Union, UnionType):
+        yield from wrong_values(get_args(hint)[0])
+    elif get_origin(hint) is tuple:
+        yield from ((value,) for value in wrong_values(get_args(hint)[0]))
+        yield 3
+    elif get_origin(hint) is Literal:
+        yield from ("nonsense", 1)
+    else:
+        yield from {int: (2.5, "a", True), float: ("a", np.nan, np.inf, True), bool: (1, "yes"), str: (1, True)}[hint]
+
+
+@every_model
+def test_fit_refuses_values_of_another_type_or_out_of_range(name):
+    for option, hint in params.hints(MODELS[name]).items():
+        for value in wrong_values(hint):
+            model = new_model(name, **{option: value})
+            assert getattr(model, option) is value
+            with pytest.raises(ConfigError) as refused:
+                model.fit(BOARD, show_progress=False)
+            expected = params.describe(hint)
+            assert str(refused.value) == f"{option} of {name} must be {expected}, got {value!r}"
+            assert not learned(model)
 
 
 @pytest.mark.parametrize(
@@ -235,16 +320,37 @@ def test_a_fit_that_breaks_off_leaves_an_unfitted_model(name):
         ("ALS", "factors", 0),
         ("ALS", "iterations", 0),
         ("BPR", "regularization", -1.0),
-        ("ItemKNN", "neighbours", 0),
+        ("ItemKNN", "neighbors", 0),
         ("ItemKNN", "similarity", "jaccard"),
     ],
 )
 def test_fit_refuses_options_out_of_range_by_name(name, option, value):
-    model = new_model(name, **{option: value})
-    assert getattr(model, option) == value
-    with pytest.raises(ConfigError, match=option):
-        model.fit(BOARD, show_progress=False)
-    assert not learned(model)
+    with pytest.raises(ConfigError, match=f"{option}.* must "):
+        new_model(name, **{option: value}).fit(BOARD, show_progress=False)
+
+
+@every_model
+def test_numpys_numbers_will_do(name, tmp_path):
+    given = {}
+    for option, value in {**CASES[name], **quick(MODELS[name])}.items():
+        kinds = {int: np.int64, float: np.float64}
+        given[option] = kinds.get(type(value), lambda same: same)(value)
+        if isinstance(value, tuple):
+            given[option] = tuple(map(np.int64, value))
+    model = MODELS[name](**given).fit(TASTES, show_progress=False)
+    assert model.params() == new_model(name, **quick(MODELS[name])).params()
+    equal_models(model, fitted(name, TASTES, **quick(MODELS[name])), TASTES)
+    model.save(tmp_path / "model")
+    assert MODELS[name].load(tmp_path / "model").params() == model.params()
+
+
+@every_model
+def test_scikit_learn_clones_it(name):
+    for model in (new_model(name), on_tastes(name)):
+        copied = sklearn.base.clone(model)
+        assert type(copied) is MODELS[name]
+        assert vars(copied) == new_model(name).get_params()
+        assert copied.set_params(**copied.get_params()) is copied
 
 
 # What goes in
@@ -276,11 +382,11 @@ FORMATS = {
 
 @every_model
 def test_any_format_gives_the_same_model_and_is_not_changed(name):
-    reference = fitted(name, TASTES, **quick(name))
+    reference = fitted(name, TASTES, **quick(MODELS[name]))
     for label, convert in FORMATS.items():
         matrix = convert(TASTES)
         kept = copy.deepcopy(matrix)
-        model = fitted(name, matrix, **quick(name))
+        model = fitted(name, matrix, **quick(MODELS[name]))
         equal_models(model, reference, TASTES)
         histories = convert(UNSEEN)
         same(
@@ -302,10 +408,10 @@ def test_arrays_that_cannot_be_written_will_do(name):
     matrix = TASTES.copy()
     for part in (matrix.data, matrix.indices, matrix.indptr):
         part.flags.writeable = False
-    model = fitted(name, matrix, **quick(name))
-    reference = fitted(name, TASTES, **quick(name))
+    model = fitted(name, matrix, **quick(MODELS[name]))
+    reference = fitted(name, TASTES, **quick(MODELS[name]))
     equal_models(model, reference, matrix)
-    if CASES[name].encodes:
+    if MODELS[name].capabilities.encodes:
         assert np.array_equal(model.encode(matrix), reference.encode(TASTES))
 
 
@@ -313,7 +419,7 @@ def test_arrays_that_cannot_be_written_will_do(name):
 @pytest.mark.parametrize("shape", [(1, 7), (7, 1), (1, 1), (2, 2)])
 def test_one_user_or_one_item_is_enough(name, shape):
     matrix = sp.csr_matrix(np.ones(shape, dtype=np.float32))
-    model = fitted(name, matrix, **quick(name))
+    model = fitted(name, matrix, **quick(MODELS[name]))
     ids, scores = model.recommend(np.arange(shape[0]), matrix, N=3, filter_already_liked_items=False)
     assert ids.shape == (shape[0], 3)
     assert len(set(ids[0][ids[0] >= 0].tolist())) == min(3, shape[1])
@@ -329,11 +435,11 @@ def test_interactions_give_their_ids_and_titles_to_the_model(name):
     items = IdMap(range(100, 115))
     titles = np.array([f"Title {item}" for item in range(15)], dtype=object)
     data = Interactions(TASTES, users, items, titles=titles)
-    model = fitted(name, data, **quick(name))
+    model = fitted(name, data, **quick(MODELS[name]))
     assert model.users_ == users
     assert model.items_ == items
     assert model.titles_.tolist() == titles.tolist()
-    equal_models(model, fitted(name, TASTES, **quick(name)), TASTES)
+    equal_models(model, fitted(name, TASTES, **quick(MODELS[name])), TASTES)
     # The same people with the columns in another order, and a column that the model never saw.
     order = np.random.default_rng(0).permutation(15)
     wider = sp.csr_matrix(sp.hstack([TASTES[:, order], np.ones((24, 1), dtype=np.float32)]))
@@ -356,7 +462,7 @@ def test_interactions_of_another_width_are_refused_where_ids_are_not_known(name)
 @every_model
 def test_no_global_generator_is_touched(name):
     before = torch.get_rng_state(), np.random.get_state(), random.getstate()  # noqa: NPY002 - the state to protect
-    model = fitted(name, TASTES, **quick(name))
+    model = fitted(name, TASTES, **quick(MODELS[name]))
     model.recommend(np.arange(24), TASTES)
     assert torch.equal(torch.get_rng_state(), before[0])
     after = np.random.get_state()  # noqa: NPY002
@@ -366,22 +472,22 @@ def test_no_global_generator_is_touched(name):
 
 @every_model
 def test_the_same_seed_gives_the_same_model(name):
-    equal_models(fitted(name, TASTES, **quick(name)), fitted(name, TASTES, **quick(name)), TASTES)
+    equal_models(fitted(name, TASTES, **quick(MODELS[name])), fitted(name, TASTES, **quick(MODELS[name])), TASTES)
 
 
 @pytest.mark.parametrize("name", [n for n in CASES if "seed" in {field.name for field in fields(MODELS[n])}])
 def test_another_seed_gives_another_model(name):
     users = np.arange(24)
-    scores = [fitted(name, TASTES, seed=seed, **quick(name)).recommend(users, TASTES)[1] for seed in (0, 1)]
+    scores = [fitted(name, TASTES, seed=seed, **quick(MODELS[name])).recommend(users, TASTES)[1] for seed in (0, 1)]
     assert not np.array_equal(*scores)
 
 
 @networks
 def test_a_numpy_generator_will_do_as_seed(name):
-    one, other = (fitted(name, TASTES, seed=np.random.default_rng(3), **quick(name)) for _ in range(2))
+    one, other = (fitted(name, TASTES, seed=np.random.default_rng(3), **quick(MODELS[name])) for _ in range(2))
     equal_models(one, other, TASTES)
     assert one.params()["seed"] is None
-    a, b = (fitted(name, TASTES, seed=None, **quick(name)).recommend(0, TASTES[0])[1] for _ in range(2))
+    a, b = (fitted(name, TASTES, seed=None, **quick(MODELS[name])).recommend(0, TASTES[0])[1] for _ in range(2))
     assert not np.array_equal(a, b)
 
 
@@ -556,7 +662,7 @@ def test_strangers_are_served_from_their_history_whatever_their_number(name):
     close(mixed, tuple(np.stack([s[0], k, s[2]]) for s, k in zip(expected, known, strict=True)))
 
 
-@that(knows_users=False)
+@that(scores_known_users=False)
 def test_without_vectors_of_its_users_the_history_alone_decides(name):
     model = on_tastes(name)
     same(model.recommend(np.arange(6), UNSEEN), model.recommend(np.full(6, -1), UNSEEN))
@@ -564,7 +670,7 @@ def test_without_vectors_of_its_users_the_history_alone_decides(name):
         model.recommend(0, filter_already_liked_items=False)
 
 
-@that(knows_users=True)
+@that(scores_known_users=True)
 def test_with_vectors_of_its_users_no_history_is_needed(name):
     model = on_tastes(name)
     users = np.arange(24)
@@ -595,9 +701,9 @@ def test_the_size_of_blocks_changes_nothing(name):
         yield model.recommend(users, TASTES, N=5)
         yield model.recommend(users - 24, TASTES, N=5)
         yield model.recommend_users(np.arange(15), TASTES, N=5)
-        if CASES[name].similar_items:
+        if MODELS[name].capabilities.compares_items:
             yield model.similar_items(np.arange(15), N=5)
-        if CASES[name].encodes:
+        if MODELS[name].capabilities.encodes:
             yield model.similar_users(users, N=5, user_items=TASTES)
 
     whole = list(everything())
@@ -644,7 +750,7 @@ def test_users_who_have_the_item_are_left_out(name):
         assert (scores[row, len(others) :] == NO_SCORE).all()
 
 
-@that(user_vectors=True)
+@that(keeps_users=True)
 def test_the_best_training_users_need_no_history(name):
     model = on_tastes(name)
     found = model.recommend_users(np.arange(15), N=24)
@@ -652,7 +758,7 @@ def test_the_best_training_users_need_no_history(name):
     close(found, model.recommend_users(np.arange(15), TASTES, **options, userid=np.arange(24)))
 
 
-@that(knows_users=True, personal=True)
+@that(scores_known_users=True, personal=True)
 def test_histories_are_strangers_unless_their_users_are_named(name):
     model, turned = on_tastes(name), TASTES[::-1]
     ids, scores = model.recommend_users(3, turned, N=24, filter_already_liked_users=False)
@@ -676,16 +782,7 @@ def test_masks_and_fractions_are_no_indices(name):
         model.recommend(0, TASTES[0], N=2.5)
 
 
-@every_model
-def test_options_of_another_type_are_refused(name):
-    for field in fields(MODELS[name]):
-        kind = str(field.type)
-        for wrong in [2.5, "a", True] if kind.startswith("int") else ["a", np.nan] if kind.startswith("float") else []:
-            with pytest.raises(ConfigError, match=f"{field.name} must be a (whole|finite) number"):
-                new_model(name, **{field.name: wrong}).fit(TASTES, show_progress=False)
-
-
-@that(user_vectors=False, knows_users=False)
+@that(keeps_users=False, scores_known_users=False)
 def test_without_user_vectors_the_best_users_need_histories(name):
     with pytest.raises(UnsupportedError, match="pass their histories as user_items="):
         on_tastes(name).recommend_users(0)
@@ -723,7 +820,7 @@ def check_similar(find, total):
         find(0, 0)
 
 
-@that(similar_items=True)
+@that(compares_items=True)
 def test_similar_items(name):
     model = on_tastes(name)
     check_similar(lambda ids, n: model.similar_items(ids, N=n), 15)
@@ -744,19 +841,19 @@ def test_similar_items(name):
             model.similar_items(0, **extra)
 
 
-@that(similar_items=True)
+@that(compares_items=True)
 def test_items_of_one_parity_are_similar(name):
     ids, _ = on_board(name).similar_items(np.arange(SIZE), N=10)
     assert (ids % 2 == PARITY[:, None]).all()
 
 
-@that(similar_items=False)
+@that(compares_items=False)
 def test_a_model_without_item_similarity_says_so(name):
-    with pytest.raises(UnsupportedError, match="knows no similarity of items; use"):
+    with pytest.raises(UnsupportedError, match="has no similarity of items; use"):
         on_board(name).similar_items(0)
 
 
-@that(user_vectors=True)
+@that(keeps_users=True)
 def test_similar_users(name):
     model = on_tastes(name)
     check_similar(lambda ids, n: model.similar_users(ids, N=n), 24)
@@ -810,8 +907,8 @@ def test_a_model_that_only_ranks_predicts_no_ratings(name):
 @every_model
 def test_a_saved_model_answers_as_before(name, tmp_path):
     data = Interactions(TASTES, IdMap(range(50, 74)), IdMap([f"i{item}" for item in range(15)]))
-    rates = {"unobserved_weight": 0.0} if CASES[name].rates else {}
-    model = fitted(name, data, **{**quick(name), **rates})
+    rates = {"unobserved_weight": 0.0} if MODELS[name].capabilities.rates else {}
+    model = fitted(name, data, **{**quick(MODELS[name]), **rates})
     model.save(tmp_path / "deep" / "model", metrics={"ndcg@10": 0.5}, about={"why": "a test"})
     for load in (MODELS[name].load, recsys.models.load):
         again = load(tmp_path / "deep" / "model")
@@ -822,12 +919,12 @@ def test_a_saved_model_answers_as_before(name, tmp_path):
         assert again.record_ == model.record_
         equal_models(again, model, TASTES)
         equal_models(again, model, UNSEEN[[0] * 24])
-        if CASES[name].user_vectors:
+        if MODELS[name].capabilities.keeps_users:
             same(again.similar_users(3), model.similar_users(3))
             same(again.recommend_users(3), model.recommend_users(3))
-        if CASES[name].similar_items:
+        if MODELS[name].capabilities.compares_items:
             same(again.similar_items(3), model.similar_items(3))
-        if CASES[name].rates:
+        if MODELS[name].capabilities.rates:
             asked = np.tile(np.arange(15), (24, 1))
             np.testing.assert_array_equal(
                 again.predict(np.arange(24), TASTES, asked), model.predict(np.arange(24), TASTES, asked)
@@ -873,7 +970,7 @@ def held_out(seed=0):
 @every_model
 def test_implicits_own_evaluation_agrees_with_ours(name):
     train, test, part = held_out()
-    model = fitted(name, train, **quick(name))
+    model = fitted(name, train, **quick(MODELS[name]))
     theirs = ranking_metrics_at_k(model, train, test, K=10, show_progress=False)
     ours = evaluate(model, part, ["ndcg@10", "map@10"])
     assert theirs["ndcg"] == pytest.approx(ours["ndcg@10"], abs=1e-6)
@@ -888,9 +985,9 @@ def test_implicits_own_evaluation_agrees_with_ours(name):
 def test_validation_and_callbacks_see_each_epoch(name):
     train, _, part = held_out()
     entries, calls = [], []
-    model = new_model(name, **quick(name))
+    model = new_model(name, **quick(MODELS[name]))
     validation = Validation(part, "ndcg@5", also=("recall@5",))
-    iterates = MODELS[name].trains_by_epochs or "iterations" in quick(name)
+    iterates = MODELS[name].capabilities.trains_by_epochs or "iterations" in quick(MODELS[name])
     model.fit(
         train,
         show_progress=False,
@@ -907,7 +1004,7 @@ def test_validation_and_callbacks_see_each_epoch(name):
     assert {key: best[key] for key in final} == pytest.approx(final, abs=1e-9)  # the weights of that epoch were kept
     assert [call[0] for call in calls] == ([0, 1] if iterates else [])
     assert all(len(call) == 3 and call[1] >= 0 for call in calls)
-    if MODELS[name].trains_by_epochs:
+    if MODELS[name].capabilities.trains_by_epochs:
         assert [call[2] for call in calls] == [entry["loss"] for entry in entries]
         assert [call[1] for call in calls] == [entry["seconds"] for entry in entries]
 

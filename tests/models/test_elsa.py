@@ -117,5 +117,5 @@ def test_it_keeps_nothing_of_its_users(tmp_path):
 
 
 def test_options_out_of_range_are_refused():
-    with pytest.raises(ConfigError, match="factors must be at least 1, got 0"):
+    with pytest.raises(ConfigError, match="factors of ELSA must be a whole number ≥ 1, got 0"):
         fit(factors=0)

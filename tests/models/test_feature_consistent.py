@@ -22,7 +22,7 @@ TINY = {
     "hidden": 6,
     "latent": 3,
     "perceptual": (5, 4),
-    "pretraining": 0.5,
+    "pretraining_share": 0.5,
     "seed": 2,
 }
 
@@ -108,7 +108,7 @@ def test_the_frozen_encoder_is_a_plain_autoencoder():
 
 
 def test_without_pretraining_the_features_are_random_and_stay():
-    model = FeatureConsistentAE(**{**TINY, "pretraining": 0.0})
+    model = FeatureConsistentAE(**{**TINY, "pretraining_share": 0.0})
     kept = []
     model.fit(
         MATRIX,
@@ -132,8 +132,8 @@ def test_a_run_interrupted_in_either_phase_ends_with_the_same_weights(tmp_path):
 
         with pytest.raises(Interrupt):
             FeatureConsistentAE(**TINY).fit(MATRIX, show_progress=False, checkpoint=tmp_path / "run", on_epoch=stop)
-        with pytest.raises(TrainingError, match=r"differs in .*pretraining"):
-            FeatureConsistentAE(**{**TINY, "pretraining": 0.25}).fit(
+        with pytest.raises(TrainingError, match=r"differs in .*pretraining_share"):
+            FeatureConsistentAE(**{**TINY, "pretraining_share": 0.25}).fit(
                 MATRIX, show_progress=False, checkpoint=tmp_path / "run"
             )
         again = FeatureConsistentAE(**TINY).fit(MATRIX, show_progress=False, checkpoint=tmp_path / "run")
@@ -143,7 +143,7 @@ def test_a_run_interrupted_in_either_phase_ends_with_the_same_weights(tmp_path):
 
 def test_features_alone_teach_it_to_rebuild():
     """With neither likelihood nor KL term the reconstruction comes nearer to the row in the frozen layers."""
-    entries = fit(epochs=60, beta=0.0, likelihood_weight=0.0, dropout=0.0, pretraining=0.2).record_.epochs[12:]
+    entries = fit(epochs=60, beta=0.0, likelihood_weight=0.0, dropout=0.0, pretraining_share=0.2).record_.epochs[12:]
     assert entries[-1]["features"] < 0.5 * entries[0]["features"]
     assert "nll" not in entries[0]
 
@@ -151,15 +151,15 @@ def test_features_alone_teach_it_to_rebuild():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"perceptual": ()}, "perceptual must name at least one width"),
-        ({"perceptual": (4, 0)}, "perceptual must name at least one width"),
-        ({"pretraining": 1.0}, "pretraining must lie in 0..1"),
-        ({"pretraining": -0.1}, "pretraining must lie in 0..1"),
-        ({"beta": -0.1}, "beta must not be negative"),
-        ({"likelihood_weight": -0.1}, "likelihood_weight must not be negative"),
+        ({"perceptual": ()}, "perceptual of .* must be a tuple .*, not empty"),
+        ({"perceptual": (4, 0)}, "with each entry a whole number ≥ 1"),
+        ({"pretraining_share": 1.0}, "pretraining_share of .* must be a finite number ≥ 0 and < 1"),
+        ({"pretraining_share": -0.1}, "pretraining_share of .* must be a finite number ≥ 0 and < 1"),
+        ({"beta": -0.1}, "beta of .* must be a finite number ≥ 0"),
+        ({"likelihood_weight": -0.1}, "likelihood_weight of .* must be a finite number ≥ 0"),
         ({"patience": 2}, "patience must be above the 2 epochs of pretraining"),
-        ({"hidden": 0}, "hidden must be at least 1"),
-        ({"dropout": 1.0}, "dropout must lie"),
+        ({"hidden": 0}, "hidden of .* must be a whole number ≥ 1"),
+        ({"dropout": 1.0}, "dropout of .* must be a finite number ≥ 0 and < 1"),
     ],
 )
 def test_what_cannot_work_is_refused(options, message):

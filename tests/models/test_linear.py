@@ -162,12 +162,12 @@ def test_more_regularisation_gives_smaller_weights():
 
 @pytest.mark.parametrize("value", [0.0, -1.0])
 def test_a_regularisation_out_of_range_is_refused(value):
-    with pytest.raises(ConfigError, match=f"regularization must be positive, got {value}"):
+    with pytest.raises(ConfigError, match=f"regularization of EASE must be a finite number > 0, got {value}"):
         fit(regularization=value)
 
 
 def test_an_unknown_precision_is_refused():
-    with pytest.raises(ConfigError, match="precision must be 'float64' or 'float32', got 'float16'"):
+    with pytest.raises(ConfigError, match="precision of EASE must be 'float64' or 'float32', got 'float16'"):
         fit(precision="float16")
 
 

@@ -239,7 +239,7 @@ def test_scores_are_the_history_times_the_weights(name):
     ],
 )
 def test_options_out_of_range_are_refused_by_name(name, option, value):
-    with pytest.raises(ConfigError, match=f"{option} must .*, got {value}"):
+    with pytest.raises(ConfigError, match=f"{option} of {name} must be a finite number .*, got {value}"):
         fitted(name, **{option: value})
 
 

@@ -154,5 +154,5 @@ def test_a_loaded_model_reads_the_same_pairs(tmp_path):
 
 @pytest.mark.parametrize(("option", "value"), [("pairs", -1), ("pair_regularization", 0.0), ("regularization", -2.0)])
 def test_options_out_of_range_are_refused_by_name(option, value):
-    with pytest.raises(ConfigError, match=f"{option} must .*, got {value}"):
+    with pytest.raises(ConfigError, match=f"{option} of HigherOrderEASE must be .*, got {value}"):
         fit(**{option: value})

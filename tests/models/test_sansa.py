@@ -125,9 +125,9 @@ def test_it_has_no_embeddings():
 
 @pytest.mark.parametrize("density", [0.0, -0.1, 1.1])
 def test_a_density_out_of_range_is_refused(density):
-    with pytest.raises(ConfigError, match=r"density must lie in 0\.\.1 \(0 excluded\)"):
+    with pytest.raises(ConfigError, match="density of SANSA must be a finite number > 0 and ≤ 1, got"):
         fit(density=density)
-    with pytest.raises(ConfigError, match=r"regularization must be positive, got 0\.0"):
+    with pytest.raises(ConfigError, match=r"regularization of SANSA must be a finite number > 0, got 0\.0"):
         fit(regularization=0.0)
 
 

@@ -1,4 +1,4 @@
-"""Data sets by name: where a copy is looked for, and what is fetched where there is none."""
+"""Data sets by name: where copies are looked for, and which can be downloaded."""
 
 from __future__ import annotations
 
@@ -29,13 +29,12 @@ def load(
     keep: Iterable[str] = (),
     **options: Any,
 ) -> Interactions:
-    """Return a known data set: a copy in `$RECSYS_DATA/<name>` or `data/raw/<name>`, else a download to the latter.
+    """Return a known data set: the copy in `$RECSYS_DATA/<name>` or `data/raw/<name>`, else a download to the latter.
 
     Args:
-        name: one of `NAMES`. `synthetic` is made up on the spot, and `options` are those of
-            `recsys.datasets.synthetic`.
-        path: a copy elsewhere, read in place of the above.
-        root: folder that `data/raw` is relative to; the working directory by default.
+        name: one of `NAMES`; `synthetic` is generated, with the options of `recsys.datasets.synthetic`.
+        path: a copy elsewhere, read instead.
+        root: folder that holds `data/raw`; the working directory by default.
         keep: further columns to carry along, such as a published split.
         options: passed to `recsys.datasets.read`.
 
@@ -51,13 +50,13 @@ def load(
         )
     if name == SYNTHETIC:
         if path is not None or tuple(keep):
-            raise DataError("'synthetic' is made up on the spot: it has no path and no columns to keep")
+            raise DataError("'synthetic' is generated: it has no path and no columns to keep")
         return synthetic(**options)
     return read(_find(name, path, RAW if root is None else Path(root) / RAW), keep=keep, **options)
 
 
 def _find(name: str, path: str | Path | None, raw: Path) -> Path:
-    """Return where the data set lies, after a download into `raw` where it lies nowhere yet."""
+    """Return the path of the data set, after a download into `raw` if there is no copy yet."""
     if path is not None:
         return Path(path)
     shared = os.environ.get("RECSYS_DATA")
@@ -68,7 +67,7 @@ def _find(name: str, path: str | Path | None, raw: Path) -> Path:
     if name in ARCHIVES:
         return fetch(ARCHIVES[name], raw / name)
     raise DataError(
-        f"there is no copy of {name!r} and no publisher's address to fetch it from; looked for "
+        f"there is no copy of {name!r} and it cannot be downloaded; looked for "
         f"{' and '.join(str(place) for place in places)}"
         f"{'' if shared else ' ($RECSYS_DATA is not set)'}; put interactions.parquet, or the publisher's own files, "
         f"into {raw / name}, or pass path="

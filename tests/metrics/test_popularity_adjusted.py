@@ -6,7 +6,7 @@ import scipy.sparse as sp
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recsys.metrics import ranking, unpopular
+from recsys.metrics import popularity_adjusted, ranking
 from tests.metrics.test_ranking import csr, padded
 
 
@@ -35,9 +35,16 @@ def measured(world, k=None):
     k = k or cut
     ids, target = padded(lists), csr(relevant, len(popularity))
     hits = ranking.hits(ids, target)
-    places = unpopular.popular_places(ids, unpopular.popular_first(popularity), csr(known, len(popularity)))
-    recall = unpopular.stratified_recall(hits, ids, target, unpopular.weights(popularity), k)
-    return recall, unpopular.serendipity(hits, places, np.diff(target.indptr), k), hits, np.diff(target.indptr)
+    places = popularity_adjusted.popular_places(
+        ids, popularity_adjusted.popular_first(popularity), csr(known, len(popularity))
+    )
+    recall = popularity_adjusted.stratified_recall(hits, ids, target, popularity_adjusted.weights(popularity), k)
+    return (
+        recall,
+        popularity_adjusted.serendipity(hits, places, np.diff(target.indptr), k),
+        hits,
+        np.diff(target.indptr),
+    )
 
 
 @given(worlds())
@@ -74,7 +81,9 @@ def test_with_equal_popularities_it_is_recall_and_a_popular_list_has_no_serendip
 def test_a_rare_hit_weighs_more():
     popularity = np.array([100, 100, 4])
     ids, target = np.array([[0], [2]]), csr([{0, 2}, {0, 2}], 3)
-    values = unpopular.stratified_recall(ranking.hits(ids, target), ids, target, unpopular.weights(popularity), 1)
+    values = popularity_adjusted.stratified_recall(
+        ranking.hits(ids, target), ids, target, popularity_adjusted.weights(popularity), 1
+    )
     np.testing.assert_allclose(values, [0.1 / 0.6, 0.5 / 0.6])
 
 
@@ -84,6 +93,6 @@ def test_the_popular_list_is_that_of_the_model_of_that_name():
     rng = np.random.default_rng(0)
     train = sp.csr_matrix((rng.random((60, 25)) < rng.random(25) ** 2).astype(np.float32))
     ids, _ = Popularity().fit(train, show_progress=False).recommend(np.arange(60), train, N=6)
-    place = unpopular.popular_first(np.bincount(train.indices, minlength=25))
-    places = unpopular.popular_places(ids, place, train)
+    place = popularity_adjusted.popular_first(np.bincount(train.indices, minlength=25))
+    places = popularity_adjusted.popular_places(ids, place, train)
     assert (places == np.where(ids >= 0, np.arange(6), places)).all()

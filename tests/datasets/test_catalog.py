@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from recsys.datasets import NAMES, catalogue, load, synthetic
+from recsys.datasets import NAMES, catalog, load, synthetic
 from recsys.errors import DataError
 
 
@@ -42,7 +42,7 @@ def test_what_lies_nowhere_is_fetched_into_data_raw(empty, monkeypatch):
         place(target, 4)
         return target
 
-    monkeypatch.setattr(catalogue, "fetch", fetch)
+    monkeypatch.setattr(catalog, "fetch", fetch)
     monkeypatch.setenv("RECSYS_DATA", str(empty / "shared"))
     assert load("ml-100k").matrix.data.tolist() == [4.0]
     assert load("ml-100k").matrix.data.tolist() == [4.0]
@@ -132,5 +132,5 @@ def test_names_are_those_of_the_readme():
     readme = (Path(__file__).parents[2] / "data" / "README.md").read_text(encoding="utf-8")
     for name in NAMES:
         assert f"`{name}`" in readme
-    for archive in catalogue.ARCHIVES.values():
+    for archive in catalog.ARCHIVES.values():
         assert archive.md5 in readme
