@@ -65,7 +65,7 @@ class Autoencoder(Recommender):
         """Check and transform the histories before the network reads them, in training and in prediction alike."""
         return matrix
 
-    def _initialise(self, network: Any, rows: Rows) -> None:
+    def _initialize(self, network: Any, rows: Rows) -> None:
         """Set starting values of a new network that depend on the data."""
 
     def _decay(self, rows: Rows) -> float:
@@ -80,7 +80,7 @@ class Autoencoder(Recommender):
         config = self._config(self._decay(rows))
         generator = new_generator(self.seed)
         network = self._network(rows.n_columns, generator)
-        self._initialise(network, rows)
+        self._initialize(network, rows)
         self.network_: Any = network
 
         def on_epoch(entry: dict[str, float]) -> None:

@@ -123,7 +123,7 @@ class AutoRec(Autoencoder):
 
     # Training
 
-    def _initialise(self, network: Any, rows: Rows) -> None:
+    def _initialize(self, network: Any, rows: Rows) -> None:
         # Ratings lie far from zero, and Adam moves a bias by one learning rate a step: start it at the best constant.
         stored, everything = rows.nnz, len(rows) * rows.n_columns
         weight = stored + self.unobserved_weight * (everything - stored)

@@ -116,7 +116,7 @@ class OverUsers(Orientation):
         return self.network.decode(codes), None
 
     def users(self, known: Indices, histories: sp.csr_matrix | None) -> tuple[Tensor, Tensor | None]:
-        assert histories is not None  # whoever is known is scored from a history as well
+        assert histories is not None  # known users, too, are scored from a history
         return self.network.decode(self.encode(histories)), None
 
     def items(self) -> tuple[Tensor, Tensor | None]:
