@@ -24,7 +24,6 @@ from torch import Tensor, nn
 
 from recsys.errors import ConfigError, UnsupportedError
 from recsys.models import (
-    CDAE,
     ELSA,
     SANSA,
     VASP,
@@ -35,7 +34,7 @@ from recsys.models import (
     Recommender,
 )
 from recsys.models.autoencoder import Autoencoder
-from recsys.models.autorec import ByItems, ByUsers
+from recsys.models.autorec import AutoRec
 from recsys.models.baselines import Factors
 from recsys.models.biases import Biases
 from recsys.models.linear import LinearAutoencoder
@@ -255,21 +254,21 @@ def _scoring(model: Recommender) -> nn.Module:
 
 
 @_scoring.register(Autoencoder)
-@_scoring.register(CDAE)  # its own scores of a stranger are these
 def _(model: Any) -> nn.Module:
     return NetworkScores(model.network_)
 
 
 @_scoring.register
-def _(model: ByUsers) -> nn.Module:
+def _(model: AutoRec) -> nn.Module:
+    if model.capabilities.no_graph:
+        return _folded_in(model)
     if model.biases_ is not None:
         return UnbiasedScores(model.network_, model.biases_)
     return CentredScores(model.network_, model.mean_)
 
 
-@_scoring.register(ByItems)
 @_scoring.register(Factors)
-def _(model: Recommender) -> nn.Module:
+def _folded_in(model: Recommender) -> nn.Module:
     raise UnsupportedError(
         f"{type(model).__name__} cannot be exported to ONNX: it finds a user's vector by solving equations, for which "
         "ONNX has no operator; export UAutoRec, MultVAE or EASE in its place"

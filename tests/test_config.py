@@ -10,7 +10,8 @@ from recsys import tracking
 from recsys.config import JobConfig, SplitConfig, check_config, import_modules, load_config
 from recsys.datasets import synthetic
 from recsys.errors import ConfigError, DataError
-from recsys.splits import SPLITTERS, registry
+from recsys.models import registry as models
+from recsys.splits import registry
 
 CONFIGS = sorted((Path(__file__).parents[1] / "pipelines" / "configs").rglob("*.toml"))
 
@@ -91,10 +92,10 @@ def file(tmp_path):
         ("data.min_rating=many", "data.min_rating must be a finite number or None, got 'many'"),
         ("data.layout=1", "data.layout must be text, got 1"),
         ("promote.minimum_gian=1", r"unknown key 'promote.minimum_gian'; did you mean 'minimum_gain'\?"),
-        ("promote.minimum_gain=-1", "minimum_gain"),
-        ("promote.metric=coverage@10", "needs a value per user"),
+        ("promote.minimum_gain=-1", "promote.minimum_gain = -1: .* greater than or equal to 0"),
+        ("promote.metric=coverage@10", "promote.metric must have a value per user"),
         ("drift.new_user=1", r"unknown key 'drift.new_user'; did you mean 'new_users'\?"),
-        ("drift.scores=2", "scores"),
+        ("drift.scores=2", "drift.scores = 2: .* less than or equal to 1"),
         ("tune.space.hidden={low=1,hihg=2}", r"unknown key '.*hihg'; did you mean 'high'\?"),
         ("tune.space.hidden=[]", "tune.space.hidden has no choices"),
         ("tune.space.hiden=[1]", r"\[tune.space\] MultVAE has no hyperparameter 'hiden'"),
@@ -128,7 +129,7 @@ def test_a_file_that_is_absent_or_broken_is_an_error(tmp_path):
 
 
 def test_a_model_needs_a_name():
-    with pytest.raises(ConfigError, match="needs a name"):
+    with pytest.raises(ConfigError, match=r"model\.name is needed"):
         check_config({"model": {"hidden": 3}})
 
 
@@ -249,18 +250,32 @@ def every(data, step: int, column: str = "rank", weights: tuple[float, ...] = ()
 """
 
 
+MODEL = """
+import recsys
+
+
+@recsys.models.register
+class MyEASE(recsys.EASE):
+    '''Mine.'''
+
+    shift: float = 0.5
+"""
+
+
 @pytest.fixture
 def working_folder(tmp_path, monkeypatch):
     """A working folder whose modules, and what they register, are forgotten after the test."""
-    known, modules, path = dict(SPLITTERS), set(sys.modules), list(sys.path)
+    registries = (registry._REGISTERED, models._REGISTERED)
+    known, modules, path = [dict(names) for names in registries], set(sys.modules), list(sys.path)
     monkeypatch.chdir(tmp_path)
     yield tmp_path
     assert sys.path == path, "the working folder is on the path only while a module is imported"
     for name in set(sys.modules) - modules:
         if str(tmp_path) in str(getattr(sys.modules[name], "__file__", "")):
             del sys.modules[name]
-    registry._REGISTERED.clear()
-    registry._REGISTERED.update(known)
+    for names, kept in zip(registries, known, strict=True):
+        names.clear()
+        names.update(kept)
 
 
 @pytest.mark.parametrize("named", ["my_splits", "my_splits.py", ["my_splits"]])
@@ -301,6 +316,18 @@ def test_a_stored_configuration_imports_nothing_and_says_what_to_import(working_
     with pytest.raises(ConfigError, match=r"unknown model 'Mine'.*import my_models first \(in a command: --import"):
         check_config(stored)
     assert "my_models" not in sys.modules
+
+
+def test_a_model_of_the_users_own_is_imported_and_built(working_folder):
+    (working_folder / "my_models.py").write_text(MODEL)
+    file = working_folder / "job.toml"
+    file.write_text('[model]\nname = "MyEASE"\nimport = "my_models"\nshift = 1\nregularization = 3.0\n')
+    config = load_config(file)
+    model = config.new_model()
+    assert (type(model).__name__, model.shift, model.regularization) == ("MyEASE", 1.0, 3.0)
+    assert check_config(config.as_dict()) == config
+    with pytest.raises(ConfigError, match=r"MyEASE has no hyperparameter 'shfit'; did you mean 'shift'\?"):
+        load_config(file, ["model.shfit=2"])
 
 
 @pytest.mark.parametrize(

@@ -73,7 +73,7 @@ def test_another_runtime_gives_the_scores_of_the_model(models, graphs, name):
     )  # or the tolerance would hide errors
 
 
-@pytest.mark.parametrize("option", [{"biases": 2.0}, {"normalise": True}, {"normalise": True, "biases": 0.0}])
+@pytest.mark.parametrize("option", [{"biases": 2.0}, {"normalize": True}, {"normalize": True, "biases": 0.0}])
 @pytest.mark.parametrize(("name", "sizes"), [("UAutoRec", {"hidden": 4}), ("DeepRecommender", {"hidden": (5,)})])
 def test_what_a_rating_model_does_to_its_rows_is_in_the_graph(tmp_path, name, sizes, option):
     model = MODELS[name](**sizes, epochs=2, **option).fit(COUNTS, show_progress=False)

@@ -33,11 +33,11 @@ def test_commands_and_models_that_it_names_exist():
 
 
 def test_what_it_says_of_the_models_and_of_the_parts_is_so():
-    from recsys.models import MODELS, Recommender
+    from recsys.models import MODELS
     from recsys.scoring.local import BATCH_SIZE
 
     (sentence,) = re.findall(r"^All models also `encode` users, except (.*)$", README, flags=re.MULTILINE)
-    without = {name for name, model in MODELS.items() if model.encode is Recommender.encode}
+    without = {name for name, model in MODELS.items() if not model.capabilities.encodes}
     assert set(re.findall(r"`(\w+)`", sentence)) == without
     (size,) = re.findall(r"of ([0-9,]+) users unless `--batch-size`", README)
     assert int(size.replace(",", "")) == BATCH_SIZE

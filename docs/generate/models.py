@@ -54,5 +54,6 @@ def pages() -> dict[Path, str]:
     """Return the content of each file that is made of the declarations."""
     marked = ("<!-- models: made by make docs -->", "<!-- /models -->")
     made = {page: (*marked, table()) for page in (ROOT / "README.md", ROOT / "docs" / "models.md")}
-    made[ROOT / "recsys" / "models" / "__init__.py"] = ("    # made by make docs", "    # end", imports())
+    names = ("    # Names for type checkers, made by make docs.", "    # End of the names.")
+    made[ROOT / "recsys" / "models" / "__init__.py"] = (*names, imports())
     return {page: filled(page.read_text(encoding="utf-8"), *parts) for page, parts in made.items()}

@@ -145,7 +145,7 @@ def _explain(error: ValidationError) -> str:
         if mistake["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
             sentences.append(f"unknown key {key!r}{did_you_mean(location[-1], _known_keys(location[:-1]))}")
         elif isinstance(cause, ConfigError):
-            sentences.append(f"[{key}] {cause}")
+            sentences.append(str(cause))
         else:
             sentences.append(f"{key} = {mistake['input']!r}: {mistake['msg']}")
     return "; ".join(dict.fromkeys(sentences))

@@ -147,7 +147,7 @@ class JobConfig(Section):
         """Return the section with the class's name as it is registered and its hyperparameters as Python values."""
         modules = modules_of(section)
         if "name" not in section:
-            raise ConfigError("[model] needs a name, such as name = 'MultVAE'")
+            raise ConfigError("model.name is needed, such as name = 'MultVAE'")
         try:
             model = model_class(str(section["name"]))
         except ConfigError as error:

@@ -1,139 +1,79 @@
-"""The models, and the one place that finds a model's class by its name."""
+"""The models, and the one place that finds a model's class by its name.
+
+A file of this folder that defines a class decorated with `register` adds a model; nothing else names it.
+"""
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Final
+from importlib import import_module
+from pkgutil import iter_modules
+from typing import TYPE_CHECKING
 
-from recsys.artifacts import read_bundle
-from recsys.errors import ConfigError, did_you_mean
-from recsys.models.adversarial import AAE, ALI, VAEGAN
-from recsys.models.autorec import IAutoRec, UAutoRec
+from recsys.models.autoencoder import Autoencoder
 from recsys.models.base import Recommender
-from recsys.models.baselines import ALS, BPR, ItemKNN, Popularity
-from recsys.models.deep_autorec import DeepAutoRec, DeepRecommender
-from recsys.models.elsa import ELSA
-from recsys.models.feature_consistent import FeatureConsistentAE
-from recsys.models.higher_order import HigherOrderEASE
-from recsys.models.infinite import InfiniteAE
-from recsys.models.kernel import GLocalK, SparseFC
-from recsys.models.linear import DLAE, EASE, EDLAE, RDLAE
-from recsys.models.recvae import RecVAE
-from recsys.models.registry import class_of
-from recsys.models.regularised import CDAE, BottleneckAE, ContractiveAE, DenoisingAE, SparseAE
-from recsys.models.sansa import SANSA
-from recsys.models.uncertainty import UAE
-from recsys.models.vae import VAE
-from recsys.models.vamp import HVamp
-from recsys.models.variational import MultDAE, MultVAE
-from recsys.models.vasp import FLVAE, VASP
+from recsys.models.capabilities import Capabilities
+from recsys.models.params import Count, Fraction, Natural, NotNegative, OpenFraction, Positive, Rate, Seed, Widths
+from recsys.models.registry import MODELS, load, model_class, register
 
-MODELS: Final[dict[str, type[Recommender]]] = {
-    model.__name__: model
-    for model in (
-        UAutoRec,
-        IAutoRec,
-        DeepAutoRec,
-        DeepRecommender,
-        SparseFC,
-        GLocalK,
-        MultVAE,
-        MultDAE,
-        VAE,
-        RecVAE,
-        HVamp,
-        FLVAE,
-        VASP,
-        BottleneckAE,
-        SparseAE,
-        DenoisingAE,
-        ContractiveAE,
-        CDAE,
-        FeatureConsistentAE,
-        AAE,
-        VAEGAN,
-        ALI,
-        UAE,
-        EASE,
-        EDLAE,
-        DLAE,
-        RDLAE,
-        HigherOrderEASE,
-        ELSA,
-        SANSA,
-        InfiniteAE,
-        ALS,
-        BPR,
-        ItemKNN,
-        Popularity,
-    )
-}
+if TYPE_CHECKING:
+    # Names for type checkers, made by make docs.
+    from recsys.models.adversarial import AAE as AAE
+    from recsys.models.adversarial import ALI as ALI
+    from recsys.models.adversarial import VAEGAN as VAEGAN
+    from recsys.models.autorec import IAutoRec as IAutoRec
+    from recsys.models.autorec import UAutoRec as UAutoRec
+    from recsys.models.baselines import ALS as ALS
+    from recsys.models.baselines import BPR as BPR
+    from recsys.models.baselines import ItemKNN as ItemKNN
+    from recsys.models.baselines import Popularity as Popularity
+    from recsys.models.deep_autorec import DeepAutoRec as DeepAutoRec
+    from recsys.models.deep_autorec import DeepRecommender as DeepRecommender
+    from recsys.models.elsa import ELSA as ELSA
+    from recsys.models.feature_consistent import FeatureConsistentAE as FeatureConsistentAE
+    from recsys.models.higher_order import HigherOrderEASE as HigherOrderEASE
+    from recsys.models.infinite import InfiniteAE as InfiniteAE
+    from recsys.models.kernel import GLocalK as GLocalK
+    from recsys.models.kernel import SparseFC as SparseFC
+    from recsys.models.linear import DLAE as DLAE
+    from recsys.models.linear import EASE as EASE
+    from recsys.models.linear import EDLAE as EDLAE
+    from recsys.models.linear import RDLAE as RDLAE
+    from recsys.models.recvae import RecVAE as RecVAE
+    from recsys.models.regularized import CDAE as CDAE
+    from recsys.models.regularized import BottleneckAE as BottleneckAE
+    from recsys.models.regularized import ContractiveAE as ContractiveAE
+    from recsys.models.regularized import DenoisingAE as DenoisingAE
+    from recsys.models.regularized import SparseAE as SparseAE
+    from recsys.models.sansa import SANSA as SANSA
+    from recsys.models.uncertainty import UAE as UAE
+    from recsys.models.vae import VAE as VAE
+    from recsys.models.vamp import HVamp as HVamp
+    from recsys.models.variational import MultDAE as MultDAE
+    from recsys.models.variational import MultVAE as MultVAE
+    from recsys.models.vasp import FLVAE as FLVAE
+    from recsys.models.vasp import VASP as VASP
+    # End of the names.
 
-
-def model_class(name: str) -> type[Recommender]:
-    """Return the class of that name.
-
-    Raises:
-        ConfigError: there is none; the message names the nearest.
-    """
-    if name not in MODELS:
-        raise ConfigError(f"unknown model {name!r}{did_you_mean(name, MODELS)}")
-    return MODELS[name]
-
-
-def load(path: str | Path, *, device: str = "auto") -> Recommender:
-    """Read a saved model of any class from its folder. Nothing in it is executed.
-
-    Args:
-        device: where it shall compute from now on, whatever it was trained on.
-
-    Raises:
-        BundleError: nothing there, damaged, of a newer schema, or of a class this version does not know.
-    """
-    bundle = read_bundle(path)
-    if bundle.model not in MODELS:
-        return class_of(bundle, str(path)).from_bundle(bundle, str(path), device)
-    return MODELS[bundle.model].from_bundle(bundle, str(path), device)
-
+for _module in iter_modules(__path__, f"{__name__}."):
+    import_module(_module.name)
+globals().update(MODELS)
 
 __all__ = [
-    "AAE",
-    "ALI",
-    "ALS",
-    "BPR",
-    "CDAE",
-    "DLAE",
-    "EASE",
-    "EDLAE",
-    "ELSA",
-    "FLVAE",
     "MODELS",
-    "RDLAE",
-    "SANSA",
-    "UAE",
-    "VAE",
-    "VAEGAN",
-    "VASP",
-    "BottleneckAE",
-    "ContractiveAE",
-    "DeepAutoRec",
-    "DeepRecommender",
-    "DenoisingAE",
-    "FeatureConsistentAE",
-    "GLocalK",
-    "HVamp",
-    "HigherOrderEASE",
-    "IAutoRec",
-    "InfiniteAE",
-    "ItemKNN",
-    "MultDAE",
-    "MultVAE",
-    "Popularity",
-    "RecVAE",
+    "Autoencoder",
+    "Capabilities",
+    "Count",
+    "Fraction",
+    "Natural",
+    "NotNegative",
+    "OpenFraction",
+    "Positive",
+    "Rate",
     "Recommender",
-    "SparseAE",
-    "SparseFC",
-    "UAutoRec",
+    "Seed",
+    "Widths",
     "load",
     "model_class",
+    "register",
+    *MODELS,
 ]

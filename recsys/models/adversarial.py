@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from recsys.models.autoencoder import Autoencoder, WholeRow, check_entries
 from recsys.models.base import Fitting
 from recsys.models.params import Count, NotNegative, Rate, Widths
+from recsys.models.registry import register
 from recsys.nn.adversarial import Discriminator, RowDiscriminator
 from recsys.nn.layers import standard_normal
 from recsys.nn.losses import MultinomialNLL, gaussian_kl
@@ -91,8 +92,8 @@ class Adversarial(Autoencoder):
             )
 
 
-@dataclass(kw_only=True, eq=False)
-class AAE(Adversarial, WholeRow):
+@register
+class AAE(WholeRow, Adversarial):
     """Adversarial autoencoder: a variational autoencoder whose KL term is a discriminator's judgement of the codes.
 
     Makhzani, Shlens, Jaitly, Goodfellow and Frey 2016, §2. Per batch, in turns:
@@ -139,7 +140,7 @@ class AAE(Adversarial, WholeRow):
         return Alternation(lambda epoch: turns)
 
 
-@dataclass(kw_only=True, eq=False)
+@register
 class VAEGAN(Adversarial):
     """VAE/GAN: a variational autoencoder whose error is measured in a hidden layer of a discriminator of rows.
 
@@ -216,7 +217,7 @@ class VAEGAN(Adversarial):
         return Alternation(lambda epoch: turns)
 
 
-@dataclass(kw_only=True, eq=False)
+@register
 class ALI(Adversarial):
     """Adversarially learned inference: one discriminator of pairs, row and code, for encoder and decoder together.
 

@@ -13,7 +13,7 @@ import scipy.sparse as sp
 import torch
 from torch import Tensor, nn
 
-from recsys.errors import ConfigError, DataError
+from recsys.errors import DataError
 from recsys.models.base import ROW_BLOCK, Fitting, Recommender, new_generator, pick_device
 from recsys.models.capabilities import Capabilities
 from recsys.models.params import Count, NotNegative, Positive, Seed
@@ -65,7 +65,7 @@ class Autoencoder(Recommender):
         """Check and transform the histories before the network reads them, in training and in prediction alike."""
         return matrix
 
-    def _initialise(self, network: Any, rows: Rows) -> None:
+    def _initialize(self, network: Any, rows: Rows) -> None:
         """Set starting values of a new network that depend on the data."""
 
     def _decay(self, rows: Rows) -> float:
@@ -80,7 +80,7 @@ class Autoencoder(Recommender):
         config = self._config(self._decay(rows))
         generator = new_generator(self.seed)
         network = self._network(rows.n_columns, generator)
-        self._initialise(network, rows)
+        self._initialize(network, rows)
         self.network_: Any = network
 
         def on_epoch(entry: dict[str, float]) -> None:
@@ -130,35 +130,15 @@ class Autoencoder(Recommender):
             precision=self.precision,
         )
 
-    def _check_params(self) -> None:
-        for name in ("hidden", "latent"):
-            if np.min(getattr(self, name, 1), initial=1) < 1:
-                raise ConfigError(f"{name} must be at least 1, got {getattr(self, name)}")
-        if not 0.0 <= getattr(self, "dropout", 0.0) < 1.0:
-            raise ConfigError(f"dropout must lie in 0..1 (1 excluded), got {self.dropout}")
+    def _steps_per_epoch(self, rows: Rows) -> int:
+        return -(-len(rows) // self.batch_size)
 
     def _training_rows(self, matrix: sp.csr_matrix) -> Rows:
         return Rows(self._prepare(matrix), pick_device(self.device))
 
     def _keep_users(self, rows: Rows) -> None:
         """Keep the embeddings of the training users, for `similar_users` and `recommend_users`."""
-        self.embeddings_ = self._encode_rows(rows).cpu()
-
-    def _encode_rows(self, rows: Rows, encode: Callable[[Batch], Tensor] | None = None) -> Tensor:
-        """Return the embeddings of all rows; `encode` takes the place of the network's own."""
-        encode = encode or self.network_.encode
-        with torch.inference_mode():
-            block: Tensor = encode(rows.slice(0, ROW_BLOCK))  # even without rows: it tells the width
-            if len(rows) <= ROW_BLOCK:
-                return block
-            found: Tensor = block.new_empty(
-                len(rows), block.shape[1]
-            )  # filled in place: pieces to join would exist twice
-            found[:ROW_BLOCK] = block
-            for start in range(ROW_BLOCK, len(rows), ROW_BLOCK):
-                block = encode(rows.slice(start, start + ROW_BLOCK))
-                found[start : start + ROW_BLOCK] = block
-        return found
+        self.embeddings_ = encode_rows(self.network_.encode, rows).cpu()
 
     @property
     def _device(self) -> torch.device:
@@ -166,7 +146,7 @@ class Autoencoder(Recommender):
         return device
 
     def _encode(self, histories: sp.csr_matrix) -> Tensor:
-        return self._encode_rows(Rows(self._prepare(histories), self._device))
+        return encode_rows(self.network_.encode, Rows(self._prepare(histories), self._device))
 
     def _scores(
         self,
@@ -175,8 +155,15 @@ class Autoencoder(Recommender):
         items: npt.NDArray[np.int64] | None,
         out: Tensor | None = None,
     ) -> Tensor:
+        return self._decode_scores(self._codes(histories, userid), items, out)
+
+    def _codes(self, histories: sp.csr_matrix | None, userid: npt.NDArray[np.int64]) -> Tensor:
+        """Return the (n_rows, latent) embeddings that users are scored from."""
         assert histories is not None
-        return self._decode_scores(self._encode(histories), items, out)
+        return self._encode(histories)
+
+    def _training_scores(self, rows: slice, items: npt.NDArray[np.int64]) -> Tensor:
+        return self._decode_scores(self.embeddings_[rows].to(self._device), items)
 
     def _decode_scores(self, latent: Tensor, items: npt.NDArray[np.int64] | None, out: Tensor | None = None) -> Tensor:
         output = self.network_.output
@@ -186,9 +173,6 @@ class Autoencoder(Recommender):
             weight, bias = weight[index], bias[index]
         return affine(self.network_.decode(latent), weight, bias, out=out)
 
-    def _training_scores(self, rows: slice, items: npt.NDArray[np.int64]) -> Tensor:
-        return self._decode_scores(self._user_vectors()[rows].to(self._device), items)
-
     def _user_vectors(self) -> Tensor:
         return self.embeddings_
 
@@ -197,29 +181,48 @@ class Autoencoder(Recommender):
         return vectors
 
     def _arrays(self) -> dict[str, npt.NDArray[Any]]:
-        arrays = {f"network.{name}": tensor.cpu().numpy() for name, tensor in self.network_.state_dict().items()}
-        if hasattr(self, "embeddings_"):
+        arrays = self._network_arrays()
+        if self.capabilities.keeps_users:
             arrays["embeddings"] = self.embeddings_.numpy()
         return arrays
 
     def _restore(self, arrays: Mapping[str, npt.NDArray[Any]], state: Mapping[str, Any]) -> None:
+        self._restore_network(arrays)
+        if self.capabilities.keeps_users:
+            self.embeddings_ = torch.from_numpy(arrays["embeddings"])
+
+    def _network_arrays(self) -> dict[str, npt.NDArray[Any]]:
+        return {f"network.{name}": tensor.cpu().numpy() for name, tensor in self.network_.state_dict().items()}
+
+    def _restore_network(self, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
         network = self._network(self._n_in(), torch.Generator())
         weights = {
             k.removeprefix("network."): torch.from_numpy(v) for k, v in arrays.items() if k.startswith("network.")
         }
         network.load_state_dict(weights)
         self.network_ = network.to(pick_device(self.device)).eval()
-        if "embeddings" in arrays:
-            self.embeddings_ = torch.from_numpy(arrays["embeddings"])
 
     def _n_in(self) -> int:
         """Return the columns of the rows that the network reads."""
         return self.n_items_
 
 
+def encode_rows(encode: Callable[[Batch], Tensor], rows: Rows) -> Tensor:
+    """Return the (len(rows), d) embeddings of all rows, some at a time; no gradient is kept."""
+    with torch.inference_mode():
+        block = encode(rows.slice(0, ROW_BLOCK))  # even without rows: it tells the width
+        if len(rows) <= ROW_BLOCK:
+            return block
+        codes = block.new_empty(len(rows), block.shape[1])  # filled in place: pieces to join would exist twice
+        codes[:ROW_BLOCK] = block
+        for start in range(ROW_BLOCK, len(rows), ROW_BLOCK):
+            codes[start : start + ROW_BLOCK] = encode(rows.slice(start, start + ROW_BLOCK))
+    return codes
+
+
 @dataclass(kw_only=True, eq=False)
-class WholeRow(Autoencoder):
-    """An autoencoder that explains whole rows, unstored entries included: it ranks and predicts no ratings."""
+class WholeRow:
+    """Mixin of the autoencoders that explain whole rows, unstored entries included: they rank and do not rate."""
 
     likelihood: LikelihoodName = "multinomial"
     """`multinomial`: counts; `bernoulli`: entries of 0 to 1; `gaussian`: squared error."""
@@ -234,7 +237,7 @@ class WholeRow(Autoencoder):
         return likelihood(self.likelihood, self.unobserved_weight)
 
 
-def check_entries(model: Recommender, matrix: sp.csr_matrix, name: LikelihoodName) -> sp.csr_matrix:
+def check_entries(model: object, matrix: sp.csr_matrix, name: LikelihoodName) -> sp.csr_matrix:
     """Return the histories as they are.
 
     Raises:

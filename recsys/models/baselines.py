@@ -25,11 +25,12 @@ from recsys.models.base import Fitting, Recommender
 from recsys.models.capabilities import NO_GRAPH_OF_EQUATIONS, Capabilities
 from recsys.models.fold_in import fold_in
 from recsys.models.params import Count, NotNegative, Positive, Seed
+from recsys.models.registry import register
 from recsys.nn.products import affine
 from recsys.training import Record
 
 
-@dataclass(kw_only=True, eq=False)
+@register
 class Popularity(Recommender):
     """The same items for everyone: those with the most training users. What any other model must beat."""
 
@@ -147,7 +148,7 @@ class Factors(Recommender):
         self.item_factors_ = torch.from_numpy(arrays["item_factors"])
 
 
-@dataclass(kw_only=True, eq=False)
+@register
 class ALS(Factors):
     """`implicit`'s alternating least squares (Hu, Koren and Volinsky 2008); entries are confidences `alpha` · x.
 
@@ -178,7 +179,7 @@ class ALS(Factors):
         return torch.from_numpy(np.atleast_2d(np.asarray(vectors, dtype=np.float32)))
 
 
-@dataclass(kw_only=True, eq=False)
+@register
 class BPR(Factors):
     """`implicit`'s Bayesian personalised ranking (Rendle et al. 2009).
 
@@ -218,7 +219,7 @@ def _writeable(matrix: sp.csr_matrix) -> sp.csr_matrix:
 _SIMILARITIES = {"cosine": CosineRecommender, "bm25": BM25Recommender, "tfidf": TFIDFRecommender}
 
 
-@dataclass(kw_only=True, eq=False)
+@register
 class ItemKNN(Recommender):
     """`implicit`'s item-to-item nearest neighbours: scores are x S with S the `neighbors` largest similarities.
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -11,8 +10,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from recsys.errors import ConfigError
-from recsys.models.autorec import ByItems, ByUsers
-from recsys.nn.layers import ACTIVATIONS, SIGMOID_GAIN, ActivationName, dropout
+from recsys.models.autorec import OVER_ITEMS, AutoRec, squared_error
+from recsys.models.orientation import OverItems
+from recsys.models.params import Count, Natural, Rate, Widths
+from recsys.models.registry import register
+from recsys.nn.layers import SIGMOID_GAIN, ActivationName, dropout
 from recsys.nn.losses import masked_squared_error
 from recsys.nn.networks import DeepNetwork
 from recsys.sparse import Batch, DenseRows, Rows
@@ -20,8 +22,8 @@ from recsys.training import Alternation, Loss, Objective
 from recsys.training.loop import Turn
 
 
-@dataclass(kw_only=True, eq=False)
-class DeepAutoRec(ByItems):
+@register
+class DeepAutoRec(AutoRec):
     """Deep I-AutoRec: items' columns of ratings go through `hidden`, `latent` and `hidden` in reverse, all sigmoids.
 
     Sedhain et al. 2015, §3 (going deeper: 500, 250, 500, with greedy pre-training); the objective is that of eq. 3 with
@@ -32,112 +34,102 @@ class DeepAutoRec(ByItems):
     I-AutoRec, the next encodes and rebuilds its hidden layer so that what the outer pair makes of it errs least, and so
     on; a pair moves nothing but itself. Then all layers learn together. `loss` sums over the depths until then.
 
-    Differs from the paper in: the pairs are pre-trained side by side, each on what those around it are at that step,
+    Differs from the paper in: the pairs are pre-trained side by side, each on the current output of those around it,
     by the error of the ratings; Adam with a cosine schedule over both stages; predictions are clipped (`clip`).
     """
 
-    hidden: tuple[int, ...] = (500,)
+    capabilities = OVER_ITEMS
+    orientation = OverItems
+
+    hidden: Widths = (500,)
     """Widths of the layers between input and code; the decoder has them in reverse."""
-    latent: int = 250
+    latent: Count = 250
     """Width of the code."""
-    pretrain_epochs: int | None = None
-    """Epochs in which each pair of layers learns by itself, `patience` counting them too; None for half of `epochs`."""
+    pretrain_epochs: Natural | None = None
+    """How many of the `epochs` train each pair of layers by itself; None for half. `patience` counts them too."""
 
     def _check_params(self) -> None:
         super()._check_params()
-        if self.pretrain_epochs is not None and not 0 <= self.pretrain_epochs <= max(0, self.epochs - 1):
+        if self.pretrain_epochs is not None and self.pretrain_epochs >= self.epochs:
             raise ConfigError(
-                f"pretrain_epochs must be 0 or more and leave one of the {self.epochs} epochs for all layers together, "
+                f"pretrain_epochs must leave one of the {self.epochs} epochs for all layers together, "
                 f"got {self.pretrain_epochs}"
             )
 
     def _network(self, n_in: int, generator: torch.Generator) -> nn.Module:
-        return DeepNetwork(
-            n_in,
-            self.hidden,
-            self.latent,
-            generator,
-            activation="sigmoid",
-            scale=self._scale(),
-        )
+        scale = self._scale()
+        return DeepNetwork(n_in, self.hidden, self.latent, generator, activation="sigmoid", scale=scale)
 
-    def _initialise(self, network: Any, rows: Rows) -> None:
-        super()._initialise(network, rows)
-        with torch.no_grad():  # without it the code says next to nothing of the row, and the penalty makes it nothing
+    def _initialize(self, network: Any, rows: Rows) -> None:
+        super()._initialize(network, rows)
+        with torch.no_grad():  # smaller, the code tells almost nothing of the row, and the penalty makes it nothing
             for layer in (*network.encoder.layers, *network.decoder.layers):
                 layer.weight.mul_(SIGMOID_GAIN)
 
     def _objective(self, network: Any, rows: Rows) -> Alternation:
-        together = Turn(self._errors(network))
-        greedy = Turn(self._greedy(network))
+        together = Turn(squared_error(network, self.unobserved_weight))
+        greedy = Turn(greedy_squared_error(network, self.unobserved_weight))
         first = self.epochs // 2 if self.pretrain_epochs is None else self.pretrain_epochs
         return Alternation(lambda epoch: (greedy if epoch < first else together,))
 
-    def _greedy(self, network: Any) -> Objective:
-        output, encoder, decoder = network.output, network.encoder.layers, network.decoder.layers
 
-        def error(hidden: Tensor, batch: Batch, fixed: bool) -> Tensor:
-            weight, bias = (output.weight.detach(), output.bias.detach()) if fixed else (output.weight, output.bias)
-            return masked_squared_error(hidden, weight, bias, batch, self.unobserved_weight)
+def greedy_squared_error(network: Any, unobserved_weight: float) -> Objective:
+    """Return the sum, over the depths of a network, of the error of what its layers down to there rebuild.
 
-        def objective(batch: Batch, step: int, noise: torch.Generator) -> Loss:
-            hidden = network.activation(network.project(batch, noise))
-            total = error(hidden, batch, fixed=False)
-            for depth, layer in enumerate(encoder, 1):
-                hidden = network.activation(layer(hidden.detach()))
-                own, *outer = decoder[-depth:]
-                back = network.activation(own(hidden))
-                for fixed in outer:
-                    back = network.activation(F.linear(back, fixed.weight.detach(), fixed.bias.detach()))
-                total = total + error(back, batch, fixed=True)
-            return Loss(total, len(batch.columns))
+    Of the layers that rebuild at some depth only the innermost pair gets a gradient from that depth's error.
+    """
+    output, encoder, decoder = network.output, network.encoder.layers, network.decoder.layers
 
-        return objective
+    def error(hidden: Tensor, batch: Batch, fixed: bool) -> Tensor:
+        weight, bias = (output.weight.detach(), output.bias.detach()) if fixed else (output.weight, output.bias)
+        return masked_squared_error(hidden, weight, bias, batch, unobserved_weight)
+
+    def objective(batch: Batch, step: int, noise: torch.Generator) -> Loss:
+        hidden = network.activation(network.project(batch, noise))
+        total = error(hidden, batch, fixed=False)
+        for depth, layer in enumerate(encoder, 1):
+            hidden = network.activation(layer(hidden.detach()))
+            own, *outer = decoder[-depth:]
+            back = network.activation(own(hidden))
+            for fixed in outer:
+                back = network.activation(F.linear(back, fixed.weight.detach(), fixed.bias.detach()))
+            total = total + error(back, batch, fixed=True)
+        return Loss(total, len(batch.columns))
+
+    return objective
 
 
-@dataclass(kw_only=True, eq=False)
-class DeepRecommender(ByUsers):
+@register
+class DeepRecommender(AutoRec):
     """A deep autoencoder of users' rows that is fed its own output again.
 
     After each step on the stored ratings of a batch, f(x) is itself a row, and a dense one: `refeeds` further steps
-    minimise ‖f(x) − f(f(x))‖², since a perfect f leaves its own output alone (Kuchaiev and Ginsburg 2017, §2.3). Both
+    minimize ‖f(x) − f(f(x))‖², since a perfect f leaves its own output alone (Kuchaiev and Ginsburg 2017, §2.3). Both
     losses count per entry, as theirs (eq. 1): the second is a mean over all entries times the number of stored ones.
     SELU in all layers but the affine output, `dropout` on the code. Serves any user from their history.
 
     A step on dense rows has three products of batch × items × hidden[0] in each of two layers, so an epoch costs twice
-    3 · users · items · hidden[0] for each re-feeding, whatever is stored; `refeeds=0` follows the stored entries alone.
+    3 · users · items · hidden[0] for each re-feeding, whatever is stored; `refeeds=0` costs in proportion to the stored
+    entries alone.
 
-    Differs from the paper in: Adam with a cosine schedule in place of SGD with momentum; ratings are centred
-    (`centre`), predictions clipped (`clip`).
+    Differs from the paper in: Adam with a cosine schedule in place of SGD with momentum; ratings are centered
+    (`center`), predictions clipped (`clip`).
     """
 
-    hidden: tuple[int, ...] = (512,)
+    hidden: Widths = (512,)
     """Widths of the layers between input and code; the decoder has them in reverse."""
-    latent: int = 512
+    latent: Count = 512
     """Width of the code."""
     activation: ActivationName = "selu"
-    """Of every layer but the last."""
-    dropout: float = 0.8
+    """Activation function of every layer but the last."""
+    dropout: Rate = 0.8
     """Share of the code hidden from the decoder in training."""
-    refeeds: int = 1
+    refeeds: Natural = 1
     """Steps on the network's own output after each step on ratings."""
 
-    def _check_params(self) -> None:
-        super()._check_params()
-        if self.activation not in ACTIVATIONS:
-            raise ConfigError(f"activation must be one of {', '.join(ACTIVATIONS)}, got {self.activation!r}")
-        if self.refeeds < 0:
-            raise ConfigError(f"refeeds must not be negative, got {self.refeeds}")
-
     def _network(self, n_in: int, generator: torch.Generator) -> nn.Module:
-        return DeepNetwork(
-            n_in,
-            self.hidden,
-            self.latent,
-            generator,
-            activation=self.activation,
-            scale=self._scale(),
-        )
+        scale = self._scale()
+        return DeepNetwork(n_in, self.hidden, self.latent, generator, activation=self.activation, scale=scale)
 
     def _objective(self, network: Any, rows: Rows) -> Objective | Alternation:
         output, fed = network.output, torch.empty(0)

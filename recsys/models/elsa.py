@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -14,13 +14,14 @@ from torch import Tensor, nn
 from recsys.models.autoencoder import Autoencoder
 from recsys.models.capabilities import Capabilities
 from recsys.models.params import Count, Positive
+from recsys.models.registry import register
 from recsys.nn.low_rank import UnitRowsNetwork, zero_diagonal_cosine
 from recsys.sparse import Batch, Rows
 from recsys.training import Loss, Objective
 from recsys.training.loop import Schedule
 
 
-@dataclass(kw_only=True, eq=False)
+@register
 class ELSA(Autoencoder):
     """Scalable linear shallow autoencoder: low rank with a zero diagonal, for ranking.
 

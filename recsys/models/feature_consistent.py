@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Annotated, Any
 
 import torch
@@ -11,8 +10,9 @@ from annotated_types import MinLen
 from torch import nn
 
 from recsys.errors import ConfigError
-from recsys.models.autoencoder import WholeRow
+from recsys.models.autoencoder import Autoencoder, WholeRow
 from recsys.models.params import Count, NotNegative, Positive, Rate, Widths
+from recsys.models.registry import register
 from recsys.nn.layers import standard_normal
 from recsys.nn.losses import gaussian_kl
 from recsys.nn.networks import FeatureConsistentNetwork
@@ -22,8 +22,8 @@ from recsys.training import Alternation, Loss, Turn
 from recsys.training.loop import Schedule
 
 
-@dataclass(kw_only=True, eq=False)
-class FeatureConsistentAE(WholeRow):
+@register
+class FeatureConsistentAE(WholeRow, Autoencoder):
     """Variational autoencoder whose reconstruction is compared with the row in a frozen network's hidden layers.
 
     Minimises, per user, Σ_l ‖Φ_l(x) − Φ_l(x̄)‖² / (2 · width_l) + `beta` · KL(q(z|x) ‖ N(0, I)) (Hou et al. 2017,

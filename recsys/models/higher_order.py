@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,9 +14,10 @@ from torch import Tensor
 from recsys.models.base import Fitting
 from recsys.models.linear import LinearAutoencoder
 from recsys.models.params import Natural, Positive
+from recsys.models.registry import register
 
 
-@dataclass(kw_only=True, eq=False)
+@register
 class HigherOrderEASE(LinearAutoencoder):
     """EASE that also reads which pairs of items a history holds, for ranking (Steck and Liang 2021).
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
@@ -18,12 +17,13 @@ from recsys.models.base import Fitting, Recommender, pick_device
 from recsys.models.capabilities import Capabilities
 from recsys.models.linear import gram_matrix, invert
 from recsys.models.params import Positive
+from recsys.models.registry import register
 from recsys.nn.products import affine, weighted_rows
 from recsys.nn.tangent import relu_tangent_kernel
 from recsys.sparse import Rows
 
 
-@dataclass(kw_only=True, eq=False)
+@register
 class InfiniteAE(Recommender):
     """Autoencoder with one hidden layer of infinitely many ReLUs, trained to the end in closed form, for ranking.
 

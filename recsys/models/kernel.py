@@ -1,18 +1,22 @@
-"""SparseFC (Muller, Martel and Indiveri 2018) and GLocal-K (Han et al. 2021): I-AutoRec with kernelised weights."""
+"""SparseFC (Muller, Martel and Indiveri 2018) and GLocal-K (Han et al. 2021): I-AutoRec with kernelized weights."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import scipy.sparse as sp
 import torch
+from annotated_types import MinLen
 from torch import nn
 
-from recsys.errors import ConfigError
-from recsys.models.autorec import ByItems
+from recsys.models.autoencoder import encode_rows
+from recsys.models.autorec import OVER_ITEMS, AutoRec
 from recsys.models.base import pick_device
+from recsys.models.orientation import OverItems
+from recsys.models.params import Count, Natural, NotNegative, Widths
+from recsys.models.registry import register
 from recsys.nn.kernelised import GlobalKernelNetwork, KernelNetwork
 from recsys.nn.losses import masked_squared_error
 from recsys.sparse import Batch, Grid, Rows
@@ -21,7 +25,37 @@ from recsys.training.loop import Turn
 
 
 @dataclass(kw_only=True, eq=False)
-class SparseFC(ByItems):
+class Kernelized:
+    """Mixin of what SparseFC and GLocal-K share: the local kernels' widths, and the objective with both penalties."""
+
+    hidden: Annotated[Widths, MinLen(1)] = (500, 500)
+    """Widths of the hidden layers; the last is that of the item vectors."""
+    dim: Count = 5
+    """Length of the vectors u and v."""
+    weight_decay: NotNegative = 120.0
+    """λ of λ/2 · Σ W² over all layers, on the scale of the squared error summed over all training ratings."""
+    kernel_decay: NotNegative = 0.026
+    """κ of κ/2 · Σ K² over all layers, on the same scale."""
+
+    def _decay(self, rows: Rows) -> float:
+        return 0.0  # the objective has the penalties: the vectors u and v carry none
+
+    def _kernel_objective(self, network: Any, rows: Rows, unobserved_weight: float) -> Objective:
+        def objective(batch: Batch, step: int, noise: torch.Generator) -> Loss:
+            layers = [kernel() for kernel in (*network.kernels, network.output.kernel)]
+            *inner, outer = (layer.matrix for layer in layers)
+            hidden = network.hidden(batch, inner)
+            error = masked_squared_error(hidden, outer, network.output.bias, batch, unobserved_weight)
+            weights = sum(layer.weight_squares for layer in layers)
+            kernels = sum(layer.kernel_squares for layer in layers)
+            penalty = 0.5 * (self.weight_decay * weights + self.kernel_decay * kernels)
+            return Loss(error + penalty * (len(batch) / len(rows)), len(batch.columns), {"squared_error": error})
+
+        return objective
+
+
+@register
+class SparseFC(Kernelized, AutoRec):
     """SparseFC (kernelNet): an item autoencoder whose weights are W ∘ K with K_ij = max(0, 1 − ‖u_i − v_j‖²).
 
     Objective: Σ over stored r of (r − h(r))² + λ/2 · Σ W² + κ/2 · Σ K² over all layers, λ = `weight_decay`,
@@ -34,50 +68,19 @@ class SparseFC(ByItems):
     place of L-BFGS over the whole matrix. Each step makes the matrices W ∘ K once: users × hidden × (`dim` + 2).
     """
 
-    hidden: tuple[int, ...] = (500, 500)
-    """Widths of the hidden layers; the last is that of the item vectors."""
-    dim: int = 5
-    """Length of the vectors u and v."""
-    weight_decay: float = 120.0
-    """λ of the objective."""
-    kernel_decay: float = 0.026
-    """κ of the objective."""
-
-    def _check_params(self) -> None:
-        super()._check_params()
-        if not self.hidden:
-            raise ConfigError("hidden must give the width of one layer or more, got ()")
-        if self.dim < 1:
-            raise ConfigError(f"dim must be at least 1, got {self.dim}")
-        if self.kernel_decay < 0:
-            raise ConfigError(f"kernel_decay must not be negative, got {self.kernel_decay}")
+    capabilities = OVER_ITEMS
+    orientation = OverItems
 
     def _network(self, n_in: int, generator: torch.Generator) -> nn.Module:
         return KernelNetwork(n_in, self.hidden, self.dim, generator, scale=self._scale())
 
-    def _decay(self, rows: Rows) -> float:
-        return 0.0  # the objective has the penalties: the vectors u and v go free
-
-    def _objective(self, network: Any, rows: Rows) -> Objective | Alternation:
-        return self._regularised(network, rows)
-
-    def _regularised(self, network: Any, rows: Rows) -> Objective:
-        def objective(batch: Batch, step: int, noise: torch.Generator) -> Loss:
-            layers = [kernel() for kernel in (*network.kernels, network.output.kernel)]
-            *inner, outer = (layer.matrix for layer in layers)
-            hidden = network.hidden(batch, inner)
-            error = masked_squared_error(hidden, outer, network.output.bias, batch, self.unobserved_weight)
-            weights = sum(layer.weight_squares for layer in layers)
-            kernels = sum(layer.kernel_squares for layer in layers)
-            penalty = 0.5 * (self.weight_decay * weights + self.kernel_decay * kernels)
-            return Loss(error + penalty * (len(batch) / len(rows)), len(batch.columns), {"squared_error": error})
-
-        return objective
+    def _objective(self, network: Any, rows: Rows) -> Objective:
+        return self._kernel_objective(network, rows, self.unobserved_weight)
 
 
-@dataclass(kw_only=True, eq=False)
-class GLocalK(SparseFC):
-    """GLocal-K: SparseFC with its local kernels, then a global kernel that lets neighbours in the grid be read too.
+@register
+class GLocalK(Kernelized, AutoRec):
+    """GLocal-K: SparseFC with its local kernels, then a global kernel that lets neighbors in the grid be read too.
 
     For `pretrain_epochs` it is SparseFC. Then each item's mean reconstructed rating μ_i is pooled, the global kernel is
     the 3 × 3 combination Σ_i μ_i k_i of kernels k_i learned per item, and the same network goes on to learn the ratings
@@ -94,26 +97,24 @@ class GLocalK(SparseFC):
     of their best epoch on the test part itself.
     """
 
-    pretrain_epochs: int = 30
-    """Epochs without the global kernel; the rest of `epochs` fine-tunes."""
+    capabilities = OVER_ITEMS
+    orientation = OverItems
 
-    def _check_params(self) -> None:
-        super()._check_params()
-        if self.pretrain_epochs < 0:
-            raise ConfigError(f"pretrain_epochs must not be negative, got {self.pretrain_epochs}")
+    pretrain_epochs: Natural = 30
+    """How many of the `epochs` train without the global kernel; the rest fine-tunes."""
 
     def _network(self, n_in: int, generator: torch.Generator) -> nn.Module:
         return GlobalKernelNetwork(n_in, self.n_items_, self.hidden, self.dim, generator, scale=self._scale())
 
     def _training_rows(self, matrix: sp.csr_matrix) -> Rows:
-        return Grid(sp.csr_matrix(self._prepare(matrix).T), pick_device(self.device))
+        return Grid(self.orientation.rows(self._prepare(matrix)), pick_device(self.device))
 
     def _objective(self, network: Any, rows: Rows) -> Alternation:
-        turn = Turn(self._regularised(network, rows))
+        turn = Turn(self._kernel_objective(network, rows, self.unobserved_weight))
 
         def turns(epoch: int) -> Sequence[Turn]:
             network.convolves = epoch >= self.pretrain_epochs
-            if network.convolves and not network.pooled.any():  # a run that is continued here has pooled before
+            if network.convolves and not network.pooled.any():  # a resumed run may have pooled before
                 self._pool(network, rows)
             return (turn,)
 
@@ -123,4 +124,5 @@ class GLocalK(SparseFC):
         """Keep μ: each item's mean over all users of h(r), from the means of the output layer alone."""
         with torch.no_grad():
             output = network.output
-            network.pooled.copy_(self._encode_rows(rows) @ output.weight.mean(0) + output.bias.mean())
+            codes = encode_rows(network.encode, rows)
+            network.pooled.copy_(codes @ output.weight.mean(0) + output.bias.mean())

@@ -35,6 +35,7 @@ from recsys.errors import TrainingError
 from recsys.models.base import Fitting, Recommender, pick_device
 from recsys.models.capabilities import Capabilities
 from recsys.models.params import Fraction, NotNegative, Positive, Rate
+from recsys.models.registry import register
 from recsys.nn.products import weighted_rows
 from recsys.sparse import Rows
 
@@ -140,7 +141,7 @@ class LinearAutoencoder(Recommender):
         self.weights_ = torch.from_numpy(arrays["weights"]).to(pick_device(self.device))
 
 
-@dataclass(kw_only=True, eq=False)
+@register
 class EASE(LinearAutoencoder):
     """Linear item-to-item autoencoder with a zero diagonal, for ranking (Steck 2019).
 
@@ -167,7 +168,7 @@ class Denoising(LinearAutoencoder):
         return self.regularization + self.dropout / (1.0 - self.dropout) * energy
 
 
-@dataclass(kw_only=True, eq=False)
+@register
 class EDLAE(Denoising):
     """Emphasised denoising linear autoencoder of full rank, for ranking (Steck 2020).
 
@@ -180,7 +181,7 @@ class EDLAE(Denoising):
         return torch.zeros_like(inverse)
 
 
-@dataclass(kw_only=True, eq=False)
+@register
 class DLAE(Denoising):
     """Denoising linear autoencoder, for ranking: as EDLAE, with all of the squared error and no bound on the diagonal.
 
@@ -191,7 +192,7 @@ class DLAE(Denoising):
         return 1.0 - penalty * inverse
 
 
-@dataclass(kw_only=True, eq=False)
+@register
 class RDLAE(Denoising):
     """Relaxed denoising linear autoencoder, for ranking (Moon et al. 2023): diag(B) ≤ ξ in place of 0.
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import nn
 
-from recsys.errors import ConfigError
+from recsys.models.autoencoder import Autoencoder
+from recsys.models.params import Count, NotNegative, Positive
+from recsys.models.registry import register
 from recsys.models.variational import Multinomial
 from recsys.nn.gaussian import CompositePrior, log_normal, reparameterised
 from recsys.nn.layers import Output
@@ -22,41 +23,34 @@ ENCODER_EPOCHS = 3
 """Epochs of the encoder before each epoch of the decoder, in the paper and the authors' code."""
 
 
-@dataclass(kw_only=True, eq=False)
-class RecVAE(Multinomial):
-    """Recommender VAE: a deep encoder, a linear decoder, a prior that remembers, and turns.
+@register
+class RecVAE(Multinomial, Autoencoder):
+    """Recommender VAE: a deep encoder, a linear decoder, a prior that holds the last posterior, trained in turns.
 
-    Minimises, per user, −Σ_i x_i log π_i(z) + γ Σ_i x_i · (log q(z|x) − log p(z|x)) at one sample z of q(z|x): the KL
+    Minimizes, per user, −Σ_i x_i log π_i(z) + γ Σ_i x_i · (log q(z|x) − log p(z|x)) at one sample z of q(z|x): the KL
     is weighted by the length of the history, and the prior mixes N(0, I), the posterior of the encoder as it was
     before, and a wide Gaussian (`CompositePrior`). The encoder has `layers` dense-residual layers with swish and layer
-    normalisation, over rows divided by their length; the decoder is affine in z, so that items have vectors of the
+    normalization, over rows divided by their length; the decoder is affine in z, so that items have vectors of the
     width of z. Prediction uses the posterior mean.
 
     Encoder and decoder take turns: three epochs move the encoder, with input dropout; then its copy becomes the
     prior's old posterior, and one epoch moves the decoder, without dropout. `epochs` counts all of them. Adam
-    keeps its moments per parameter, so that the turns are the two optimisers of the authors' code.
+    keeps its moments per parameter, so that the turns equal the two optimizers of the authors' code.
 
     Differs from the paper, as the authors' published code does, in: the prior mixes each latent on its own. Differs
     from that code in: the first old posterior is the encoder's start, not another random one.
     """
 
-    hidden: int = 600
+    hidden: Count = 600
     """Width of the encoder's layers."""
-    layers: int = 5
-    """Number of them."""
-    latent: int = 200
+    layers: Count = 5
+    """Number of the encoder's layers."""
+    latent: Count = 200
     """Width of z, and of the item vectors."""
-    gamma: float = 0.005
+    gamma: NotNegative = 0.005
     """γ: weight of the KL term per interaction of the user; 0.005 on ML-20M, 0.0035 on Netflix, 0.01 on MSD."""
-    learning_rate: float = 5e-4
-    epochs: int = 200
-
-    def _check_params(self) -> None:
-        super()._check_params()
-        if self.layers < 1:
-            raise ConfigError(f"layers must be at least 1, got {self.layers}")
-        if self.gamma < 0:
-            raise ConfigError(f"gamma must not be negative, got {self.gamma}")
+    learning_rate: Positive = 5e-4
+    epochs: Count = 200
 
     def _network(self, n_in: int, generator: torch.Generator) -> nn.Module:
         body = DenseResidual(self.hidden, self.layers, generator)
@@ -82,7 +76,7 @@ class RecVAE(Multinomial):
         def turns(epoch: int) -> Sequence[Turn]:
             if epoch % (ENCODER_EPOCHS + 1) < ENCODER_EPOCHS:
                 return (encoder,)
-            network.prior.remember(network.encoder)  # which stands still now: an interrupted epoch finds the same
+            network.prior.remember(network.encoder)  # the encoder does not move now: a resumed epoch finds the same
             return (decoder,)
 
         return Alternation(turns)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import Final, TypeVar
+from typing import Final, TypeVar, dataclass_transform
 
 from recsys.artifacts import Bundle, read_bundle
 from recsys.errors import BundleError, ConfigError, did_you_mean
@@ -22,6 +22,7 @@ MODELS: Final[Mapping[str, type[Recommender]]] = MappingProxyType(_REGISTERED)
 """Every registered class by its name; what is registered later appears here too."""
 
 
+@dataclass_transform(kw_only_default=True, eq_default=False)
 def register(cls: type[Model]) -> type[Model]:
     """Make a model known by its class name: to configuration files, to `recsys.load` and to every job.
 
@@ -29,13 +30,16 @@ def register(cls: type[Model]) -> type[Model]:
     each hyperparameter. Registered again, as when a notebook's cell is run twice, a class replaces its earlier self.
 
     Raises:
-        ConfigError: not a concrete model, hyperparameters whose types cannot be read, or another model has the name.
+        ConfigError: not a concrete model, no capabilities, hyperparameters whose types cannot be read, or another model
+            has the name.
     """
     if not (isinstance(cls, type) and issubclass(cls, Recommender)):
         raise ConfigError(f"register takes a class that inherits from recsys.Recommender, got {cls!r}")
     if inspect.isabstract(cls):
         lacking = ", ".join(sorted(cls.__abstractmethods__))
         raise ConfigError(f"{cls.__name__} lacks {lacking}; define what a model must have, then register it")
+    if not hasattr(cls, "capabilities"):
+        raise ConfigError(f"{cls.__name__} does not say what it can do: give it capabilities = Capabilities(...)")
     other = _REGISTERED.get(cls.__name__)
     if other is not None and (other.__module__, other.__qualname__) != (cls.__module__, cls.__qualname__):
         raise ConfigError(f"{other.__module__} registered a model {cls.__name__} already; choose another class name")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar
 
 import numpy as np
@@ -17,10 +16,11 @@ from recsys.errors import TrainingError
 from recsys.models.base import Fitting, Recommender
 from recsys.models.capabilities import Capabilities
 from recsys.models.params import Positive
+from recsys.models.registry import register
 from recsys.models.sparse_inverse import inverse_factor
 
 
-@dataclass(kw_only=True, eq=False)
+@register
 class SANSA(Recommender):
     """Scalable approximate non-symmetric autoencoder: EASE with a sparse inverse, for ranking.
 

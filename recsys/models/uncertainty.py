@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
 from torch import nn
 
-from recsys.models.autoencoder import WholeRow
+from recsys.models.autoencoder import Autoencoder, WholeRow
 from recsys.models.params import Count, NotNegative, Widths
+from recsys.models.registry import register
 from recsys.nn.layers import standard_normal
 from recsys.nn.networks import AcquisitionNetwork
 from recsys.sparse import Batch, Rows
@@ -18,8 +18,8 @@ from recsys.training import Loss, Objective
 Acquisition = Literal["linear", "network"]
 
 
-@dataclass(kw_only=True, eq=False)
-class UAE(WholeRow):
+@register
+class UAE(WholeRow, Autoencoder):
     """Uncertainty autoencoder: a few noisy measurements of a row, and a decoder that recovers the row from them.
 
     Grover and Ermon 2019. A row x is measured as y = f(x) + ε, ε ~ N(0, `noise`² I), with m = `latent` measurements.

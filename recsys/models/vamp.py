@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import nn
 
-from recsys.errors import ConfigError
+from recsys.models.autoencoder import Autoencoder
+from recsys.models.params import Count, NotNegative, Positive
+from recsys.models.registry import register
 from recsys.models.variational import Annealed, Multinomial
 from recsys.nn.gaussian import kl_between, log_normal, reparameterised
 from recsys.nn.losses import MultinomialNLL
@@ -17,41 +18,37 @@ from recsys.sparse import Batch, Rows
 from recsys.training import Loss, Objective
 
 
-@dataclass(kw_only=True, eq=False)
-class HVamp(Multinomial, Annealed):
+@register
+class HVamp(Multinomial, Annealed, Autoencoder):
     """H+Vamp (gated): two levels of latents, a learned prior over the upper one, gated layers throughout.
 
-    Minimises, per user, −Σ_i x_i log π_i(z_1, z_2) + β · KL(q(z_1, z_2|x) ‖ p(z_1, z_2)) with q(z_2|x) q(z_1|x, z_2)
+    Minimizes, per user, −Σ_i x_i log π_i(z_1, z_2) + β · KL(q(z_1, z_2|x) ‖ p(z_1, z_2)) with q(z_2|x) q(z_1|x, z_2)
     against p(z_1|z_2) p(z_2), p(z_2) = 1/K Σ_k q(z_2|u_k) a VampPrior (Tomczak and Welling 2018). Every hidden
     layer is (A x + a) ⊙ σ(B x + b), the sparse first ones too. One sample of z_2 and of z_1 per step; prediction uses
     their means, side by side as a user's embedding.
 
     A step encodes `pseudo_inputs` dense rows besides the batch. Differs from the authors' code in: the KL of z_1 given
     z_2 is in closed form, which has the same mean and less variance; pseudo-inputs are divided by their length as all
-    rows are, and not dropped out; plain Adam, its gradients not normalised; `anneal_steps` counts from the training's
+    rows are, and not dropped out; plain Adam, its gradients not normalized; `anneal_steps` counts from the training's
     own length by default (100 of at most 400 epochs there).
     """
 
-    hidden: int = 600
+    hidden: Count = 600
     """Width of every hidden layer."""
-    latent: int = 200
+    latent: Count = 200
     """Width of z_1 and of z_2."""
-    pseudo_inputs: int = 1000
+    pseudo_inputs: Count = 1000
     """K: components of the prior."""
-    beta: float = 0.3
-    learning_rate: float = 5e-4
-    batch_size: int = 200
-
-    def _check_params(self) -> None:
-        super()._check_params()
-        if self.pseudo_inputs < 1:
-            raise ConfigError(f"pseudo_inputs must be at least 1, got {self.pseudo_inputs}")
+    beta: NotNegative = 0.3
+    learning_rate: Positive = 5e-4
+    batch_size: Count = 200
 
     def _network(self, n_in: int, generator: torch.Generator) -> nn.Module:
         return HVampNetwork(n_in, self.hidden, self.latent, self.pseudo_inputs, self.dropout, generator)
 
     def _objective(self, network: Any, rows: Rows) -> Objective:
-        multinomial_nll, beta, output = MultinomialNLL(), self._annealing(rows), network.output
+        multinomial_nll, output = MultinomialNLL(), network.output
+        beta = self._annealing(self.epochs, self._steps_per_epoch(rows))
 
         def objective(batch: Batch, step: int, noise: torch.Generator) -> Loss:
             upper_mean, upper_log_variance = network.upper(batch, noise)

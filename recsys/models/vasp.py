@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -12,8 +12,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from recsys.errors import ConfigError, DataError
+from recsys.errors import DataError
+from recsys.models.autoencoder import Autoencoder, encode_rows
 from recsys.models.capabilities import Capabilities
+from recsys.models.params import Count, NotNegative, OpenFraction, Rate
+from recsys.models.registry import register
 from recsys.models.variational import Annealed
 from recsys.nn.focal import FocalLoss
 from recsys.nn.gaussian import reparameterised
@@ -24,51 +27,41 @@ from recsys.sparse import Batch, Rows
 from recsys.training import Loss, Objective
 
 EPS = 1e-3
-"""Of the layer normalisations, as in Keras, the authors' framework."""
+"""Added to the variance in each layer normalization, as in Keras, the authors' framework."""
 
 
-@dataclass(kw_only=True, eq=False)
-class FLVAE(Annealed):
+@register
+class FLVAE(Annealed, Autoencoder):
     """Focal-loss variational autoencoder: deep dense-residual encoder and decoder, for ranking.
 
-    Minimises, per user, Σ_i FL(p_i) + β · KL(q(z|x) ‖ N(0, I)), p = σ(W h(z) + b), with the focal loss of every entry
+    Minimizes, per user, Σ_i FL(p_i) + β · KL(q(z|x) ‖ N(0, I)), p = σ(W h(z) + b), with the focal loss of every entry
     (Lin et al. 2017): −α (1 − p)^γ log p of a positive and −(1 − α) p^γ log(1 − p) of any other item. The network
-    reads one random half of a history and must find the other half (`halves`), which leaves nothing to gain from
-    the identity. Prediction reads the whole history, uses z = μ(x), and draws nothing.
+    reads one random half of a history and must find the other half (`halves`), so that copying
+    the input gains nothing. Prediction reads the whole history, uses z = μ(x), and draws nothing.
 
-    Encoder of `layers` and decoder of `decoder_layers` dense-residual layers with swish and layer normalisation.
+    Encoder of `layers` and decoder of `decoder_layers` dense-residual layers with swish and layer normalization.
     Differs from the authors' notebook in: rows are divided by their length; one output layer, where the notebook
     multiplies its sigmoid by that of a second one on z itself; each step uses one half as input, not each in turn; Adam
     in place of Nadam; `latent`, `hidden` and β for smaller data (2048, 4096, and 1/2048 of the summed KL there).
     """
 
-    hidden: int = 600
+    hidden: Count = 600
     """Width of all layers."""
-    latent: int = 200
+    latent: Count = 200
     """Width of z."""
-    layers: int = 7
+    layers: Count = 7
     """Layers of the encoder."""
-    decoder_layers: int = 5
+    decoder_layers: Count = 5
     """Layers of the decoder."""
-    dropout: float = 0.0
+    dropout: Rate = 0.0
     """Share of the input's entries hidden from the encoder in each training step; the notebook has none."""
-    alpha: float = 0.25
+    alpha: OpenFraction = 0.25
     """α: weight of positives, against 1 − α of the others."""
-    focus: float = 2.0
-    """γ: how much less an entry counts that is predicted well already; 0 is a weighted logistic loss."""
+    focus: NotNegative = 2.0
+    """γ: the larger, the less an entry that is predicted well already counts; 0 is a weighted logistic loss."""
     halves: bool = True
     """Read one half of a history to find the other; False: read all of it to find all of it."""
-    beta: float = 0.005
-
-    def _check_params(self) -> None:
-        super()._check_params()
-        for name in ("layers", "decoder_layers"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name} must be at least 1, got {getattr(self, name)}")
-        if not 0.0 < self.alpha < 1.0:
-            raise ConfigError(f"alpha must lie between 0 and 1, got {self.alpha}")
-        if self.focus < 0:
-            raise ConfigError(f"focus must not be negative, got {self.focus}")
+    beta: NotNegative = 0.005
 
     def _prepare(self, matrix: sp.csr_matrix) -> sp.csr_matrix:
         if matrix.nnz and matrix.data.min() < 0:
@@ -88,7 +81,8 @@ class FLVAE(Annealed):
         return VariationalNetwork(*self._parts(n_in, generator))
 
     def _objective(self, network: Any, rows: Rows) -> Objective:
-        focal_loss, beta, output = FocalLoss(self.alpha, self.focus), self._annealing(rows), network.output
+        focal_loss, output = FocalLoss(self.alpha, self.focus), network.output
+        beta = self._annealing(self.epochs, self._steps_per_epoch(rows))
 
         def objective(batch: Batch, step: int, noise: torch.Generator) -> Loss:
             given, wanted = batch.halves(noise) if self.halves else (batch, batch)
@@ -105,26 +99,20 @@ class FLVAE(Annealed):
         return None
 
 
-@dataclass(kw_only=True, eq=False)
+@register
 class VASP(FLVAE):
     """FLVAE and a shallow path in parallel: p = σ(W h(z) + b) ⊙ σ(x B), diag(B) = 0 (Neural EASE), learned jointly.
 
-    Objective, input and targets are FLVAE's, with this p. Scores are log p: the sum of two log-sigmoids, which no
-    representation of the user alone gives, so that it keeps nothing of its users, and `recommend_users` needs the
-    histories. Similar items go by what one says of the other, tanh of the mean of B_ij and B_ji. B holds n_items²
-    weights, the optimiser twice that again; a step's batch × items block of x B is small beside them. The authors
-    restrict B to the most popular items on ML-20M; here it covers all.
+    Objective, input and targets are FLVAE's, with this p. Scores are log p: the sum of two log-sigmoids, of which the
+    second reads the history itself. So it keeps no vectors of its users, and `recommend_users` needs the histories. The
+    similarity of items i and j is tanh of the mean of B_ij and B_ji. B holds n_items² weights, and the optimizer twice
+    as many numbers again. The authors restrict B to the most popular items on ML-20M; here it covers all.
     """
 
     capabilities: ClassVar[Capabilities] = replace(FLVAE.capabilities, keeps_users=False)
 
-    regularization: float = 0.0
+    regularization: NotNegative = 0.0
     """λ of λ/2 · ‖B‖² on the mean loss per user; the notebook has none."""
-
-    def _check_params(self) -> None:
-        super()._check_params()
-        if self.regularization < 0:
-            raise ConfigError(f"regularization must not be negative, got {self.regularization}")
 
     def _network(self, n_in: int, generator: torch.Generator) -> nn.Module:
         return VASPNetwork(n_in, *self._parts(n_in, generator))
@@ -154,7 +142,7 @@ class VASP(FLVAE):
     ) -> Tensor:
         assert histories is not None
         rows = Rows(self._prepare(histories), self._device)
-        deep = self._decode_scores(self._encode_rows(rows), items, out)
+        deep = self._decode_scores(encode_rows(self.network_.encode, rows), items, out)
         shallow = self.network_.shallow(rows.slice(0, len(rows)))
         if items is not None:
             shallow = shallow[:, torch.from_numpy(items).to(self._device)]

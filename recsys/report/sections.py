@@ -70,7 +70,7 @@ def _data(run: Run) -> dict[str, Any]:
         described["density"] = f"{data['density']:.2%}"
     if "fingerprint" in data:
         described["fingerprint"] = tag("code", str(data["fingerprint"]))
-    return described | {name: v for name, v in options.items() if name != "name" and v not in (None, 0, False)}
+    return described | {name: v for name, v in options.items() if name not in described and v not in (None, 0, False)}
 
 
 def _parts(run: Run) -> Markup:

@@ -24,7 +24,7 @@ CASES = {
     "IAutoRec ranking": ("IAutoRec", {"hidden": 6, "weight_decay": 1.0, "unobserved_weight": 0.2}),
     "DeepAutoRec": ("DeepAutoRec", {"hidden": (6,), "latent": 4, "weight_decay": 1.0, "pretrain_epochs": 0}),
     "DeepAutoRec greedy": ("DeepAutoRec", {"hidden": (6, 5), "latent": 4, "weight_decay": 1.0, "pretrain_epochs": 2}),
-    "IAutoRec normalised": ("IAutoRec", {"hidden": 6, "weight_decay": 1.0, "normalise": True}),
+    "IAutoRec normalized": ("IAutoRec", {"hidden": 6, "weight_decay": 1.0, "normalize": True}),
     "DeepRecommender": ("DeepRecommender", {"hidden": (6,), "latent": 4, "weight_decay": 1.0, "dropout": 0.3}),
     "SparseFC": ("SparseFC", {"hidden": (6, 5), "weight_decay": 1.0, "kernel_decay": 0.1}),
     "SparseFC ranking": ("SparseFC", {"hidden": (6,), "weight_decay": 1.0, "unobserved_weight": 0.2}),

@@ -59,7 +59,7 @@ def test_the_network_learns_what_the_biases_leave(model_class):
     """The same as biases taken off by hand before a model without any, and added by hand after it."""
     model = fit(model_class, clip=False)
     biases = Biases.of(MATRIX, 3.0)
-    plain = fit(model_class, biases.residuals(MATRIX), biases=None, centre=False, clip=False, cold_rating=0.0)
+    plain = fit(model_class, biases.residuals(MATRIX), biases=None, center=False, clip=False, cold_rating=0.0)
     base = biases.mean + biases.users(MATRIX)[:, None] + biases.items
     np.testing.assert_allclose(everything(model), base + everything(plain, biases.residuals(MATRIX)), rtol=0, atol=1e-5)
 
@@ -112,8 +112,8 @@ def test_they_are_saved(model_class, tmp_path):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"biases": -1.0}, "a number of ratings, 0 or more"),
-        ({"centre": False}, "leave centre=None, or set biases=None"),
+        ({"biases": -1.0}, "must be a finite number ≥ 0 or None, got -1.0"),
+        ({"center": False}, "leave center=None, or set biases=None"),
         ({"unobserved_weight": 0.1}, "biases with unobserved_weight > 0"),
     ],
 )

@@ -2,10 +2,11 @@
 
 import copy
 import functools
+import inspect
 import pickle
 import random
 from dataclasses import fields, replace
-from types import UnionType
+from types import NoneType, UnionType
 from typing import Annotated, Literal, Union, get_args, get_origin
 from unittest import mock
 
@@ -327,6 +328,25 @@ def test_fit_refuses_values_of_another_type_or_out_of_range(name):
 def test_fit_refuses_options_out_of_range_by_name(name, option, value):
     with pytest.raises(ConfigError, match=f"{option}.* must "):
         new_model(name, **{option: value}).fit(BOARD, show_progress=False)
+
+
+def is_limited(hint):
+    """Whether a type names a range or choices, or is one whose values are all meant."""
+    if get_origin(hint) in (Union, UnionType):
+        return all(map(is_limited, get_args(hint)))
+    if get_origin(hint) is tuple or (get_origin(hint) is Annotated and get_origin(get_args(hint)[0]) is tuple):
+        return any(is_limited(part) for part in get_args(get_args(hint)[0] if get_origin(hint) is Annotated else hint))
+    return get_origin(hint) in (Annotated, Literal) or hint in (bool, str, NoneType, np.random.Generator)
+
+
+@every_model
+def test_each_hyperparameter_has_a_range_or_choices_and_a_meaning(name):
+    cls = MODELS[name]
+    text, meanings = inspect.getdoc(cls), params.field_docs(cls)
+    for option, hint in params.hints(cls).items():
+        assert is_limited(hint) or option == "cold_rating", f"{option} of {name} has no range"  # any rating will do
+        assert len(meanings.get(option, "")) > 5, f"{option} of {name} has no docstring"
+        assert f"{option}: {params.describe(hint)}." in " ".join(text.split())
 
 
 @every_model

@@ -446,7 +446,7 @@ def test_the_parts_of_the_loss_are_recorded(name):
 )
 def test_hyperparameters_out_of_range_are_refused_by_name(name, option, values):
     for value in values:
-        with pytest.raises(ConfigError, match=rf"{option} must .*, got"):
+        with pytest.raises(ConfigError, match=rf"^{option} of \w+ must be .*, got"):
             fit(name, **{option: value})
 
 

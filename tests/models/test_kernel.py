@@ -7,6 +7,7 @@ import torch
 
 from recsys.errors import ConfigError, UnsupportedError
 from recsys.models import DeepAutoRec, GLocalK, SparseFC
+from recsys.models.autoencoder import encode_rows
 from recsys.models.base import new_generator
 from recsys.nn.kernelised import KernelNetwork
 from recsys.nn.layers import as_stored
@@ -95,8 +96,8 @@ def test_with_a_kernel_of_1_it_is_deep_autorec():
                 network.output.weight.copy_(kernels.output.kernel.weight)
             return network
 
-        def _initialise(self, network, rows):
-            super(DeepAutoRec, self)._initialise(network, rows)  # the weights have their scale already
+        def _initialize(self, network, rows):
+            super(DeepAutoRec, self)._initialize(network, rows)  # the weights have their scale already
 
     kernels = fit(OnePlace, hidden=(6, 4, 6), kernel_decay=0.0)
     options = {key: value for key, value in TINY.items() if key != "dim"}
@@ -120,8 +121,8 @@ def test_it_predicts_by_dense_arithmetic(model_class):
             hidden = torch.sigmoid(hidden @ layer().matrix + bias)
         expected = hidden @ network.output.weight.T + network.output.bias
     np.testing.assert_allclose(predicted(model), expected.T.numpy(), atol=1e-4)
-    np.testing.assert_allclose(model.item_vectors_.numpy(), hidden.numpy(), atol=1e-5)
-    np.testing.assert_array_equal(model.user_vectors_.numpy(), network.output.weight.detach().numpy())
+    np.testing.assert_allclose(model.item_vectors(), hidden.numpy(), atol=1e-5)
+    np.testing.assert_array_equal(model._user_vectors().numpy(), network.output.weight.detach().numpy())
 
 
 def test_kernel_decay_moves_units_apart_until_connections_are_cut():
@@ -190,7 +191,9 @@ def test_neighbours_are_read_only_when_fine_tuning():
     changed.data[column] = 6 - changed.data[column]
     for pretrain_epochs, moves in ((3, False), (1, True)):
         model = fit(GLocalK, pretrain_epochs=pretrain_epochs)
-        vectors = [model._encode_rows(model._training_rows(matrix)).numpy() for matrix in (MATRIX, changed)]
+        vectors = [
+            encode_rows(model.network_.encode, model._training_rows(matrix)).numpy() for matrix in (MATRIX, changed)
+        ]
         difference = np.abs(vectors[0] - vectors[1]).max(1)
         assert difference[4] > 1e-3
         assert (difference[[3, 5]] > 1e-5).all() == moves
@@ -223,7 +226,7 @@ def test_new_users_fold_in_by_the_objective_of_their_row(model_class):
     model = fit(model_class, clip=False)
     users, items = np.arange(18), np.tile(np.arange(11), (18, 1))
     strangers = model.predict(users - 99, MATRIX, items)
-    q = np.hstack([model.item_vectors_.numpy(), np.ones((11, 1))]).astype(np.float64)
+    q = np.hstack([model.item_vectors(), np.ones((11, 1))]).astype(np.float64)
     cells = cells_of(MATRIX)
     for user in users:
         own = ~np.isnan(cells[user])
@@ -255,7 +258,7 @@ def test_hyperparameters_out_of_range_are_refused_by_name(model_class, option, v
     if not hasattr(model_class, option):
         return
     for value in values:
-        with pytest.raises(ConfigError, match=rf"{option} must .*, got"):
+        with pytest.raises(ConfigError, match=rf"^{option} of \w+ must be .*, got"):
             fit(model_class, **{option: value})
 
 

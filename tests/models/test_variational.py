@@ -219,7 +219,7 @@ def inputs_of(network, noise):
 
 
 @both
-def test_rows_are_normalised_then_dropped_out_on_their_stored_entries(model_class):
+def test_rows_are_normalized_then_dropped_out_on_their_stored_entries(model_class):
     """Ports leave out the division, the dropout, or its scale."""
     network, unit = network_of(model_class, dropout=0.3), UNIT[~np.isnan(CELLS)]
     np.testing.assert_allclose(inputs_of(network, None), unit, atol=1e-6)
@@ -353,7 +353,7 @@ def test_hyperparameters_out_of_range_are_refused_by_name(option, values):
             continue
         for value in values:
             model = new(model_class, **{option: value})
-            with pytest.raises(ConfigError, match=rf"{option} must .*, got"):
+            with pytest.raises(ConfigError, match=rf"^{option} of \w+ must be .*, got"):
                 model.fit(MATRIX, show_progress=False)
 
 
@@ -382,5 +382,5 @@ def test_bfloat16_is_near_float32_and_leaves_no_trace(model_class):
     assert losses[0] != losses[1] or model_class is MultDAE  # Mult-DAE has no dense hidden layer
     assert all(tensor.dtype == torch.float32 for tensor in half.network_.state_dict().values())
     assert torch.get_float32_matmul_precision() == before
-    with pytest.raises(ConfigError, match="precision must be"):
+    with pytest.raises(ConfigError, match=r"precision of Mult\w+ must be"):
         fit(model_class, precision="float16")

@@ -21,10 +21,14 @@ from recsys.report import page
 from recsys.report.panels import COLORS
 from recsys.report.users import EXAMPLES
 from recsys.splits import hold_out_ratings, hold_out_users
+from recsys.training import Record
 
 HOSTILE = "<script>alert(1)</script>"
 ABOUT = {
-    "config": {"data": {"name": "<b>shop</b>"}, "split": {"kind": "hold_out_users", "n_users": 0.2, "seed": None}},
+    "config": {
+        "data": {"name": "<b>shop</b>", "interactions": 2999, "sep": "::", "seed": 0},
+        "split": {"kind": "hold_out_users", "n_users": 0.2, "seed": None},
+    },
     "data": {"users": 150, "items": 60, "interactions": 3000, "density": 0.33333, "fingerprint": "abc\"'&"},
 }
 ALLOWED = """main header nav section article div h1 h2 h3 h4 p a b i span code ul ol li dl dt dd table thead tbody
@@ -81,6 +85,11 @@ def words(element):
     return " ".join("".join(element.itertext()).split())
 
 
+def shown_title(split, item):
+    title = split.train.title(item).replace("\x00", "\N{REPLACEMENT CHARACTER}")
+    return title if len(title) <= 100 else title[:99] + "…"
+
+
 def rows(table):
     return [["".join(cell.itertext()) for cell in row] for row in table.iter("tr")]
 
@@ -110,9 +119,10 @@ def test_the_table_holds_the_metrics_asked_for_with_their_intervals(factors):
 
 def test_data_split_and_model_are_described(factors, split):
     text = words(section(factors[2], "run"))
-    for fact in ("<b>shop</b>", "33.33%", "abc\"'&", "hold_out_users", "factors8", "iterations3", "classALS"):
+    described = ("<b>shop</b>", "33.33%", "abc\"'&", "interactions3,000", "sep::", "hold_out_users")
+    for fact in (*described, "factors8", "iterations3", "classALS"):
         assert fact in text
-    assert "None" not in text
+    assert not re.findall("None|2999", text)
     parts = rows(next(section(factors[2], "run").iter("table")))
     assert parts[1] == ["train", f"{split.train.shape[0]}", f"{split.train.shape[1]}", f"{split.train.nnz:,}", "–"]
     assert [row[0] for row in parts[1:]] == ["train", "validation", "test"]
@@ -123,6 +133,7 @@ def test_examples_are_what_the_model_recommends_and_hits_are_what_was_held_out(f
     cards = list(section(text, "examples").iter("article"))
     assert len(cards) == EXAMPLES
     part, hits = split.test, 0
+    popularity = np.bincount(split.train.matrix.indices, minlength=split.train.shape[1])
     for card in cards:
         user = next(card.iter("h3")).text.removeprefix("User ")
         row = int(part.users.codes([user])[0])
@@ -133,10 +144,10 @@ def test_examples_are_what_the_model_recommends_and_hits_are_what_was_held_out(f
             hit = shown.endswith(MARK)
             assert hit == (item in held)
             hits += hit
-            title = split.train.title(item).replace("\x00", "\N{REPLACEMENT CHARACTER}")
-            assert shown.removesuffix(MARK) == (title if len(title) <= 100 else title[:99] + "…")
+            assert shown.removesuffix(MARK) == shown_title(split, item)
         assert f"{len(held)} held out, {len(held & set(ids.tolist()))} of them in the first 10" in words(card)
-        assert len(list(next(card.iter("ul")))) == min(15, part.context[row].nnz)
+        read = sorted(part.context[row].indices.tolist(), key=lambda item: -popularity[item])
+        assert [item.text for item in next(card.iter("ul"))] == [shown_title(split, item) for item in read[:15]]
     assert hits
 
 
@@ -154,6 +165,18 @@ def test_curves_have_a_panel_per_kind_and_a_point_per_cut_off(factors, network):
         assert sum("stroke-dasharray" in style and "var(--mark)" in style for style in styles) == 1
         assert sum("fill: var(--mark)" in style for style in styles) == 1
     assert "the best by ndcg@10 on the validation part" in words(section(network, "training"))
+
+
+def test_a_long_training_is_drawn_by_some_of_its_epochs_the_best_among_them(factors, split):
+    model, evaluation, _ = factors
+    epochs = [{"epoch": n, "loss": 1 / n, "ndcg@10": 0.5 if n == 778 else 0.1} for n in range(1, 1001)]
+    text = page(model, split, evaluation, record=Record(epochs=epochs, metric="ndcg@10", best_epoch=778))
+    points = [mark.get("data-t") for mark in section(text, "training").iter() if mark.get("data-t")]
+    drawn = [int(point.removeprefix("epoch ").split(":")[0].replace(",", "")) for point in points]
+    assert drawn[:401] == drawn[401:] == sorted(set(drawn))
+    assert (drawn[0], drawn[400], len(drawn)) == (1, 1000, 802)
+    assert points.count("epoch 778: 0.5000") == 1
+    assert "401 of 1,000 epochs are drawn." in words(section(text, "training"))
 
 
 def test_what_cannot_be_told_is_left_out_and_the_page_says_so(split, data, factors):
@@ -197,7 +220,7 @@ def test_settings_of_matplotlib_do_not_reach_the_page_and_are_left_alone(factors
     from matplotlib import style
 
     model, evaluation, text = factors
-    with style.context(["dark_background", {"font.size": 30, "svg.fonttype": "path"}]):
+    with style.context(["dark_background", {"axes.linewidth": 9, "font.size": 30, "svg.fonttype": "path"}]):
         given = dict(matplotlib.rcParams)
         assert page(model, split, evaluation, metrics=METRICS, about=ABOUT, source="models:/a&b/1") == text
         assert dict(matplotlib.rcParams) == given

@@ -96,6 +96,7 @@ def test_a_comparison_shows_the_best_on_top(metric, order, direction):
         panel = comparison(given, metric).axes[0]
         assert [label.get_text() for label in panel.get_yticklabels()] == order
         assert panel.yaxis_inverted()
+        assert not any(label.get_parse_math() for label in panel.get_yticklabels()), "a name may hold dollars"
         assert panel.get_title(loc="left") == f"{metric} ({direction} is better)"
         assert [bar.get_width() for bar in panel.patches] == [evaluations[name][metric] for name in order]
         error = evaluations["bad"].summary.set_index("metric")["standard_error"][metric]

@@ -6,12 +6,12 @@ import scipy.sparse as sp
 import torch
 
 from recsys.models import DeepAutoRec, DeepRecommender, GLocalK, IAutoRec, SparseFC, UAutoRec, load
-from recsys.models.autorec import ByItems
+from recsys.models.orientation import OverItems
 from recsys.sparse import Grid, Rows
 from tests.contract import ratings
 
 MATRIX = ratings(n_users=18, n_items=11, density=0.35)
-TINY = {"epochs": 3, "batch_size": 7, "learning_rate": 0.05, "weight_decay": 2.0, "normalise": True}
+TINY = {"epochs": 3, "batch_size": 7, "learning_rate": 0.05, "weight_decay": 2.0, "normalize": True}
 SMALL = {
     UAutoRec: {"hidden": 4},
     IAutoRec: {"hidden": 4},
@@ -36,7 +36,7 @@ def everything(model, matrix=MATRIX):
 def rows_of(model, matrix=MATRIX):
     """The rows that the model trains on, as a csr_matrix."""
     shifted = sp.csr_matrix((matrix.data - np.float32(model.mean_), matrix.indices, matrix.indptr), shape=matrix.shape)
-    return sp.csr_matrix(shifted.T) if isinstance(model, ByItems) else shifted
+    return sp.csr_matrix(shifted.T) if model.orientation is OverItems else shifted
 
 
 @every
@@ -48,7 +48,7 @@ def test_the_network_reads_rows_of_the_typical_length(model_class):
     assert float(model.network_.scale.length) == pytest.approx(typical, rel=1e-5)
 
     scaled = sp.csr_matrix(sp.diags(typical / lengths) @ rows).astype(np.float32)
-    plain = fit(model_class, normalise=False, epochs=1).network_
+    plain = fit(model_class, normalize=False, epochs=1).network_
     state = model.network_.state_dict()
     assert set(state) - set(plain.state_dict()) == {"scale.length"}
     plain.load_state_dict({name: tensor for name, tensor in state.items() if name != "scale.length"})
@@ -65,18 +65,18 @@ def test_a_saved_model_keeps_the_length(model_class, tmp_path):
     model = fit(model_class)
     model.save(tmp_path / "model")
     again = load(tmp_path / "model")
-    assert again.normalise is True
+    assert again.normalize is True
     np.testing.assert_array_equal(everything(again), everything(model))
-    assert np.abs(everything(model) - everything(fit(model_class, normalise=False))).max() > 1e-3
+    assert np.abs(everything(model) - everything(fit(model_class, normalize=False))).max() > 1e-3
 
 
 @pytest.mark.parametrize("model_class", [UAutoRec, DeepRecommender], ids=lambda cls: cls.__name__)
 def test_how_long_a_history_is_does_not_matter(model_class):
-    model = fit(model_class, centre=False)
+    model = fit(model_class, center=False)
     np.testing.assert_allclose(model.encode(2 * MATRIX), model.encode(MATRIX), rtol=0, atol=1e-6)
     nothing = sp.csr_matrix((1, 11), dtype=np.float32)
     assert np.isfinite(model.encode(nothing)).all()
-    plain = fit(model_class, centre=False, normalise=False)
+    plain = fit(model_class, center=False, normalize=False)
     assert np.abs(plain.encode(2 * MATRIX) - plain.encode(MATRIX)).max() > 1e-3
 
 

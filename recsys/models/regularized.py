@@ -1,10 +1,10 @@
-"""Autoencoders that a narrow code, a penalty, a corruption or a user's own vector keeps from copying their input."""
+"""Autoencoders kept from copying their input: by a narrow code, a penalty, a corruption or a vector per user."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Literal, get_args
+from dataclasses import replace
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -13,8 +13,10 @@ import torch
 from torch import Tensor, nn
 
 from recsys.errors import ConfigError
-from recsys.models.autoencoder import WholeRow
+from recsys.models.autoencoder import Autoencoder, WholeRow, encode_rows
 from recsys.models.capabilities import Capabilities
+from recsys.models.params import Count, NotNegative, OpenFraction, Positive, Rate, Widths
+from recsys.models.registry import register
 from recsys.nn.corruption import masked, projected_gaussian, salted_and_peppered
 from recsys.nn.layers import ActivationName, l2_normalised
 from recsys.nn.networks import DeepNetwork, UserNodeNetwork
@@ -27,31 +29,27 @@ Penalty = Literal["l1", "kl"]
 Corruption = Literal["masking", "gaussian", "salt-and-pepper"]
 
 
-@dataclass(kw_only=True, eq=False)
-class BottleneckAE(WholeRow):
+@register
+class BottleneckAE(WholeRow, Autoencoder):
     """Undercomplete autoencoder, for ranking: a code narrower than the row is all that the decoder reads.
 
-    Minimises, per user, the negative log-likelihood of the whole row (Bank, Koenigstein and Giryes 2020, eq. 1, with
+    Minimizes, per user, the negative log-likelihood of the whole row (Bank, Koenigstein and Giryes 2020, eq. 1, with
     `likelihood` as Δ) over I → `hidden` → `latent` → `hidden` reversed → I, rows divided by their length. Nothing else
     keeps it from copying its input, so that `latent`, `weight_decay` and the epochs decide how well it ranks.
-    `weight_decay` is c of c/2 · Σ w² over all weight matrices on the mean loss per user.
     """
 
-    hidden: tuple[int, ...] = ()
+    hidden: Widths = ()
     """Widths of the layers between input and code; the decoder has them in reverse."""
-    latent: int = 100
+    latent: Count = 100
     """Width of the code."""
     activation: ActivationName = "tanh"
-    """Of every layer but the last, the code included."""
-    epochs: int = 40
-    batch_size: int = 250
-    learning_rate: float = 5e-3
-    weight_decay: float = 6e-3
+    """Activation function of every layer but the last, the code included."""
+    epochs: Count = 40
+    batch_size: Count = 250
+    learning_rate: Positive = 5e-3
+    weight_decay: NotNegative = 6e-3
+    """c of c/2 · Σ w² over all weight matrices, on the mean loss per user."""
     schedule: Schedule = "cosine"
-
-    def _check_params(self) -> None:
-        super()._check_params()
-        _check_choice("activation", self.activation, get_args(ActivationName))
 
     def _network(self, n_in: int, generator: torch.Generator) -> nn.Module:
         return DeepNetwork(n_in, self.hidden, self.latent, generator, activation=self.activation)
@@ -68,11 +66,11 @@ class BottleneckAE(WholeRow):
         return objective
 
     def _code(self, network: Any, batch: Batch, noise: torch.Generator) -> tuple[Tensor, Mapping[str, Tensor]]:
-        """Return the code that the rows are rebuilt from in training, and what joins the loss, as sums over rows."""
+        """Return the code to decode in training, and the terms to add to the loss, summed over rows."""
         return network.encode(batch), {}
 
 
-@dataclass(kw_only=True, eq=False)
+@register
 class SparseAE(BottleneckAE):
     """Sparse autoencoder, for ranking: few units of the code are active for a user.
 
@@ -87,21 +85,16 @@ class SparseAE(BottleneckAE):
 
     penalty: Penalty = "l1"
     """`l1` on the activations, or `kl` between the units' mean activations and `target`."""
-    sparsity: float = 0.5
+    sparsity: NotNegative = 0.5
     """Weight of the penalty."""
-    target: float = 0.05
+    target: OpenFraction = 0.05
     """Mean activation that `kl` asks of each unit."""
-    latent: int = 200
+    latent: Count = 200
     activation: ActivationName = "tanh"
-    """Of every layer but the last, the code included; `kl` needs `sigmoid`."""
+    """Activation function of every layer but the last, the code included; `kl` needs `sigmoid`."""
 
     def _check_params(self) -> None:
         super()._check_params()
-        _check_choice("penalty", self.penalty, get_args(Penalty))
-        if self.sparsity < 0:
-            raise ConfigError(f"sparsity must not be negative, got {self.sparsity}")
-        if not 0.0 < self.target < 1.0:
-            raise ConfigError(f"target must lie between 0 and 1, got {self.target}")
         if self.penalty == "kl" and self.activation != "sigmoid":
             raise ConfigError(
                 f"activation must be 'sigmoid' with penalty='kl', which reads activations as chances, got "
@@ -114,11 +107,11 @@ class SparseAE(BottleneckAE):
         return code, {"penalty": self.sparsity * penalty}
 
 
-@dataclass(kw_only=True, eq=False)
+@register
 class DenoisingAE(BottleneckAE):
     """Denoising autoencoder, for ranking: the row is rebuilt from a corrupted copy of it.
 
-    Minimises E over x̃ ~ q(x̃|x) of the likelihood of the clean x (Vincent et al. 2008, §2.3; corruptions of
+    Minimizes E over x̃ ~ q(x̃|x) of the likelihood of the clean x (Vincent et al. 2008, §2.3; corruptions of
     Vincent et al. 2010, §3.3), one x̃ per user and step. x̃ is made of the row divided by its length:
     `masking` removes a share `level` of the stored entries; `salt-and-pepper` sends a share `level` of all entries to 0
     or to the row's largest value, with even chances; `gaussian` adds N(0, `level`²) to every entry. None makes a dense
@@ -130,17 +123,14 @@ class DenoisingAE(BottleneckAE):
 
     corruption: Corruption = "masking"
     """Kind of noise."""
-    level: float = 0.5
+    level: NotNegative = 0.5
     """Share of entries that are corrupted, or the standard deviation of `gaussian`."""
-    latent: int = 200
+    latent: Count = 200
 
     def _check_params(self) -> None:
         super()._check_params()
-        _check_choice("corruption", self.corruption, get_args(Corruption))
-        if self.level < 0 or (self.corruption != "gaussian" and self.level >= 1):
-            raise ConfigError(
-                f"level must lie in 0..1 (1 excluded) as a share, and not be negative as a deviation, got {self.level}"
-            )
+        if self.corruption != "gaussian" and self.level >= 1:
+            raise ConfigError(f"level must be below 1 as a share of entries ({self.corruption}), got {self.level}")
 
     def _code(self, network: Any, batch: Batch, noise: torch.Generator) -> tuple[Tensor, Mapping[str, Tensor]]:
         if self.corruption == "gaussian":
@@ -152,9 +142,9 @@ class DenoisingAE(BottleneckAE):
         return network.layers(network.input(corrupted))[-1], {}
 
 
-@dataclass(kw_only=True, eq=False)
+@register
 class ContractiveAE(BottleneckAE):
-    """Contractive autoencoder, for ranking: the code shall hardly move where the row moves.
+    """Contractive autoencoder, for ranking: the code should hardly move when the row moves.
 
     Adds `contraction` · ‖J(x)‖²_F per user, J = ∂code/∂x (Rifai et al. 2011, eq. 1), x the row divided by its length:
     the penalty then weighs long and short histories alike. Through one layer it has a closed form; through several it
@@ -165,18 +155,11 @@ class ContractiveAE(BottleneckAE):
     the whole encoder.
     """
 
-    contraction: float = 0.003
+    contraction: NotNegative = 0.003
     """λ, the weight of the penalty."""
-    probes: int | None = 1
+    probes: Count | None = 1
     """Random directions for `hidden` layers; None: exact, by one backward pass per unit of the code."""
-    latent: int = 200
-
-    def _check_params(self) -> None:
-        super()._check_params()
-        if self.contraction < 0:
-            raise ConfigError(f"contraction must not be negative, got {self.contraction}")
-        if self.probes is not None and self.probes < 1:
-            raise ConfigError(f"probes must be at least 1 or None, got {self.probes}")
+    latent: Count = 200
 
     def _code(self, network: Any, batch: Batch, noise: torch.Generator) -> tuple[Tensor, Mapping[str, Tensor]]:
         projected = network.project(batch)
@@ -188,16 +171,16 @@ class ContractiveAE(BottleneckAE):
         return code, {"penalty": self.contraction * squares.sum()}
 
 
-@dataclass(kw_only=True, eq=False)
+@register
 class CDAE(BottleneckAE):
     """Collaborative denoising autoencoder, for ranking: every training user has a vector beside their history.
 
     h = f(Wᵀ x̃ + V_u + b) with x̃ the row after dropout, ŷ = W′ᵀ h + b′ (Wu, DuBois, Zheng and Ester 2016, §3.1);
-    minimises the mean over users of the likelihood of the clean row, plus `weight_decay`/2 · (‖W‖² + ‖W′‖² + ‖V‖²).
+    minimizes the mean over users of the likelihood of the clean row, plus `weight_decay`/2 · (‖W‖² + ‖W′‖² + ‖V‖²).
 
     A training index is scored from its V_u and the history given, or that of training where none is given. Any other
-    user gets the mean of all V_u: the best guess of a vector that nobody has learned, while zero would leave out what
-    the vectors have in common, which training is free to put there or into b.
+    user gets the mean of all V_u. Zero would leave out what the vectors have in common, which training may put there or
+    into b.
 
     Differs from the paper in: the loss reads whole rows in place of sampled negatives; `bernoulli` is its logistic
     loss and `gaussian` its square loss, the default `multinomial` is not in it; rows are divided by their length;
@@ -206,9 +189,9 @@ class CDAE(BottleneckAE):
 
     capabilities: ClassVar[Capabilities] = replace(BottleneckAE.capabilities, scores_known_users=True)
 
-    dropout: float = 0.5
+    dropout: Rate = 0.5
     """Share of a history's entries hidden from the encoder in each training step; q in the paper."""
-    latent: int = 200
+    latent: Count = 200
 
     def _network(self, n_in: int, generator: torch.Generator) -> nn.Module:
         return UserNodeNetwork(
@@ -224,27 +207,15 @@ class CDAE(BottleneckAE):
     def _code(self, network: Any, batch: Batch, noise: torch.Generator) -> tuple[Tensor, Mapping[str, Tensor]]:
         return network.encode(batch, noise, batch.rows), {}
 
-    def _encode_users(self, rows: Rows, users: Tensor) -> Tensor:
-        return self._encode_rows(rows, lambda batch: self.network_.encode(batch, users=users[batch.rows]))
-
     def _keep_users(self, rows: Rows) -> None:
         self.embeddings_ = self._encode_users(rows, torch.arange(len(rows), device=rows.device)).cpu()
 
-    def _scores(
-        self,
-        histories: sp.csr_matrix | None,
-        userid: npt.NDArray[np.int64],
-        items: npt.NDArray[np.int64] | None,
-        out: Tensor | None = None,
-    ) -> Tensor:
-        if histories is None:  # then all are training users
-            latent = self.embeddings_[torch.from_numpy(userid)].to(self._device)
-        else:
-            users = torch.from_numpy(np.where(self._known(userid), userid, -1)).to(self._device)
-            latent = self._encode_users(Rows(self._prepare(histories), self._device), users)
-        return self._decode_scores(latent, items, out)
+    def _codes(self, histories: sp.csr_matrix | None, userid: npt.NDArray[np.int64]) -> Tensor:
+        if histories is None:  # all are training users
+            return self.embeddings_[torch.from_numpy(userid)].to(self._device)
+        users = torch.from_numpy(np.where(self._known(userid), userid, -1)).to(self._device)
+        return self._encode_users(Rows(self._prepare(histories), self._device), users)
 
-
-def _check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
-    if value not in choices:
-        raise ConfigError(f"{name} must be {', '.join(map(repr, choices))}, got {value!r}")
+    def _encode_users(self, rows: Rows, users: Tensor) -> Tensor:
+        """Return the embeddings of rows whose training users are `users`, -1 for those training never saw."""
+        return encode_rows(lambda batch: self.network_.encode(batch, users=users[batch.rows]), rows)
