@@ -25,17 +25,17 @@ ENCODER_EPOCHS = 3
 
 @register
 class RecVAE(Multinomial, Autoencoder):
-    """Recommender VAE: a deep encoder, a linear decoder, a prior that remembers, and turns.
+    """Recommender VAE: a deep encoder, a linear decoder, a prior that holds the last posterior, trained in turns.
 
     Minimizes, per user, −Σ_i x_i log π_i(z) + γ Σ_i x_i · (log q(z|x) − log p(z|x)) at one sample z of q(z|x): the KL
     is weighted by the length of the history, and the prior mixes N(0, I), the posterior of the encoder as it was
     before, and a wide Gaussian (`CompositePrior`). The encoder has `layers` dense-residual layers with swish and layer
-    normalisation, over rows divided by their length; the decoder is affine in z, so that items have vectors of the
+    normalization, over rows divided by their length; the decoder is affine in z, so that items have vectors of the
     width of z. Prediction uses the posterior mean.
 
     Encoder and decoder take turns: three epochs move the encoder, with input dropout; then its copy becomes the
     prior's old posterior, and one epoch moves the decoder, without dropout. `epochs` counts all of them. Adam
-    keeps its moments per parameter, so that the turns are the two optimisers of the authors' code.
+    keeps its moments per parameter, so that the turns equal the two optimizers of the authors' code.
 
     Differs from the paper, as the authors' published code does, in: the prior mixes each latent on its own. Differs
     from that code in: the first old posterior is the encoder's start, not another random one.

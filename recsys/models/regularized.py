@@ -1,4 +1,4 @@
-"""Autoencoders that a narrow code, a penalty, a corruption or a user's own vector keeps from copying their input."""
+"""Autoencoders kept from copying their input: by a narrow code, a penalty, a corruption or a vector per user."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class BottleneckAE(WholeRow, Autoencoder):
     latent: Count = 100
     """Width of the code."""
     activation: ActivationName = "tanh"
-    """Of every layer but the last, the code included."""
+    """Activation function of every layer but the last, the code included."""
     epochs: Count = 40
     batch_size: Count = 250
     learning_rate: Positive = 5e-3
@@ -66,7 +66,7 @@ class BottleneckAE(WholeRow, Autoencoder):
         return objective
 
     def _code(self, network: Any, batch: Batch, noise: torch.Generator) -> tuple[Tensor, Mapping[str, Tensor]]:
-        """Return the code that the rows are rebuilt from in training, and what joins the loss, as sums over rows."""
+        """Return the code to decode in training, and the terms to add to the loss, summed over rows."""
         return network.encode(batch), {}
 
 
@@ -91,7 +91,7 @@ class SparseAE(BottleneckAE):
     """Mean activation that `kl` asks of each unit."""
     latent: Count = 200
     activation: ActivationName = "tanh"
-    """Of every layer but the last, the code included; `kl` needs `sigmoid`."""
+    """Activation function of every layer but the last, the code included; `kl` needs `sigmoid`."""
 
     def _check_params(self) -> None:
         super()._check_params()
@@ -144,7 +144,7 @@ class DenoisingAE(BottleneckAE):
 
 @register
 class ContractiveAE(BottleneckAE):
-    """Contractive autoencoder, for ranking: the code shall hardly move where the row moves.
+    """Contractive autoencoder, for ranking: the code should hardly move when the row moves.
 
     Adds `contraction` · ‖J(x)‖²_F per user, J = ∂code/∂x (Rifai et al. 2011, eq. 1), x the row divided by its length:
     the penalty then weighs long and short histories alike. Through one layer it has a closed form; through several it
@@ -179,8 +179,8 @@ class CDAE(BottleneckAE):
     minimizes the mean over users of the likelihood of the clean row, plus `weight_decay`/2 · (‖W‖² + ‖W′‖² + ‖V‖²).
 
     A training index is scored from its V_u and the history given, or that of training where none is given. Any other
-    user gets the mean of all V_u: the best guess of a vector that nobody has learned, while zero would leave out what
-    the vectors have in common, which training is free to put there or into b.
+    user gets the mean of all V_u. Zero would leave out what the vectors have in common, which training may put there or
+    into b.
 
     Differs from the paper in: the loss reads whole rows in place of sampled negatives; `bernoulli` is its logistic
     loss and `gaussian` its square loss, the default `multinomial` is not in it; rows are divided by their length;
