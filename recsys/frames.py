@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -19,20 +17,6 @@ Duplicates = Literal["error", "last", "sum", "max"]
 """What to do with several rows of one user and item: refuse them, keep the latest, sum them, keep the largest."""
 
 
-@dataclass(frozen=True, eq=False)
-class Entries:
-    """The entries of a table: one for each user and item that occur together."""
-
-    matrix: sp.csr_matrix
-    """(n_users, n_items) float32, indices sorted within each row."""
-    users: IdMap
-    items: IdMap
-    timestamps: npt.NDArray[np.int64] | None
-    """(n_stored,) seconds since 1970, in the order of `matrix.data`."""
-    columns: Mapping[str, npt.NDArray[Any]]
-    """The kept columns, each (n_stored,), in the order of `matrix.data`."""
-
-
 def entries_of(
     frame: Any,
     user: str,
@@ -41,12 +25,8 @@ def entries_of(
     timestamp: str | None,
     duplicates: Duplicates,
     keep: tuple[str, ...],
-) -> Entries:
-    """Return the entries of a table with one row per interaction; see `Interactions.from_frame`.
-
-    Raises:
-        DataError: as `Interactions.from_frame`.
-    """
+) -> tuple[sp.csr_matrix, IdMap, IdMap, npt.NDArray[np.int64] | None, dict[str, npt.NDArray[Any]]]:
+    """Return matrix, users, items, times and kept columns of a table, all checked as `Interactions.from_frame` says."""
     if duplicates not in get_args(Duplicates):
         raise DataError(f"duplicates must be one of {', '.join(get_args(Duplicates))}, got {duplicates!r}")
     table = _as_pandas(frame)
@@ -76,20 +56,15 @@ def entries_of(
                 f"{int((~last).sum())} rows repeat a user and item, for instance {pair}; "
                 "choose duplicates='last', 'sum' or 'max'"
             )
-        values = _merge(values, last, duplicates)
+        starts = np.concatenate([[0], np.flatnonzero(last)[:-1] + 1])
+        merge = {"sum": np.add, "max": np.maximum}.get(duplicates)
+        values = values[last] if merge is None else merge.reduceat(values, starts)
     picked = order[last]
-    indptr = np.zeros(len(users) + 1, dtype=np.int64)
-    np.cumsum(np.bincount(rows[last], minlength=len(users)), out=indptr[1:])
-    matrix = sp.csr_matrix((values, cols[last], indptr.astype(np.int32)), shape=(len(users), len(items)))
-    matrix.has_sorted_indices = True
-    matrix.has_canonical_format = True
-    return Entries(
-        matrix,
-        users,
-        items,
-        None if times is None else times[picked],
-        {name: table[name].to_numpy()[picked] for name in keep},
-    )
+    indptr = np.searchsorted(rows[last], np.arange(len(users) + 1)).astype(np.int32)
+    matrix = sp.csr_matrix((values, cols[last], indptr), shape=(len(users), len(items)))
+    matrix.has_sorted_indices = matrix.has_canonical_format = True
+    columns = {name: table[name].to_numpy()[picked] for name in keep}
+    return matrix, users, items, None if times is None else times[picked], columns
 
 
 def _as_pandas(frame: Any) -> pd.DataFrame:
@@ -144,13 +119,3 @@ def _times(table: pd.DataFrame, column: str) -> npt.NDArray[np.int64]:
     if infinite:
         raise DataError(f"{infinite} values in {column!r} are infinite; expected datetimes or seconds since 1970")
     return seconds.astype(np.int64)
-
-
-def _merge(
-    values: npt.NDArray[np.float32], last: npt.NDArray[np.bool_], policy: Literal["last", "sum", "max"]
-) -> npt.NDArray[np.float32]:
-    """Return one value per pair from sorted rows; `last` marks the last row of each pair."""
-    starts = np.concatenate([[0], np.flatnonzero(last)[:-1] + 1])
-    if policy == "sum":
-        return np.add.reduceat(values, starts).astype(np.float32)
-    return np.maximum.reduceat(values, starts) if policy == "max" else values[last]
