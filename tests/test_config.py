@@ -11,7 +11,7 @@ from recsys.config import JobConfig, SplitConfig, check_config, import_modules, 
 from recsys.datasets import synthetic
 from recsys.errors import ConfigError, DataError
 from recsys.models import registry as models
-from recsys.splits import registry
+from recsys.splits import splitters as registry
 
 CONFIGS = sorted((Path(__file__).parents[1] / "pipelines" / "configs").rglob("*.toml"))
 
