@@ -42,13 +42,7 @@ def options_of(function: Callable[..., Any], *, without: Iterable[str] = ()) -> 
     Raises:
         ConfigError: an option has no type, or a type cannot be read.
     """
-    try:
-        types = get_type_hints(function, include_extras=True)
-    except (NameError, TypeError) as error:
-        raise ConfigError(
-            f"the types of {function.__name__}'s parameters cannot be read ({error}); "
-            "import them at the top of its module, outside functions and TYPE_CHECKING"
-        ) from None
+    types = types_of(function, "parameters")
     meanings = _meanings(function)
     variadic = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
     options = {}
@@ -59,6 +53,21 @@ def options_of(function: Callable[..., Any], *, without: Iterable[str] = ()) -> 
             raise ConfigError(f"{name} of {function.__name__} needs a type, such as {name}: float = 0.1")
         options[name] = Option(types[name], parameter.default, meanings.get(name, ""))
     return options
+
+
+def types_of(owner: Any, what: str) -> dict[str, Any]:
+    """Return the annotations of a class or function, ranges included; `what` they are of is for messages.
+
+    Raises:
+        ConfigError: one cannot be read, such as one that is only imported for type checkers.
+    """
+    try:
+        return get_type_hints(owner, include_extras=True)
+    except (NameError, TypeError) as error:
+        raise ConfigError(
+            f"the types of {owner.__name__}'s {what} cannot be read ({error}); "
+            "import them at the top of its module, outside functions and TYPE_CHECKING"
+        ) from None
 
 
 def _meanings(function: Callable[..., Any]) -> dict[str, str]:

@@ -227,7 +227,7 @@ def test_defaults_are_a_whole_job():
 
 
 def test_system_metrics_need_psutil(monkeypatch):
-    monkeypatch.setattr("recsys.config.sections.find_spec", lambda name: None)
+    monkeypatch.setattr("recsys.extras.find_spec", lambda name: None)
     with pytest.raises(ConfigError, match="needs psutil: pip install psutil"):
         check_config({"track": {"system_metrics": True}, "model": {"name": "EASE"}})
 

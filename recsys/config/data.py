@@ -6,11 +6,13 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from pydantic import BaseModel, ConfigDict
+
 from recsys import datasets
-from recsys.config.base import OpenSection, checked
 from recsys.datasets import NAMES
 from recsys.errors import ConfigError, did_you_mean
 from recsys.interactions import Interactions
+from recsys.models.params import check_value
 from recsys.options import Option, options_of
 from recsys.splits import Split, options_of_kind, splitter_of
 
@@ -22,6 +24,40 @@ GENERATE: Final = options_of(datasets.synthetic)
 """Keys of `[data]` for the synthetic data set."""
 FILTER: Final = options_of(Interactions.filter, without=("self",))
 """Keys of `[data]` that select interactions."""
+
+
+class Section(BaseModel):
+    """A part of the configuration; it cannot be changed, and has no other keys than its fields."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+
+
+class OpenSection(Section):
+    """A section whose further keys are the parameters of functions. It holds those that are given, unchecked."""
+
+    model_config = ConfigDict(extra="allow")
+
+    @property
+    def given(self) -> dict[str, Any]:
+        """The further keys with a value."""
+        return {name: value for name, value in (self.model_extra or {}).items() if value is not None}
+
+    def _checked(self, section: str, options: Mapping[str, Option]) -> dict[str, Any]:
+        """Return the further keys as Python values, checked against these parameters; messages name the section.
+
+        Raises:
+            ConfigError: a key is unknown or missing, or a value is of the wrong type or out of range.
+        """
+        known = [*type(self).model_fields, *options]
+        mistakes = [
+            f"unknown key '{section}.{name}'{did_you_mean(name, known)}" for name in self.given if name not in options
+        ]
+        for name, option in options.items():
+            if option.required and name not in self.given:
+                mistakes.append(f"{section}.{name} is needed: {option.meaning}")
+        if mistakes:
+            raise ConfigError("; ".join(mistakes))
+        return {name: check_value(f"{section}.{name}", options[name].type, value) for name, value in self.given.items()}
 
 
 class DataConfig(OpenSection):
@@ -63,12 +99,14 @@ class DataConfig(OpenSection):
 
     def training_data(self, raw: Interactions) -> Interactions:
         """Return the result of `read`, filtered and binarized for training."""
-        return self._prepared(raw, self._values(FILTER))
+        data = raw.filter(**self._values(FILTER))
+        return data.binarized() if self.binary else data
 
     def histories_of(self, raw: Interactions) -> tuple[Interactions, Interactions | None]:
         """Return `histories` of the result of `read`."""
-        by_value = {name: value for name, value in self._values(FILTER).items() if name == "min_rating"}
-        return self._prepared(raw, by_value), raw if by_value else None
+        least = self.given.get("min_rating")
+        without_counts = self.model_copy(update={"min_user": 0, "min_item": 0})
+        return without_counts.training_data(raw), None if least is None else raw
 
     def check(self) -> dict[str, Any]:
         """Return the keys that are parameters of functions, checked.
@@ -78,14 +116,10 @@ class DataConfig(OpenSection):
         """
         if self.file is None and self.name not in NAMES:
             raise ConfigError(f"unknown data set {self.name!r}{did_you_mean(self.name, NAMES)}")
-        return checked("data", self.given, {**READ, **FILTER, **GENERATE}, type(self).model_fields)
+        return self._checked("data", {**READ, **FILTER, **GENERATE})
 
     def _values(self, options: Mapping[str, Option]) -> dict[str, Any]:
         return {name: value for name, value in self.check().items() if name in options}
-
-    def _prepared(self, data: Interactions, filters: Mapping[str, Any]) -> Interactions:
-        data = data.filter(**filters)
-        return data.binarized() if self.binary else data
 
 
 class SplitConfig(OpenSection):
@@ -97,8 +131,8 @@ class SplitConfig(OpenSection):
     @property
     def column(self) -> str | None:
         """Name of the column that the splitter reads, if it has an option `column`."""
-        column = self._value_of("column")
-        return column if isinstance(column, str) else None
+        column: str | None = self._value_of("column", str)
+        return column
 
     def split(self, data: Interactions) -> Split:
         """Split the data."""
@@ -106,8 +140,8 @@ class SplitConfig(OpenSection):
 
     def repeat(self, number: int) -> SplitConfig:
         """Return the split of a repeat: `number` is added to the seed, if the kind has one."""
-        first = self._value_of("seed")
-        return self.model_copy(update={"seed": first + number}) if isinstance(first, int) else self
+        first = self._value_of("seed", int)
+        return self if first is None else self.model_copy(update={"seed": first + number})
 
     def check(self) -> dict[str, Any]:
         """Return the options of the splitter, checked.
@@ -116,12 +150,12 @@ class SplitConfig(OpenSection):
             ConfigError: an unknown kind, or an option that is unknown, missing, of the wrong type or out of range.
         """
         try:
-            return checked("split", self.given, options_of_kind(self.kind), ["kind"])
+            return self._checked("split", options_of_kind(self.kind))
         except ConfigError as error:
             raise ConfigError(f"split.kind = {self.kind!r}: {error}") from None
 
-    def _value_of(self, option: str) -> Any:
+    def _value_of(self, option: str, kind: type) -> Any:
+        """Return the value of an option, given or by default; None if it is not of this kind."""
         options = options_of_kind(self.kind)
-        if option not in options or options[option].required:
-            return self.given.get(option)
-        return self.given.get(option, options[option].default)
+        value = self.given.get(option, options[option].default if option in options else None)
+        return value if isinstance(value, kind) else None

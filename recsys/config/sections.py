@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import fields
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from annotated_types import Gt
 from pydantic import Field, field_validator, model_validator
 
-from recsys.config.base import Section
-from recsys.config.data import DataConfig, SplitConfig
+from recsys.config.data import DataConfig, Section, SplitConfig
 from recsys.drift import Limits
 from recsys.errors import ConfigError
+from recsys.extras import check_installed
 from recsys.interactions import Interactions
 from recsys.metrics import of
 from recsys.models import Recommender, model_class
@@ -63,8 +61,8 @@ class TrackConfig(Section):
         Raises:
             ConfigError: psutil is missing, or a name that the registry refuses.
         """
-        if self.system_metrics and find_spec("psutil") is None:
-            raise ConfigError("track.system_metrics needs psutil: pip install psutil, or set it to false")
+        if self.system_metrics:
+            check_installed("track.system_metrics", "psutil")
         name = self.register_as
         if name is not None and (not name.strip() or set(name) & set("/:") or name in (".", "..")):
             raise ConfigError(f"track.register must be a name without '/' and ':', got {name!r}")
@@ -182,11 +180,8 @@ class JobConfig(Section):
 
         The seeds of split and model, if they have one, are those of the first repeat plus `number`.
         """
-        model = dict(self.model)
-        defaults = {field.name: field.default for field in fields(model_class(model["name"]))}
-        first = model.get("seed", defaults.get("seed"))
-        if first is not None:
-            model["seed"] = first + number
+        first = getattr(self.new_model(), "seed", None)
+        model = self.model if first is None else {**self.model, "seed": first + number}
         once = self.train.model_copy(update={"repeats": 1})
         return self.model_copy(update={"split": self.split.repeat(number), "model": model, "train": once})
 
@@ -228,8 +223,7 @@ class JobConfig(Section):
 
     def as_dict(self) -> dict[str, Any]:
         """Return the configuration as JSON values, without keys that are None."""
-        values: dict[str, Any] = self.model_dump(mode="json", exclude_none=True, by_alias=True)
-        return values
+        return self.model_dump(mode="json", exclude_none=True, by_alias=True)
 
 
 def hyperparameters(section: Mapping[str, Any]) -> dict[str, Any]:
@@ -261,11 +255,9 @@ def check_metrics(model: Recommender, names: Iterable[str]) -> None:
     for metric in metrics:
         if metric.needs_item_vectors:
             raise ConfigError(f"{metric.name} needs vectors of the items: call recsys.evaluate with item_vectors=")
-    rated = [metric.name for metric in metrics if metric.rates]
-    if not rated:
-        return
-    if reason := model.why_no_ratings():
+    rated = dict.fromkeys(metric.name for metric in metrics if metric.rates)
+    if rated and (reason := model.why_no_ratings()):
         raise ConfigError(
-            f"{type(model).__name__} {reason}, so it has no {' or '.join(dict.fromkeys(rated))}; "
+            f"{type(model).__name__} {reason}, so it has no {' or '.join(rated)}; "
             "ask for a metric of its lists, such as 'ndcg@10'"
         )
