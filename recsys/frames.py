@@ -32,19 +32,15 @@ def entries_of(
     table = _as_pandas(frame)
     for wanted in (user, item, *keep):
         _require(table, wanted)
-    has_rating = rating is not None and (rating in table or rating != RATING)
-    has_time = timestamp is not None and (timestamp in table or timestamp != TIMESTAMP)
     if not len(table):
         raise DataError("the frame has no rows; expected at least one interaction")
 
     users, rows = IdMap.factorize(table[user])
     items, cols = IdMap.factorize(table[item])
-    values = _ratings(table, str(rating)) if has_rating else np.ones(len(table), dtype=np.float32)
-    times = _times(table, str(timestamp)) if has_time else None
+    values, times = _ratings(table, rating), _times(table, timestamp)
 
     # One stable sort by (user, item[, time]) gives CSR order, with the latest row of a pair last.
-    keys = (cols, rows) if times is None else (times, cols, rows)
-    order = np.lexsort(keys)
+    order = np.lexsort((cols, rows) if times is None else (times, cols, rows))
     rows, cols, values = rows[order], cols[order], values[order]
     last = np.ones(len(rows), dtype=bool)
     last[:-1] = (rows[1:] != rows[:-1]) | (cols[1:] != cols[:-1])
@@ -86,7 +82,9 @@ def _require(table: pd.DataFrame, column: str) -> pd.Series[Any]:
     return table[column]
 
 
-def _ratings(table: pd.DataFrame, column: str) -> npt.NDArray[np.float32]:
+def _ratings(table: pd.DataFrame, column: str | None) -> npt.NDArray[np.float32]:
+    if column is None or (column == RATING and column not in table):
+        return np.ones(len(table), dtype=np.float32)
     raw = _require(table, column)
     if raw.dtype.kind in "cmM":  # pandas would cast them silently
         raise DataError(f"column {column!r} must hold numbers, got {raw.dtype}")
@@ -103,7 +101,9 @@ def _ratings(table: pd.DataFrame, column: str) -> npt.NDArray[np.float32]:
     return values
 
 
-def _times(table: pd.DataFrame, column: str) -> npt.NDArray[np.int64]:
+def _times(table: pd.DataFrame, column: str | None) -> npt.NDArray[np.int64] | None:
+    if column is None or (column == TIMESTAMP and column not in table):
+        return None
     raw = _require(table, column)
     if raw.isna().any():
         raise DataError(f"{int(raw.isna().sum())} values in {column!r} are missing; drop them, or pass timestamp=None")
@@ -115,7 +115,6 @@ def _times(table: pd.DataFrame, column: str) -> npt.NDArray[np.int64]:
         seconds = pd.to_numeric(raw).to_numpy()
     except (TypeError, ValueError) as error:
         raise DataError(f"column {column!r} must hold datetimes or seconds: {error}") from None
-    infinite = int(np.isinf(seconds).sum())
-    if infinite:
+    if infinite := int(np.isinf(seconds).sum()):
         raise DataError(f"{infinite} values in {column!r} are infinite; expected datetimes or seconds since 1970")
     return seconds.astype(np.int64)

@@ -45,7 +45,7 @@ class Interactions:
 
     def __post_init__(self) -> None:
         matrix = self.matrix
-        aligned = any(values is not None for values in (self.timestamps, *self.columns.values()))
+        aligned = {TIMESTAMP: self.timestamps, **self.columns} if self.timestamps is not None else self.columns
         stored = getattr(matrix, "nnz", 0)
         if aligned and getattr(matrix, "format", None) != "csr":
             raise DataError("a matrix with timestamps or columns must be CSR: they follow the order of its entries")
@@ -56,7 +56,7 @@ class Interactions:
                 f"the matrix must have one row per user and one column per item, "
                 f"got {matrix.shape} for {len(self.users)} users and {len(self.items)} items"
             )
-        if not matrix.has_sorted_indices or not matrix.has_canonical_format:
+        if not matrix.has_canonical_format:
             if aligned:
                 raise DataError("a matrix with timestamps or columns must come with sorted, distinct indices")
             matrix = matrix.copy()
@@ -69,8 +69,8 @@ class Interactions:
             indices, indptr = matrix.indices.astype(np.int32), matrix.indptr.astype(np.int32)
             matrix = sp.csr_matrix((matrix.data, indices, indptr), shape=matrix.shape)
         object.__setattr__(self, "matrix", matrix)
-        for name, values in {TIMESTAMP: self.timestamps, **self.columns}.items():
-            if values is not None and len(values) != matrix.nnz:
+        for name, values in aligned.items():
+            if len(values) != matrix.nnz:
                 raise DataError(
                     f"column {name!r} must have one value per stored entry ({matrix.nnz}), got {len(values)}"
                 )
@@ -180,10 +180,7 @@ class Interactions:
     def histories(self, items: IdMap) -> sp.csr_matrix:
         """Return the matrix with the columns of another item map, such as that of a fitted model.
 
-        Interactions with items that are not in the map are left out: the model cannot read them.
-
-        Returns:
-            (n_users, len(items)) csr, float32.
+        It is (n_users, len(items)), csr float32. Interactions with items that are not in the map are left out.
         """
         if items == self.items:
             return self.matrix
@@ -192,7 +189,7 @@ class Interactions:
         return matrix
 
     def _with_entries(self, matrix: sp.csr_matrix, entries: npt.NDArray[Any], **changes: Any) -> Interactions:
-        """Return interactions with another matrix, whose entries are these of the present one."""
+        """Return interactions with another matrix, which holds these entries."""
         times = None if self.timestamps is None else self.timestamps[entries]
         columns = {name: values[entries] for name, values in self.columns.items()}
         return replace(self, matrix=matrix, timestamps=times, columns=columns, **changes)

@@ -137,7 +137,7 @@ def _lists(path: Path) -> pd.DataFrame:
     return pd.DataFrame({USER: np.repeat(numbers[starts[:-1]], np.diff(starts) - 1), ITEM: numbers[items]})
 
 
-_LAYOUTS: Final = (
+_LAYOUTS = (
     Reader(
         name="parquet",
         about="a .parquet file, or a folder with interactions.parquet; titles from items.parquet (item_id, title)",

@@ -38,8 +38,7 @@ class Part:
     user_index: npt.NDArray[np.int32]
     """(n_rows,) row of each user in the training matrix, -1 for users who are not in it."""
     seen: sp.csr_matrix | None = None
-    """(n_rows, n_items): items that are not recommended, if these are more than the model may read; the context by
-    default."""
+    """(n_rows, n_items): items not to recommend, if these are more than the model may read; by default the context."""
     allow_overlap: bool = False
     """Accept target entries that are in the context or in `seen` too. They are never recommended: each is a miss."""
 

@@ -18,7 +18,6 @@ from recsys.interactions import Interactions
 from recsys.options import Option, Seed, options_of
 from recsys.splits.parts import Entries, Part, Split, by_entries
 
-Rows = npt.NDArray[np.integer]
 Splitter = TypeVar("Splitter", bound=Callable[..., Split])
 
 _REGISTERED: dict[str, Callable[..., Split]] = {}
@@ -42,31 +41,22 @@ def register(splitter: Splitter) -> Splitter:
     if not inspect.isfunction(splitter) or not inspect.signature(splitter).parameters:
         raise ConfigError(f"register takes a function of Interactions that returns a Split, got {splitter!r}")
     name = splitter.__name__
-    other = _REGISTERED.get(name)
-    if other is not None and other.__module__ != splitter.__module__:
-        raise ConfigError(f"{other.__module__} registered a splitter {name} already; choose another function name")
+    if (known := _REGISTERED.get(name, splitter).__module__) != splitter.__module__:
+        raise ConfigError(f"{known} registered a splitter {name} already; choose another function name")
     _options(splitter)  # refused here if a type cannot be read
     _REGISTERED[name] = splitter
     return splitter
 
 
 def splitter_of(kind: str) -> Callable[..., Split]:
-    """Return the splitter of that name.
-
-    Raises:
-        ConfigError: there is none; the message names the nearest.
-    """
+    """Return the splitter of that name; ConfigError if there is none."""
     if kind not in _REGISTERED:
         raise ConfigError(f"there is no splitter {kind!r}{did_you_mean(kind, _REGISTERED)}")
     return _REGISTERED[kind]
 
 
 def options_of_kind(kind: str) -> dict[str, Option]:
-    """Return the options of the splitter of that name.
-
-    Raises:
-        ConfigError: there is no such splitter.
-    """
+    """Return the options of the splitter of that name; ConfigError if there is none."""
     return _options(splitter_of(kind))
 
 
@@ -153,9 +143,10 @@ def hold_out_ratings(data: Interactions, *, test: float = 0.1, validation: float
     Raises:
         DataError: a share is out of range, or too small for a single entry.
     """
-    for name, share, lowest in (("test", test, "more than 0"), ("validation", validation, "at least 0")):
-        if not (0 <= share < 1) or (name == "test" and share == 0):
-            raise DataError(f"{name} must be {lowest} and below 1, got {share}")
+    if not 0 < test < 1:
+        raise DataError(f"test must be more than 0 and below 1, got {test}")
+    if not 0 <= validation < 1:
+        raise DataError(f"validation must be at least 0 and below 1, got {validation}")
     order = np.random.default_rng(seed).permutation(data.nnz)
     n_test = round(test * data.nnz)
     n_validation = round(validation * (data.nnz - n_test))
@@ -176,8 +167,7 @@ def leave_last_out(data: Interactions) -> Split:
     """
     times = _need_times(data, "leave_last_out")
     counts = np.diff(data.matrix.indptr)
-    rows = np.repeat(np.arange(data.shape[0]), counts)
-    order = np.lexsort((times, rows))  # by row, then by time
+    order = np.lexsort((times, np.repeat(np.arange(data.shape[0]), counts)))  # by row, then by time
     ends = data.matrix.indptr[1:][counts >= 3].astype(np.int64)
     is_test, is_validation = np.zeros((2, data.nnz), dtype=bool)
     is_test[order[ends - 1]] = True
@@ -205,9 +195,8 @@ def by_time(data: Interactions, *, test: float = 0.1, validation: float = 0.1) -
     ordered = np.sort(times)
     last_before_test = ordered[max(0, round((1 - test) * data.nnz) - 1)]
     is_test = times > last_before_test
-    is_validation = None
-    if validation:
-        is_validation = (times > ordered[max(0, round((1 - test - validation) * data.nnz) - 1)]) & ~is_test
+    last_of_training = ordered[max(0, round((1 - test - validation) * data.nnz) - 1)]
+    is_validation = (times > last_of_training) & ~is_test if validation else None
     return replace(by_entries(data, is_validation, is_test), first_test_time=int(times[is_test].min()))
 
 
@@ -254,27 +243,23 @@ def given(
     elif validation == test:
         raise DataError(f"test and validation must be different values of {column!r}, got {test!r} for both")
     is_test = np.asarray(marks == test)
-    is_validation = None
-    if validation is not None:
-        is_validation = np.asarray(marks == validation)
-    elif validation_fraction:
-        rest = np.flatnonzero(~is_test)
-        drawn = np.random.default_rng(seed).permutation(rest)[: round(validation_fraction * len(rest))]
-        is_validation = np.zeros(data.nnz, dtype=bool)
-        is_validation[drawn] = True
+    is_validation = None if validation is None else np.asarray(marks == validation)
     if temporal:
         times = _need_times(data, "temporal=True")
         _refuse_future(times, ~is_test, is_test, "test")
-        if validation is not None and is_validation is not None:
+        if is_validation is not None:
             _refuse_future(times, ~is_test & ~is_validation, is_validation, "validation")
+    if is_validation is None and validation_fraction:
+        rest = np.flatnonzero(~is_test)
+        is_validation = np.zeros(data.nnz, dtype=bool)
+        is_validation[np.random.default_rng(seed).permutation(rest)[: round(validation_fraction * len(rest))]] = True
     return by_entries(data, is_validation, is_test)
 
 
 def _refuse_future(times: npt.NDArray[np.int64], before: Entries, after: Entries, name: str) -> None:
     """Refuse entries of an earlier part that are later than the first entry of the part called `name`."""
     first = times[after].min()
-    late = int(np.count_nonzero(times[before] > first))
-    if late:
+    if late := int(np.count_nonzero(times[before] > first)):
         raise DataError(
             f"{late} of the {np.count_nonzero(before)} entries before the {name} part are later than its first entry, "
             f"of {np.datetime64(int(first), 's')}: a temporal split must not train on the future; "
