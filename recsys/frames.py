@@ -29,7 +29,11 @@ def entries_of(
     """Return matrix, users, items, times and kept columns of a table, all checked as `Interactions.from_frame` says."""
     if duplicates not in get_args(Duplicates):
         raise DataError(f"duplicates must be one of {', '.join(get_args(Duplicates))}, got {duplicates!r}")
-    table = _as_pandas(frame)
+    table = frame
+    while hasattr(table, "to_pandas"):
+        table = table.to_pandas()
+    if not isinstance(table, pd.DataFrame):
+        raise DataError(f"expected a pandas frame or something with to_pandas(), got {type(frame).__name__}")
     for wanted in (user, item, *keep):
         _require(table, wanted)
     if not len(table):
@@ -61,14 +65,6 @@ def entries_of(
     matrix.has_sorted_indices = matrix.has_canonical_format = True
     columns = {name: table[name].to_numpy()[picked] for name in keep}
     return matrix, users, items, None if times is None else times[picked], columns
-
-
-def _as_pandas(frame: Any) -> pd.DataFrame:
-    if isinstance(frame, pd.DataFrame):
-        return frame
-    if hasattr(frame, "to_pandas"):
-        return _as_pandas(frame.to_pandas())
-    raise DataError(f"expected a pandas frame or something with to_pandas(), got {type(frame).__name__}")
 
 
 def _require(table: pd.DataFrame, column: str) -> pd.Series[Any]:

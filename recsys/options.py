@@ -6,6 +6,7 @@ import inspect
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from itertools import islice
 from typing import Annotated, Any, get_type_hints
 
 from annotated_types import Ge, Lt
@@ -27,17 +28,13 @@ class Option:
     meaning: str
     """What `Args` of the docstring says about it; empty if it says nothing."""
 
-    @property
-    def required(self) -> bool:
-        """Whether it has no default."""
-        return self.default is inspect.Parameter.empty
 
-
-def options_of(function: Callable[..., Any], *, without: Iterable[str] = ()) -> dict[str, Option]:
+def options_of(function: Callable[..., Any], *, skip: int = 0, without: Iterable[str] = ()) -> dict[str, Option]:
     """Return the parameters of a function by name, in its order; `*args` and `**kwargs` are left out.
 
     Args:
-        without: parameters that are no options.
+        skip: number of first parameters that are no options.
+        without: further parameters that are none.
 
     Raises:
         ConfigError: an option has no type, or a type cannot be read.
@@ -46,7 +43,7 @@ def options_of(function: Callable[..., Any], *, without: Iterable[str] = ()) -> 
     meanings = _meanings(function)
     variadic = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
     options = {}
-    for name, parameter in inspect.signature(function).parameters.items():
+    for name, parameter in islice(inspect.signature(function).parameters.items(), skip, None):
         if name in without or parameter.kind in variadic:
             continue
         if name not in types:
@@ -56,11 +53,7 @@ def options_of(function: Callable[..., Any], *, without: Iterable[str] = ()) -> 
 
 
 def types_of(owner: Any, what: str) -> dict[str, Any]:
-    """Return the annotations of a class or function, ranges included; `what` they are of is for messages.
-
-    Raises:
-        ConfigError: one cannot be read, such as one that is only imported for type checkers.
-    """
+    """Return the annotations of a class or function, ranges included; ConfigError if one cannot be read."""
     try:
         return get_type_hints(owner, include_extras=True)
     except (NameError, TypeError) as error:

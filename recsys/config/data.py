@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from inspect import Parameter
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,13 +17,12 @@ from recsys.models.params import check_value
 from recsys.options import Option, options_of
 from recsys.splits import Split, options_of_kind, splitter_of
 
-READ: Final = options_of(datasets.read, without=("path", "keep")) | options_of(
-    Interactions.from_frame, without=("frame", "keep", "titles")
-)
+_COLUMNS = options_of(Interactions.from_frame, skip=1, without=("keep", "titles"))
+READ: Final = options_of(datasets.read, skip=1, without=["keep"]) | _COLUMNS
 """Keys of `[data]` for data that are read."""
 GENERATE: Final = options_of(datasets.synthetic)
 """Keys of `[data]` for the synthetic data set."""
-FILTER: Final = options_of(Interactions.filter, without=("self",))
+FILTER: Final = options_of(Interactions.filter, skip=1)
 """Keys of `[data]` that select interactions."""
 
 
@@ -43,18 +43,13 @@ class OpenSection(Section):
         return {name: value for name, value in (self.model_extra or {}).items() if value is not None}
 
     def _checked(self, section: str, options: Mapping[str, Option]) -> dict[str, Any]:
-        """Return the further keys as Python values, checked against these parameters; messages name the section.
-
-        Raises:
-            ConfigError: a key is unknown or missing, or a value is of the wrong type or out of range.
-        """
+        """Return the further keys as Python values, checked against these parameters; messages name the section."""
         known = [*type(self).model_fields, *options]
-        mistakes = [
-            f"unknown key '{section}.{name}'{did_you_mean(name, known)}" for name in self.given if name not in options
-        ]
-        for name, option in options.items():
-            if option.required and name not in self.given:
-                mistakes.append(f"{section}.{name} is needed: {option.meaning}")
+        unknown = [name for name in self.given if name not in options]
+        mistakes = [f"unknown key '{section}.{name}'{did_you_mean(name, known)}" for name in unknown]
+        needed = [name for name, option in options.items() if option.default is Parameter.empty]
+        missing = [name for name in needed if name not in self.given]
+        mistakes += [f"{section}.{name} is needed: {options[name].meaning}" for name in missing]
         if mistakes:
             raise ConfigError("; ".join(mistakes))
         return {name: check_value(f"{section}.{name}", options[name].type, value) for name, value in self.given.items()}
@@ -71,21 +66,14 @@ class DataConfig(OpenSection):
     """Give every interaction the value 1."""
 
     def load(self, keep: str | Iterable[str] = (), root: Path | None = None) -> Interactions:
-        """Read, filter and binarize.
-
-        Args:
-            keep: further columns to carry along, such as a published split.
-            root: folder whose `data/raw` holds the data sets by name, after `$RECSYS_DATA`; the working folder by
-                default.
-        """
+        """Read, filter and binarize, with further columns to keep; `root` as in `recsys.datasets.load`."""
         return self.training_data(self.read(keep, root))
 
     def histories(self, root: Path | None = None) -> tuple[Interactions, Interactions | None]:
         """Return the histories to recommend from: what a model reads, and everything that its users have seen.
 
-        The first is `load` without the filters by count, which select what to train on. The second is without the
-        filter by value either: it also holds items that a user has seen and rated too low to be read. It is None if
-        nothing is filtered by value.
+        The first is `load` without the filters by count, which select what to train on. The second also holds items
+        that a user has seen and rated below `min_rating`; it is None without that filter.
         """
         return self.histories_of(self.read((), root))
 
@@ -109,11 +97,7 @@ class DataConfig(OpenSection):
         return without_counts.training_data(raw), None if least is None else raw
 
     def check(self) -> dict[str, Any]:
-        """Return the keys that are parameters of functions, checked.
-
-        Raises:
-            ConfigError: an unknown data set or key, or a value of the wrong type or out of range.
-        """
+        """Return the keys that are parameters of functions, checked; ConfigError if they or the name are wrong."""
         if self.file is None and self.name not in NAMES:
             raise ConfigError(f"unknown data set {self.name!r}{did_you_mean(self.name, NAMES)}")
         return self._checked("data", {**READ, **FILTER, **GENERATE})
@@ -144,11 +128,7 @@ class SplitConfig(OpenSection):
         return self if first is None else self.model_copy(update={"seed": first + number})
 
     def check(self) -> dict[str, Any]:
-        """Return the options of the splitter, checked.
-
-        Raises:
-            ConfigError: an unknown kind, or an option that is unknown, missing, of the wrong type or out of range.
-        """
+        """Return the options of the splitter, checked; ConfigError if one or the kind is unknown, wrong or missing."""
         try:
             return self._checked("split", options_of_kind(self.kind))
         except ConfigError as error:

@@ -56,11 +56,7 @@ class TrackConfig(Section):
     """Record the load of the machine with every epoch (needs psutil)."""
 
     def check(self) -> None:
-        """Check what the registry and the installed packages allow.
-
-        Raises:
-            ConfigError: psutil is missing, or a name that the registry refuses.
-        """
+        """Raise a ConfigError if psutil is needed and missing, or if the registry would refuse the name."""
         if self.system_metrics:
             check_installed("track.system_metrics", "psutil")
         name = self.register_as
@@ -111,11 +107,7 @@ class TuneConfig(Section):
     """Values of each hyperparameter: a list of choices, or `{low = …, high = …, log = true}`."""
 
     def bounds(self) -> list[dict[str, Any]]:
-        """Return settings that together contain every choice and both ends of every range.
-
-        Raises:
-            ConfigError: a hyperparameter has no choices.
-        """
+        """Return settings with every choice and both ends of every range; ConfigError if there are no choices."""
         ends = {name: [v.low, v.high] if isinstance(v, Range) else v for name, v in self.space.items()}
         for name, values in ends.items():
             if not values:
@@ -163,11 +155,7 @@ class JobConfig(Section):
         return model_class(self.model["name"])(**{**hyperparameters(self.model), **overrides})
 
     def with_model(self, **params: Any) -> JobConfig:
-        """Return the job with other hyperparameters of its model, checked.
-
-        Raises:
-            ConfigError: a hyperparameter that the model does not have, or a value that it cannot take.
-        """
+        """Return the job with other hyperparameters of its model; ConfigError if the model cannot take them."""
         try:
             changed = self.model_copy(update={"model": self._checked_model({**self.model, **params})})
         except ConfigError as error:
@@ -189,9 +177,7 @@ class JobConfig(Section):
         """Refuse, before any work, what cannot be done or does not go together.
 
         Raises:
-            ConfigError: an unknown data set or metric, an option that the split does not take, a hyperparameter out of
-                range, rating metrics for a model that predicts no ratings, a refit without validation entries of the
-                training users, or a name that the registry refuses.
+            ConfigError: a section refuses its keys, the model a hyperparameter or a metric, or the split a refit.
         """
         self.data.check()
         self.split.check()
@@ -209,11 +195,7 @@ class JobConfig(Section):
             self.with_model(**setting)
 
     def search(self) -> TuneConfig:
-        """Return the settings of the search for hyperparameters.
-
-        Raises:
-            ConfigError: there is no search space.
-        """
+        """Return the settings of the search for hyperparameters; ConfigError without a search space."""
         if self.tune is None or not self.tune.space:
             raise ConfigError(
                 "there is nothing to tune: name the hyperparameters and their values under [tune.space], for instance "
@@ -232,11 +214,7 @@ def hyperparameters(section: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def modules_of(section: Any) -> list[str]:
-    """Return the names under `import` of a `[model]` section.
-
-    Raises:
-        ConfigError: neither a name nor a list of names.
-    """
+    """Return the names under `import` of a `[model]` section; ConfigError if they are no names."""
     given = section.get("import", []) if isinstance(section, Mapping) else []
     names = [given] if isinstance(given, str) else given
     if not isinstance(names, list | tuple) or not all(isinstance(name, str) for name in names):
@@ -245,12 +223,7 @@ def modules_of(section: Any) -> list[str]:
 
 
 def check_metrics(model: Recommender, names: Iterable[str]) -> None:
-    """Refuse metrics that a job cannot measure of a model.
-
-    Raises:
-        ConfigError: an unknown metric, one that a job cannot measure, or a rating metric of a model that predicts no
-            ratings.
-    """
+    """Raise a ConfigError for a metric that is unknown, or that a job cannot measure of this model."""
     metrics = [of(name) for name in names]
     for metric in metrics:
         if metric.needs_item_vectors:

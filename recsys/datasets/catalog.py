@@ -29,16 +29,12 @@ _CHUNK: Final = 2**20
 
 @dataclass(frozen=True)
 class Archive:
-    """A published zip file and the files in it that are needed."""
+    """A published zip file: its name and checksum, and the names of a folder in it and of the needed files in that."""
 
     file: str
-    """Name of the zip file under the base URL."""
     md5: str
-    """Published checksum of the zip file."""
     folder: str
-    """Folder inside the zip file that holds the members."""
     members: tuple[str, ...]
-    """Names of the needed files in that folder."""
 
 
 _CSV: Final = ("ratings.csv", "movies.csv", "README.txt")
@@ -93,13 +89,11 @@ def load(
         if path is not None or tuple(keep):
             raise DataError("'synthetic' is generated: it has no path and no columns to keep")
         return synthetic(**options)
-    return read(_find(name, path, RAW if root is None else Path(root) / RAW), keep=keep, **options)
+    return read(path or _find(name, Path(root or "") / RAW), keep=keep, **options)
 
 
-def _find(name: str, path: str | Path | None, raw: Path) -> Path:
+def _find(name: str, raw: Path) -> Path:
     """Return the path of the data set, after a download into `raw` if there is no copy yet."""
-    if path is not None:
-        return Path(path)
     shared = os.environ.get("RECSYS_DATA")
     places = [Path(folder).expanduser() / name for folder in (shared, raw) if folder]
     if found := next(filter(_is_full, places), None):

@@ -50,19 +50,21 @@ class Reader:
     """Columns that a table read from a folder adds and that are kept; `read` then gets the folder, not a file in it."""
 
 
-def _text(source: Path | io.BytesIO, separator: str, **options: Any) -> pd.DataFrame:
+def _text(source: Path | io.BytesIO, **options: Any) -> pd.DataFrame:
     # Only an empty field is missing: an id may well be "NA" or "null".
-    table: pd.DataFrame = pd.read_csv(
-        source, sep=separator, low_memory=False, keep_default_na=False, na_values=[""], **options
-    )
+    table: pd.DataFrame = pd.read_csv(source, low_memory=False, keep_default_na=False, na_values=[""], **options)
     return table
 
 
 def _csv(path: Path, columns: Columns) -> pd.DataFrame:
     with path.open(encoding="utf-8-sig") as file:
         separator = "\t" if "\t" in file.readline() else ","
-    header = list(_text(path, separator, nrows=0).columns)
-    return _text(path, separator, usecols=columns(header))
+    return _text(path, sep=separator, usecols=columns(list(_text(path, sep=separator, nrows=0).columns)))
+
+
+def _recbole(path: Path, columns: Columns) -> pd.DataFrame:
+    names = [name.split(":")[0] for name in _text(path, sep="\t", nrows=0).columns]
+    return _text(path, sep="\t", header=0, names=names, usecols=columns(names))
 
 
 def _table_titles(path: Path, columns: list[str]) -> dict[Any, str] | None:
@@ -70,32 +72,24 @@ def _table_titles(path: Path, columns: list[str]) -> dict[Any, str] | None:
     if not path.exists():
         return None
     parquet = path.suffix == ".parquet"
-    table = pd.read_parquet(path, columns=columns) if parquet else _text(path, ",", usecols=columns)
+    table = pd.read_parquet(path, columns=columns) if parquet else _text(path, usecols=columns)
     items, titles = (table[columns].dropna()[name] for name in columns)
     return dict(zip(items.tolist(), titles.astype(str).tolist(), strict=True))
 
 
-def _recbole(path: Path, columns: Columns) -> pd.DataFrame:
-    header = list(_text(path, "\t", nrows=0).columns)
-    names = {name: name.split(":")[0] for name in header}
-    wanted = set(columns(list(names.values())))
-    return _text(path, "\t", usecols=[name for name in header if names[name] in wanted]).rename(columns=names)
-
-
 def _ratings_dat(path: Path, columns: Columns) -> pd.DataFrame:
     # A separator of two characters would need pandas' Python engine, some 10 times slower.
-    return _without_header(_text(io.BytesIO(path.read_bytes().replace(b"::", b"\t")), "\t", header=None))
+    return _without_header(_text(io.BytesIO(path.read_bytes().replace(b"::", b"\t")), sep="\t", header=None))
 
 
 def _without_header(table: pd.DataFrame) -> pd.DataFrame:
     """Return a table of user, item, rating and perhaps timestamp with the names of its columns."""
-    names = [USER, ITEM, RATING, TIMESTAMP]
     if table.shape[1] not in (3, 4):
         raise DataError(f"expected user, item, rating and perhaps timestamp in a row, got {table.shape[1]} fields")
     missing = table.isna().any(axis=1).to_numpy()
     if missing.any():
         raise DataError(f"{int(missing.sum())} rows lack a field, the first is row {int(missing.argmax()) + 1}")
-    return table.set_axis(names[: table.shape[1]], axis=1)
+    return table.set_axis([USER, ITEM, RATING, TIMESTAMP][: table.shape[1]], axis=1)
 
 
 def _line_titles(path: Path, separator: str, *, after: int) -> dict[Any, str] | None:
@@ -107,13 +101,9 @@ def _line_titles(path: Path, separator: str, *, after: int) -> dict[Any, str] | 
         text = raw.decode("utf-8")  # MovieLens-10M
     except UnicodeDecodeError:
         text = raw.decode("latin-1")  # MovieLens-100K and 1M
-    titles: dict[Any, str] = {}
-    for line in text.split("\n"):  # not splitlines: it also breaks at characters that a title may hold
-        item, found, rest = line.partition(separator)
-        if found:
-            # From the right, where the number of fields is known: a title may hold the separator.
-            titles[int(item)] = rest.rsplit(separator, after)[0]
-    return titles
+    # A title may hold the separator, and characters at which splitlines() breaks.
+    lines = (line.partition(separator) for line in text.split("\n"))
+    return {int(item): rest.rsplit(separator, after)[0] for item, found, rest in lines if found}
 
 
 def _lightgcn(path: Path, columns: Columns) -> pd.DataFrame:
@@ -149,7 +139,7 @@ _LAYOUTS = (
     Reader(
         name="u.data",
         about="MovieLens-100K; titles from u.item",
-        read=lambda path, columns: _without_header(_text(path, "\t", header=None)),
+        read=lambda path, columns: _without_header(_text(path, sep="\t", header=None)),
         recognizes=lambda first_line, path: bool(re.fullmatch(r"\d+\t\d+\t[\d.]+(\t\d+)?", first_line)),
         in_folder="u.data",
         titles=lambda folder: _line_titles(folder / "u.item", "|", after=22),

@@ -43,7 +43,7 @@ def register(splitter: Splitter) -> Splitter:
     name = splitter.__name__
     if (known := _REGISTERED.get(name, splitter).__module__) != splitter.__module__:
         raise ConfigError(f"{known} registered a splitter {name} already; choose another function name")
-    _options(splitter)  # refused here if a type cannot be read
+    options_of(splitter, skip=1)  # refused here if a type cannot be read
     _REGISTERED[name] = splitter
     return splitter
 
@@ -57,12 +57,7 @@ def splitter_of(kind: str) -> Callable[..., Split]:
 
 def options_of_kind(kind: str) -> dict[str, Option]:
     """Return the options of the splitter of that name; ConfigError if there is none."""
-    return _options(splitter_of(kind))
-
-
-def _options(splitter: Callable[..., Split]) -> dict[str, Option]:
-    data, *_ = inspect.signature(splitter).parameters
-    return options_of(splitter, without=(data,))
+    return options_of(splitter_of(kind), skip=1)
 
 
 @register
