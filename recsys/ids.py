@@ -144,11 +144,7 @@ class IdMap:
         return int(text) if self.kind == "int" and re.fullmatch(r"\s*[+-]?[0-9]+\s*", text) else text
 
     def parse(self, text: str) -> Hashable:
-        """Return the external id that a person typed: an integer if the ids are integers.
-
-        Raises:
-            UnknownIdError: there is no such id.
-        """
+        """Return the external id that a person typed, an integer if the ids are integers; UnknownIdError without it."""
         value = self.from_text(text)
         if self.kind == "int" and isinstance(value, str):
             raise UnknownIdError(f"ids are integers here, got {text!r}")

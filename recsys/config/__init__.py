@@ -99,8 +99,7 @@ def check_config(values: Mapping[str, Any], where: str = "the configuration") ->
 def import_modules(names: str | Iterable[str]) -> None:
     """Import modules, from the working folder first, so that they register models, splitters and more of your own.
 
-    Args:
-        names: `my_models`, `my_models.py` or `package.module`.
+    Names are such as `my_models`, `my_models.py` or `package.module`.
 
     Raises:
         ConfigError: there is no such module, or it cannot be imported; the message names the original error.

@@ -109,9 +109,8 @@ class TuneConfig(Section):
     def bounds(self) -> list[dict[str, Any]]:
         """Return settings with every choice and both ends of every range; ConfigError if there are no choices."""
         ends = {name: [v.low, v.high] if isinstance(v, Range) else v for name, v in self.space.items()}
-        for name, values in ends.items():
-            if not values:
-                raise ConfigError(f"tune.space.{name} has no choices")
+        if empty := [name for name, values in ends.items() if not values]:
+            raise ConfigError(f"tune.space.{empty[0]} has no choices")
         first = {name: values[0] for name, values in ends.items()}
         return [{**first, name: value} for name, values in ends.items() for value in values]
 

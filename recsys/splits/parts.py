@@ -134,9 +134,7 @@ class Split:
 def by_entries(data: Interactions, is_validation: Entries | None, is_test: Entries) -> Split:
     """Return the split of stored entries into training, validation and test; all parts share users and items.
 
-    Args:
-        is_validation: (n_stored,) marks in the order of `matrix.data`; None for no validation part.
-        is_test: the same for the test part.
+    Both are (n_stored,) marks in the order of `matrix.data`; without `is_validation` there is no validation part.
 
     Raises:
         DataError: a part would be empty.

@@ -27,12 +27,11 @@ SPLITTERS: Final[Mapping[str, Callable[..., Split]]] = MappingProxyType(_REGISTE
 
 
 def register(splitter: Splitter) -> Splitter:
-    """Make a splitter known by its function name: to `[split] kind` of a configuration, and to the documentation.
+    """Make a function from `Interactions` to a `Split` known by its name to `[split] kind` of a configuration.
 
-    A decorator for a function that takes `Interactions` and returns a `Split`. Its further parameters are the options
-    of its kind: a configuration is checked against their annotations, and `Args` of the docstring explains them. Two
-    names have a meaning: jobs keep the column that `column` names when they read the data, and add the number of a
-    repeat to `seed`. Registered again, a splitter replaces its earlier self.
+    Its further parameters are the options of its kind: a configuration is checked against their annotations, and `Args`
+    of the docstring explains them. Two names have a meaning: jobs keep the column that `column` names when they read
+    the data, and add the number of a repeat to `seed`. Registered again, a splitter replaces its earlier self.
 
     Raises:
         ConfigError: not a function with a parameter for the data, an option without a readable type, or another
@@ -181,8 +180,7 @@ def by_time(data: Interactions, *, test: float = 0.1, validation: float = 0.1) -
         validation: share of all entries for the validation part; 0 for none.
 
     Raises:
-        DataError: the data have no timestamps, so many entries have one time that a part would be empty, or shares do
-            not sum below 1.
+        DataError: there are no timestamps, too many entries of one time for a part, or shares that sum to 1 or more.
     """
     times = _need_times(data, "by_time")
     if not (0 < test < 1 and 0 <= validation < 1 and test + validation < 1):
