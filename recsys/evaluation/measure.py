@@ -17,7 +17,8 @@ from recsys.errors import ConfigError, DataError, UnsupportedError
 from recsys.evaluation.lists import Ranker, check_part, relevant_entries, top_lists
 from recsys.evaluation.results import RATINGS, Evaluation, mean_over_users
 from recsys.interactions import Interactions
-from recsys.metrics import Catalog, Lists, Metric, beyond, of, parse, rating
+from recsys.metrics import Catalog, Lists, Metric, of, parse, rating
+from recsys.metrics.lists import recommendation_counts
 from recsys.splits import Part
 
 DEFAULT: Final = (
@@ -143,8 +144,8 @@ class _Pass:
                 values[block] = metric.of_lists(lists, k)
             hits = np.where(lists.hits, ids, -1)
             for k, (recommended, hit) in counts.items():
-                recommended += beyond.recommendation_counts(ids, n_items, k)
-                hit += beyond.recommendation_counts(hits, n_items, k)
+                recommended += recommendation_counts(ids, n_items, k)
+                hit += recommendation_counts(hits, n_items, k)
         rows = {name: mean_over_users(values) for name, values in columns.items()}
         for name, (metric, k) in wanted.items():
             if not metric.per_user:
@@ -173,7 +174,7 @@ class _Pass:
             rating.check_predictions(predicted, target.data)
             for metric in metrics:
                 errors = metric.of_ratings(predicted, target.data)
-                sums[metric.name][block] = rating.sums_per_user(errors, rows, len(block))
+                sums[metric.name][block] = np.bincount(rows, weights=errors, minlength=len(block))
         columns = {m.name: rating.per_user(sums[m.name], counts, root=m.root) for m in metrics}
         n = int(np.count_nonzero(counts))
         summary = {m.name: (*rating.mean_error(sums[m.name], counts, root=m.root), n) for m in metrics}

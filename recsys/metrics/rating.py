@@ -8,12 +8,21 @@ import numpy as np
 import numpy.typing as npt
 
 from recsys.errors import DataError
+from recsys.metrics.lists import Counts
+from recsys.metrics.ranking import divide
+from recsys.metrics.registry import metric
 
 Floats = npt.NDArray[np.floating]
 Sums = npt.NDArray[np.float64]
-Counts = npt.NDArray[np.integer]
 
 
+@metric(
+    "rmse",
+    "root of the mean squared error of a predicted rating",
+    higher_is_better=False,
+    unit="units of the rating",
+    root=True,
+)
 def squared_error(predicted: Floats, actual: Floats) -> Sums:
     """Root mean squared error over all ratings; this function returns the squared error of each.
 
@@ -28,6 +37,7 @@ def squared_error(predicted: Floats, actual: Floats) -> Sums:
     return np.square(np.subtract(predicted, actual, dtype=np.float64))
 
 
+@metric("mae", "mean absolute error of a predicted rating", higher_is_better=False, unit="units of the rating")
 def absolute_error(predicted: Floats, actual: Floats) -> Sums:
     """Mean absolute error over all ratings; this function returns the absolute error of each.
 
@@ -43,31 +53,12 @@ def absolute_error(predicted: Floats, actual: Floats) -> Sums:
 
 
 def check_predictions(predicted: Floats, actual: Floats) -> None:
-    """Check that there is one finite prediction per rating.
-
-    Raises:
-        DataError: the lengths differ, or a prediction is NaN or infinite.
-    """
+    """Raise DataError unless there is one finite prediction per rating."""
     if predicted.shape != actual.shape:
         raise DataError(f"expected one prediction per rating ({actual.shape}), got {predicted.shape}")
     wrong = np.count_nonzero(~np.isfinite(predicted))
     if wrong:
         raise DataError(f"{wrong} of {len(predicted)} predicted ratings are NaN or infinite; check the model")
-
-
-def sums_per_user(errors: Sums, rows: npt.NDArray[np.integer], n_users: int) -> Sums:
-    """Return each user's sum of errors, (n_users,) float64, 0 for users without a rating.
-
-    Args:
-        errors: (n,) error of each rating.
-        rows: (n,) user of each rating, in 0..n_users-1.
-
-    Raises:
-        DataError: the lengths differ.
-    """
-    if errors.shape != rows.shape:
-        raise DataError(f"expected one error per rating ({rows.shape}), got {errors.shape}")
-    return np.bincount(rows, weights=errors, minlength=n_users).astype(np.float64, copy=False)
 
 
 def mean_error(sums: Sums, counts: Counts, *, root: bool = False) -> tuple[float, float]:
@@ -104,8 +95,7 @@ def mean_error(sums: Sums, counts: Counts, *, root: bool = False) -> tuple[float
 
 def per_user(sums: Sums, counts: Counts, *, root: bool = False) -> Sums:
     """Return each user's own error, NaN for users without a rating; its mean is not the error of the test set."""
-    means = np.full(len(sums), np.nan)
-    np.divide(sums, counts, out=means, where=counts > 0)
+    means = divide(sums, counts)
     return np.sqrt(means) if root else means
 
 

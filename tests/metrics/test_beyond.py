@@ -9,15 +9,16 @@ from hypothesis.extra import numpy as hnp
 
 from recsys.errors import DataError
 from recsys.metrics import beyond
+from recsys.metrics.lists import recommendation_counts, unit_rows
 
 IDS = np.array([[0, 1, 2], [0, 3, -1], [-1, -1, -1]], dtype=np.int32)
 POPULARITY = np.array([8, 4, 2, 0, 1])
 
 
 def test_counts_stop_at_k_and_leave_empty_slots_out():
-    assert beyond.recommendation_counts(IDS, 5, 3).tolist() == [2, 1, 1, 1, 0]
-    assert beyond.recommendation_counts(IDS, 5, 1).tolist() == [2, 0, 0, 0, 0]
-    assert beyond.recommendation_counts(IDS, 5, 9).tolist() == [2, 1, 1, 1, 0]
+    assert recommendation_counts(IDS, 5, 3).tolist() == [2, 1, 1, 1, 0]
+    assert recommendation_counts(IDS, 5, 1).tolist() == [2, 0, 0, 0, 0]
+    assert recommendation_counts(IDS, 5, 9).tolist() == [2, 1, 1, 1, 0]
 
 
 def test_coverage_is_a_share_of_the_whole_catalogue():
@@ -71,7 +72,7 @@ def test_diversity_is_the_mean_distance_of_all_pairs(vectors, lists, k):
         ids[row, : len(items)] = items
     expected = [pairwise(items[:k], vectors) for items in lists]
     for table in (vectors, vectors.astype(np.float32), sp.csr_matrix(vectors), sp.coo_array(vectors)):
-        values = beyond.diversity(ids, beyond.unit_rows(table, 7), k)
+        values = beyond.diversity(ids, unit_rows(table, 7), k)
         np.testing.assert_allclose(values, expected, atol=1e-6)
         known = values[~np.isnan(values)]
         assert ((known >= 0) & (known <= 2)).all()
@@ -79,7 +80,7 @@ def test_diversity_is_the_mean_distance_of_all_pairs(vectors, lists, k):
 
 def test_diversity_of_genres():
     genres = np.array([[1, 0, 0], [1, 0, 0], [0, 1, 0], [0, 1, 1], [0, 0, 0]])
-    units = beyond.unit_rows(genres, 5)
+    units = unit_rows(genres, 5)
     values = beyond.diversity(np.array([[0, 1, -1], [0, 2, -1], [2, 3, -1], [0, 4, -1], [0, -1, -1]]), units, 3)
     np.testing.assert_allclose(values, [0, 1, 1 - 1 / np.sqrt(2), 1, np.nan], atol=1e-12)
     assert genres.dtype == np.int64
@@ -96,7 +97,7 @@ def test_diversity_of_genres():
 )
 def test_vectors_that_are_not_the_items_are_refused(vectors, message):
     with pytest.raises(DataError, match=message):
-        beyond.unit_rows(vectors, 5)
+        unit_rows(vectors, 5)
 
 
 @given(hnp.arrays(np.int64, st.tuples(st.integers(1, 6), st.integers(1, 6)), elements=st.integers(-1, 8)), st.data())
@@ -106,8 +107,8 @@ def test_what_lists_together_show_does_not_depend_on_the_order_of_users(ids, dat
     popularity = np.arange(9)
     before = 0.0
     for k in range(1, 8):
-        counts = beyond.recommendation_counts(ids, 9, k)
-        again = beyond.recommendation_counts(moved, 9, k)
+        counts = recommendation_counts(ids, 9, k)
+        again = recommendation_counts(moved, 9, k)
         share, index = beyond.coverage(counts), beyond.gini(counts)
         assert before <= share == beyond.coverage(again)
         assert np.isnan(index) == (not counts.any())
