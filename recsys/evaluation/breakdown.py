@@ -12,8 +12,7 @@ import scipy.sparse as sp
 
 from recsys.columns import USER
 from recsys.errors import ConfigError, DataError
-from recsys.evaluation.lists import Ranker
-from recsys.evaluation.measure import evaluate
+from recsys.evaluation.measure import Ranker, evaluate
 from recsys.splits import Part
 
 
