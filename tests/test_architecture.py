@@ -16,7 +16,7 @@ FILES = sorted(ROOT.rglob("*.py"))
 # inside a function.
 LAYERS = [
     {"errors", "columns", "workspace", "commands"},
-    {"checks", "extras", "ids", "sparse", "files", "options"},
+    {"extras", "ids", "sparse", "files", "options"},
     {"frames"},
     {"interactions", "nn", "ranking", "artifacts", "metrics", "spool"},
     {"datasets", "splits", "training"},

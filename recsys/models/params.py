@@ -169,6 +169,8 @@ def describe(hint: Any) -> str:
         return " or ".join(map(repr, arguments))
     if origin is tuple:
         return f"a tuple with each entry {describe(arguments[0])}"
+    if origin is Mapping:
+        return f"a table with each value {describe(arguments[1])}"
     words = {
         int: "a whole number",
         float: "a finite number",
