@@ -100,13 +100,14 @@ def compare(
     for metric in _common(evaluations, metrics):
         sums, counts = _sums(evaluations, metric)
         sign, root = 1.0 if higher_is_better(metric) else -1.0, of(metric).root
-        values = sign * _means(sums.sum(0)[None], counts.sum()[None], root=root)[0]
-        drawn = sign * _means(*_resampled(sums, counts, resamples, rng), root=root)
+        values = sign * _means(sums.sum(0), counts.sum(), root)
+        drawn = sign * _means(*_resampled(sums, counts, resamples, rng), root)
         pairs = [(a, b) if values[a] >= values[b] else (b, a) for a, b in combinations(range(len(names)), 2)]
-        chances = _p_values(sums, counts, pairs, resamples, rng, root=root)
-        for (a, b), p, p_holm in zip(pairs, chances, holm(chances), strict=True):
-            found = values[a] - values[b], *_interval(drawn[:, a] - drawn[:, b], confidence), p, p_holm
-            rows.append((metric, names[a], names[b], *found, bool(p_holm < 1 - confidence), len(counts)))
+        chances = _p_values(sums, counts, pairs, resamples, rng, root)
+        for (better, worse), p, p_holm in zip(pairs, chances, holm(chances), strict=True):
+            ends = _interval(drawn[:, better] - drawn[:, worse], confidence)
+            difference, different = values[better] - values[worse], bool(p_holm < 1 - confidence)
+            rows.append((metric, names[better], names[worse], difference, *ends, p, p_holm, different, len(counts)))
     columns = ["metric", "better", "worse", "difference", "low", "high", "p", "p_holm", "different", "n"]
     return Comparison(pd.DataFrame(rows, columns=columns), confidence)
 
@@ -142,7 +143,7 @@ def intervals(
         both = np.concatenate([sums[metric][0] for metric in group], axis=1)
         drawn, counts = _resampled(both, sums[group[0]][1], resamples, rng)
         for metric, values in zip(group, drawn.T, strict=True):
-            ends[metric] = _interval(_means(values[:, None], counts, root=of(metric).root)[:, 0], confidence)
+            ends[metric] = _interval(_means(values, counts[:, 0], of(metric).root), confidence)
     none = (float("nan"), float("nan"))
     rows = [(metric, value, *ends.get(metric, none)) for metric, value in evaluation.values.items()]
     return pd.DataFrame(rows, columns=["metric", "value", "low", "high"])
@@ -198,14 +199,13 @@ def holm(p_values: npt.ArrayLike) -> Floats:
     return corrected
 
 
-def _means(sums: Floats, counts: Floats, *, root: bool) -> Floats:
-    """Return the values of sums (m, n_models) and counts (m,), (m, n_models)."""
-    values: Floats = sums / counts[:, None]
+def _means(sums: Floats, counts: Floats, root: bool) -> Floats:
+    values: Floats = sums / counts
     return np.sqrt(values.clip(0)) if root else values  # rounding may leave a sum of squares below 0
 
 
 def _resampled(sums: Floats, counts: Floats, resamples: int, rng: np.random.Generator) -> tuple[Floats, Floats]:
-    """Return (resamples, n_models) sums and (resamples,) counts of users drawn with replacement."""
+    """Return (resamples, n_models) sums and (resamples, 1) counts of users drawn with replacement."""
     n = len(counts)
     both = np.column_stack([sums, counts])
     drawn = np.empty((resamples, both.shape[1]))
@@ -215,40 +215,30 @@ def _resampled(sums: Floats, counts: Floats, resamples: int, rng: np.random.Gene
         places = rng.integers(n, size=(size, n)) + n * np.arange(size)[:, None]
         times = np.bincount(places.ravel(), minlength=size * n).reshape(size, n)
         drawn[start : start + size] = times.astype(np.float64) @ both  # integers would take ten times as long
-    return drawn[:, :-1], drawn[:, -1]
+    return drawn[:, :-1], drawn[:, -1:]
 
 
 def _p_values(
-    sums: Floats,
-    counts: Floats,
-    pairs: Sequence[tuple[int, int]],
-    resamples: int,
-    rng: np.random.Generator,
-    *,
-    root: bool,
+    sums: Floats, counts: Floats, pairs: Sequence[tuple[int, int]], resamples: int, rng: np.random.Generator, root: bool
 ) -> Floats:
     """Return the p-value of each pair: how often swapping labels at random gives a difference as large."""
     left, right = (np.array(side) for side in zip(*pairs, strict=True))
     gaps, totals = sums[:, left] - sums[:, right], sums[:, left].sum(0) + sums[:, right].sum(0)
 
     def statistic(gap: Floats) -> Floats:
-        one, other = (totals + gap) / 2, (totals - gap) / 2
-        every = np.broadcast_to(counts.sum(), len(gap))
-        result: Floats = np.abs(_means(one, every, root=root) - _means(other, every, root=root))
-        return result
+        one, other = (_means((totals + side) / 2, counts.sum(), root) for side in (gap, -gap))
+        return np.abs(one - other)
 
-    observed = statistic(gaps.sum(0)[None])[0] * (1 - 1e-9)  # so that rounding does not separate equal differences
+    observed = statistic(gaps.sum(0)) * (1 - 1e-9)  # so that rounding does not separate equal differences
     reached, n = np.ones(len(pairs)), len(counts)
     step = max(1, _BLOCK // n)
     for start in range(0, resamples, step):
         size = min(step, resamples - start)
         bits = np.unpackbits(rng.integers(0, 256, size=(size, -(-n // 8)), dtype=np.uint8), axis=1)[:, :n]
         reached += (statistic((2.0 * bits - 1.0) @ gaps) >= observed).sum(0)
-    result: Floats = reached / (resamples + 1)
-    return result
+    return reached / (resamples + 1)
 
 
 def _interval(drawn: Floats, confidence: float) -> tuple[float, float]:
-    """Return the percentile interval of drawn values, (n_resamples,)."""
     low, high = np.quantile(drawn, [(1 - confidence) / 2, (1 + confidence) / 2])
     return float(low), float(high)

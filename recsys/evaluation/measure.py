@@ -38,6 +38,7 @@ DEFAULT: Final = (
 
 Rows = npt.NDArray[np.intp]
 Floats = npt.NDArray[np.float64]
+Matrix = sp.csr_matrix
 Blocks = Callable[[Rows], Iterator[Rows]]
 Requested = Mapping[str, tuple[Metric, int]]
 Summary = tuple[float, float, int]
@@ -111,9 +112,10 @@ def evaluate(
     rows: dict[str, Summary] = {}
     per_item, n_ratings = None, {}
     if listed := {name: asked for name, asked in wanted.items() if not asked[0].rates}:
-        catalog = Catalog(_seen(part) if popularity is None else popularity.matrix, item_vectors)
+        seen = part.context if part.seen is None else part.seen
+        catalog = Catalog(seen if popularity is None else popularity.matrix, item_vectors)
         relevant = relevant_entries(part.target, min_relevance)
-        columns, rows, per_item = _measure_lists(model, part, listed, catalog, relevant, blocks)
+        columns, rows, per_item = _measure_lists(model, part, listed, catalog, relevant, seen, blocks)
     if rated := [metric for metric, _ in wanted.values() if metric.rates]:
         errors, error_rows = _measure_ratings(model, part, rated, blocks)
         columns, rows, n_ratings = columns | errors, rows | error_rows, {RATINGS: np.diff(part.target.indptr)}
@@ -193,7 +195,7 @@ def top_lists(model: Ranker, part: Part, block: Rows, length: int) -> npt.NDArra
         block: either only users of the training data or only new users.
     """
     userid = part.user_index[block]
-    options: dict[str, Any] = {}
+    options: dict[str, Any] = {"filter_already_liked_items": True, "recalculate_user": bool(userid[0] < 0)}
     if part.seen is not None:
         if "seen" not in signature(model.recommend).parameters:
             raise UnsupportedError(
@@ -201,16 +203,7 @@ def top_lists(model: Ranker, part: Part, block: Rows, length: int) -> npt.NDArra
                 "evaluate a part without seen, or a model of this package"
             )
         options["seen"] = part.seen[block]
-    ids = np.asarray(
-        model.recommend(
-            userid,
-            part.context[block],
-            N=length,
-            filter_already_liked_items=True,
-            recalculate_user=bool(userid[0] < 0),
-            **options,
-        )[0]
-    )
+    ids = np.asarray(model.recommend(userid, part.context[block], N=length, **options)[0])
     if ids.shape != (len(block), length):
         raise DataError(f"recommend must return ids of shape {(len(block), length)}, empty slots -1, got {ids.shape}")
     return ids
@@ -235,14 +228,13 @@ def check_part(part: object, example: str) -> None:
 
 
 def _measure_lists(
-    model: Ranker, part: Part, wanted: Requested, catalog: Catalog, relevant: sp.csr_matrix, blocks: Blocks
+    model: Ranker, part: Part, wanted: Requested, catalog: Catalog, relevant: Matrix, seen: Matrix, blocks: Blocks
 ) -> tuple[*Measured, pd.DataFrame]:
     """Measure list metrics; the frame has the counts of each item."""
     n_rows, n_items = relevant.shape
     users = np.flatnonzero(np.diff(relevant.indptr))
     columns = {name: np.full(n_rows, np.nan) for name, (metric, _) in wanted.items() if metric.per_user}
     counts = {k: np.zeros((2, n_items), dtype=np.int64) for _, k in wanted.values()}
-    seen = _seen(part)
     for block in blocks(users):
         ids = top_lists(model, part, block, min(n_items, max(counts)))
         lists = Lists(catalog, ids, relevant[block], seen[block])
@@ -294,7 +286,3 @@ def _blocks(user_index: npt.NDArray[np.int32], size: int, show_progress: bool, u
                 block = group[start : start + size]
                 yield block
                 bar.update(len(block))
-
-
-def _seen(part: Part) -> sp.csr_matrix:
-    return part.context if part.seen is None else part.seen

@@ -22,7 +22,7 @@ Floats = npt.NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Evaluation:
-    """What a model scored on a part: per user, and over all users."""
+    """What a model scored on a part of a split."""
 
     per_user: pd.DataFrame
     """`user_id` and one column per metric that has a value per user. NaN: the user has no relevant items (for `rmse`
@@ -63,8 +63,7 @@ class Evaluation:
         value has NaN and n = 0.
 
         Args:
-            groups: group of each user, indexed by user id: a column of a table of users, or the result of
-                `recsys.activity_groups`. Users that were not evaluated are ignored.
+            groups: group of each user by user id, such as those of `activity_groups`; users not evaluated are ignored.
 
         Raises:
             DataError: not such a series, a user twice in it, or an evaluated user without a group.
@@ -110,14 +109,10 @@ def along_k(metrics: Sequence[str], n_items: int) -> list[str]:
 
 
 def table(evaluations: Mapping[str, Evaluation], *, sort_by: str | None = None) -> pd.DataFrame:
-    """Return the models' values side by side, the best first.
-
-    Args:
-        evaluations: evaluation of each model, by the model's name.
-        sort_by: metric to sort by; the first metric by default.
+    """Return a row per model, the best by `sort_by` (the first metric by default) first.
 
     Returns:
-        One row per model; columns (metric, `value`) and (metric, `standard_error`), NaN where a model has none.
+        Columns (metric, `value`) and (metric, `standard_error`), NaN where a model has none; indexed by the model's name.
 
     Raises:
         ConfigError: no model was evaluated on `sort_by`.
@@ -137,12 +132,7 @@ def table(evaluations: Mapping[str, Evaluation], *, sort_by: str | None = None) 
 
 
 def formatted(comparison: pd.DataFrame, *, digits: int = 4) -> pd.DataFrame:
-    """Return a `table` as text: `0.3212 ± 0.0021` per cell, without ± if there is no standard error.
-
-    Args:
-        comparison: a frame made by `table`.
-        digits: decimal places.
-    """
+    """Return a `table` as text: `0.3212 ± 0.0021` per cell, without ± if there is no standard error."""
 
     def cell(value: float, error: float) -> str:
         if np.isnan(value):
