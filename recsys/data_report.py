@@ -10,14 +10,10 @@ import numpy.typing as npt
 import pandas as pd
 
 from recsys.interactions import Interactions
-from recsys.metrics.beyond import gini
+from recsys.metrics.ranking import gini
 from recsys.splits import Part, Split
 
-HEADS: Final = (1, 10, 20)
-"""Percentages of the most popular items whose share of the entries is reported."""
 _QUANTILES: Final = {"min": 0.0, "25 %": 0.25, "median": 0.5, "75 %": 0.75, "max": 1.0}
-_DISTINCT: Final = 20
-"""Up to this many distinct values are counted one by one, more in ten bins."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -40,7 +36,7 @@ class DataReport:
     gini: float
     """Gini index of the users per item: 0 if all items have equally many."""
     values: dict[str, int]
-    """Number of entries by value, or by ten ranges of values if there are many."""
+    """Number of entries by value, or by ten ranges of values if there are more than 20 values."""
     time: tuple[str, str] | None
     """First and last time, UTC; None for data without times."""
 
@@ -85,7 +81,7 @@ def describe(data: Interactions, *, repeated: int | None = None) -> DataReport:
         repeated=repeated,
         history=_quantiles(np.diff(data.matrix.indptr)),
         audience=_quantiles(popularity),
-        head={top: float(falling[-(-items * top // 100) - 1] / max(1, data.nnz)) for top in HEADS},
+        head={top: float(falling[-(-items * top // 100) - 1] / max(1, data.nnz)) for top in (1, 10, 20)},
         gini=gini(popularity),
         values=_values(data.matrix.data),
         time=None if times is None else (_utc(times.min()), _utc(times.max())),
@@ -131,8 +127,7 @@ def _times(data: Interactions, part: Part, split: Split) -> npt.NDArray[np.int64
     asked = (rows * n_items + cols)[(rows >= 0) & (cols >= 0)]
     place = np.minimum(np.searchsorted(keys, asked), len(keys) - 1)
     assert data.timestamps is not None
-    found: npt.NDArray[np.int64] = data.timestamps[place[keys[place] == asked]]
-    return found
+    return np.asarray(data.timestamps[place[keys[place] == asked]])
 
 
 def _quantiles(counts: npt.NDArray[np.integer[Any]]) -> dict[str, float]:
@@ -144,7 +139,7 @@ def _quantiles(counts: npt.NDArray[np.integer[Any]]) -> dict[str, float]:
 
 def _values(values: npt.NDArray[np.float32]) -> dict[str, int]:
     distinct, counts = np.unique(values, return_counts=True)
-    if len(distinct) <= _DISTINCT:
+    if len(distinct) <= 20:
         return {f"{value:g}": int(count) for value, count in zip(distinct, counts, strict=True)}
     counts, edges = np.histogram(values.astype(np.float64), bins=10)
     return {f"{low:g} to {high:g}": int(n) for low, high, n in zip(edges[:-1], edges[1:], counts, strict=True)}

@@ -50,10 +50,7 @@ class Rule:
             raise ConfigError(f"promote.metric must have a value per user, and {self.metric} has none")
 
     def for_metric(self, metric: str | None = None) -> Rule:
-        """Return the rule with its defaults filled in.
-
-        Args:
-            metric: the metric that chose the weights; may be left out if the rule names a metric.
+        """Return the rule with its defaults filled in for the metric that chose the weights.
 
         Raises:
             ConfigError: neither the rule nor the argument names a metric.
@@ -148,13 +145,9 @@ def decide(champion: Measured, challenger: Measured, rule: Rule, *, seed: int = 
     low, high = sorted((sign * float(row["low"]), sign * float(row["high"])))
     before, after = champion.evaluation[metric], challenger.evaluation[metric]
     needed = rule.minimum_gain * abs(before)
-    checks = [
-        (
-            bool(low > needed and row["p"] < 1 - rule.confidence),
-            f"{metric} {before:.4f} -> {after:.4f}: gain {sign * row['difference']:+.4f}, {rule.confidence:.0%} "
-            f"interval {low:+.4f} to {high:+.4f}, must lie above {needed:+.4f}",
-        )
-    ]
+    clear = bool(low > needed and row["p"] < 1 - rule.confidence)
+    gain = f"gain {sign * row['difference']:+.4f}, {rule.confidence:.0%} interval {low:+.4f} to {high:+.4f}"
+    checks = [(clear, f"{metric} {before:.4f} -> {after:.4f}: {gain}, must lie above {needed:+.4f}")]
     for name, share in (rule.guards or {}).items():
         old, new = champion.evaluation[name], challenger.evaluation[name]
         up, verb = (1, "fall below") if higher_is_better(name) else (-1, "rise above")

@@ -58,7 +58,6 @@ def cold_user_curve(
 
     Args:
         model: a model whose `recommend` takes `seen`, such as those of this package.
-        metric: one name or several.
         seed: seed of the shuffling.
         options: further arguments of `evaluate`.
 
@@ -84,8 +83,7 @@ def cold_user_curve(
     counts = np.diff(context.indptr)
     owner = np.repeat(np.arange(len(rows)), counts)
     order = np.lexsort((np.random.default_rng(seed).random(context.nnz), owner))
-    place = np.empty(context.nnz, dtype=np.int64)
-    place[order] = np.arange(context.nnz) - np.repeat(context.indptr[:-1], counts)
+    place = np.argsort(order) - np.repeat(context.indptr[:-1], counts)
     full = replace(
         part,
         context=context,

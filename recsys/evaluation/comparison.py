@@ -48,8 +48,7 @@ class Comparison:
             if row["different"]:
                 verdict = f"{row['better']} is better than {row['worse']} by {row['difference']:.4f} ("
             else:
-                pair = f"{row['better']} and {row['worse']}"
-                verdict = f"no difference shown between {pair} ({row['difference']:+.4f}, "
+                verdict = f"no difference shown between {row['better']} and {row['worse']} ({row['difference']:+.4f}, "
             sentences.append(f"{row['metric']}: {verdict}{interval}, {chance})")
         return sentences
 
@@ -138,14 +137,13 @@ def intervals(
     for metric, (_, counts) in sums.items():
         users = evaluation.per_user[metric].notna().to_numpy()
         together.setdefault(users.tobytes() + counts.tobytes(), []).append(metric)
-    ends: dict[str, tuple[float, float]] = {}
+    ends = dict.fromkeys(evaluation.values, (float("nan"), float("nan")))
     for group in together.values():
         both = np.concatenate([sums[metric][0] for metric in group], axis=1)
         drawn, counts = _resampled(both, sums[group[0]][1], resamples, rng)
         for metric, values in zip(group, drawn.T, strict=True):
             ends[metric] = _interval(_means(values, counts[:, 0], of(metric).root), confidence)
-    none = (float("nan"), float("nan"))
-    rows = [(metric, value, *ends.get(metric, none)) for metric, value in evaluation.values.items()]
+    rows = [(metric, value, *ends[metric]) for metric, value in evaluation.values.items()]
     return pd.DataFrame(rows, columns=["metric", "value", "low", "high"])
 
 

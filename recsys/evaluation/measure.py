@@ -54,7 +54,6 @@ class Ranker(Protocol):
         self, userid: Any, user_items: Any, *, N: int, filter_already_liked_items: bool, recalculate_user: bool
     ) -> tuple[Any, Any]:
         """Return ids and scores, each (B, N), for users whose histories are the rows of `user_items`."""
-        ...
 
 
 def evaluate(
@@ -88,7 +87,6 @@ def evaluate(
         item_vectors: (n_items, d) array or sparse matrix for `diversity`: one-hot genres or other features, or a
             model's embeddings. Use the same vectors for all models that are compared.
         batch_size: users per block; affects memory, not the result.
-        show_progress: show a progress bar.
 
     Raises:
         ConfigError: an unknown metric, or none; `diversity` without `item_vectors`.
@@ -171,11 +169,7 @@ class Validation:
 
 
 def requested(metrics: str | Sequence[str], item_vectors: Any) -> dict[str, tuple[Metric, int]]:
-    """Return record and cut-off of each requested metric by its name; the cut-off of an error of ratings is 0.
-
-    Raises:
-        ConfigError: an unknown metric, none at all, or one that needs item vectors if there are none.
-    """
+    """Return record and cut-off of each requested metric by its name; the cut-off of an error of ratings is 0."""
     names = (metrics,) if isinstance(metrics, str) else metrics
     wanted = {name: (of(name), parse(name)[1] or 0) for name in names}
     if not wanted:
@@ -189,11 +183,7 @@ def requested(metrics: str | Sequence[str], item_vectors: Any) -> dict[str, tupl
 
 
 def top_lists(model: Ranker, part: Part, block: Rows, length: int) -> npt.NDArray[np.integer]:
-    """Return the lists by which the model is measured, (len(block), length), for rows of a part.
-
-    Args:
-        block: either only users of the training data or only new users.
-    """
+    """Return the lists of some rows of a part, (len(block), length): all new users or all of the training data."""
     userid = part.user_index[block]
     options: dict[str, Any] = {"filter_already_liked_items": True, "recalculate_user": bool(userid[0] < 0)}
     if part.seen is not None:
@@ -268,7 +258,10 @@ def _measure_ratings(model: Ranker, part: Part, metrics: Sequence[Metric], block
         target = part.target[block]
         rows = np.repeat(np.arange(len(block)), np.diff(target.indptr))
         predicted = np.asarray(predict(part.user_index[block], part.context[block], rows, target.indices))
-        rating.check_predictions(predicted, target.data)
+        if predicted.shape != target.data.shape:
+            raise DataError(f"expected one prediction per rating ({target.data.shape}), got {predicted.shape}")
+        if wrong := np.count_nonzero(~np.isfinite(predicted)):
+            raise DataError(f"{wrong} of {len(predicted)} predicted ratings are NaN or infinite; check the model")
         for metric, total in sums.items():
             errors = metric.of_ratings(predicted, target.data)
             total[block] = np.bincount(rows, weights=errors, minlength=len(block))

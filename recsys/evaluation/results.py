@@ -112,7 +112,7 @@ def table(evaluations: Mapping[str, Evaluation], *, sort_by: str | None = None) 
     """Return a row per model, the best by `sort_by` (the first metric by default) first.
 
     Returns:
-        Columns (metric, `value`) and (metric, `standard_error`), NaN where a model has none; indexed by the model's name.
+        Columns (metric, `value`) and (metric, `standard_error`), NaN where a model has none; the index is its name.
 
     Raises:
         ConfigError: no model was evaluated on `sort_by`.

@@ -12,7 +12,7 @@ From then on `first_is_hit@10` is evaluated, validated, compared and reported li
 what a metric can read; `Metric` tells how metrics of all lists together and errors of ratings are added.
 """
 
-from recsys.metrics import beyond, ranking, rating
+from recsys.metrics import ranking, rating
 from recsys.metrics.lists import Catalog, Lists
 from recsys.metrics.registry import METRICS, Metric, higher_is_better, of, parse, register
 
@@ -21,7 +21,6 @@ __all__ = [
     "Catalog",
     "Lists",
     "Metric",
-    "beyond",
     "higher_is_better",
     "of",
     "parse",

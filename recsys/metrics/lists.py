@@ -70,12 +70,7 @@ class Lists:
 
     @cached_property
     def hits(self) -> Hits:
-        """(B, N) bool, whether each recommended item is relevant: stored in `relevant`, with any value.
-
-        Raises:
-            DataError: the numbers of rows differ, or a list holds a relevant item twice.
-            OutOfRangeError: an id lies outside -1..n_items-1.
-        """
+        """(B, N) bool, whether each recommended item is relevant: stored in `relevant`, with any value."""
         ids, (n_rows, n_items) = self.ids, self.relevant.shape
         if ids.ndim != 2 or len(ids) != n_rows:
             raise DataError(f"ids must have shape (n_users, N) with one row per target row ({n_rows}), got {ids.shape}")
@@ -99,11 +94,9 @@ class Lists:
 
     @cached_property
     def popular_places(self) -> Ids:
-        """(B, N) place of each recommended item, from 0, in the user's list of the most popular unseen items.
-
-        The places of empty slots have no meaning.
-        """
+        """(B, N) place of each recommended item, from 0, in the user's list of the most popular unseen items."""
         # Place among all items, minus the seen items before it: one search in the sorted (row, place) keys of these.
+        # The places of empty slots have no meaning.
         place, (n_rows, n_items) = self.catalog.popularity_ranks, self.seen.shape
         starts = np.arange(n_rows, dtype=np.int64) * n_items
         keys = np.sort(np.repeat(starts, np.diff(self.seen.indptr)) + place[self.seen.indices])
@@ -118,14 +111,7 @@ def recommendation_counts(ids: Ids, n_items: int, k: int) -> npt.NDArray[np.int6
 
 
 def unit_rows(vectors: Any, n_items: int) -> Any:
-    """Return the item vectors scaled to length 1 in their own floating-point type; zero vectors stay zero.
-
-    Args:
-        vectors: (n_items, d) array or sparse matrix: a model's embeddings, or features such as one-hot genres.
-
-    Raises:
-        DataError: there is not one row of finite numbers per item.
-    """
+    """Return the item vectors scaled to length 1 in their own floating-point type; zero vectors stay zero."""
     sparse = bool(sp.issparse(vectors))
     table = vectors.tocsr() if sparse else np.asarray(vectors)
     if table.ndim != 2 or table.shape[0] != n_items or table.dtype.kind not in "biuf":

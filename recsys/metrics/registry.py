@@ -21,8 +21,8 @@ COUNTS: Final = "counts"
 """What only metrics of all lists together read: (n_items,) how often each item is among the first k of a list."""
 OF_RATINGS: Final = frozenset({"predicted", "actual"})
 """What errors of ratings read: (n,) predicted and (n,) observed ratings."""
-
-
+Floats = npt.NDArray[np.floating]
+PerUser = npt.NDArray[np.float64]
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -92,12 +92,8 @@ class Metric:
         """Return the name to ask for: `ndcg@10`; of an error of ratings the name alone."""
         return self.name if self.rates else f"{self.name}@{k}"
 
-    def of_lists(self, lists: Lists, k: int) -> npt.NDArray[np.float64]:
-        """Return the value of each user of a block, (B,).
-
-        Raises:
-            DataError: the function returned another shape.
-        """
+    def of_lists(self, lists: Lists, k: int) -> PerUser:
+        """Return the value of each user of a block, (B,); DataError if the function returns another shape."""
         given = [getattr(lists if need in OF_LISTS else lists.catalog, need) for need in self.needs]
         return self._checked(self.function(*given, k), "a value per user", len(lists.ids))
 
@@ -105,19 +101,13 @@ class Metric:
         """Return the value for all lists together, from how often each item is recommended, (n_items,)."""
         return float(self.function(*(counts if need == COUNTS else getattr(catalog, need) for need in self.needs)))
 
-    def of_ratings(
-        self, predicted: npt.NDArray[np.floating], actual: npt.NDArray[np.floating]
-    ) -> npt.NDArray[np.float64]:
-        """Return the error of each rating, (n,).
-
-        Raises:
-            DataError: the function returned another shape.
-        """
+    def of_ratings(self, predicted: Floats, actual: Floats) -> PerUser:
+        """Return the error of each rating, (n,); DataError if the function returns another shape."""
         given = {"predicted": predicted.astype(np.float64), "actual": actual.astype(np.float64)}
         return self._checked(self.function(*map(given.get, self.needs)), "an error per rating", len(actual))
 
-    def _checked(self, values: Any, what: str, n: int) -> npt.NDArray[np.float64]:
-        checked: npt.NDArray[np.float64] = np.asarray(values, dtype=np.float64)
+    def _checked(self, values: Any, what: str, n: int) -> PerUser:
+        checked: PerUser = np.asarray(values, dtype=np.float64)
         if checked.shape != (n,):
             raise DataError(f"metric {self.name} must return {what} ({n},), got {checked.shape}")
         return checked
@@ -145,11 +135,7 @@ def register(metric: Metric) -> Metric:
 
 
 def metric(name: str, meaning: str, **options: Any) -> Callable[[F], F]:
-    """Register the decorated function as a metric, which needs what its parameters are called.
-
-    Args:
-        options: further fields of `Metric`.
-    """
+    """Register the decorated function as a metric that needs what its parameters are called."""
 
     def add(function: F) -> F:
         needs = tuple(need for need in signature(function).parameters if need != "k")

@@ -72,10 +72,6 @@ def test_a_perfect_prediction_and_a_single_user():
     assert np.isnan(error)
 
 
-def test_refusals():
-    with pytest.raises(DataError, match="1 of 2 predicted ratings are NaN"):
-        rating.check_predictions(f32(np.nan, 1), f32(1, 1))
-    with pytest.raises(DataError, match="one prediction per rating"):
-        rating.check_predictions(f32(1), f32(1, 1))
+def test_without_a_rating_there_is_no_error():
     with pytest.raises(DataError, match="no rating"):
         rating.mean_error(np.zeros(2), np.zeros(2, dtype=np.int64), root=True)
