@@ -21,7 +21,7 @@ from annotated_types import MinLen
 from torch import Tensor, nn
 
 from recsys.models.autoencoder import Autoencoder, WholeRow, check_entries
-from recsys.models.base import Fitting
+from recsys.models.fitting import FitOptions
 from recsys.models.params import Count, NotNegative, Rate, Widths
 from recsys.models.registry import register
 from recsys.nn.adversarial import Discriminator, RowDiscriminator
@@ -67,8 +67,8 @@ class Adversarial(Autoencoder):
     def _discriminator(self, n_in: int, generator: torch.Generator) -> nn.Module:
         return RowDiscriminator(n_in, self.discriminator, generator)
 
-    def _fit(self, matrix: sp.csr_matrix, fitting: Fitting) -> Record:
-        record = super()._fit(matrix, fitting)
+    def _fit(self, matrix: sp.csr_matrix, options: FitOptions) -> Record:
+        record = super()._fit(matrix, options)
         kept = record.epochs[(record.best_epoch or len(record.epochs)) - 1]
         if self.n_users_ >= ENOUGH_USERS:
             self._warn_of_collapse(kept)

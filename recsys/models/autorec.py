@@ -14,12 +14,15 @@ from torch import Tensor, nn
 
 from recsys.errors import ConfigError, DataError
 from recsys.models.autoencoder import Autoencoder
-from recsys.models.base import Fitting, Floats, pick_device
 from recsys.models.biases import Biases
 from recsys.models.capabilities import NO_GRAPH_OF_EQUATIONS, Capabilities
-from recsys.models.orientation import Indices, Orientation, OverItems, OverUsers
+from recsys.models.device import pick_device
+from recsys.models.fitting import FitOptions
+from recsys.models.learner import Floats
+from recsys.models.orientation import Orientation, OverItems, OverUsers
 from recsys.models.params import Count, NotNegative
 from recsys.models.registry import register
+from recsys.models.selection import Indices
 from recsys.nn.layers import Scale, TypicalLength, as_stored
 from recsys.nn.losses import masked_squared_error
 from recsys.nn.networks import AutoRecNetwork
@@ -80,7 +83,7 @@ class AutoRec(Autoencoder):
 
     # Ratings as the network reads them
 
-    def _fit(self, matrix: sp.csr_matrix, fitting: Fitting) -> Record:
+    def _fit(self, matrix: sp.csr_matrix, options: FitOptions) -> Record:
         if not self.unobserved_weight and matrix.data.min() == matrix.data.max():
             raise DataError(
                 f"all {matrix.nnz:,} stored values are {matrix.data[0]:g}: a loss over stored entries has nothing to "
@@ -94,7 +97,7 @@ class AutoRec(Autoencoder):
         self.rating_range_ = (float(matrix.data.min()), float(matrix.data.max()))
         self.user_counts_ = np.diff(matrix.indptr).astype(np.int64)
         self.orientation_ = self._new_orientation()
-        return super()._fit(matrix, fitting)
+        return super()._fit(matrix, options)
 
     def _centers(self) -> bool:
         if self.center is not None or self.biases is not None:

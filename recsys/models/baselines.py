@@ -21,11 +21,13 @@ from threadpoolctl import threadpool_limits
 from torch import Tensor
 
 from recsys.errors import DataError, TrainingError
-from recsys.models.base import Fitting, Recommender
+from recsys.models.base import Recommender
 from recsys.models.capabilities import NO_GRAPH_OF_EQUATIONS, Capabilities
+from recsys.models.fitting import FitOptions
 from recsys.models.fold_in import fold_in
 from recsys.models.params import Count, NotNegative, Positive, Seed
 from recsys.models.registry import register
+from recsys.models.selection import Indices
 from recsys.nn.products import affine
 from recsys.training import Record
 
@@ -38,15 +40,11 @@ class Popularity(Recommender):
         personal=False, encodes=False, compares_items=False, keeps_users=False, scores_known_users=True
     )
 
-    def _fit(self, matrix: sp.csr_matrix, fitting: Fitting) -> None:
+    def _fit(self, matrix: sp.csr_matrix, options: FitOptions) -> None:
         self.counts_ = torch.from_numpy(np.bincount(matrix.indices, minlength=matrix.shape[1]).astype(np.float32))
 
     def _scores(
-        self,
-        histories: sp.csr_matrix | None,
-        userid: npt.NDArray[np.int64],
-        items: npt.NDArray[np.int64] | None,
-        out: Tensor | None = None,
+        self, histories: sp.csr_matrix | None, userid: Indices, items: Indices | None, out: Tensor | None = None
     ) -> Tensor:
         counts = self.counts_ if items is None else self.counts_[torch.from_numpy(items)]
         return counts.repeat(len(userid), 1)
@@ -83,22 +81,22 @@ class Factors(Recommender):
     def _fold_in(self, histories: sp.csr_matrix) -> Tensor:
         """Return vectors of new users."""
 
-    def _fit(self, matrix: sp.csr_matrix, fitting: Fitting) -> Record:
-        record = Record(metric=fitting.validation.metric if fitting.validation else None)
+    def _fit(self, matrix: sp.csr_matrix, options: FitOptions) -> Record:
+        record = Record(metric=options.validation.metric if options.validation else None)
 
         def callback(iteration: int, elapsed: float, *figures: float) -> None:
             # ALS reports no loss unless asked at a cost, BPR its counts of correct and skipped samples.
             entry = {"epoch": iteration + 1.0, "seconds": elapsed}
             record.epochs.append(entry)
-            if fitting.callback:
-                fitting.callback(iteration, elapsed, None)
-            if fitting.on_epoch and not (fitting.validation and iteration + 1 == self.iterations):
-                fitting.on_epoch(entry)
+            if options.callback:
+                options.callback(iteration, elapsed, None)
+            if options.on_epoch and not (options.validation and iteration + 1 == self.iterations):
+                options.on_epoch(entry)
 
         with threadpool_limits(1, "blas"):  # implicit runs its own threads, and warns of BLAS threads below them
             model = self._implicit()
             try:
-                model.fit(_writeable(matrix), show_progress=fitting.show_progress, callback=callback)
+                model.fit(_writeable(matrix), show_progress=options.show_progress, callback=callback)
             except ModelFitError as error:
                 raise TrainingError(
                     f"implicit could not fit {type(self).__name__}: {error}; "
@@ -106,11 +104,11 @@ class Factors(Recommender):
                 ) from None
         self.user_factors_ = torch.from_numpy(np.asarray(model.user_factors, dtype=np.float32))
         self.item_factors_ = torch.from_numpy(np.asarray(model.item_factors, dtype=np.float32))
-        if fitting.validation:  # implicit's loops cannot be looked into: the final vectors are measured
-            record.epochs[-1].update(fitting.validation(self))
+        if options.validation:  # implicit's loops cannot be looked into: the final vectors are measured
+            record.epochs[-1].update(options.validation(self))
             record.best_epoch = len(record.epochs)
-            if fitting.on_epoch:
-                fitting.on_epoch(record.epochs[-1])
+            if options.on_epoch:
+                options.on_epoch(record.epochs[-1])
         return record
 
     def _users(self, histories: sp.csr_matrix | None, userid: npt.NDArray[np.int64]) -> Tensor:
@@ -122,11 +120,7 @@ class Factors(Recommender):
         return vectors
 
     def _scores(
-        self,
-        histories: sp.csr_matrix | None,
-        userid: npt.NDArray[np.int64],
-        items: npt.NDArray[np.int64] | None,
-        out: Tensor | None = None,
+        self, histories: sp.csr_matrix | None, userid: Indices, items: Indices | None, out: Tensor | None = None
     ) -> Tensor:
         table = self.item_factors_ if items is None else self.item_factors_[torch.from_numpy(items)]
         return affine(self._users(histories, userid), table, out=out)
@@ -233,7 +227,7 @@ class ItemKNN(Recommender):
     similarity: Literal["cosine", "bm25", "tfidf"] = "cosine"
     """Weighting of the entries before the dot product."""
 
-    def _fit(self, matrix: sp.csr_matrix, fitting: Fitting) -> None:
+    def _fit(self, matrix: sp.csr_matrix, options: FitOptions) -> None:
         if self.similarity != "cosine" and matrix.data.min() < 0:
             raise DataError(
                 f"similarity={self.similarity!r} reads entries as counts: {int((matrix.data < 0).sum())} are negative; "
@@ -243,16 +237,12 @@ class ItemKNN(Recommender):
         with warnings.catch_warnings(), np.errstate(invalid="ignore", divide="ignore"):
             # implicit converts its own weighted matrix and warns of it.
             warnings.simplefilter("ignore", ParameterWarning)
-            model.fit(matrix, show_progress=fitting.show_progress)
+            model.fit(matrix, show_progress=options.show_progress)
         self.similarity_ = sp.csr_matrix(model.similarity, dtype=np.float32)
         np.nan_to_num(self.similarity_.data, copy=False)  # an item of stored zeros alone has length 0: similar to none
 
     def _scores(
-        self,
-        histories: sp.csr_matrix | None,
-        userid: npt.NDArray[np.int64],
-        items: npt.NDArray[np.int64] | None,
-        out: Tensor | None = None,
+        self, histories: sp.csr_matrix | None, userid: Indices, items: Indices | None, out: Tensor | None = None
     ) -> Tensor:
         if histories is None:
             raise DataError("ItemKNN needs the users' histories")

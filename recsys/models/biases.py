@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import scipy.sparse as sp
 
-from recsys.models.base import Floats
+from recsys.models.learner import Floats
 
 _ROUNDS = 10
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any, ClassVar
 
-import numpy as np
-import numpy.typing as npt
 import scipy.sparse as sp
 import torch
 from torch import Tensor, nn
@@ -15,6 +13,7 @@ from recsys.models.autoencoder import Autoencoder
 from recsys.models.capabilities import Capabilities
 from recsys.models.params import Count, Positive
 from recsys.models.registry import register
+from recsys.models.selection import Indices
 from recsys.nn.low_rank import UnitRowsNetwork, zero_diagonal_cosine
 from recsys.sparse import Batch, Rows
 from recsys.training import Loss, Objective
@@ -56,11 +55,7 @@ class ELSA(Autoencoder):
         return objective
 
     def _scores(
-        self,
-        histories: sp.csr_matrix | None,
-        userid: npt.NDArray[np.int64],
-        items: npt.NDArray[np.int64] | None,
-        out: Tensor | None = None,
+        self, histories: sp.csr_matrix | None, userid: Indices, items: Indices | None, out: Tensor | None = None
     ) -> Tensor:
         assert histories is not None  # no user is known without
         scores = super()._scores(histories, userid, items, out)

@@ -11,7 +11,7 @@ import scipy.sparse as sp
 import torch
 from torch import Tensor
 
-from recsys.models.base import Fitting
+from recsys.models.fitting import FitOptions
 from recsys.models.linear import LinearAutoencoder
 from recsys.models.params import Natural, Positive
 from recsys.models.registry import register
@@ -38,9 +38,9 @@ class HigherOrderEASE(LinearAutoencoder):
     pair_regularization: Positive = 5000.0
     """λ_C; the paper's are 5 to 30 times λ_B."""
 
-    def _fit(self, matrix: sp.csr_matrix, fitting: Fitting) -> None:
+    def _fit(self, matrix: sp.csr_matrix, options: FitOptions) -> None:
         self.pairs_ = frequent_pairs(matrix, self.pairs)
-        super()._fit(matrix, fitting)
+        super()._fit(matrix, options)
 
     def _features(self, matrix: sp.csr_matrix) -> sp.csr_matrix:
         columns = matrix.tocsc()

@@ -13,11 +13,14 @@ import torch
 from torch import Tensor
 
 from recsys.errors import DataError, TrainingError
-from recsys.models.base import Fitting, Recommender, pick_device
+from recsys.models.base import Recommender
 from recsys.models.capabilities import Capabilities
+from recsys.models.device import pick_device
+from recsys.models.fitting import FitOptions
 from recsys.models.linear import gram_matrix, invert
 from recsys.models.params import Positive
 from recsys.models.registry import register
+from recsys.models.selection import Indices
 from recsys.nn.products import affine, weighted_rows
 from recsys.nn.tangent import relu_tangent_kernel
 from recsys.sparse import Rows
@@ -50,7 +53,7 @@ class InfiniteAE(Recommender):
     device: str = "auto"
     """`auto`, `cpu` or `cuda`."""
 
-    def _fit(self, matrix: sp.csr_matrix, fitting: Fitting) -> None:
+    def _fit(self, matrix: sp.csr_matrix, options: FitOptions) -> None:
         _check_memory(*matrix.shape)
         device = pick_device(self.device)
         by_item = sp.csr_matrix(matrix.T)
@@ -83,11 +86,7 @@ class InfiniteAE(Recommender):
         return relu_tangent_kernel(products, left, right, self.n_items_, self.bias_std)
 
     def _scores(
-        self,
-        histories: sp.csr_matrix | None,
-        userid: npt.NDArray[np.int64],
-        items: npt.NDArray[np.int64] | None,
-        out: Tensor | None = None,
+        self, histories: sp.csr_matrix | None, userid: Indices, items: Indices | None, out: Tensor | None = None
     ) -> Tensor:
         assert histories is not None  # no user is known without
         device = self.dual_.device
@@ -99,7 +98,7 @@ class InfiniteAE(Recommender):
         dual = self.dual_ if items is None else self.dual_[torch.from_numpy(items).to(device)]
         return affine(kernel, dual, out=out)
 
-    def _item_similarity(self, asked: npt.NDArray[np.int64], among: npt.NDArray[np.int64]) -> Tensor:
+    def _item_similarity(self, asked: Indices, among: Indices) -> Tensor:
         # K α = X − λ' α, so that α_iᵀ K α_j needs no kernel.
         one, other = (self.dual_[torch.from_numpy(index).to(self.dual_.device)].cpu() for index in (asked, among))
         inner = torch.from_numpy(self.by_item_[among] @ one.T.numpy()).T - self.ridge_ * (one @ other.T)

@@ -32,10 +32,13 @@ import torch
 from torch import Tensor
 
 from recsys.errors import TrainingError
-from recsys.models.base import Fitting, Recommender, pick_device
+from recsys.models.base import Recommender
 from recsys.models.capabilities import Capabilities
+from recsys.models.device import pick_device
+from recsys.models.fitting import FitOptions
 from recsys.models.params import Fraction, NotNegative, Positive, Rate
 from recsys.models.registry import register
+from recsys.models.selection import Indices
 from recsys.nn.products import weighted_rows
 from recsys.sparse import Rows
 
@@ -91,7 +94,7 @@ class LinearAutoencoder(Recommender):
         inverse.diagonal().copy_(diagonal)
         return inverse
 
-    def _fit(self, matrix: sp.csr_matrix, fitting: Fitting) -> None:
+    def _fit(self, matrix: sp.csr_matrix, options: FitOptions) -> None:
         features = self._features(matrix)
         weighed = features.astype(np.float64)
         if self.user_exponent:
@@ -114,11 +117,7 @@ class LinearAutoencoder(Recommender):
         self.weights_ = weights.float()
 
     def _scores(
-        self,
-        histories: sp.csr_matrix | None,
-        userid: npt.NDArray[np.int64],
-        items: npt.NDArray[np.int64] | None,
-        out: Tensor | None = None,
+        self, histories: sp.csr_matrix | None, userid: Indices, items: Indices | None, out: Tensor | None = None
     ) -> Tensor:
         device = self.weights_.device
         table = self.weights_ if items is None else self.weights_[:, torch.from_numpy(items).to(device)]
@@ -127,7 +126,7 @@ class LinearAutoencoder(Recommender):
         batch = rows.slice(0, len(rows))
         return weighted_rows(table, batch, batch.values)
 
-    def _item_similarity(self, asked: npt.NDArray[np.int64], among: npt.NDArray[np.int64]) -> Tensor:
+    def _item_similarity(self, asked: Indices, among: Indices) -> Tensor:
         rows, columns = (torch.from_numpy(index).to(self.weights_.device) for index in (asked, among))
         there, back = self.weights_[rows][:, columns], self.weights_[:, rows][columns].T
         rest = 1.0 - self.weights_.diagonal()

@@ -14,9 +14,9 @@ from torch import Tensor
 
 from recsys.models.autoencoder import encode_rows
 from recsys.models.fold_in import fold_in
+from recsys.models.selection import Indices
 from recsys.sparse import Rows
 
-Indices = npt.NDArray[np.int64]
 Arrays = Mapping[str, npt.NDArray[Any]]
 
 

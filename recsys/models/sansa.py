@@ -13,10 +13,12 @@ from annotated_types import Gt, Le
 from torch import Tensor
 
 from recsys.errors import TrainingError
-from recsys.models.base import Fitting, Recommender
+from recsys.models.base import Recommender
 from recsys.models.capabilities import Capabilities
+from recsys.models.fitting import FitOptions
 from recsys.models.params import Positive
 from recsys.models.registry import register
+from recsys.models.selection import Indices
 from recsys.models.sparse_inverse import inverse_factor
 
 
@@ -45,7 +47,7 @@ class SANSA(Recommender):
     density: Annotated[float, Gt(0), Le(1)] = 0.01
     """Entries of W as a share of n_items²: those of an item are `density` · n_items on average."""
 
-    def _fit(self, matrix: sp.csr_matrix, fitting: Fitting) -> None:
+    def _fit(self, matrix: sp.csr_matrix, options: FitOptions) -> None:
         n = self.n_items_
         order = np.argsort(-self.popularity_, kind="stable")
         ordered = matrix[:, order]
@@ -64,18 +66,14 @@ class SANSA(Recommender):
         self.decoder_ = sp.csr_matrix((sp.diags_array(-1.0 / _squares(encoder)) @ encoder).T)
 
     def _scores(
-        self,
-        histories: sp.csr_matrix | None,
-        userid: npt.NDArray[np.int64],
-        items: npt.NDArray[np.int64] | None,
-        out: Tensor | None = None,
+        self, histories: sp.csr_matrix | None, userid: Indices, items: Indices | None, out: Tensor | None = None
     ) -> Tensor:
         assert histories is not None  # no user is known without
         decoder, own = (self.decoder_, histories) if items is None else (self.decoder_[:, items], histories[:, items])
         scores = (histories @ self.encoder_) @ decoder + own
         return torch.from_numpy(scores.toarray(out=None if out is None else out.numpy()))
 
-    def _item_similarity(self, asked: npt.NDArray[np.int64], among: npt.NDArray[np.int64]) -> Tensor:
+    def _item_similarity(self, asked: Indices, among: Indices) -> Tensor:
         one, other = self.encoder_[asked], self.encoder_[among]
         inner = (one @ other.T).toarray()
         return torch.from_numpy(-inner / np.sqrt(np.outer(_squares(one), _squares(other))))

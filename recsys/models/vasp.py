@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any, ClassVar
 
-import numpy as np
-import numpy.typing as npt
 import scipy.sparse as sp
 import torch
 import torch.nn.functional as F
@@ -17,6 +15,7 @@ from recsys.models.autoencoder import Autoencoder, encode_rows
 from recsys.models.capabilities import Capabilities
 from recsys.models.params import Count, NotNegative, OpenFraction, Rate
 from recsys.models.registry import register
+from recsys.models.selection import Indices
 from recsys.models.variational import Annealed
 from recsys.nn.focal import FocalLoss
 from recsys.nn.gaussian import reparameterised
@@ -134,11 +133,7 @@ class VASP(FLVAE):
         return logits
 
     def _scores(
-        self,
-        histories: sp.csr_matrix | None,
-        userid: npt.NDArray[np.int64],
-        items: npt.NDArray[np.int64] | None,
-        out: Tensor | None = None,
+        self, histories: sp.csr_matrix | None, userid: Indices, items: Indices | None, out: Tensor | None = None
     ) -> Tensor:
         assert histories is not None
         rows = Rows(self._prepare(histories), self._device)
@@ -148,7 +143,7 @@ class VASP(FLVAE):
             shallow = shallow[:, torch.from_numpy(items).to(self._device)]
         return F.logsigmoid(deep) + F.logsigmoid(shallow)
 
-    def _item_similarity(self, asked: npt.NDArray[np.int64], among: npt.NDArray[np.int64]) -> Tensor:
+    def _item_similarity(self, asked: Indices, among: Indices) -> Tensor:
         weights = self.network_.item_weights.detach()
         rows, columns = (torch.from_numpy(index).to(weights.device) for index in (asked, among))
         there, back = weights[rows][:, columns], weights[:, rows][columns].T

@@ -8,7 +8,7 @@ from torch.distributions import Bernoulli, Normal, kl_divergence
 
 from recsys.errors import ConfigError, DataError, TrainingError
 from recsys.models import FLVAE, MODELS, VAE, VASP, HVamp, MultVAE, RecVAE
-from recsys.models.base import new_generator
+from recsys.models.device import new_generator
 from recsys.models.recvae import ENCODER_EPOCHS
 from recsys.nn.gaussian import composite_log_density, log_normal, mixture_log_density
 from recsys.sparse import Rows
