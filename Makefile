@@ -2,7 +2,7 @@
 #   make demo    the whole path on generated data
 #   make test    format, lint, types and tests: what CI runs
 #   make lint    the first three alone
-#   make docs    docs/metrics.md and docs/configuration.md from the docstrings
+#   make docs    the pages and tables that are made of docstrings and declarations
 #   make slow    the tests that take minutes and real data
 #   make bench   timings into docs/benchmarks.md (BENCH="--device cuda" for a GPU)
 #   make bench-peers   the same against RecBole, Cornac and plain torch (needs Python 3.11)
@@ -32,8 +32,7 @@ lint: $(VENV)/.dev
 	$(BIN)/mypy recsys
 
 docs: $(VENV)/.dev
-	$(BIN)/python -m tests.docs.metrics
-	$(BIN)/python -m tests.docs.configuration
+	$(BIN)/python -m docs.generate
 
 slow: $(VENV)/.dev
 	$(BIN)/python -m pytest -m slow

@@ -1,152 +1,51 @@
 """Top-N recommendation with autoencoders: train, evaluate, register, promote and score in batch.
 
-Names are imported when they are first used: torch takes seconds to load, and a command's --help should not.
+`__init__.pyi` lists the public names. They are imported when they are first used: torch takes seconds to load, and a
+command's --help should not.
 """
 
 from __future__ import annotations
 
+import ast
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
-if TYPE_CHECKING:
-    from recsys import datasets, errors, metrics, report, splits
-    from recsys.breakdown import activity_groups, cold_user_curve
-    from recsys.comparison import Comparison, compare, intervals
-    from recsys.data_report import DataReport, describe, leaks
-    from recsys.evaluation import Evaluation, Validation, evaluate
-    from recsys.ids import IdMap
-    from recsys.interactions import Interactions
-    from recsys.models import (
-        AAE,
-        ALI,
-        ALS,
-        BPR,
-        CDAE,
-        DLAE,
-        EASE,
-        EDLAE,
-        ELSA,
-        FLVAE,
-        RDLAE,
-        SANSA,
-        UAE,
-        VAE,
-        VAEGAN,
-        VASP,
-        BottleneckAE,
-        ContractiveAE,
-        DeepAutoRec,
-        DeepRecommender,
-        DenoisingAE,
-        FeatureConsistentAE,
-        GLocalK,
-        HigherOrderEASE,
-        HVamp,
-        IAutoRec,
-        InfiniteAE,
-        ItemKNN,
-        MultDAE,
-        MultVAE,
-        Popularity,
-        RecVAE,
-        SparseAE,
-        SparseFC,
-        UAutoRec,
-        load,
-    )
-    from recsys.scoring import recommend_frame, score
-    from recsys.splits import Part, Split
 
-    __version__: str
+def _homes() -> dict[str, str]:
+    """Return the module of each public name; models are found by their registry."""
+    stub = ast.parse(Path(__file__).with_suffix(".pyi").read_text(encoding="utf-8"))
+    imports = [node for node in stub.body if isinstance(node, ast.ImportFrom)]
+    return {alias.name: str(node.module) for node in imports for alias in node.names if alias.name != "*"}
 
-__all__ = [
-    "AAE",
-    "ALI",
-    "ALS",
-    "BPR",
-    "CDAE",
-    "DLAE",
-    "EASE",
-    "EDLAE",
-    "ELSA",
-    "FLVAE",
-    "RDLAE",
-    "SANSA",
-    "UAE",
-    "VAE",
-    "VAEGAN",
-    "VASP",
-    "BottleneckAE",
-    "Comparison",
-    "ContractiveAE",
-    "DataReport",
-    "DeepAutoRec",
-    "DeepRecommender",
-    "DenoisingAE",
-    "Evaluation",
-    "FeatureConsistentAE",
-    "GLocalK",
-    "HVamp",
-    "HigherOrderEASE",
-    "IAutoRec",
-    "IdMap",
-    "InfiniteAE",
-    "Interactions",
-    "ItemKNN",
-    "MultDAE",
-    "MultVAE",
-    "Part",
-    "Popularity",
-    "RecVAE",
-    "SparseAE",
-    "SparseFC",
-    "Split",
-    "UAutoRec",
-    "Validation",
-    "__version__",
-    "activity_groups",
-    "cold_user_curve",
-    "compare",
-    "datasets",
-    "describe",
-    "errors",
-    "evaluate",
-    "intervals",
-    "leaks",
-    "load",
-    "metrics",
-    "recommend_frame",
-    "report",
-    "score",
-    "splits",
-]
 
-_HOMES = {
-    "breakdown": ("activity_groups", "cold_user_curve"),
-    "comparison": ("Comparison", "compare", "intervals"),
-    "data_report": ("DataReport", "describe", "leaks"),
-    "evaluation": ("Evaluation", "Validation", "evaluate"),
-    "ids": ("IdMap",),
-    "interactions": ("Interactions",),
-    "scoring": ("recommend_frame", "score"),
-    "splits": ("Part", "Split"),
-}
-_HOME = {name: home for home, names in _HOMES.items() for name in names}
+_HOMES = _homes()
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__all__":
+        return __dir__()
     if name == "__version__":
         try:
             return version("recsys")
         except PackageNotFoundError:
             raise AttributeError("recsys has no version: it runs from its source and is not installed") from None
-    if name in ("datasets", "errors", "metrics", "report", "splits"):
+    home = _HOMES.get(name)
+    if home == "recsys":
         return import_module(f"recsys.{name}")
-    if name in __all__:
-        return getattr(import_module(f"recsys.{_HOME.get(name, 'models')}"), name)
+    if home is not None:
+        return getattr(import_module(home), name)
+    if not name.startswith("_") and name in (models := _models()):
+        return models[name]
     raise AttributeError(f"module 'recsys' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return __all__
+    return sorted([*_HOMES, *_models(), "__version__"])
+
+
+def _models() -> dict[str, Any]:
+    """Return the models of this package by name; a user's own stay in the user's module."""
+    registered = import_module("recsys.models").MODELS
+    return {name: cls for name, cls in registered.items() if cls.__module__.startswith("recsys.")}

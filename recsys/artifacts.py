@@ -1,8 +1,8 @@
-"""The bundle: a saved model as a folder of plain files. Loading one never executes code.
+"""Bundles: saved models as folders of plain files. Loading one never executes code.
 
-`config.json` names the model, its hyperparameters, its learned scalars, the schema version, a SHA-256 of every other
-file and one of itself; `weights.safetensors` holds the arrays; `items.parquet` and `users.parquet` the external ids,
-where known; `metrics.json` what was measured. A file that is not listed is refused like one that was changed.
+`config.json` holds the model's name, hyperparameters and learned scalars, the schema version, and the SHA-256 of every
+file including itself; `weights.safetensors` holds the arrays, `items.parquet` and `users.parquet` the external ids if
+there are any, `metrics.json` the measured metrics. A file that is changed or not listed is refused.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ from recsys.files import replacing_folder, sha256_of_file, sha256_of_json
 from recsys.ids import IdMap
 
 SCHEMA = 2
-"""Version of the layout; a reader refuses what is newer. Version 1 had no checksum of `config.json` itself."""
+"""Version of the layout; newer versions are refused. Version 1 had no checksum of `config.json` itself."""
 
 
 @dataclass(frozen=True, eq=False)
 class Bundle:
-    """A model as data."""
+    """The contents of a saved model."""
 
     model: str
-    """Class name."""
+    """Name of the class."""
     params: Mapping[str, Any]
     """Hyperparameters, as JSON values."""
     state: Mapping[str, Any]
@@ -46,13 +46,13 @@ class Bundle:
     titles: npt.NDArray[np.object_] | None = None
     metrics: Mapping[str, float] = field(default_factory=dict)
     about: Mapping[str, Any] = field(default_factory=dict)
-    """Where the model comes from: data, configuration, run."""
+    """Origin of the model: data, configuration, run."""
     module: str | None = None
-    """Module of the class, to say what must be imported before the bundle can be loaded; None in old bundles."""
+    """Module of the class, which must be imported before the bundle can be loaded; None in old bundles."""
 
 
 def write_bundle(bundle: Bundle, path: str | Path) -> None:
-    """Write the bundle as a folder, whole or not at all; an older bundle at `path` is replaced.
+    """Write the bundle as a folder, completely or not at all; a bundle already at `path` is replaced.
 
     Raises:
         BundleError: `path` exists and is not a bundle, or an id cannot be stored in parquet.
@@ -84,16 +84,16 @@ def write_bundle(bundle: Bundle, path: str | Path) -> None:
 
 
 def read_bundle(path: str | Path) -> Bundle:
-    """Read a bundle, checking every file against its recorded checksum first.
+    """Read a bundle after checking every file against its recorded checksum.
 
     Raises:
-        BundleError: no bundle there, a newer schema, or a file that is missing, truncated, changed or not listed.
+        BundleError: there is no bundle, its schema is newer, or a file is missing, truncated, changed or not listed.
     """
     folder = Path(path)
     config = _read_config(folder)
     _check_config(config, folder)
     listed = {"config.json", *config["files"]}
-    # Hidden files are the system's own, such as .DS_Store.
+    # Hidden files, such as .DS_Store, belong to the operating system.
     foreign = [file.name for file in sorted(folder.iterdir()) if file.name not in listed and file.name[0] != "."]
     if foreign:
         raise BundleError(
@@ -162,13 +162,13 @@ def _read_config(folder: Path) -> dict[str, Any]:
 
 
 def _check_config(config: Mapping[str, Any], folder: Path) -> None:
-    """Refuse a `config.json` that was changed since it was written."""
+    """Raise BundleError if `config.json` was changed since it was written."""
     if config["schema"] > 1 and config.get("checksum") != _checksum(config):
         raise BundleError(f"{folder / 'config.json'} does not match its recorded checksum: it was changed")
 
 
 def _checksum(config: Mapping[str, Any]) -> str:
-    """Return the SHA-256 of what a `config.json` holds besides its own checksum."""
+    """Return the SHA-256 of the contents of a `config.json` without its own checksum."""
     content = {key: value for key, value in config.items() if key != "checksum"}
     return sha256_of_json(content)
 

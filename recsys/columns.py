@@ -1,7 +1,4 @@
-"""Column names, once.
-
-Frames that enter and leave the package use these names unless a caller names others.
-"""
+"""Names of columns in frames that enter and leave the package, unless a caller names others."""
 
 from typing import Final
 
@@ -14,4 +11,4 @@ RANK: Final = "rank"
 TITLE: Final = "title"
 
 RECOMMENDATIONS: Final = (USER, ITEM, SCORE, RANK)
-"""The one shape of a table of recommendations; `rank` counts from 1."""
+"""Columns of every table of recommendations; `rank` counts from 1."""

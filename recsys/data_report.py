@@ -1,4 +1,4 @@
-"""What a table of interactions looks like, and what the parts of a split know of each other."""
+"""Describe a table of interactions, and what the parts of a split have in common."""
 
 from __future__ import annotations
 
@@ -14,42 +14,42 @@ from recsys.metrics.beyond import gini
 from recsys.splits import Part, Split
 
 HEADS: Final = (1, 10, 20)
-"""Per cent of the items whose share of the entries is told."""
+"""Percentages of the most popular items whose share of the entries is reported."""
 _QUANTILES: Final = {"min": 0.0, "25 %": 0.25, "median": 0.5, "75 %": 0.75, "max": 1.0}
 _DISTINCT: Final = 20
-"""Values are counted one by one up to so many, else in ten bins."""
+"""Up to this many distinct values are counted one by one, more in ten bins."""
 
 
 @dataclass(frozen=True, repr=False)
 class DataReport:
-    """Counts that describe interactions; as text with `print`."""
+    """Counts that describe interactions; `print` shows them as text."""
 
     users: int
     items: int
     entries: int
     density: float
-    """Entries over users times items."""
+    """Entries / (users · items)."""
     repeated: int | None
-    """Rows of the source beyond the first of their user and item; None where the source was not looked at."""
+    """Rows of the source that repeat a user and item; None if they were not counted."""
     history: dict[str, float]
-    """Items per user: mean, and quantiles by name."""
+    """Items per user: mean and quantiles by name."""
     audience: dict[str, float]
-    """Users per item, likewise."""
+    """Users per item: mean and quantiles by name."""
     head: dict[int, float]
-    """Share of the entries on the most popular 1, 10 and 20 per cent of the items (rounded up to whole items)."""
+    """Share of the entries on the most popular 1, 10 and 20 percent of the items (rounded up to whole items)."""
     gini: float
-    """Gini index of the users per item: 0 where all items have equally many."""
+    """Gini index of the users per item: 0 if all items have equally many."""
     values: dict[str, int]
-    """Entries by value, or by ten ranges of values where there are many."""
+    """Number of entries by value, or by ten ranges of values if there are many."""
     time: tuple[str, str] | None
-    """First and last time, UTC."""
+    """First and last time, UTC; None for data without times."""
 
     def __repr__(self) -> str:
         lines = [
             ("users", f"{self.users:,}"),
             ("items", f"{self.items:,}"),
             ("entries", f"{self.entries:,} ({self.density:.3%} of all pairs)"),
-            ("repeated rows", "not looked for" if self.repeated is None else f"{self.repeated:,}"),
+            ("repeated rows", "not counted" if self.repeated is None else f"{self.repeated:,}"),
             ("items per user", _spread(self.history)),
             ("users per item", _spread(self.audience)),
             ("popularity", ", ".join(f"{share:.1%} on the top {top} %" for top, share in self.head.items())),
@@ -66,8 +66,8 @@ def describe(data: Interactions, *, repeated: int | None = None) -> DataReport:
     """Return the report of interactions.
 
     Args:
-        repeated: rows that were dropped or merged as repetitions when the data were read, where that is known:
-            `Interactions` hold each user and item once.
+        repeated: rows that were dropped or merged as duplicates when the data were read, if known; `Interactions`
+            hold each pair of user and item once.
     """
     matrix = data.matrix
     popularity = np.bincount(matrix.indices, minlength=data.shape[1])
@@ -90,17 +90,17 @@ def describe(data: Interactions, *, repeated: int | None = None) -> DataReport:
 
 
 def leaks(data: Interactions, split: Split) -> pd.DataFrame:
-    """Return what each part's target shares with what comes before it: `part, what, count, of`.
+    """Count the target entries of each part that are also in training or context: `part, what, count, of`.
 
-    Pairs are told apart by external ids. `training entries later than the first of the part` are the entries from the
-    future that a model reads: 0 for a split by time, and of no meaning where users or entries are held out at random;
-    it is left out for data without times.
+    Pairs are identified by external ids. `training entries later than the first of the part` are entries from the
+    future that a model reads: 0 for a split by time, meaningless if users or entries are held out at random, and left
+    out for data without times.
 
     Args:
-        data: what was split; its times say when a held-out entry was made.
+        data: the data that were split; they hold the times of held-out entries.
 
     Returns:
-        One row per question: `count` entries out of `of` target entries, or of training entries.
+        One row per check: `count` entries out of `of` target entries, or of training entries.
     """
     named: dict[str, Part | None] = {"validation": split.validation, "test": split.test}
     parts = {name: part for name, part in named.items() if part is not None}
@@ -120,7 +120,7 @@ def leaks(data: Interactions, split: Split) -> pd.DataFrame:
 
 
 def _times(data: Interactions, part: Part, split: Split) -> npt.NDArray[np.int64]:
-    """Return the times of a part's target entries that the data hold."""
+    """Return the times of those target entries of a part that are in the data."""
     n_items = np.int64(data.shape[1])
     counts = np.diff(data.matrix.indptr)
     keys = np.repeat(np.arange(data.shape[0]), counts) * n_items + data.matrix.indices  # ascending, as CSR is

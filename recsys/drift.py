@@ -1,45 +1,54 @@
-"""How far data and lists have moved since the champion was trained, and when that is worth a warning."""
+"""How far data and lists have drifted since the champion was trained, and when that is worth a warning."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 import pandas as pd
+from annotated_types import Ge, Le
 
+from recsys.checks import SECTION, check_fields
 from recsys.columns import ITEM, RANK, SCORE, USER
-from recsys.errors import ConfigError, DataError
+from recsys.errors import DataError
 from recsys.interactions import Interactions
 from recsys.models import Recommender
+
+Share = Annotated[float, Ge(0), Le(1)]
 
 
 @dataclass(frozen=True)
 class Limits:
-    """Where a measure of drift becomes a warning; each lies in 0..1."""
+    """Limits beyond which drift is reported as a warning, each from 0 to 1.
 
-    new_users: float = 0.3
-    """Share of the users whom the champion was not trained on: above it."""
-    new_items: float = 0.1
-    """Share of the interactions with items that the champion does not know, and so never recommends: above it."""
-    popularity: float = 0.2
-    """Total variation distance of the items' popularity: above it."""
-    overlap: float = 0.3
-    """Share of a user's last list that is in tonight's, on average: below it."""
-    scores: float = 0.2
-    """Kolmogorov-Smirnov distance of the scores at rank 1: above it."""
+    Raises:
+        ConfigError: a limit out of range.
+    """
+
+    __pydantic_config__ = SECTION
+
+    new_users: Share = 0.3
+    """Warn above this share of users whom the champion was not trained on."""
+    new_items: Share = 0.1
+    """Warn above this share of interactions with items that the champion does not know and so never recommends."""
+    popularity: Share = 0.2
+    """Warn above this total variation distance between the popularity of items then and now."""
+    overlap: Share = 0.3
+    """Warn if on average less than this share of a user's last list is in the new one."""
+    scores: Share = 0.2
+    """Warn above this Kolmogorov-Smirnov distance between the scores at rank 1 then and now."""
 
     def __post_init__(self) -> None:
-        for field in fields(self):
-            if not 0 <= getattr(self, field.name) <= 1:
-                raise ConfigError(f"drift.{field.name} must lie in 0..1, got {getattr(self, field.name)}")
+        check_fields(self, "drift")
 
 
 def data_drift(model: Recommender, data: Interactions) -> dict[str, float]:
-    """Return `new_users`, `new_items` and `popularity` of the data against those that the model was trained on.
+    """Return `new_users`, `new_items` and `popularity`: how the data differ from those that the model was trained on.
 
-    `popularity` is ½ Σ_i |p_i − q_i|, with p and q each item's share of all interactions then and now, over the items
-    of both; 0 is the same popularity, 1 no item in common. Users that were held out when the model was trained are not
-    new: as many of those whom it does not know are left out as its data had beside its training users.
+    `popularity` is ½ Σ_i |p_i − q_i|, where p and q are each item's share of all interactions then and now, over the
+    items of both; 0 means the same popularity, 1 no item in common. Users who were held out when the model was trained
+    are not new: their number is subtracted from the number of users that the model does not know.
 
     Raises:
         DataError: the model does not know its ids.
@@ -64,11 +73,10 @@ def data_drift(model: Recommender, data: Interactions) -> dict[str, float]:
 
 
 def list_drift(before: pd.DataFrame, now: pd.DataFrame) -> dict[str, float]:
-    """Return `overlap` and `scores` of two tables of lists (`user_id, item_id, score, rank`), over the users of both.
+    """Return `overlap` and `scores`: how two tables of lists (`user_id, item_id, score, rank`) differ, on common users.
 
-    `overlap` is the mean over users of the share of the earlier list that the later one holds too; `scores` is the
-    largest distance between the distributions of the scores at rank 1 (Kolmogorov-Smirnov). Without a common user both
-    are NaN.
+    `overlap` is the mean over users of the share of the earlier list that is also in the later one; `scores` is the
+    Kolmogorov-Smirnov distance between the distributions of the scores at rank 1. Both are NaN without common users.
     """
     shared = np.intersect1d(before[USER].unique(), now[USER].unique())
     if not len(shared):
@@ -83,17 +91,17 @@ def list_drift(before: pd.DataFrame, now: pd.DataFrame) -> dict[str, float]:
 
 
 def warnings_of(measured: dict[str, float], limits: Limits) -> list[str]:
-    """Return one sentence for each measure beyond its limit."""
-    said = {
+    """Return one sentence for each measure beyond its limit; a measure that is NaN is not reported."""
+    sentences = {
         "new_users": "{:.1%} of the users are new since the champion was trained (limit {:.1%})",
         "new_items": "{:.1%} of the interactions are with items that the champion does not know (limit {:.1%})",
-        "popularity": "the items' popularity has moved by {:.3f} (limit {:.3f})",
-        "overlap": "only {:.1%} of the last lists are in tonight's (limit {:.1%})",
-        "scores": "the scores at rank 1 have moved by {:.3f} (limit {:.3f})",
+        "popularity": "the popularity of items has drifted by {:.3f} (limit {:.3f})",
+        "overlap": "only {:.1%} of the items of the last lists are in the new ones (limit {:.1%})",
+        "scores": "the scores at rank 1 have drifted by {:.3f} (limit {:.3f})",
     }
-    found = []
+    warnings = []
     for name, value in measured.items():
         limit = getattr(limits, name)
         if value < limit if name == "overlap" else value > limit:
-            found.append(said[name].format(value, limit))
-    return found
+            warnings.append(sentences[name].format(value, limit))
+    return warnings

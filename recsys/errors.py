@@ -1,4 +1,4 @@
-"""The package's exceptions: each message says what was expected, what came and what to do."""
+"""Exceptions of the package; each message says what was expected, what was given and what to do."""
 
 from collections.abc import Iterable
 from difflib import get_close_matches
@@ -29,19 +29,19 @@ class NotFittedError(RecsysError, RuntimeError):
 
 
 class UnsupportedError(RecsysError, NotImplementedError):
-    """The operation has no meaning for this model, and the message names what to use in its place."""
+    """The operation is not defined for this model; the message names what to use instead."""
 
 
 class TrainingError(RecsysError, RuntimeError):
-    """Training cannot go on, for instance because the loss is no longer finite."""
+    """Training cannot continue, for instance because the loss is not finite."""
 
 
 class BundleError(RecsysError, ValueError):
-    """A saved model is missing, damaged, of another kind or of a newer format."""
+    """A saved model is missing, damaged, of another class or of a newer format."""
 
 
 class DownloadError(RecsysError, OSError):
-    """A data set could not be fetched or does not match its checksum."""
+    """A data set could not be downloaded or does not match its checksum."""
 
 
 class TrackingError(RecsysError, RuntimeError):
@@ -49,11 +49,11 @@ class TrackingError(RecsysError, RuntimeError):
 
 
 class TrackingUnavailable(TrackingError):
-    """The experiment store or the model registry does not answer: the same may work later."""
+    """The experiment store or the model registry does not answer; the same operation may succeed later."""
 
 
 class ScoringError(RecsysError, RuntimeError):
-    """A batch scoring job cannot run or cannot publish its output."""
+    """A batch scoring job cannot run or cannot write its output."""
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

@@ -1,4 +1,4 @@
-"""The one place that knows external ids: a frozen map `external id <-> 0..n-1`."""
+"""External ids: a frozen map `external id <-> 0..n-1`, the only code that translates between them."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ import pandas as pd
 from recsys.errors import DataError, OutOfRangeError, UnknownIdError
 
 OnUnknown = Literal["raise", "drop", "mark"]
-"""What a lookup does with an id it does not know: an error, a shorter result, or the code -1."""
+"""What a lookup does with an unknown id: raise an error, leave it out, or give it the code -1."""
 
 
 class IdMap:
     """Frozen map between external ids and `0..n-1`.
 
-    In memory ids may be integers, strings, or any hashable of one type, such as dates, UUIDs or tuples; parquet files
-    take those that come back from it as they were, and a registered model takes integers and strings.
+    In memory, ids may be integers, strings, or any hashable of one type, such as dates, UUIDs or tuples. Parquet files
+    take ids that can be read back unchanged, and a registered model takes integers and strings.
 
     Raises:
         DataError: ids are missing (None, NaN), repeated, floating point, or of mixed types.
@@ -34,7 +34,7 @@ class IdMap:
         index = _to_index(ids)
         if not index.is_unique:
             twice = index[index.duplicated()][:3].tolist()
-            raise DataError(f"an id map needs each id once; these come more than once: {twice}")
+            raise DataError(f"an id map needs each id once; these occur more than once: {twice}")
         object.__setattr__(self, "_index", index)
 
     def __setattr__(self, name: str, value: object) -> None:
@@ -45,15 +45,15 @@ class IdMap:
 
     @classmethod
     def factorize(cls, values: Iterable[Hashable]) -> tuple[IdMap, npt.NDArray[np.int32]]:
-        """Return the map of the distinct `values`, in sorted order where they sort, and each value's code.
+        """Return the map of the distinct `values`, sorted if they have an order, and the code of each value.
 
         Returns:
             The map and an int32 array of shape (len(values),).
         """
-        # Hash first and check, cast and sort only the distinct values: sorting every row costs several times more.
+        # Hash all values, then check, cast and sort the distinct ones: sorting every row costs several times more.
         index = _plain_index(values)
         if index.dtype == object and pd.api.types.infer_dtype(index, skipna=True).startswith("mixed"):
-            _refuse_mixture(index[index.notna()])  # before hashing, where 1, 1.0 and True are one
+            _refuse_mixture(index[index.notna()])  # before hashing, which treats 1, 1.0 and True as equal
         try:
             codes, distinct = pd.factorize(index, use_na_sentinel=False)
         except TypeError as error:
@@ -71,7 +71,7 @@ class IdMap:
         return len(self._index)
 
     def __iter__(self) -> Iterator[Hashable]:
-        return iter(self._index.tolist())  # of the index: numpy would turn datetimes into integers
+        return iter(self._index.tolist())  # not of the array: numpy would turn datetimes into integers
 
     def __contains__(self, value: object) -> bool:
         return bool(self._lookup([value])[0] >= 0)
@@ -97,7 +97,7 @@ class IdMap:
         """Return the external ids of `codes` (all of them by default).
 
         Raises:
-            DataError: codes are not integers, for instance a mask of booleans.
+            DataError: codes are not integers, such as a mask of booleans.
             OutOfRangeError: a code lies outside `0..n-1`.
         """
         values: npt.NDArray[Any] = self._index.to_numpy()
@@ -120,7 +120,7 @@ class IdMap:
 
         Raises:
             UnknownIdError: an id is unknown and `on_unknown` is `raise`.
-            DataError: one string instead of several ids, or an id that cannot be hashed.
+            DataError: a single string instead of a collection of ids, or an id that cannot be hashed.
         """
         if on_unknown not in ("raise", "drop", "mark"):
             raise DataError(f"on_unknown must be 'raise', 'drop' or 'mark', got {on_unknown!r}")
@@ -145,17 +145,17 @@ class IdMap:
         return codes
 
     def from_text(self, text: str) -> Hashable:
-        """Return a typed id as the map would hold it: an integer where its ids are integers, else the text.
+        """Return text as an id of this map: an integer if its ids are integers, else the text.
 
-        A text that is no integer stays as it is, for the look-up to refuse or drop it.
+        Text that is not an integer is returned as it is, so that the lookup can refuse or drop it.
         """
         return int(text) if self.kind == "int" and re.fullmatch(r"\s*[+-]?[0-9]+\s*", text) else text
 
     def parse(self, text: str) -> Hashable:
-        """Return the external id that a person typed: an integer where the ids are integers.
+        """Return the external id that a person typed: an integer if the ids are integers.
 
         Raises:
-            UnknownIdError: no such id.
+            UnknownIdError: there is no such id.
         """
         value = self.from_text(text)
         if self.kind == "int" and isinstance(value, str):
@@ -182,7 +182,7 @@ def _plain_index(values: Any) -> pd.Index[Any]:
     if isinstance(values, (pd.Index, pd.api.extensions.ExtensionArray, np.ndarray)):
         index = pd.Index(values, tupleize_cols=False)
     else:
-        # An object array first: pandas would turn [1, "a"] or [1, None] into something else on the way.
+        # Through an object array: pandas would convert [1, "a"] or [1, None] otherwise.
         items = list(values)
         index = pd.Index(np.fromiter(items, dtype=object, count=len(items)), dtype=object, tupleize_cols=False)
     if isinstance(index.dtype, pd.CategoricalDtype):
@@ -191,7 +191,7 @@ def _plain_index(values: Any) -> pd.Index[Any]:
         return index
     inferred = pd.api.types.infer_dtype(index, skipna=False)
     if inferred == "integer":
-        with suppress(OverflowError):  # beyond 64 bits they stay objects: unknown in a look-up, refused in a map
+        with suppress(OverflowError):  # beyond 64 bits they stay objects: unknown to a lookup, refused by a map
             return pd.Index(index.to_numpy().astype(np.int64))
     return index
 
@@ -230,6 +230,7 @@ def _to_index(values: Any) -> pd.Index[Any]:
 
 
 def _refuse_mixture(index: pd.Index[Any]) -> list[str]:
+    """Return the names of the types of ids; refuse more than one."""
     kinds = sorted({type(value).__name__ for value in index})
     if len(kinds) > 1:
         raise DataError(f"ids must be of one type, got a mix of {', '.join(kinds)}; cast the column, e.g. .astype(str)")

@@ -4,52 +4,76 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
+from typing import Annotated, Final
 
-from recsys.comparison import compare
+from annotated_types import Ge, Gt, Lt
+
+from recsys.checks import SECTION, check_fields
 from recsys.errors import ConfigError
-from recsys.evaluation import Evaluation
-from recsys.metrics import CATALOGUE, higher_is_better, parse
+from recsys.evaluation import Evaluation, compare
+from recsys.metrics import higher_is_better, of
+
+GUARDS: Final = {"coverage@10": 0.5, "truncated_recall@50": 0.05}
+"""Guard-rails of list metrics, unless others are given."""
 
 
 @dataclass(frozen=True)
 class Rule:
-    """What a challenger must show."""
+    """What a challenger must show to take the champion's place.
 
-    metric: str = "ndcg@10"
-    """The metric that decides; it needs a value per user."""
-    minimum_gain: float = 0.01
-    """Share of the champion's value that must be gained, for certain: the whole interval of the difference lies above
-    it. A gain that two seeds of one model may show is no reason to change what users see."""
-    confidence: float = 0.95
-    """Of the interval and the test."""
-    guards: Mapping[str, float] = field(default_factory=lambda: {"coverage@10": 0.5, "truncated_recall@50": 0.05})
-    """Metrics that may not get worse by more than this share of the champion's value."""
-    slowdown: float | None = 5.0
+    Raises:
+        ConfigError: a value out of range, an unknown metric, or a deciding metric without a value per user.
+    """
+
+    __pydantic_config__ = SECTION
+
+    metric: str | None = None
+    """The metric that decides; by default the one that chose the weights, `train.metric`. It needs a value per user."""
+    minimum_gain: Annotated[float, Ge(0)] = 0.01
+    """Share of the champion's value that must certainly be gained: the whole interval of the difference lies above it.
+    A gain that two seeds of one model may show is no reason to change what users see."""
+    confidence: Annotated[float, Gt(0), Lt(1)] = 0.95
+    """Coverage of the interval; 1 − confidence is the level of the test."""
+    guards: Mapping[str, Annotated[float, Ge(0)]] | None = None
+    """Metrics that may not get worse by more than a share of the champion's value, such as `{"coverage@10" = 0.5}`; by
+    default `coverage@10` by 0.5 and `truncated_recall@50` by 0.05, none if the weights were chosen by an error of
+    ratings."""
+    slowdown: Annotated[float, Gt(0)] | None = 5.0
     """How many times the champion's scoring time the challenger may take; None: any."""
 
     def __post_init__(self) -> None:
-        if parse(self.metric)[0] in CATALOGUE:
-            raise ConfigError(f"promote.metric needs a value per user, which {self.metric} has not")
-        if self.minimum_gain < 0:
-            raise ConfigError(f"promote.minimum_gain must not be negative, got {self.minimum_gain}")
-        if not 0 < self.confidence < 1:
-            raise ConfigError(f"promote.confidence must lie between 0 and 1, got {self.confidence}")
-        for name, share in self.guards.items():
-            parse(name)
-            if share < 0:
-                raise ConfigError(f"promote.guards.{name} must not be negative, got {share}")
-        if self.slowdown is not None and self.slowdown <= 0:
-            raise ConfigError(f"promote.slowdown must be positive, got {self.slowdown}")
+        check_fields(self, "promote")
+        for name in self.guards or ():
+            of(name)
+        if self.metric is not None and not of(self.metric).per_user:
+            raise ConfigError(f"promote.metric must have a value per user, and {self.metric} has none")
+
+    def for_metric(self, metric: str | None = None) -> Rule:
+        """Return the rule with its defaults filled in.
+
+        Args:
+            metric: the metric that chose the weights; may be left out if the rule names a metric.
+
+        Raises:
+            ConfigError: neither the rule nor the argument names a metric.
+        """
+        chosen = metric or self.metric
+        if chosen is None:
+            raise ConfigError("the rule names no metric; pass one, such as rule.for_metric('ndcg@10')")
+        guards = ({} if of(chosen).rates else GUARDS) if self.guards is None else self.guards
+        return replace(self, metric=self.metric or metric, guards=guards)
 
     @property
     def metrics(self) -> tuple[str, ...]:
-        """All that must be measured."""
-        return tuple(dict.fromkeys((self.metric, *self.guards)))
+        """All metrics that must be measured."""
+        rule = self.for_metric()
+        return tuple(dict.fromkeys((str(rule.metric), *(rule.guards or ()))))
 
     def as_text(self) -> str:
         """Return the rule as one line of JSON, the same for equal rules."""
-        return json.dumps({**vars(self), "guards": dict(self.guards)}, sort_keys=True)
+        guards = None if self.guards is None else dict(self.guards)
+        return json.dumps({**vars(self), "guards": guards}, sort_keys=True)
 
 
 @dataclass(frozen=True)
@@ -59,12 +83,12 @@ class Measured:
     name: str
     evaluation: Evaluation
     seconds: float | None = None
-    """What scoring the users took."""
+    """Time that scoring the users took."""
 
 
 @dataclass(frozen=True)
 class Check:
-    """One condition of a rule, and how it came out."""
+    """One condition of a rule and its outcome."""
 
     passed: bool
     what: str
@@ -84,7 +108,7 @@ class Decision:
     high: float
     p: float
     n: int
-    """Users."""
+    """Number of users."""
     checks: tuple[Check, ...]
 
     @property
@@ -94,13 +118,13 @@ class Decision:
 
     @property
     def reason(self) -> str:
-        """One line: the gain if earned, else what stood against it."""
+        """One line: the gain if earned, else the failed checks."""
         if self.earned:
             return self.checks[0].what
         return "; ".join(check.what for check in self.checks if not check.passed)
 
     def markdown(self) -> str:
-        """Return the decision with its figures as a note for people."""
+        """Return the decision with its figures as a readable note."""
         verdict = "earned the promotion" if self.earned else "did not earn the promotion"
         lines = [
             f"**{self.challenger} {verdict}** against {self.champion}, on {self.n:,} held-out users.",
@@ -118,43 +142,46 @@ class Decision:
 
 
 def decide(champion: Measured, challenger: Measured, rule: Rule, *, seed: int = 0) -> Decision:
-    """Hold the challenger against the champion, both evaluated on the same users with `rule.metrics`.
+    """Compare the challenger with the champion, both evaluated on the same users with `rule.metrics`.
 
-    The gain is that of the metric, in the direction that is better; its interval and p-value are `compare`'s. It is
-    earned when the whole interval lies above `minimum_gain` times the champion's value and no guard-rail is crossed.
+    The gain is that of the deciding metric, positive if better; its interval and p-value are those of `compare`. The
+    promotion is earned if the whole interval lies above `minimum_gain` times the champion's value and no guard-rail is
+    crossed.
 
     Raises:
         DataError: the evaluations are of different users.
-        ConfigError: a metric was not evaluated.
+        ConfigError: a metric was not evaluated, or the rule names none.
     """
+    rule = rule.for_metric()
+    metric = str(rule.metric)
     models = {"champion": champion.evaluation, "challenger": challenger.evaluation}
-    row = compare(models, rule.metric, confidence=rule.confidence, seed=seed).pairs.iloc[0]
+    row = compare(models, metric, confidence=rule.confidence, seed=seed).pairs.iloc[0]
     sign = 1.0 if row["better"] == "challenger" else -1.0
     low, high = sorted((sign * row["low"], sign * row["high"]))
-    before, after = champion.evaluation[rule.metric], challenger.evaluation[rule.metric]
+    before, after = champion.evaluation[metric], challenger.evaluation[metric]
     needed = rule.minimum_gain * abs(before)
     checks = [
         Check(
             bool(low > needed and row["p"] < 1 - rule.confidence),
-            f"{rule.metric} {before:.4f} -> {after:.4f}: gain {sign * row['difference']:+.4f}, {rule.confidence:.0%} "
+            f"{metric} {before:.4f} -> {after:.4f}: gain {sign * row['difference']:+.4f}, {rule.confidence:.0%} "
             f"interval {low:+.4f} to {high:+.4f}, must lie above {needed:+.4f}",
         )
     ]
-    for name, share in rule.guards.items():
+    for name, share in (rule.guards or {}).items():
         checks.append(_guard(name, champion.evaluation[name], challenger.evaluation[name], share))
     if rule.slowdown is not None and champion.seconds and challenger.seconds is not None:
         times = challenger.seconds / champion.seconds
         checks.append(
             Check(
                 times <= rule.slowdown,
-                f"scoring takes {times:.2f} times the {champion.seconds:.2f} s of {champion.name}, may take "
-                f"{rule.slowdown:g} times",
+                f"scoring takes {times:.2f} times the {champion.seconds:.2f} s of {champion.name}, at most "
+                f"{rule.slowdown:g} times is allowed",
             )
         )
     return Decision(
         champion.name,
         challenger.name,
-        rule.metric,
+        metric,
         before,
         after,
         float(low),

@@ -1,4 +1,4 @@
-"""What MLflow runs to get a logged model; see `recsys.tracking.log_model`."""
+"""The script that MLflow executes to load a logged model; see `recsys.tracking.log_model`."""
 
 from recsys.tracking import set_pyfunc_model
 

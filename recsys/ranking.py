@@ -1,7 +1,7 @@
-"""Top-N: the only code that masks and sorts.
+"""Top-N lists: the only code that masks and sorts.
 
-Higher scores are better. Equal scores are ordered by index, lower first. A slot that no candidate can fill holds id -1
-and score -finfo(float32).max; a masked item is never returned.
+Higher scores are better. Ties are ordered by index, lower first. A slot that no candidate can fill holds id -1 and
+score -finfo(float32).max; a masked item is never returned.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ Scores = npt.NDArray[np.float32]
 NO_ID = -1
 NO_SCORE = float(-np.finfo(np.float32).max)
 SCORE_BYTES = 30 * 2**20
-"""Budget of one block of scores on the host: below the 32 MiB from which the C library asks the system for fresh pages
-each time, which cost as much as filling them."""
+"""Bytes for one block of scores on a CPU. From 32 MiB on, the C library would request new memory pages for every block,
+which costs as much as filling them."""
 MOST_ROWS = 8192
-"""Rows of one block at most."""
+"""Largest number of rows in a block."""
 CUDA_SCORE_BYTES = 1024 * 2**20
-"""The same on a GPU, which wants much work per call; its first block, made before it is known, is small."""
+"""The same on a GPU, which needs more work per call. The first block is small, as the device is not yet known."""
 
 
 def top_n(
@@ -39,20 +39,20 @@ def top_n(
     candidates: npt.NDArray[np.int64] | None = None,
     exclude_ids: npt.NDArray[np.int64] | None = None,
 ) -> tuple[Ids, Scores]:
-    """Return the `n` best candidates of each row, in blocks of rows so that memory stays bounded.
+    """Return the `n` best candidates of each row; rows are processed in blocks to bound memory.
 
     Args:
-        scores: gives the (rows, n_candidates) float32 scores of a slice of rows; what it returns is overwritten. Its
-            second argument, where not None, is a block of that shape that it may use and return.
+        scores: returns the (rows, n_candidates) float32 scores of a slice of rows; its result is overwritten. If its
+            second argument is not None, it is memory of that shape that may be used for the result.
         n_rows: number of rows.
-        n_candidates: columns of a score block.
-        n: length of each list; longer than the candidates is allowed.
-        exclude: (n_rows, n_ids) csr; its stored entries are masked, explicit zeros too.
-        candidates: (n_candidates,) ascending ids that the score columns stand for; by default `0..n_candidates-1`.
+        n_candidates: number of columns of a score block.
+        n: length of each list; it may exceed the number of candidates.
+        exclude: (n_rows, n_ids) csr; its stored entries are masked, including explicit zeros.
+        candidates: (n_candidates,) ascending ids of the score columns; by default `0..n_candidates-1`.
         exclude_ids: ids masked in every row.
 
     Returns:
-        ids int32 and scores float32, each (n_rows, n), scores falling along each row.
+        ids int32 and scores float32, each (n_rows, n), best first.
     """
     ids = np.full((n_rows, n), NO_ID, dtype=np.int32)
     values = np.full((n_rows, n), NO_SCORE, dtype=np.float32)
@@ -69,7 +69,7 @@ def top_n(
     stop, budget = 0, SCORE_BYTES
     block: Tensor | None = None
     while stop < n_rows:
-        # The rows count too: what precedes their scores takes memory even where candidates are few.
+        # MOST_ROWS applies even if candidates are few: computing the scores takes memory per row.
         rows = slice(stop, min(stop + min(MOST_ROWS, max(1, budget // (4 * n_candidates))), n_rows))
         stop = rows.stop
         n_here = rows.stop - rows.start
@@ -99,17 +99,17 @@ def top_n(
 
 
 def select(scores: Tensor, n: int) -> tuple[Tensor, Tensor]:
-    """Return the `n` largest values of each row and their columns, falling, ties by lower column first.
+    """Return the `n` largest values of each row and their columns, largest first, ties by lower column first.
 
-    NaN counts as -inf. `scores` (rows, columns) float32 with `n` at most the number of columns.
+    `scores` is (rows, columns) float32; `n` is at most the number of columns. NaN counts as -inf and is overwritten.
     """
     wide = min(n + 1, scores.shape[1])
     values, columns = _largest(scores, wide)
-    if bool(values[:, 0].isnan().any()):  # NaN is above all numbers in torch's order, so it would come first
+    if bool(values[:, 0].isnan().any()):  # torch sorts NaN above all numbers
         scores.nan_to_num_(nan=-torch.inf, posinf=torch.inf, neginf=-torch.inf)
         values, columns = _largest(scores, wide)
-    # topk breaks ties in no order. A tie inside the list is mended by sorting the list; where it crosses the end of the
-    # list, the row is sorted whole. Rows that end in -inf have empty slots there, and nothing to order.
+    # topk orders ties arbitrarily. If all tied values are in the list, sorting the list is enough; if a tie crosses the
+    # end of the list, the whole row is sorted. Values of -inf are empty slots and need no order.
     tied = (values[:, 1:] == values[:, :-1]) & (values[:, 1:] > -torch.inf)
     rows = tied.any(1).nonzero()[:, 0]
     if len(rows):
@@ -125,18 +125,18 @@ def select(scores: Tensor, n: int) -> tuple[Tensor, Tensor]:
 
 
 def _largest(scores: Tensor, n: int) -> tuple[Tensor, Tensor]:
-    """Return the `n` largest values of each row, falling, and their columns; which of equal ones is not said.
+    """Return the `n` largest values of each row, largest first, and their columns; ties are broken arbitrarily.
 
-    The columns fall into groups, of which each gives its largest value: the n groups with the largest of these hold the
-    n largest values. So one pass over the row and two short selections do what a selection of the whole row would.
+    The columns are split into groups. The n groups with the largest maxima contain the n largest values, so one pass
+    over the row and two short selections replace a selection from the whole row.
     """
     n_columns = scores.shape[1]
     per_group = 2 ** round(math.log2(max(1.0, math.sqrt(n_columns / n))))
     groups = n_columns // per_group
     if per_group < 4 or groups < 2 * n:
         return torch.topk(scores, n, dim=1)
-    # Column c belongs to group c modulo `groups`, so that the maxima are taken between contiguous stretches; the few
-    # columns left over are always looked at.
+    # Column c belongs to group c modulo `groups`, so the maxima are taken between contiguous stretches. The few columns
+    # left over are always candidates.
     grouped = scores[:, : groups * per_group].view(len(scores), per_group, groups)
     maxima = grouped[:, 0].clone()
     for stretch in range(1, per_group):
@@ -152,6 +152,7 @@ def _largest(scores: Tensor, n: int) -> tuple[Tensor, Tensor]:
 
 
 def _as_columns(ids: npt.NDArray[np.int64], column_of: npt.NDArray[np.int64] | None) -> npt.NDArray[np.int64]:
+    """Return the score columns of these ids, without ids that are not candidates."""
     if column_of is None:
         return ids
     known = column_of[ids[ids < len(column_of)]]

@@ -74,7 +74,7 @@ class Batch:
         return Batch(self.rows, offsets, self.columns[keep], self.values[keep], self.segments[keep], self.n_columns)
 
     def halves(self, noise: torch.Generator) -> tuple[Batch, Batch]:
-        """Return two batches that share out the entries of each row at random, the second one more if odd."""
+        """Split the entries of each row at random into two batches; of an odd number the second gets one more."""
         draws = torch.rand(len(self.columns), generator=noise, device=self.columns.device, dtype=torch.float64)
         order = torch.argsort(self.segments + draws)  # within each row at random
         place = torch.arange(len(order), device=order.device) - self.offsets[self.segments]
@@ -84,12 +84,12 @@ class Batch:
 
     @cached_property
     def by_column(self) -> ByColumn:
-        """The entries by column: what the gradient of a table of columns needs, worked out once per batch."""
+        """The entries by column: what the gradient of a table of columns needs, computed once per batch."""
         if self.columns.is_cuda:
             columns, order = torch.sort(self.columns, stable=True)
             bounds = torch.arange(self.n_columns + 1, device=columns.device)
             return ByColumn(order, torch.searchsorted(columns, bounds), self.segments[order])
-        # On the host scipy counts where torch would sort.
+        # On the host scipy does this by counting, which is faster than a sort.
         places = np.arange(len(self.columns))
         shape = (len(self), self.n_columns)
         turned = sp.csr_matrix((places, self.columns.numpy(), self.offsets.numpy()), shape=shape).tocsc()
@@ -98,7 +98,7 @@ class Batch:
 
 @dataclass(frozen=True, eq=False)
 class DenseRows:
-    """Rows with every entry written out, which the layers take in the place of a `Batch` when a graph is exported."""
+    """Rows with every entry stored; the layers take them in place of a `Batch` when a graph is exported."""
 
     values: Tensor
     """(n_rows, n_columns) float32; 0 where nothing is stored."""
@@ -107,8 +107,8 @@ class DenseRows:
 class Rows:
     """A CSR matrix from which batches of rows are cut, as tensors on `device`.
 
-    On CUDA the whole matrix lies there where it fits, and batches are cut there without a word to the host; elsewhere
-    they are cut on the host, one ahead of what is being computed.
+    On CUDA the whole matrix is kept on the device if it fits, and batches are cut there without waiting for the host;
+    otherwise they are cut on the host, one batch ahead of the computation.
     """
 
     def __init__(self, matrix: sp.csr_matrix, device: torch.device | str = "cpu") -> None:
@@ -132,7 +132,7 @@ class Rows:
         return int(self._matrix.nnz)
 
     def checksum(self) -> int:
-        """Return a CRC-32 of the shape and all entries: other data give another number."""
+        """Return a CRC-32 of the shape and all entries, to tell data apart."""
         value = zlib.crc32(repr((self.n_rows, self.n_columns)).encode())
         for part in (self._matrix.indptr, self._matrix.indices, self._matrix.data):
             value = zlib.crc32(np.ascontiguousarray(part).data, value)
@@ -173,7 +173,7 @@ class Rows:
     def batch(self, rows: Tensor) -> Batch:
         """Cut the given rows ((n,) int64 on the host), in their order."""
         if self._resident is not None:
-            return self._cut_there(rows)
+            return self._cut_on_device(rows)
         cut = self._matrix[rows.numpy()]
         offsets, columns = cut.indptr.astype(np.int64), cut.indices.astype(np.int64)
         values = cut.data.astype(np.float32, copy=False)
@@ -183,11 +183,13 @@ class Rows:
             parts = tuple(tensor.pin_memory().to(self.device, non_blocking=True) for tensor in parts)
         return Batch(*parts, n_columns=self.n_columns)  # type: ignore[misc,arg-type]
 
-    def _cut_there(self, rows: Tensor) -> Batch:
+    def _cut_on_device(self, rows: Tensor) -> Batch:
         assert self._resident is not None
         indptr, indices, values = self._resident
         host = rows.numpy()
-        stored = int((self._matrix.indptr[host + 1] - self._matrix.indptr[host]).sum())  # asking the device would wait
+        stored = int(
+            (self._matrix.indptr[host + 1] - self._matrix.indptr[host]).sum()
+        )  # the device would have to be waited for
         rows = rows.to(self.device, non_blocking=True)
         starts = indptr[rows]
         counts = indptr[rows + 1] - starts
@@ -205,14 +207,14 @@ class Rows:
 
 @dataclass(frozen=True, eq=False)
 class Window(Batch):
-    """Some rows of a grid, and with each the row above and the row below; where there is none, an empty one."""
+    """Some rows of a grid, each with the row above and the row below; at the edges that is an empty row."""
 
     above: Batch
     below: Batch
 
 
 class Grid(Rows):
-    """Rows whose order means something: batches come with the neighbours of their rows."""
+    """Rows whose order has a meaning: batches come with the neighbors of their rows."""
 
     def __init__(self, matrix: sp.csr_matrix, device: torch.device | str = "cpu") -> None:
         # An empty row at the end stands above the first row and below the last one.
@@ -222,7 +224,7 @@ class Grid(Rows):
         self.n_rows = int(n_rows)
 
     def batch(self, rows: Tensor) -> Window:
-        """Cut the given rows with their neighbours."""
+        """Cut the given rows with their neighbors."""
         own, above, below = (super(Grid, self).batch((rows + step) % (self.n_rows + 1)) for step in (0, -1, 1))
         parts = own.rows, own.offsets, own.columns, own.values, own.segments, own.n_columns
         return Window(*parts, above=above, below=below)
@@ -242,14 +244,15 @@ def as_csr(matrix: Any, *, name: str = "user_items") -> sp.csr_matrix:
     Raises:
         DataError: not a scipy sparse matrix, or a stored value is NaN or infinite.
     """
+    sparse: Any = matrix  # `issparse` narrows its argument to a type that lacks `ndim`
     if not sp.issparse(matrix):
         raise DataError(
             f"{name} must be a scipy sparse matrix (users × items), got {type(matrix).__name__}; "
             "wrap a dense array with scipy.sparse.csr_matrix(...)"
         )
-    if matrix.ndim == 1:
-        matrix = matrix.reshape(1, -1)
-    csr = matrix if isinstance(matrix, sp.csr_matrix) else sp.csr_matrix(matrix)
+    if sparse.ndim == 1:
+        sparse = sparse.reshape(1, -1)
+    csr = sparse if isinstance(sparse, sp.csr_matrix) else sp.csr_matrix(sparse)
     if csr.dtype != np.float32:
         csr = csr.astype(np.float32)
     if not csr.has_canonical_format:

@@ -1,4 +1,4 @@
-"""A queue on disk of what a server has not taken yet: one folder per run, one file per event."""
+"""A queue on disk of events that a server has not received: one folder per run, one file per event."""
 
 from __future__ import annotations
 
@@ -16,31 +16,31 @@ _HEADER = "run.json"
 
 
 @dataclass(frozen=True)
-class Event:
-    """Something that a run has to say."""
+class Entry:
+    """An event in the queue."""
 
     kind: str
     values: dict[str, Any]
     """JSON values."""
-    attachment: Path | None = None
+    attachment: Path | None
     """File or folder that belongs to it."""
-    id: str = ""
-    """Place in the queue, `<run>-<number>`; empty while it is in no queue."""
+    id: str
+    """`<run>-<number>`, unique among all queues."""
 
 
 class Spool:
-    """The queue of one run. An event that is in it is in it whole, and stays until it is `done`."""
+    """The queue of one run. Events are written whole or not at all, and stay until they are `done`."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
     @property
     def lock(self) -> Path:
-        """The file that whoever writes or sends the queue holds (see `recsys.files`)."""
+        """The lock file that a process must hold to write or send the queue (see `recsys.files.locked`)."""
         return self.folder.with_name(f"{self.folder.name}.lock")
 
     def read_header(self) -> dict[str, Any]:
-        """Return the facts about the run.
+        """Return the facts about the run, JSON values.
 
         Raises:
             TrackingError: they cannot be read.
@@ -48,44 +48,41 @@ class Spool:
         return _read(self.folder / _HEADER)
 
     def write_header(self, facts: dict[str, Any]) -> None:
-        """Store facts about the run, JSON values, in place of those before."""
-        self.folder.mkdir(parents=True, exist_ok=True)
+        """Replace the facts about the run."""
         write_text(self.folder / _HEADER, json.dumps(facts), durable=True)
 
-    def add(self, kind: str, values: dict[str, Any], attachment: Path | None = None) -> Event:
+    def add(self, kind: str, values: dict[str, Any], attachment: Path | None = None) -> None:
         """Append an event; its attachment, a file or folder, is moved into the queue."""
         self.folder.mkdir(parents=True, exist_ok=True)
         number = max((int(path.stem) for path in self._files()), default=0) + 1
         kept = None
         if attachment is not None:
             kept = self._attachments(number) / attachment.name
-            shutil.rmtree(kept.parent, ignore_errors=True)  # of an event that was never finished
+            shutil.rmtree(kept.parent, ignore_errors=True)  # left by an event that was not finished
             kept.parent.mkdir()
             shutil.move(attachment, kept)
-        held = {"kind": kind, "values": values, "attachment": None if kept is None else kept.name}
-        write_text(self.folder / f"{number:08}.json", json.dumps(held), durable=True)
-        return self._event(number, kind, values, kept)
+        stored = {"kind": kind, "values": values, "attachment": None if kept is None else kept.name}
+        write_text(self.folder / f"{number:08}.json", json.dumps(stored), durable=True)
 
-    def __iter__(self) -> Iterator[Event]:
+    def __iter__(self) -> Iterator[Entry]:
         """Iterate over the events, oldest first.
 
         Raises:
             TrackingError: an event cannot be read.
         """
         for path in self._files():
-            held, number = _read(path), int(path.stem)
-            name = held["attachment"]
-            yield self._event(
-                number, held["kind"], held["values"], None if name is None else self._attachments(number) / name
-            )
+            stored, number = _read(path), int(path.stem)
+            name = stored["attachment"]
+            attachment = None if name is None else self._attachments(number) / name
+            yield Entry(stored["kind"], stored["values"], attachment, f"{self.folder.name}-{number}")
 
     def __len__(self) -> int:
         return len(self._files())
 
-    def done(self, *events: Event) -> None:
-        """Remove events that have been sent, and the queue with the last."""
-        for event in events:
-            number = int(event.id.rpartition("-")[2])
+    def done(self, *entries: Entry) -> None:
+        """Remove events that were sent; removing the last one removes the queue."""
+        for entry in entries:
+            number = int(entry.id.rpartition("-")[2])
             (self.folder / f"{number:08}.json").unlink()
             shutil.rmtree(self._attachments(number), ignore_errors=True)
         if not len(self):
@@ -101,19 +98,16 @@ class Spool:
     def _attachments(self, number: int) -> Path:
         return self.folder / f"{number:08}.files"
 
-    def _event(self, number: int, kind: str, values: dict[str, Any], attachment: Path | None) -> Event:
-        return Event(kind, values, attachment, f"{self.folder.name}-{number}")
-
 
 def spools(folder: Path) -> list[Spool]:
-    """Return the queues below a folder, that of the run that began first first; those without events too."""
-    found = [Spool(path.parent) for path in folder.glob(f"*/{_HEADER}")]
-    return sorted(found, key=lambda spool: (spool.read_header().get("start_time", 0), spool.folder.name))
+    """Return the queues in a folder, also those without events, ordered by the start of their runs."""
+    queues = [Spool(path.parent) for path in folder.glob(f"*/{_HEADER}")]
+    return sorted(queues, key=lambda spool: (spool.read_header().get("start_time", 0), spool.folder.name))
 
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        held: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        stored: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise TrackingError(f"{path} cannot be read ({error}); delete {path.parent} to give up what it holds") from None
-    return held
+        raise TrackingError(f"{path} cannot be read ({error}); delete {path.parent} to give up its contents") from None
+    return stored

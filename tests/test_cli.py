@@ -1,11 +1,16 @@
 """What the command says: its help, wrong arguments, and what it prints for people."""
 
 import argparse
+import ast
+import inspect
+import textwrap
+from importlib import import_module
 
 import pytest
 
 import recsys
 from recsys.cli import main, parser
+from recsys.commands import COMMANDS
 from recsys.config import check_config
 from recsys.errors import ConfigError
 from recsys.jobs import data, recommend, registry, tune
@@ -26,6 +31,30 @@ def test_every_argument_has_a_help_and_no_placeholder_named_after_a_variable():
         for action in sub._actions:
             assert action.help or isinstance(action, argparse._SubParsersAction), (sub.prog, action.dest)
             assert action.metavar or not action.option_strings or action.dest not in ("users", "metrics", "root")
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.name)
+def test_every_option_is_a_parameter_that_its_function_reads(command):
+    module, _, name = command.function.partition(":")
+    function = getattr(import_module(module), name)
+    options = {action.dest for action in parser_of(command)._actions} - {"help", "root", "quiet", "modules"}
+    if options & {"config", "configs"}:
+        options -= {"overrides"}  # read with the file
+    (workspace, *parameters) = inspect.signature(function).parameters
+    assert workspace == "workspace"
+    assert options <= set(parameters), "parsed, and no parameter of the function"
+    assert set(parameters) - options <= {"tags", "rule"}, "a parameter that no option gives"
+    definition = ast.parse(textwrap.dedent(inspect.getsource(function))).body[0]
+    read = {node.id for node in ast.walk(definition) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)}
+    assert options <= read, "parsed and not used"
+
+
+def parser_of(command):
+    words, found = command.name.split(), parser()
+    for word in words:
+        (choices,) = [a.choices for a in found._actions if isinstance(a, argparse._SubParsersAction)]
+        found = choices[word]
+    return found
 
 
 @pytest.mark.parametrize("minutes", ["-1", "0", "nan", "inf", "soon"])

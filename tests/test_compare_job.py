@@ -1,13 +1,14 @@
 """`recsys compare`: one split, one budget, one table; what is done stays done."""
 
 import json
+import sys
 
 import pandas as pd
 import pytest
 
 from recsys import tracking
 from recsys.cli import main
-from recsys.config import check_config
+from recsys.config import JobConfig, check_config
 from recsys.errors import ConfigError
 from recsys.jobs import compare, tune
 from recsys.workspace import Workspace
@@ -50,6 +51,34 @@ def test_the_table_the_verdicts_and_the_files(tmp_path, capsys):
     assert json.loads((folder / "done.json").read_text())["trials"] == 2
     assert 'name = "EASE"' in (folder / "best.toml").read_text()
     assert not list((tmp_path / "out").glob(".*"))
+
+
+@pytest.mark.parametrize("metrics", [["ndcg@10"], ["coverage@10", "ndcg@10"]])
+def test_every_row_of_the_table_has_as_many_cells_as_its_head(tmp_path, metrics):
+    evaluate = {"metrics": metrics}
+    run({"EASE": job(evaluate=evaluate), "Popularity": job("Popularity", evaluate=evaluate)}, tmp_path)
+    rows = [line for line in (tmp_path / "out" / "table.md").read_text().splitlines() if line.startswith("|")]
+    assert len(rows) == 4
+    assert [row.count("|") for row in rows] == [rows[0].count("|")] * 4
+    assert all(cell.strip() for row in rows for cell in row.strip("|").split("|"))
+
+
+def test_without_a_search_the_extra_is_not_needed(tmp_path, monkeypatch):
+    for name in ("optuna", "tomli_w", "recsys.tuning.search"):
+        monkeypatch.setitem(sys.modules, name, None)
+    run({"EASE": job(), "Popularity": job("Popularity")}, tmp_path)
+    folder = tmp_path / "out" / "models" / "EASE"
+    assert sorted(path.name for path in folder.iterdir()) == ["done.json", "per_user.parquet", "summary.parquet"]
+
+
+@pytest.mark.parametrize("name", ["optuna", "tomli_w"])
+def test_a_search_without_the_extra_is_refused_before_data_are_read(tmp_path, monkeypatch, name):
+    monkeypatch.setitem(sys.modules, name, None)
+    monkeypatch.setattr(JobConfig, "load_data", lambda *_: pytest.fail("read the data first"))
+    missing = name.replace("_", "-")
+    with pytest.raises(ConfigError, match=rf"tuning needs {missing}: pip install 'recsys\[tune\]'"):
+        run({"EASE": job(tune=SPACE), "Popularity": job("Popularity")}, tmp_path)
+    assert not (tmp_path / "out").exists()
 
 
 def test_the_runs_are_children_of_one_run(tmp_path):

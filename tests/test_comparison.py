@@ -5,9 +5,8 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from recsys.comparison import compare, holm, intervals
 from recsys.errors import ConfigError, DataError
-from recsys.evaluation import Evaluation
+from recsys.evaluation import Evaluation, compare, holm, intervals
 
 N = 200
 
@@ -68,6 +67,16 @@ def test_all_exchanges_of_a_tiny_example_by_hand():
     # Gaps 1, 2, 3: only all-plus and all-minus of the 8 sign patterns reach 6, so p = 2/8.
     found = compare({"a": evaluation(np.array([1.0, 2, 3])), "b": evaluation(np.zeros(3))}, resamples=40_000)
     assert found.pairs["p"][0] == pytest.approx(0.25, abs=0.01)
+
+
+def test_values_may_be_negative():
+    one, other = drawn(2), drawn(2) + np.random.default_rng(3).normal(0.008, 0.08, N)
+    p = [
+        compare({"a": evaluation(one + shift), "b": evaluation(other + shift)}).pairs["p"][0]
+        for shift in (0, -4.0, 4.0)
+    ]
+    assert 0 < p[0] < 0.9
+    assert p == pytest.approx([p[0]] * 3, abs=1e-3)
 
 
 def test_errors_of_ratings_are_compared_over_all_ratings():

@@ -1,14 +1,17 @@
 """Configuration: shipped files load, mistakes are named, overrides are typed."""
 
 import re
+import sys
 from pathlib import Path
 
 import pytest
 
-from recsys.config import JobConfig, SplitConfig, check_config, load_config
+from recsys import tracking
+from recsys.config import JobConfig, SplitConfig, check_config, import_modules, load_config
 from recsys.datasets import synthetic
 from recsys.errors import ConfigError, DataError
-from recsys.tracking import events
+from recsys.models import registry as models
+from recsys.splits import registry
 
 CONFIGS = sorted((Path(__file__).parents[1] / "pipelines" / "configs").rglob("*.toml"))
 
@@ -28,7 +31,7 @@ def test_shipped_configurations_load_and_build_their_model(path):
     for name, value in config.model.items():
         assert name == "name" or getattr(model, name) == value
     assert config.track.register_as or path.parent.name.startswith("compare-")
-    for name in events.params({"config": config.as_dict()}, resumed=False).values["values"]:
+    for name in map(tracking.mlflow_name, tracking.flatten({"config": config.as_dict()})):
         assert re.fullmatch(r"[\w.:/ -]{1,250}", name, re.ASCII), "MLflow refuses parameters of other names"
 
 
@@ -57,35 +60,47 @@ def file(tmp_path):
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("model.hiden=3", r"unknown key 'hiden'; did you mean 'hidden'\?"),
+        ("model.hiden=3", r"no hyperparameter 'hiden'; did you mean 'hidden'\?"),
         ("modle.x=1", r"unknown key 'modle'; did you mean 'model'\?"),
         ("split.n_user=1", r"unknown key 'split.n_user'; did you mean 'n_users'\?"),
         ("track.regster=x", r"unknown key 'track.regster'; did you mean 'register'\?"),
         ("model.name=MultVEA", r"unknown model 'MultVEA'; did you mean 'MultVAE'\?"),
         ("data.name=ml1m", r"unknown data set 'ml1m'; did you mean 'ml-1m'\?"),
         ("train.metric=ndgc@10", "ndgc"),
-        ("model.epochs=many", "epochs = 'many'"),
+        ("model.epochs=many", "epochs of MultVAE must be a whole number.*, got 'many'"),
         ("train.repeats=0", "repeats"),
         ("train.metric=rmse", "MultVAE predicts no ratings, so it has no rmse; ask for a metric of its lists"),
         ("evaluate.metrics=['diversity@10']", "diversity needs vectors of the items: call recsys.evaluate"),
-        ("split.temporal=true", "split.kind = 'hold_out_users' takes no 'temporal'"),
+        ("split.temporal=true", "split.kind = 'hold_out_users': unknown key 'split.temporal'; known: kind, "),
         ("evaluate.metrics=['ndcg@10', 'mae']", "MultVAE predicts no ratings, so it has no mae"),
-        ("track.register=a/b:c", "track.register is a name without '/' and ':', got 'a/b:c'"),
+        ("track.register=a/b:c", "track.register must be a name without '/' and ':', got 'a/b:c'"),
         ("track.register=' '", "track.register"),
         ("track.experiment=''", "track.experiment"),
-        ("model.hidden=0", "hidden must be at least 1"),
-        ("model.dropout=1.5", "dropout must lie"),
-        ("model.beta=-1.0", "beta must not be negative"),
-        ("model.epochs=0", "epochs must be at least 1"),
-        ("model.learning_rate=nan", "learning_rate must be a finite number"),
-        ("model.seed=-1", "seed must not be negative, got -1"),
-        ("split.seed=-1", "split.seed = -1"),
-        ("data.seed=-1", "data.seed = -1"),
-        ("split.column=mark", "split.kind = 'hold_out_users' takes no 'column'"),
-        ("split.kind=given", "split.kind = 'given' takes no 'n_users'"),
+        ("model.hidden=0", "hidden.* must be"),
+        ("model.dropout=1.5", "dropout.* must"),
+        ("model.beta=-1.0", "beta.* must"),
+        ("model.epochs=0", "epochs.* must be"),
+        ("model.learning_rate=nan", "learning_rate of MultVAE must be a finite number.*, got nan"),
+        ("model.seed=-1", "seed.* must .*, got -1"),
+        ("split.seed=-1", "split.seed must be a whole number ≥ 0 and < 4294967296, got -1"),
+        ("data.seed=-1", "data.seed must be a whole number ≥ 0 and < 4294967296, got -1"),
+        ("split.column=mark", "split.kind = 'hold_out_users': unknown key 'split.column'"),
+        ("split.kind=given", "split.kind = 'given': unknown key 'split.n_users'"),
         ("split.n_users=a", "split.n_users"),
         ("train.refit=true", "train.refit adds the validation entries of the training users, and this split has none"),
-        ("split.kind=random", "kind = 'random'"),
+        ("split.kind=random", "split.kind = 'random': there is no splitter 'random'; known: by_time, given"),
+        ("data.min_rating=many", "data.min_rating must be a finite number or None, got 'many'"),
+        ("data.layout=1", "data.layout must be text, got 1"),
+        ("promote.minimum_gian=1", r"unknown key 'promote.minimum_gian'; did you mean 'minimum_gain'\?"),
+        ("promote.minimum_gain=-1", "promote.minimum_gain = -1: .* greater than or equal to 0"),
+        ("promote.metric=coverage@10", "promote.metric must have a value per user"),
+        ("drift.new_user=1", r"unknown key 'drift.new_user'; did you mean 'new_users'\?"),
+        ("drift.scores=2", "drift.scores = 2: .* less than or equal to 1"),
+        ("tune.space.hidden={low=1,hihg=2}", r"unknown key '.*hihg'; did you mean 'high'\?"),
+        ("tune.space.hidden=[]", "tune.space.hidden has no choices"),
+        ("tune.space.hiden=[1]", r"\[tune.space\] MultVAE has no hyperparameter 'hiden'"),
+        ("tune.trials=0", "tune.trials = 0"),
+        ("model.import=3", "model.import must be the name of a module or a list of names, got 3"),
         ("hidden", "section.key=value"),
         ("model.hidden.x=1", "'hidden' is a value"),
     ],
@@ -114,17 +129,17 @@ def test_a_file_that_is_absent_or_broken_is_an_error(tmp_path):
 
 
 def test_a_model_needs_a_name():
-    with pytest.raises(ConfigError, match="needs a name"):
+    with pytest.raises(ConfigError, match=r"model\.name is needed"):
         check_config({"model": {"hidden": 3}})
 
 
 @pytest.mark.parametrize(
     ("split", "message"),
     [
-        ({"kind": "leave_last_out", "n_users": 5}, "takes no 'n_users'"),
-        ({"kind": "leave_last_out", "seed": 5}, "takes no 'seed'"),
-        ({"kind": "hold_out_ratings", "test": "late"}, "split.test is a share of the entries for 'hold_out_ratings'"),
-        ({"kind": "given"}, "needs split.column"),
+        ({"kind": "leave_last_out", "n_users": 5}, "unknown key 'split.n_users'; known: kind$"),
+        ({"kind": "leave_last_out", "seed": 5}, "unknown key 'split.seed'"),
+        ({"kind": "hold_out_ratings", "test": "late"}, "split.test must be a finite number, got 'late'"),
+        ({"kind": "given"}, "split.column is needed: name of the column that marks the part of each entry"),
     ],
 )
 def test_what_a_split_does_not_take_is_an_error(split, message):
@@ -171,17 +186,17 @@ def test_a_repeat_writes_out_the_seeds_of_split_and_model():
     assert (cuts[1] != cuts[2]).nnz > 0
     ease = check_config({"model": {"name": "EASE"}, "split": {"kind": "leave_last_out"}}).repeat(1)
     assert "seed" not in ease.model
-    assert ease.split.seed is None
+    assert ease.split.given == {}
     assert check_config({"model": {"name": "EASE"}}).repeat(1).split.seed == 98766
 
 
-def test_histories_come_with_all_that_the_users_met():
+def test_histories_come_with_everything_that_the_users_have_seen():
     section = {"users": 60, "items": 40, "interactions": 900, "min_rating": 4.0, "min_user": 5, "binary": True}
     data = check_config({"data": section}).data
-    read, met = data.histories()
+    read, seen = data.histories()
     assert set(read.matrix.data) == {1.0}
-    assert met.nnz == 900 > read.nnz > data.load().nnz
-    assert met.matrix.data.min() < 4
+    assert seen.nnz == 900 > read.nnz > data.load().nnz
+    assert seen.matrix.data.min() < 4
     assert check_config({"data": {**section, "min_rating": None}}).data.histories()[1] is None
 
 
@@ -212,6 +227,173 @@ def test_defaults_are_a_whole_job():
 
 
 def test_system_metrics_need_psutil(monkeypatch):
-    monkeypatch.setattr("recsys.config.find_spec", lambda name: None)
+    monkeypatch.setattr("recsys.config.sections.find_spec", lambda name: None)
     with pytest.raises(ConfigError, match="needs psutil: pip install psutil"):
         check_config({"track": {"system_metrics": True}, "model": {"name": "EASE"}})
+
+
+SPLITTER = """
+from recsys import splits
+
+
+@splits.register
+def every(data, step: int, column: str = "rank", weights: tuple[float, ...] = (), seed: int = 3):
+    '''Hold out the entries whose rank is a multiple of a number.
+
+    Args:
+        step: distance between
+            test entries.
+        weights: not read.
+    '''
+    test = data.columns[column] % step == 0
+    return splits.by_entries(data, None, test)
+"""
+
+
+MODEL = """
+import recsys
+
+
+@recsys.models.register
+class MyEASE(recsys.EASE):
+    '''Mine.'''
+
+    shift: float = 0.5
+"""
+
+
+@pytest.fixture
+def working_folder(tmp_path, monkeypatch):
+    """A working folder whose modules, and what they register, are forgotten after the test."""
+    registries = (registry._REGISTERED, models._REGISTERED)
+    known, modules, path = [dict(names) for names in registries], set(sys.modules), list(sys.path)
+    monkeypatch.chdir(tmp_path)
+    yield tmp_path
+    assert sys.path == path, "the working folder is on the path only while a module is imported"
+    for name in set(sys.modules) - modules:
+        if str(tmp_path) in str(getattr(sys.modules[name], "__file__", "")):
+            del sys.modules[name]
+    for names, kept in zip(registries, known, strict=True):
+        names.clear()
+        names.update(kept)
+
+
+@pytest.mark.parametrize("named", ["my_splits", "my_splits.py", ["my_splits"]])
+def test_a_splitter_of_the_users_own_is_imported_checked_and_used(working_folder, named):
+    (working_folder / "my_splits.py").write_text(SPLITTER)
+    ranks = synthetic(60, 40, 600).to_frame()
+    ranks.assign(rank=range(600)).to_csv("ranks.csv", index=False)
+    section = {"kind": "every", "step": 5}
+    with pytest.raises(ConfigError, match="there is no splitter 'every'"):
+        check_config({"split": section})
+    assert "my_splits" not in sys.modules
+    file = working_folder / "job.toml"
+    listed = str(named).replace("'", '"') if isinstance(named, list) else f'"{named}"'
+    file.write_text(
+        f'[model]\nname = "EASE"\nimport = {listed}\n[data]\nfile = "ranks.csv"\n[split]\nkind = "every"\nstep = 5\n'
+    )
+    config = load_config(file, ["split.weights=[1, 2.5]"])
+    data = config.load_data()
+    split = config.split.split(data)
+    assert (split.test.target.nnz, split.validation) == (120, None)
+    assert config.as_dict()["model"]["import"] == named
+    assert check_config(config.as_dict()) == config
+    assert [config.repeat(number).split.seed for number in (0, 2)] == [3, 5]
+    for wrong, message in (
+        ({"step": "x"}, "split.step must be a whole number, got 'x'"),
+        ({"step": True}, "split.step must be a whole number, got True"),
+        ({"weights": ["a"]}, "split.weights must be a tuple with each entry a finite number"),
+        ({"stpe": 5}, r"unknown key 'split.stpe'; did you mean 'step'\?"),
+        ({}, "split.step is needed: distance between test entries."),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            check_config({"split": {"kind": "every", **({} if not wrong or "stpe" in wrong else section), **wrong}})
+
+
+def test_a_stored_configuration_imports_nothing_and_says_what_to_import(working_folder):
+    (working_folder / "my_models.py").write_text("raise SystemExit('imported')")
+    stored = {"model": {"name": "Mine", "import": "my_models"}}
+    with pytest.raises(ConfigError, match=r"unknown model 'Mine'.*import my_models first \(in a command: --import"):
+        check_config(stored)
+    assert "my_models" not in sys.modules
+
+
+def test_a_model_of_the_users_own_is_imported_and_built(working_folder):
+    (working_folder / "my_models.py").write_text(MODEL)
+    file = working_folder / "job.toml"
+    file.write_text('[model]\nname = "MyEASE"\nimport = "my_models"\nshift = 1\nregularization = 3.0\n')
+    config = load_config(file)
+    model = config.new_model()
+    assert (type(model).__name__, model.shift, model.regularization) == ("MyEASE", 1.0, 3.0)
+    assert check_config(config.as_dict()) == config
+    with pytest.raises(ConfigError, match=r"MyEASE has no hyperparameter 'shfit'; did you mean 'shift'\?"):
+        load_config(file, ["model.shfit=2"])
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("nowhere", None, "there is no module 'nowhere' in .* or in the environment"),
+        ("nowhere.deeper", None, "there is no module 'nowhere.deeper'"),
+        ("broken", "import nowhere", "'broken' cannot be imported: ModuleNotFoundError: No module named 'nowhere'"),
+        ("failing", "1 / 0", "'failing' cannot be imported: ZeroDivisionError: division by zero"),
+        ("unfinished", "def f(:", "'unfinished' cannot be imported: SyntaxError"),
+        ("folder/mine.py", None, "import takes the name of a module .*, got 'folder/mine.py'"),
+    ],
+)
+def test_a_module_that_cannot_be_imported_is_an_error(working_folder, name, text, message):
+    if text is not None:
+        (working_folder / f"{name}.py").write_text(text)
+    with pytest.raises(ConfigError, match=message):
+        import_modules([name])
+    file = working_folder / "job.toml"
+    file.write_text(f'[model]\nname = "EASE"\nimport = ["{name}"]\n')
+    with pytest.raises(ConfigError, match=f"job.toml: .*{message}"):
+        load_config(file)
+
+
+def test_a_configuration_that_version_0_1_0_stored_is_read_as_it_was():
+    stored = {
+        "data": {"name": "synthetic", "duplicates": "error", "min_rating": 3.0, "min_user": 5, "min_item": 0}
+        | {"binary": True, "users": 200, "items": 60, "interactions": 3000, "seed": 0},
+        "split": {"kind": "hold_out_users", "n_users": 0.1, "stable": True, "seed": 98765},
+        "model": {"name": "MultVAE", "hidden": 50, "latent": 10, "seed": 0},
+        "train": {"metric": "ndcg@10", "validate_epochs": True, "refit": False, "repeats": 1},
+        "evaluate": {"metrics": ["ndcg@10", "coverage@10"]},
+        "track": {"experiment": "nightly", "register": "nightly", "system_metrics": False},
+        "promote": {"minimum_gain": 0.01, "confidence": 0.95, "guards": {"coverage@10": 0.5}, "slowdown": 5.0},
+        "drift": {"new_users": 0.3, "new_items": 0.1, "popularity": 0.2, "overlap": 0.3, "scores": 0.2},
+    }
+    config = check_config(stored)
+    assert check_config(config.as_dict()) == config
+    assert config.promote.for_metric("ndcg@10").metrics == ("ndcg@10", "coverage@10")
+    data = config.load_data()
+    assert data.fingerprint() == synthetic(200, 60, 3000).filter(min_rating=3.0, min_user=5).binarized().fingerprint()
+    assert len(config.split.split(data).test.users) > 0
+
+
+def test_keys_of_other_data_stay_beside_a_file(tmp_path):
+    path = tmp_path / "plays.csv"
+    path.write_text("user_id,item_id\na,x\na,y\n")
+    assert check_config({"data": {"file": str(path), "users": 5, "seed": 1}}).load_data().shape == (1, 2)
+
+
+def test_the_rule_of_promotion_follows_the_metric_of_training():
+    rule = check_config({}).promote
+    assert rule.metric is None
+    assert rule.for_metric("recall@20").metric == "recall@20"
+    assert set(rule.for_metric("recall@20").guards) == {"coverage@10", "truncated_recall@50"}
+    assert rule.for_metric("rmse").metrics == ("rmse",)
+    given = check_config({"promote": {"metric": "ndcg@5", "guards": {"recall@5": 0.1}}}).promote
+    assert given.for_metric("rmse").metrics == ("ndcg@5", "recall@5")
+
+
+def test_old_names_of_hyperparameters_are_translated_in_stored_configurations_alone(file):
+    stored = {"model": {"name": "ItemKNN", "neighbours": 40}, "tune": {"space": {"neighbours": [20, 40]}}}
+    config = check_config(stored)
+    assert config.model == {"name": "ItemKNN", "neighbors": 40}
+    assert config.search().space == {"neighbors": [20, 40]}
+    assert stored["model"] == {"name": "ItemKNN", "neighbours": 40}
+    file.write_text('[model]\nname = "ItemKNN"\nneighbours = 40\n')
+    with pytest.raises(ConfigError, match="no hyperparameter 'neighbours': it was renamed to 'neighbors'"):
+        load_config(file)

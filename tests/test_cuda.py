@@ -37,9 +37,9 @@ def batches_fields():
 @pytest.mark.parametrize("density", [-1.0, 2.0], ids=["dense", "sampled"])
 @pytest.mark.parametrize("name", ["rows", "sampled", "squares", "whole", "likelihood", "likelihood in parts"])
 def test_losses_and_gradients_agree(name, density, monkeypatch):
-    from recsys.nn import losses
+    from recsys.nn import products
 
-    monkeypatch.setattr(losses, "DENSE_ABOVE", {"cpu": density, "cuda": density})
+    monkeypatch.setattr(products, "DENSE_ABOVE", {"cpu": density, "cuda": density})
     calls = {
         "rows": lambda h, w, b, batch: weighted_rows(w, batch, batch.values).square().sum() + h.sum() + b.sum(),
         "sampled": lambda h, w, b, batch: sampled_products(h, w, batch).square().sum() + b.sum(),

@@ -40,7 +40,7 @@ def test_a_small_table_by_hand():
         assert part in text
     plain = Interactions.from_frame(pd.DataFrame({"user_id": [1], "item_id": [1]}))
     assert describe(plain).time is None
-    assert "repeated rows   not looked for" in repr(describe(plain))
+    assert "repeated rows   not counted" in repr(describe(plain))
 
 
 @given(st.integers(1, 300), st.integers(0, 2**16))

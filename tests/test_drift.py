@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+from pydantic import TypeAdapter, ValidationError
 
 from recsys.drift import Limits, data_drift, list_drift, warnings_of
 from recsys.errors import ConfigError, DataError
@@ -77,11 +78,14 @@ def test_what_is_beyond_a_limit_is_said():
     found = warnings_of(measured, Limits())
     assert found == [
         "50.0% of the users are new since the champion was trained (limit 30.0%)",
-        "the items' popularity has moved by 0.500 (limit 0.200)",
-        "only 10.0% of the last lists are in tonight's (limit 30.0%)",
+        "the popularity of items has drifted by 0.500 (limit 0.200)",
+        "only 10.0% of the items of the last lists are in the new ones (limit 30.0%)",
     ]
 
 
 def test_limits_lie_in_0_to_1():
-    with pytest.raises(ConfigError, match=r"drift.overlap must lie in 0..1"):
+    with pytest.raises(ConfigError, match=r"drift\.overlap = 30: Input should be less than or equal to 1"):
         Limits(overlap=30)
+    assert TypeAdapter(Limits).validate_python({"overlap": 1}) == Limits(overlap=1.0)
+    with pytest.raises(ValidationError, match="overlapp"):
+        TypeAdapter(Limits).validate_python({"overlapp": 0.5})

@@ -10,10 +10,10 @@ import pytest
 import scipy.sparse as sp
 
 from recsys.errors import ConfigError, DataError, UnsupportedError
-from recsys.evaluation import DEFAULT, Evaluation, Validation, evaluate, formatted, table
+from recsys.evaluation import DEFAULT, Evaluation, Validation, along_k, evaluate, formatted, table
 from recsys.ids import IdMap
 from recsys.interactions import Interactions
-from recsys.metrics import RANKING, parse
+from recsys.metrics import METRICS, parse
 from recsys.splits import Part, Split
 
 LOWEST = -np.finfo(np.float32).max
@@ -228,7 +228,7 @@ def test_answers_of_a_wrong_shape_are_refused():
 
 def test_refusals():
     empty = part_of([[1, _]], [[_, _]])
-    with pytest.raises(DataError, match="no target"):
+    with pytest.raises(DataError, match="no target entries"):
         evaluate(MODEL, empty)
     with pytest.raises(ConfigError, match="did you mean 'ndcg@10'"):
         evaluate(MODEL, SMALL, ["recall@3", "nddcg@10"])
@@ -245,7 +245,8 @@ def test_the_default_metrics_are_one_pass():
     result = evaluate(model, SMALL)
     assert tuple(result.summary["metric"]) == DEFAULT
     assert len(model.calls) == 1
-    assert {parse(name)[0] for name in DEFAULT} >= set(RANKING) - {"precision"}
+    of_hits = {name for name, metric in METRICS.items() if metric.needs == ("hits", "n_relevant")}
+    assert {parse(name)[0] for name in DEFAULT} >= of_hits - {"precision"}
 
 
 def test_an_evaluation_reads_as_a_table():
@@ -359,8 +360,6 @@ def test_a_whole_split_is_not_a_part():
 
 
 def test_curves_ask_for_further_cut_offs_and_only_gives_back_what_was_asked():
-    from recsys.evaluation import along_k
-
     names = along_k(["ndcg@10", "rmse", "coverage@3"], 40)
     assert names[:3] == ["ndcg@10", "rmse", "coverage@3"]
     assert {"ndcg@1", "ndcg@20", "coverage@5"} < set(names)
@@ -425,7 +424,7 @@ def test_groups_that_leave_a_user_out_are_refused(groups, message):
 # Popularity, variety, and what is masked
 
 
-def test_metrics_beside_popularity_by_hand():
+def test_popularity_adjusted_metrics_by_hand():
     # Context of all: item 0 twice, item 1 twice. Of the popular, the users do not know: 1 2, 0 2, -, 0 1.
     model = Scores([1, 2, 3, 5, 4])  # lists 3 4 2 1, 3 4 2 0, -, 3 4 2 1 0
     result = evaluate(model, SMALL, ["serendipity@2", "stratified_recall@2"])
@@ -434,6 +433,8 @@ def test_metrics_beside_popularity_by_hand():
     assert result.per_user["serendipity@2"].isna().tolist() == [False, False, True, False]
     weight = 2**-0.5
     np.testing.assert_allclose(result.per_user["stratified_recall@2"], [1 / (1 + weight), 1, np.nan, 0.5])
+    # u0 has seen item 0, so that item 1, a hit, is the most popular one to expect.
+    np.testing.assert_array_equal(evaluate(MODEL, SMALL, "serendipity@1").per_user["serendipity@1"], [0, 0, np.nan, 0])
 
 
 def test_diversity_takes_vectors_of_the_items():
@@ -444,13 +445,13 @@ def test_diversity_takes_vectors_of_the_items():
     np.testing.assert_allclose(result.per_user["diversity@3"], [2 / 3, 2 / 3, np.nan, 2 / 3])
     assert Validation(SMALL, "diversity@2", item_vectors=genres)(MODEL) == {"diversity@2": result["diversity@2"]}
     for call in (lambda: evaluate(MODEL, SMALL, "diversity@2"), lambda: Validation(SMALL, "diversity@2")):
-        with pytest.raises(ConfigError, match=r"diversity@2 compares items by their vectors; pass item_vectors="):
+        with pytest.raises(ConfigError, match=r"diversity@2 reads vectors of the items; pass item_vectors="):
             call()
     with pytest.raises(DataError, match="one row for each of the 5 items"):
         evaluate(MODEL, SMALL, "diversity@2", item_vectors=genres[:4])
 
 
-def test_the_block_size_changes_nothing_beside_popularity():
+def test_the_block_size_changes_nothing_adjusted_for_popularity():
     rng = np.random.default_rng(8)
     entries = rng.random((23, 30))
     context, target = (sp.csr_matrix(mask.astype(np.float32)) for mask in (entries < 0.2, entries > 0.85))

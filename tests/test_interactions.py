@@ -610,9 +610,3 @@ def test_titles_fall_back_to_the_id(small):
     days = pd.to_datetime(["2020-01-01", "2020-01-02"]).as_unit("ns")
     frame = pd.DataFrame({"user_id": [1, 1], "item_id": days})
     assert Interactions.from_frame(frame, titles={days[1]: "second"}).titles.tolist() == [str(days[0]), "second"]
-
-
-def test_from_file_reads_a_public_layout(small, tmp_path):
-    path = tmp_path / "interactions.parquet"
-    small.to_frame().to_parquet(path)
-    assert_same(Interactions.from_file(path, keep=["mark"]), small)

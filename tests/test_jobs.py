@@ -519,14 +519,14 @@ import os, signal
 from recsys import cli, tracking
 from recsys.workspace import Workspace
 
-log = tracking.MlflowTracker.log_epoch
+log = tracking.Tracker.log_epoch
 
 def log_epoch(self, entry):
     log(self, entry)
     if entry["epoch"] == 4:
         os.kill(os.getpid(), signal.SIGKILL)
 
-tracking.MlflowTracker.log_epoch = log_epoch
+tracking.Tracker.log_epoch = log_epoch
 cli.main(["train", "job.toml", "--quiet", "--set=model.epochs=6"])
 """
 
@@ -535,7 +535,7 @@ cli.main(["train", "job.toml", "--quiet", "--set=model.epochs=6"])
 def test_a_killed_training_continues_to_the_same_figures(run, mlflow_root, monkeypatch):
     import mlflow
 
-    monkeypatch.setattr(tracking.MlflowTracker, "log_figure", lambda *_: None)  # they take longer than the training
+    monkeypatch.setattr(tracking.Tracker, "log_figure", lambda *_: None)  # they take longer than the training
     done = subprocess.run([sys.executable, "-c", KILLED], cwd=mlflow_root, capture_output=True, check=False)
     assert done.returncode == -signal.SIGKILL, done.stderr.decode()
     checkpoints = mlflow_root / "mlruns" / "checkpoints"
@@ -568,7 +568,7 @@ def test_sigterm_ends_the_run_in_order(run, monkeypatch):
         os.kill(os.getpid(), signal.SIGTERM)
 
     before = signal.getsignal(signal.SIGTERM)
-    monkeypatch.setattr(tracking.MlflowTracker, "log_epoch", end)
+    monkeypatch.setattr(tracking.Tracker, "log_epoch", end)
     with pytest.raises(SystemExit) as raised:
         run("train", "job.toml", "--quiet")
     assert raised.value.code == 143

@@ -1,6 +1,7 @@
 """The night and the contest: earned, kept, repeated, interrupted, rolled back."""
 
 import json
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,12 +9,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from recsys import tracking
+from recsys import datasets, tracking
 from recsys.cli import main
-from recsys.config import check_config
+from recsys.config import SplitConfig, check_config
 from recsys.datasets import synthetic
 from recsys.errors import ConfigError, DataError, TrackingError
 from recsys.evaluation import evaluate
+from recsys.interactions import Interactions
 from recsys.jobs import contest, nightly, promote, train
 from recsys.jobs.train import run as train_run
 from recsys.models import ALS, EASE, UAutoRec
@@ -32,7 +34,9 @@ def config(**sections):
             "model": {"name": "EASE", "regularization": 100.0},
             "evaluate": {"metrics": ["ndcg@10"]},
             "track": {"experiment": "night", "register": "night"},
+            # Times of a few milliseconds vary by more than any limit on a busy machine.
             **sections,
+            "promote": {"slowdown": 1000.0, **sections.get("promote", {})},
         }
     )
 
@@ -64,6 +68,38 @@ def test_the_first_night_promotes_against_popularity_and_the_second_does_nothing
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "data").rglob("part-*")} == written
     assert len(tracking.model_versions("night")) == 1
     assert summary(tmp_path)["status"] == "unchanged"
+
+
+@pytest.mark.parametrize("changed", [False, True])
+def test_a_second_night_reads_splits_loads_and_fingerprints_once(tmp_path, monkeypatch, changed):
+    sections = {"data": {**DATA, "min_rating": 2.0, "min_user": 2}}
+    night(tmp_path, **sections)
+    if changed:
+        sections["data"]["interactions"] = 20_200
+    counts = Counter()
+    loaded = []
+
+    def counting(owner, name, what):
+        original = getattr(owner, name)
+
+        def counted(*args, **kwargs):
+            counts[what] += 1
+            if what == "loads":
+                loaded.append(args[0])
+            return original(*args, **kwargs)
+
+        monkeypatch.setattr(owner, name, counted)
+
+    counting(datasets, "synthetic", "reads")
+    counting(SplitConfig, "split", "splits")
+    counting(tracking, "load", "loads")
+    counting(Interactions, "_digest", "fingerprints")
+    second = night(tmp_path, **sections)
+    assert second.status == ("kept" if changed else "unchanged")
+    assert counts["reads"] == 1
+    assert counts["splits"] == int(changed)
+    assert sorted(map(str, loaded)) == ["models:/night/1", "models:/night/2"][: 1 + changed]
+    assert counts["fingerprints"] <= 3
 
 
 def test_a_challenger_that_is_no_better_is_kept_out_with_its_reason_and_not_asked_twice(tmp_path):
@@ -172,7 +208,7 @@ def test_the_challenger_of_a_contest_may_know_other_items_and_users():
     split = hold_out_users(data, n_users=0.2, stable=True)
     fewer = split.train.take_items(np.arange(0, len(split.train.items), 2))
     model = EASE(regularization=50.0).fit(fewer, show_progress=False)
-    shown = contest.Translated(model, split.train.users, split.train.items)
+    shown = contest.RemappedModel(model, split.train.users, split.train.items)
     ids, scores = shown.recommend(np.full(5, -1), split.test.context[:5], N=10)
     own = model.items_.codes(split.train.items.ids(), on_unknown="mark")
     assert (own[ids] >= 0).all()
@@ -197,7 +233,9 @@ def test_a_contestant_with_the_same_items_may_know_other_users():
     assert last.items_ == split.train.items
     for model in (every, last):
         model.about_ = {"trained_on": until}
-    found = contest.contest(Workspace(progress=False), every, last, config(), split, config().promote.rule("ndcg@10"))
+    found = contest.contest(
+        Workspace(progress=False), every, last, config(), split, config().promote.for_metric("ndcg@10")
+    )
     part = split.test
     own = last.users_.codes(part.users.ids(), on_unknown="mark")
     expected = evaluate(last, replace(part, user_index=own), "ndcg@10")
@@ -208,7 +246,7 @@ def test_ratings_of_a_champion_with_other_items_and_users():
     data = synthetic(users=200, items=60, interactions=4000, seed=0)
     fewer = data.take_items(np.arange(0, 60, 2)).take_users(np.arange(50, 200))
     model = UAutoRec(hidden=8, epochs=2).fit(fewer, show_progress=False)
-    shown = contest.Translated(model, data.users, data.items)
+    shown = contest.RemappedModel(model, data.users, data.items)
     userid, rows, items = np.array([10, 60]), np.array([0, 1, 1]), np.array([2, 2, 3])
     found = shown.predict_pairs(userid, data.matrix[userid], rows, items)
     history = data.matrix[userid][:, np.arange(0, 60, 2)]
@@ -221,7 +259,7 @@ def test_without_a_champion_errors_of_ratings_have_no_baseline():
     split = hold_out_users(data, n_users=0.2, stable=True)
     model = UAutoRec(hidden=8, epochs=2).fit(split.train, show_progress=False)
     with pytest.raises(ConfigError, match=r"measure rmse of; promote challenger by hand"):
-        contest.contest(Workspace(progress=False), model, None, config(), split, config().promote.rule("rmse"))
+        contest.contest(Workspace(progress=False), model, None, config(), split, config().promote.for_metric("rmse"))
 
 
 def test_a_contestant_that_may_have_seen_the_test_is_refused():
@@ -229,7 +267,7 @@ def test_a_contestant_that_may_have_seen_the_test_is_refused():
     split = hold_out_users(data, n_users=0.2, stable=True)
     sees_all = EASE(regularization=50.0).fit(data, show_progress=False)
     fair = EASE(regularization=50.0).fit(split.train, show_progress=False)
-    rule = config().promote.rule("ndcg@10")
+    rule = config().promote.for_metric("ndcg@10")
     with pytest.raises(DataError, match=r"challenger was trained on other entries .* may have seen"):
         contest.contest(Workspace(progress=False), sees_all, fair, config(), split, rule)
     with pytest.raises(DataError, match="champion was trained on other entries"):

@@ -1,8 +1,11 @@
 """Whether a promotion is earned: the rule, its guard-rails, and how often chance alone wins."""
 
+import json
+
 import numpy as np
 import pandas as pd
 import pytest
+from pydantic import TypeAdapter, ValidationError
 
 from recsys.errors import ConfigError
 from recsys.evaluation import Evaluation
@@ -25,7 +28,7 @@ def draws(seed, shift=0.0, like=None, noise=0.1):
 
 
 BASE = np.random.default_rng(0).beta(0.7, 1.5, N)
-PLAIN = Rule(guards={}, slowdown=None)
+PLAIN = Rule("ndcg@10", guards={}, slowdown=None)
 
 
 def test_a_clear_gain_is_earned_and_the_note_says_by_how_much():
@@ -48,8 +51,8 @@ def test_a_worse_challenger_is_kept_out_and_the_reason_is_the_gain():
 
 def test_the_gain_must_exceed_the_minimum_for_certain():
     better = draws(1, 0.01, BASE, noise=0.02)
-    assert decide(measured(BASE), measured(better), Rule(minimum_gain=0.0, guards={})).earned
-    assert not decide(measured(BASE), measured(better), Rule(minimum_gain=0.1, guards={})).earned
+    assert decide(measured(BASE), measured(better), Rule("ndcg@10", minimum_gain=0.0, guards={})).earned
+    assert not decide(measured(BASE), measured(better), Rule("ndcg@10", minimum_gain=0.1, guards={})).earned
 
 
 @pytest.mark.parametrize(
@@ -58,7 +61,7 @@ def test_the_gain_must_exceed_the_minimum_for_certain():
     ids=["less", "low", "more"],
 )
 def test_a_guard_rail_bounds_a_fall(before, after, earned):
-    rule = Rule(guards={"coverage@10": 0.1}, slowdown=None)
+    rule = Rule("ndcg@10", guards={"coverage@10": 0.1}, slowdown=None)
     better = draws(1, 0.05, BASE)
     found = decide(measured(BASE, **{"coverage@10": before}), measured(better, **{"coverage@10": after}), rule)
     assert found.earned is earned
@@ -66,7 +69,7 @@ def test_a_guard_rail_bounds_a_fall(before, after, earned):
 
 
 def test_a_guard_rail_of_an_error_bounds_a_rise():
-    rule = Rule(guards={"rmse": 0.05}, slowdown=None)
+    rule = Rule("ndcg@10", guards={"rmse": 0.05}, slowdown=None)
     better = draws(1, 0.05, BASE)
     assert decide(measured(BASE, rmse=0.8), measured(better, rmse=0.83), rule).earned
     assert not decide(measured(BASE, rmse=0.8), measured(better, rmse=0.85), rule).earned
@@ -74,8 +77,10 @@ def test_a_guard_rail_of_an_error_bounds_a_rise():
 
 def test_a_slow_challenger_is_kept_out():
     better = draws(1, 0.05, BASE)
-    assert decide(measured(BASE, seconds=1.0), measured(better, seconds=2.9), Rule(guards={}, slowdown=3.0)).earned
-    found = decide(measured(BASE, seconds=1.0), measured(better, seconds=3.1), Rule(guards={}, slowdown=3.0))
+    assert decide(
+        measured(BASE, seconds=1.0), measured(better, seconds=2.9), Rule("ndcg@10", guards={}, slowdown=3.0)
+    ).earned
+    found = decide(measured(BASE, seconds=1.0), measured(better, seconds=3.1), Rule("ndcg@10", guards={}, slowdown=3.0))
     assert not found.earned
     assert "scoring takes 3.10 times" in found.reason
 
@@ -95,15 +100,62 @@ def test_an_equal_challenger_is_rarely_promoted_and_a_better_one_mostly():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"metric": "coverage@10"}, "needs a value per user"),
+        ({"metric": "coverage@10"}, "must have a value per user, and coverage@10 has none"),
         ({"metric": "ndgc@10"}, "unknown metric"),
-        ({"minimum_gain": -0.1}, "minimum_gain must not be negative"),
-        ({"confidence": 1.0}, "confidence must lie between 0 and 1"),
-        ({"guards": {"coverage@10": -1}}, "guards.coverage@10 must not be negative"),
+        ({"minimum_gain": -0.1}, "promote.minimum_gain = -0.1: Input should be greater than or equal to 0"),
+        ({"confidence": 1.0}, "promote.confidence = 1.0: Input should be less than 1"),
+        (
+            {"guards": {"coverage@10": -1}},
+            "promote.guards.coverage@10 = -1: Input should be greater than or equal to 0",
+        ),
         ({"guards": {"covrage@10": 1}}, "unknown metric"),
-        ({"slowdown": 0}, "slowdown must be positive"),
+        ({"minimum_gain": float("nan")}, "promote.minimum_gain = nan: Input should be a finite number"),
+        ({"slowdown": "5"}, "promote.slowdown = '5': Input should be a valid number"),
+        ({"slowdown": 0}, "promote.slowdown = 0: Input should be greater than 0"),
     ],
 )
 def test_rules_that_cannot_work(change, message):
     with pytest.raises(ConfigError, match=message):
         Rule(**change)
+
+
+def test_what_a_rule_leaves_open_follows_from_the_metric_that_chose_the_weights():
+    rule = Rule().for_metric("ndcg@10")
+    assert (rule.metric, rule.guards) == ("ndcg@10", {"coverage@10": 0.5, "truncated_recall@50": 0.05})
+    assert rule.metrics == ("ndcg@10", "coverage@10", "truncated_recall@50")
+    assert Rule("mrr@5", guards={"gini@10": 0.1}).for_metric("ndcg@10").metrics == ("mrr@5", "gini@10")
+    assert Rule().for_metric("rmse").metrics == ("rmse",)
+    assert Rule(guards={"coverage@10": 0.1}).for_metric("rmse").metrics == ("rmse", "coverage@10")
+    assert Rule("ndcg@10").for_metric("rmse").metrics == ("ndcg@10",)
+    assert Rule("recall@5").metrics == ("recall@5", "coverage@10", "truncated_recall@50")
+    with pytest.raises(ConfigError, match=r"the rule names no metric; pass one, such as rule\.for_metric"):
+        Rule().for_metric()
+    with pytest.raises(ConfigError, match="names no metric"):
+        decide(measured(BASE), measured(BASE), Rule())
+
+
+def test_equal_rules_read_the_same():
+    text = Rule().for_metric("ndcg@10").as_text()
+    assert json.loads(text) == {
+        "confidence": 0.95,
+        "guards": {"coverage@10": 0.5, "truncated_recall@50": 0.05},
+        "metric": "ndcg@10",
+        "minimum_gain": 0.01,
+        "slowdown": 5.0,
+    }
+    assert Rule("ndcg@10", guards={"truncated_recall@50": 0.05, "coverage@10": 0.5}).as_text() == text
+    assert json.loads(Rule().as_text())["guards"] is None
+
+
+def test_a_rule_is_a_section_of_a_configuration():
+    section = TypeAdapter(Rule)
+    assert section.validate_python({"slowdown": 2, "guards": {"gini@5": 0}}) == Rule(
+        slowdown=2.0, guards={"gini@5": 0.0}
+    )
+    for values, message in (
+        ({"metrik": "ndcg@10"}, "metrik"),
+        ({"minimum_gain": -1}, "greater than or equal to 0"),
+        ({"metric": "ndgc@10"}, "did you mean 'ndcg@10'"),
+    ):
+        with pytest.raises(ValidationError, match=message):
+            section.validate_python(values)

@@ -18,7 +18,7 @@ STRANGE = [*ORDINARY, np.nan, np.inf, -np.inf, np.finfo(np.float32).max, -np.fin
 
 
 def brute_force(scores, n, exclude=None, candidates=None, exclude_ids=()):
-    """The contract, row by row: best first, ties by lower id, nothing excluded, NaN or -inf; -1 in empty slots."""
+    """The specification, row by row: best first, ties by lower id, no excluded id, NaN or -inf; -1 in empty slots."""
     candidates = np.arange(scores.shape[1]) if candidates is None else candidates
     ids, values = np.full((len(scores), n), -1), np.full((len(scores), n), -np.finfo(np.float32).max, dtype=np.float32)
     for row, line in enumerate(scores):
@@ -35,7 +35,7 @@ def brute_force(scores, n, exclude=None, candidates=None, exclude_ids=()):
 
 
 def ranked(scores, n, **options):
-    """`top_n` over a table of scores; the table stays as it is."""
+    """`top_n` over a table of scores, which is not changed."""
     table = torch.from_numpy(scores)
     return top_n(lambda rows, out: table[rows].clone(), len(scores), scores.shape[1], n, **options)
 
@@ -49,7 +49,7 @@ def agree(found, expected):
 
 @st.composite
 def problems(draw):
-    """Scores with many ties, a length, and every way of masking, or none."""
+    """Scores with many ties, a list length, and any combination of masks."""
     n_rows, n_ids = draw(st.integers(1, 5)), draw(st.integers(1, 14))
     rng = np.random.default_rng(draw(st.integers(0, 9999)))
     candidates = None
@@ -58,7 +58,7 @@ def problems(draw):
     width = n_ids if candidates is None else len(candidates)
     scores = rng.choice(draw(st.sampled_from([ORDINARY, STRANGE, [1.0]])), size=(n_rows, width)).astype(np.float32)
     options = {"candidates": candidates}
-    if draw(st.booleans()):  # stored zeros among them
+    if draw(st.booleans()):  # including stored zeros
         options["exclude"] = csr(random_cells(rng, n_rows, n_ids, draw(st.sampled_from([0.0, 0.3, 1.0])), counts=True))
     if draw(st.booleans()):
         options["exclude_ids"] = rng.choice(n_ids, size=draw(st.integers(0, n_ids)), replace=False).astype(np.int64)
@@ -101,7 +101,7 @@ def test_a_stored_zero_is_excluded():
     assert ids.tolist() == [[1, 2, -1]]
 
 
-def test_where_everything_is_excluded_every_slot_is_empty():
+def test_if_everything_is_excluded_all_slots_are_empty():
     scores = np.ones((2, 3), dtype=np.float32)
     for options in ({"exclude": csr(np.ones((2, 3)))}, {"exclude_ids": np.arange(3)}):
         ids, values = ranked(scores, 5, **options)
@@ -128,7 +128,7 @@ def test_excluded_ids_outside_the_candidates_change_nothing():
 
 
 @pytest.mark.parametrize(("rows", "candidates", "n"), [(0, 4, 2), (3, 0, 2), (3, 4, 0)])
-def test_nothing_asked_gives_empty_lists_of_the_asked_shape(rows, candidates, n):
+def test_without_rows_candidates_or_slots_the_lists_are_empty(rows, candidates, n):
     ids, values = top_n(lambda *_: torch.zeros(rows, candidates), rows, candidates, n)
     assert ids.shape == values.shape == (rows, n)
     assert (ids == NO_ID).all()
@@ -150,5 +150,5 @@ def test_select_equals_a_stable_sort(n_rows, n_columns, share, kinds, seed):
     order = np.argsort(-floor, axis=1, kind="stable")[:, :n]
     expected = np.take_along_axis(floor, order, axis=1)
     np.testing.assert_array_equal(values.numpy(), expected)
-    filled = expected > -np.inf  # the columns of -inf mean nothing
+    filled = expected > -np.inf  # columns of -inf have no meaning
     np.testing.assert_array_equal(columns.numpy()[filled], order[filled])

@@ -72,7 +72,7 @@ def test_a_rollback_to_a_deleted_version_says_what_is_left(root):
     number = champion.rpartition("/")[2]
     before = tracking.version_tags("night", int(number)).get("champion_previous", "")
     MlflowClient().set_model_version_tag("night", number, "champion_previous", "99")
-    with pytest.raises(TrackingError, match=r"version 99 of 'night'.* was deleted; promote another by hand, of \d"):
+    with pytest.raises(TrackingError, match=r"version 99 of 'night'.* was deleted; promote another version: \d"):
         tracking.rollback("night")
     MlflowClient().set_model_version_tag("night", number, "champion_previous", before)
     assert tracking.pin("models:/night@champion") == champion

@@ -26,7 +26,7 @@ def matrices(draw):
 
 
 def dense(n_rows, segments, columns, values, n_columns, missing):
-    """Scatter entries into a dense array whose other places hold `missing`."""
+    """Scatter entries into a dense array filled with `missing`."""
     array = np.full((n_rows, n_columns), missing, dtype=np.float32)
     array[segments, columns] = values
     return array
@@ -40,7 +40,7 @@ def rows_of(matrix, missing):
 @quick
 @given(matrices(), st.data())
 def test_a_batch_is_the_dense_slice(matrix, draw):
-    wanted = draw.draw(st.lists(st.integers(0, matrix.shape[0] - 1), max_size=8))  # any order, repeats, or none
+    wanted = draw.draw(st.lists(st.integers(0, matrix.shape[0] - 1), max_size=8))  # any order, with repeats, or empty
     rows = Rows(matrix)
     batch = rows.batch(torch.tensor(wanted, dtype=torch.int64))
     expected = rows_of(matrix, missing=7)[wanted]
@@ -87,7 +87,7 @@ def test_rows_know_their_size():
     assert len(Rows(sp.csr_matrix((0, 3))).slice(0, 5)) == 0
 
 
-def test_rows_take_read_only_arrays_and_leave_the_matrix_alone():
+def test_rows_accept_read_only_arrays():
     matrix = sp.csr_matrix(np.array([[0, 1, 2], [3, 0, 0]], dtype=np.float32))
     for part in (matrix.data, matrix.indices, matrix.indptr):
         part.flags.writeable = False

@@ -1,6 +1,7 @@
 """Splits: every stored entry lands in one part, and no part leaks into another."""
 
 import re
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -10,10 +11,20 @@ from hypothesis import assume, example, settings
 from hypothesis import given as for_all
 from hypothesis import strategies as st
 
-from recsys.errors import DataError
+from recsys.errors import ConfigError, DataError
 from recsys.ids import IdMap
 from recsys.interactions import Interactions
-from recsys.splits import Part, Split, by_time, given, hold_out_ratings, hold_out_users, leave_last_out
+from recsys.splits import (
+    SPLITTERS,
+    Part,
+    Split,
+    by_time,
+    given,
+    hold_out_ratings,
+    hold_out_users,
+    leave_last_out,
+    register,
+)
 
 quick = settings(deadline=None, max_examples=30)
 
@@ -404,7 +415,7 @@ def test_given_takes_folds(marks):
     assert sp.coo_matrix(split.test.target).row.tolist() == [2]
     assert sp.coo_matrix(split.validation.target).row.tolist() == [3]
     assert given(data, "mark", test=3).validation is None
-    with pytest.raises(DataError, match=re.escape("never says '3'; its values are [1, 2, 3, 4, 5]")):
+    with pytest.raises(DataError, match=re.escape("has no value '3'; its values are [1, 2, 3, 4, 5]")):
         given(data, "mark", test="3")
 
 
@@ -429,9 +440,9 @@ def test_given_draws_a_validation_share_of_the_training_entries():
 @pytest.mark.parametrize(
     ("column", "options", "message"),
     [
-        ("marks", {}, "no column 'marks' beside these interactions; did you mean 'mark'?.*keep="),
-        ("mark", {"test": "Test"}, r"never says 'Test'; its values are \['test', 'train', 'val'\]"),
-        ("mark", {"validation": "dev"}, "never says 'dev'"),
+        ("marks", {}, "column 'marks' was not kept with these interactions; did you mean 'mark'?.*keep="),
+        ("mark", {"test": "Test"}, r"has no value 'Test'; its values are \['test', 'train', 'val'\]"),
+        ("mark", {"validation": "dev"}, "has no value 'dev'"),
         ("mark", {"validation": "test"}, "different values of 'mark', got 'test' for both"),
         ("mark", {"test": "train", "validation_fraction": 1.0}, "at least 0 and below 1, got 1.0"),
         ("mark", {"test": "train", "validation_fraction": -0.5}, "at least 0 and below 1, got -0.5"),
@@ -496,7 +507,7 @@ def test_splits_do_not_change_the_data():
     before = data.fingerprint()
     hold_out_users(data)
     hold_out_ratings(data).refit()
-    assert data.fingerprint() == before
+    assert replace(data).fingerprint() == before  # of a new object, which computes it from the same arrays
 
 
 def test_a_part_checks_its_shapes():
@@ -510,7 +521,9 @@ def test_a_part_checks_its_shapes():
 
 
 def test_a_column_that_nothing_comes_with_is_named_without_a_list():
-    with pytest.raises(DataError, match=r"no column 'fold' beside these interactions, nor any other; name it in keep="):
+    with pytest.raises(
+        DataError, match=r"column 'fold' was not kept with these interactions, nor was any other; name it in keep="
+    ):
         given(crowd(), "fold")
 
 
@@ -594,12 +607,10 @@ def test_a_given_split_by_time_refuses_entries_from_the_future_with_the_count():
     )
     data = Interactions.from_frame(frame, keep=["mark"])
     assert given(data, "mark").train.nnz == 4
-    with pytest.raises(
-        DataError, match=r"1 of the 5 entries that come before the test part are later.*1970-01-01T00:01"
-    ):
+    with pytest.raises(DataError, match=r"1 of the 5 entries before the test part are later.*1970-01-01T00:01"):
         given(data, "mark", temporal=True)
     early = Interactions.from_frame(frame.assign(timestamp=[10, 20, 50, 55, 40, 60]), keep=["mark"])
-    with pytest.raises(DataError, match=r"2 of the 4 entries that come before the validation part are later"):
+    with pytest.raises(DataError, match=r"2 of the 4 entries before the validation part are later"):
         given(early, "mark", temporal=True)
     clean = Interactions.from_frame(frame.assign(timestamp=[10, 20, 30, 40, 40, 60]), keep=["mark"])
     assert given(clean, "mark", temporal=True).validation.target.nnz == 1
@@ -618,6 +629,33 @@ def test_a_column_that_by_time_would_make_is_accepted(data):
     marks = np.array(["test" if pair in test else "train" for pair in everything(data)])
     marked = Interactions(data.matrix, data.users, data.items, data.timestamps, {"mark": marks})
     assert_equal_splits(given(marked, "mark", temporal=True), split)
+
+
+# register
+
+
+def test_what_cannot_be_a_splitter_is_refused():
+    def untyped(data, share=0.1):
+        return by_time(data, test=share)
+
+    def unreadable(data, share: "Nowhere" = 0.1):  # noqa: F821
+        return by_time(data, test=share)
+
+    def by_time_of_mine(data):
+        return by_time(data)
+
+    by_time_of_mine.__name__ = "by_time"
+    for splitter, message in (
+        (lambda: None, "register takes a function of Interactions"),
+        (Split, "register takes a function of Interactions"),
+        (untyped, "share of untyped needs a type"),
+        (unreadable, "types of unreadable's parameters cannot be read"),
+        (by_time_of_mine, "recsys.splits.splitters registered a splitter by_time already"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            register(splitter)
+    assert list(SPLITTERS) == ["hold_out_users", "hold_out_ratings", "leave_last_out", "by_time", "given"]
+    assert register(by_time) is by_time
 
 
 @pytest.mark.slow

@@ -24,9 +24,11 @@ from recsys.interactions import Interactions
 from recsys.jobs import train
 from recsys.models import EASE
 from recsys.splits import hold_out_ratings
-from recsys.tracking import _mlflow, asking, events, runs
+from recsys.spool import Spool
+from recsys.tracking import _mlflow, events, requests, runs
+from recsys.tracking.events import Sender
 from recsys.tracking.outbox import Outbox
-from recsys.tracking.sender import Sender
+from recsys.tracking.tracker import digest
 from recsys.workspace import Workspace
 
 RNG = np.random.default_rng(0)
@@ -42,9 +44,9 @@ class Link:
         self.up, self.answers, self.sent = True, True, []
         send, start, create = Sender.send, runs.start, runs.create
 
-        def sending(sender, event, *, again):
+        def sending(sender, event, *, retry):
             self._look()
-            found = send(sender, event, again=again)
+            found = send(sender, event, retry=retry)
             self.sent.append(event.kind)
             self._answer()
             return found
@@ -65,7 +67,7 @@ class Link:
         monkeypatch.setattr(runs, "start", starting)
         monkeypatch.setattr(runs, "create", creating)
         # A test waits for no clock.
-        monkeypatch.setattr(Outbox, "ask_later", lambda *_: None)
+        monkeypatch.setattr(Outbox, "back_off", lambda *_: None)
 
     def _look(self):
         if not self.up:
@@ -83,7 +85,7 @@ def link(mlflow_root, monkeypatch):
 
 def epoch(tracker, number):
     tracker.log_epoch({"epoch": number, "loss": 1 / number, "ndcg@10": number / 10})
-    tracker._tell_from = 0.0
+    tracker.sink._metrics_from = 0.0
 
 
 def client():
@@ -178,7 +180,7 @@ def test_what_arrived_without_an_answer_is_not_told_twice(link, mlflow_root):
     shutil.copytree(tracker.waiting, copy)
     (done,) = tracking.sync(Workspace())
     assert done.waiting == 0
-    shutil.copytree(copy, tracker.waiting or mlflow_root / "mlruns" / "pending" / tracker.outbox.header.key)
+    shutil.copytree(copy, tracker.waiting or mlflow_root / "mlruns" / "pending" / tracker.sink.record.key)
     (again,) = tracking.sync(Workspace())  # as after a process that died before it could forget what it had sent
     assert (again.run_id, again.waiting) == (done.run_id, 0)
     run = client().get_run(done.run_id)
@@ -291,6 +293,57 @@ def test_what_the_store_refuses_for_good_waits_and_keeps_nothing_else(link, mlfl
     assert "nothing waits" in capsys.readouterr().out
 
 
+def test_a_queue_of_version_0_1_0_is_sent(mlflow_root, tmp_path):
+    spool = Spool(mlflow_root / "mlruns" / "pending" / "0123")
+    tracking.configure(Workspace())
+    header = {"key": "0123", "place": mlflow.get_tracking_uri(), "experiment": "exp", "run_name": "old", "tags": {}}
+    spool.write_header({**header, "start_time": 1000, "run_id": None, "parent": None})
+    MODEL.save(tmp_path / "model" / "bundle", metrics={"ndcg@10": 0.25}, about={"tags": {"stage": "night"}})
+    few = FRAME[FRAME["user_id"] < 103].assign(rating=np.float32(1.0))
+    few.to_parquet(tmp_path / "model" / "examples.parquet")
+    (tmp_path / "a.txt").write_text("hello")
+    data = {"name": "all", "digest": "abc", "source_type": "recsys", "source": "{}", "profile": "{}"}
+    written = [
+        ("params", {"values": {"seed": "3"}, "resumed": False}, None),
+        ("tags", {"stage": "early", "attachment": "none"}, None),
+        ("metrics", {"points": [["loss", 0.5, 1001, 1]], "of_model": False, "resumed": True}, None),
+        ("metrics", {"points": [["loss", 0.25, 1002, 2]], "of_model": False, "resumed": True}, None),
+        ("inputs", {"inputs": [{"dataset": data, "context": "training"}]}, None),
+        ("file", {"folder": "notes"}, tmp_path / "a.txt"),
+        ("model", {}, tmp_path / "model"),
+        ("register", {"name": "old"}, None),
+        ("end", {"status": "FINISHED", "time": 2000}, None),
+    ]
+    assert {kind for kind, *_ in written} == events.KINDS.keys()
+    for kind, values, attachment in written:
+        spool.add(kind, values, attachment)
+    for entry, (_, values, _) in zip(spool, written, strict=True):
+        assert events.from_entry(entry).to_json() == values
+        assert events.from_entry(entry).attachment == entry.attachment
+    (done,) = tracking.sync(Workspace())
+    assert (done.name, done.sent, done.waiting, done.reason) == ("old", 9, 0, "")
+    run = client().get_run(done.run_id)
+    assert (run.info.start_time, run.info.end_time, run.info.status) == (1000, 2000, "FINISHED")
+    assert (run.data.params, run.data.metrics) == ({"seed": "3"}, {"loss": 0.25})
+    assert {"stage": "early", "attachment": "none"}.items() <= run.data.tags.items()
+    assert steps(done.run_id) == [1, 2]
+    assert run.inputs.dataset_inputs[0].dataset.digest == "abc"
+    assert [file.path for file in client().list_artifacts(done.run_id, "notes")] == ["notes/a.txt"]
+    assert tracking.version_tags("old", 1) == {"model": "EASE", "stage": "night"}
+    assert tracking.load("models:/old/1").about_ == {"tags": {"stage": "night"}, "run_id": done.run_id}
+
+
+def test_an_event_of_a_later_version_waits(link, mlflow_root):
+    link.up = False
+    with tracking.start_run(Workspace(), "exp", "newer") as tracker:
+        pass
+    Spool(tracker.waiting).add("hologram", {})
+    link.up = True
+    (done,) = tracking.sync(Workspace())
+    assert (done.sent, done.waiting) == (1, 1)
+    assert "unknown event 'hologram'" in done.reason
+
+
 def test_sync_leaves_alone_what_is_not_its_own(link, mlflow_root, monkeypatch):
     link.up = False
     with tracking.start_run(Workspace(), "exp", "mine") as tracker:
@@ -306,10 +359,10 @@ def test_sync_leaves_alone_what_is_not_its_own(link, mlflow_root, monkeypatch):
 
 
 def test_the_password_of_a_store_is_not_written():
-    assert asking.without_password("postgresql+psycopg2://me:secret@host:5432/runs?a=b") == (
+    assert requests.without_password("postgresql+psycopg2://me:secret@host:5432/runs?a=b") == (
         "postgresql+psycopg2://host:5432/runs"
     )
-    assert asking.without_password("sqlite:////a/b.db") == "sqlite:////a/b.db"
+    assert requests.without_password("sqlite:////a/b.db") == "sqlite:////a/b.db"
 
 
 def test_epochs_go_in_batches_where_telling_takes_long(link, mlflow_root, monkeypatch):
@@ -317,9 +370,9 @@ def test_epochs_go_in_batches_where_telling_takes_long(link, mlflow_root, monkey
     monkeypatch.setattr(time, "monotonic", lambda: clock[0])
     send = Sender.send
 
-    def slow(sender, event, *, again):
+    def slow(sender, event, *, retry):
         clock[0] += delay
-        return send(sender, event, again=again)
+        return send(sender, event, retry=retry)
 
     monkeypatch.setattr(Sender, "send", slow)
     delay = 0.01
@@ -372,9 +425,9 @@ def test_the_parts_of_a_split_are_inputs_of_the_run(mlflow_root):
     assert len({dataset.digest for dataset in found.values()}) == 4
     assert json.loads(found["test"].profile)["target"] == split.test.target.nnz
     other = hold_out_ratings(DATA, seed=1)
-    digest = events.digest(split.test, DATA.items)
-    assert events.digest(other.test, DATA.items) != digest
-    assert events.digest(hold_out_ratings(DATA, seed=0).test, DATA.items) == digest
+    wanted = digest(split.test, DATA.items)
+    assert digest(other.test, DATA.items) != wanted
+    assert digest(hold_out_ratings(DATA, seed=0).test, DATA.items) == wanted
 
 
 def test_the_load_of_the_machine_needs_psutil(mlflow_root, monkeypatch):
@@ -478,18 +531,18 @@ def test_a_server_killed_in_mid_training_knows_everything_once_after_sync(server
     monkeypatch.setenv("MLFLOW_TRACKING_URI", server.uri)
     (tmp_path / "job.toml").write_text(TRAINING)
     server.start()
-    log = tracking.MlflowTracker.log_epoch
+    log = tracking.Tracker.log_epoch
     # They take longer than the training.
     monkeypatch.setattr(train.report, "page", lambda *_, **__: "page")
-    monkeypatch.setattr(tracking.MlflowTracker, "log_figure", lambda *_: None)
+    monkeypatch.setattr(tracking.Tracker, "log_figure", lambda *_: None)
 
     def log_epoch(self, entry):
         log(self, entry)
-        self._tell_from = 0.0
+        self.sink._metrics_from = 0.0
         if entry["epoch"] == 3:
             server.kill()
 
-    monkeypatch.setattr(tracking.MlflowTracker, "log_epoch", log_epoch)
+    monkeypatch.setattr(tracking.Tracker, "log_epoch", log_epoch)
     assert cli.main(["train", "job.toml", "--quiet"]) == 0
     out, err = capsys.readouterr()
     assert err == ""
@@ -568,7 +621,7 @@ def test_postgresql_may_go_and_come_back(postgres, tmp_path, monkeypatch):
     uri, start, stop = postgres
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
-    monkeypatch.setattr(Outbox, "ask_later", lambda *_: None)
+    monkeypatch.setattr(Outbox, "back_off", lambda *_: None)
     with tracking.start_run(Workspace(), "exp", "first") as first:
         epoch(first, 1)
         stop()

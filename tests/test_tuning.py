@@ -1,5 +1,8 @@
 """The search for hyperparameters: what it tries, keeps, prunes and continues."""
 
+import subprocess
+import sys
+
 import numpy as np
 import optuna
 import pandas as pd
@@ -207,6 +210,23 @@ def test_the_job_refuses_before_it_reads_data(tmp_path, monkeypatch):
     monkeypatch.setattr(JobConfig, "load_data", lambda *_: pytest.fail("read the data first"))
     with pytest.raises(ConfigError, match="nothing to tune"):
         tune_job.run(Workspace(tmp_path), job(space={}))
+
+
+def test_without_the_extra_it_says_how_to_install_it_before_it_reads_data(tmp_path, monkeypatch):
+    for name in ("optuna", "tomli_w"):
+        monkeypatch.setitem(sys.modules, name, None)
+    monkeypatch.setattr(JobConfig, "load_data", lambda *_: pytest.fail("read the data first"))
+    message = r"tuning needs optuna and tomli-w: pip install 'recsys\[tune\]'"
+    with pytest.raises(ConfigError, match=message):
+        tune_job.run(Workspace(tmp_path), job())
+    with pytest.raises(ConfigError, match=message):
+        tune(Workspace(tmp_path), job(), None, fingerprint="x")
+
+
+def test_the_package_and_its_command_need_no_extra():
+    hidden = "import sys; sys.modules.update(dict.fromkeys(['optuna', 'tomli_w']))"
+    jobs = "import recsys.tuning, recsys.jobs.tune, recsys.jobs.compare, recsys.jobs.demo"
+    subprocess.run([sys.executable, "-c", f"{hidden}; {jobs}"], check=True)
 
 
 @pytest.mark.parametrize(

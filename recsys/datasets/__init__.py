@@ -1,10 +1,12 @@
-"""Data sets: readers of the public layouts, a catalogue of known names, and a generator.
+"""Data sets: readers of files, a catalog of known names, and a generator.
 
-`load` finds a known data set by name, `read` reads a file or folder, `synthetic` makes up ratings of any size.
+`load` finds a known data set by name, `read` reads a file or folder, `synthetic` makes up ratings of any size, and
+`register_reader` adds a layout of files.
 """
 
-from recsys.datasets.catalogue import NAMES, load
+from recsys.datasets.catalog import NAMES, load
 from recsys.datasets.generator import synthetic
-from recsys.datasets.readers import Layout, read
+from recsys.datasets.layouts import SPLIT
+from recsys.datasets.readers import READERS, Reader, read, register_reader
 
-__all__ = ["NAMES", "Layout", "load", "read", "synthetic"]
+__all__ = ["NAMES", "READERS", "SPLIT", "Reader", "load", "read", "register_reader", "synthetic"]

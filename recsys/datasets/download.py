@@ -1,4 +1,4 @@
-"""Checksummed download of public data sets: whole or not at all."""
+"""Download of public data sets with checksums; the result is complete or absent."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _TIMEOUT: Final = 60.0
 
 @dataclass(frozen=True)
 class Archive:
-    """A published zip file, and the part of it that is needed."""
+    """A published zip file and the files in it that are needed."""
 
     file: str
     """Name of the zip file under the base URL."""
@@ -48,26 +48,26 @@ ARCHIVES: Final = {
     "ml-25m": Archive("ml-25m.zip", "6b51fb2759a8657d3bfcbfc42b592ada", "ml-25m", _CSV),
     "ml-32m": Archive("ml-32m.zip", "d472be332d4daa821edc399621853b57", "ml-32m", _CSV),
 }
-"""The archives that `load` can fetch, each with the publisher's terms of use among its members."""
+"""The archives that `load` can download; their members include the publisher's terms of use."""
 
 
 def fetch(archive: Archive, target: str | Path, *, base_url: str = MOVIELENS) -> Path:
-    """Download `archive`, check it, and put its members into the folder `target`.
+    """Download an archive, verify its checksum, and put its members into the folder `target`.
 
-    Everything happens in a temporary folder beside `target` that is renamed when whole, so that `target` is complete
-    or absent whatever happens, and two processes may fetch it at once.
+    The work is done in a temporary folder beside `target`, which is renamed when complete: `target` is complete or
+    absent, and two processes may fetch it at once.
 
     Args:
         archive: what to fetch.
-        target: folder to make; one that is already there and not empty is left as it is.
+        target: folder to create; one that exists and is not empty is left as it is.
         base_url: address of the folder that holds the zip file.
 
     Returns:
         The folder.
 
     Raises:
-        DownloadError: the server or the disk refuses, the transfer is cut short, the checksum differs, or a member
-            is not in the zip file; nothing is left behind.
+        DownloadError: the server or the disk fails, the transfer is cut short, the checksum differs, or a member is
+            not in the zip file; nothing is left behind.
     """
     target = Path(target)
     url = f"{base_url.rstrip('/')}/{archive.file}"
@@ -83,7 +83,7 @@ def fetch(archive: Archive, target: str | Path, *, base_url: str = MOVIELENS) ->
             _publish(unpacked, target)
     except (OSError, http.client.HTTPException, zipfile.BadZipFile, EOFError) as error:
         raise DownloadError(
-            f"could not fetch {url}: {error}; nothing was kept. Try again, or download it in another way and unpack "
+            f"could not fetch {url}: {error}; nothing was kept. Try again, or download it yourself and unpack "
             f"its folder {archive.folder}/ as {target}"
         ) from error
     return target
@@ -128,5 +128,5 @@ def _publish(unpacked: Path, target: Path) -> None:
     try:
         unpacked.rename(target)
     except OSError:
-        if not _is_full(target):  # otherwise another process was first, and its copy is as good
+        if not _is_full(target):  # else another process was faster, and its copy is as good
             raise

@@ -1,7 +1,8 @@
-"""Made-up film ratings of any size: the data set that needs no download."""
+"""Generated movie ratings of any size: a data set that needs no download."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final
 
 import numpy as np
@@ -11,6 +12,7 @@ import scipy.sparse as sp
 from recsys.errors import DataError
 from recsys.ids import IdMap
 from recsys.interactions import Interactions
+from recsys.options import Seed
 
 Floats = npt.NDArray[np.float64]
 
@@ -18,7 +20,7 @@ _START: Final = 1_672_531_200  # 2023-01-01 00:00:00 UTC
 _SPAN: Final = 730 * 86_400
 _FEWEST: Final = 5
 _STYLES: Final = 3
-_BLOCK: Final = 2**22  # users × items weighed at once: 32 MiB of float64
+_BLOCK: Final = 2**22  # users × items weighted at once: 32 MiB of float64
 
 _GENRES: Final = {
     "sea": "Harbour Tide Lighthouse Sailor Reef Captain Anchor Storm",
@@ -59,23 +61,23 @@ _PATTERNS: Final = (
 )
 
 
-def synthetic(users: int = 2000, items: int = 800, interactions: int = 120_000, *, seed: int = 0) -> Interactions:
-    """Make up film ratings with popular and rare items, busy and idle users, and tastes that a model can learn.
+def synthetic(users: int = 2000, items: int = 800, interactions: int = 120_000, *, seed: Seed = 0) -> Interactions:
+    """Generate movie ratings with popular and rare items, active and inactive users, and tastes that a model can learn.
 
-    A user chooses n items without replacement, item i with weight
+    User u chooses n items without replacement, item i with weight
 
         popularity_i · (0.2 + Σ_g taste_ug genre_ig · G) · exp(style_u · style_i)
 
-    where popularity is Zipf-Mandelbrot, taste a sparse Dirichlet mixture over G genres, an item belongs to one or two
-    genres, n is log-normal, and the draw takes the n smallest of Exp(1) / weight (Efraimidis & Spirakis 2006).
-    The rating is a user bias, the item's quality, the match of taste and of style, and noise, rounded into 1..5.
-    A title's noun tells the item's main genre. Time and memory: users × items, in blocks of bounded size.
+    where popularity is Zipf-Mandelbrot, taste is a sparse Dirichlet mixture over G genres, an item belongs to one or
+    two genres, n is log-normal, and the draw takes the n smallest of Exp(1) / weight (Efraimidis & Spirakis 2006).
+    A rating is the sum of user bias, item quality, match of taste and of style, and noise, rounded and clipped to 1..5.
+    The noun of a title tells the item's main genre. Time is users × items; memory is bounded by working in blocks.
 
     Args:
-        users: number of users, with ids 1..users.
-        items: number of items, with ids 1..items; with few interactions some may have none.
-        interactions: number of distinct (user, item) pairs, exactly; each user has 5 or more where that is possible.
-        seed: equal seeds give equal data.
+        users: number of generated users, with ids 1..users.
+        items: number of generated items, with ids 1..items; with few interactions some have none.
+        interactions: exact number of generated (user, item) pairs; each user has 5 or more if possible.
+        seed: seed of the generator; equal seeds give equal data.
 
     Returns:
         Interactions of shape (users, items) with ratings 1, 2, 3, 4 or 5, timestamps over two years, and titles.
@@ -102,26 +104,18 @@ def synthetic(users: int = 2000, items: int = 800, interactions: int = 120_000, 
     user_styles = rng.standard_normal((users, _STYLES)) * 0.5
     counts = _activity(rng, users, items, interactions)
 
-    indptr = np.concatenate([[0], np.cumsum(counts)])
-    indices = np.empty(interactions, dtype=np.int32)
-    liking = np.empty((2, interactions))  # how well each chosen item meets the user's taste, and style
-    rows_at_once = max(1, _BLOCK // items)
-    for first in range(0, users, rows_at_once):
-        block = slice(first, min(first + rows_at_once, users))
+    def weights(block: slice) -> tuple[Floats, Floats]:
+        """Return taste and style of a block of users for each item, (block, items) each."""
         taste = 0.2 + len(_GENRES) * (tastes[block] @ genres.T)
-        style = user_styles[block] @ item_styles.T
-        keys = rng.standard_exponential(taste.shape) / (popularity * taste * np.exp(style))
-        for row, user in enumerate(range(block.start, block.stop)):
-            chosen = np.sort(np.argpartition(keys[row], counts[user] - 1)[: counts[user]])
-            entries = slice(indptr[user], indptr[user + 1])
-            indices[entries] = chosen
-            liking[:, entries] = np.log(taste[row, chosen]), style[row, chosen]
+        return taste, user_styles[block] @ item_styles.T
 
+    indices, liking = _choose(rng, counts, popularity, weights)
     rows = np.repeat(np.arange(users), counts)
     opinion = 0.4 * rng.standard_normal(users)[rows] + 0.35 * quality[indices]
     opinion += 0.3 * _standard(liking[0]) + 0.55 * _standard(liking[1])
     ratings = np.clip(np.rint(3.6 + opinion + 0.72 * rng.standard_normal(interactions)), 1, 5)
-    matrix = sp.csr_matrix((ratings.astype(np.float32), indices, indptr.astype(np.int32)), shape=(users, items))
+    indptr = np.concatenate([[0], np.cumsum(counts)]).astype(np.int32)
+    matrix = sp.csr_matrix((ratings.astype(np.float32), indices, indptr), shape=(users, items))
     return Interactions(
         matrix,
         IdMap(np.arange(1, users + 1)),
@@ -131,20 +125,43 @@ def synthetic(users: int = 2000, items: int = 800, interactions: int = 120_000, 
     )
 
 
+def _choose(
+    rng: np.random.Generator,
+    counts: npt.NDArray[np.int64],
+    popularity: npt.NDArray[np.floating],
+    weights: Callable[[slice], tuple[Floats, Floats]],
+) -> tuple[npt.NDArray[np.int32], Floats]:
+    """Return the chosen items, user by user, and how well each matches the user: log taste and style, (2, n)."""
+    indptr = np.concatenate([[0], np.cumsum(counts)])
+    indices = np.empty(indptr[-1], dtype=np.int32)
+    liking = np.empty((2, indptr[-1]))
+    rows_at_once = max(1, _BLOCK // len(popularity))
+    for first in range(0, len(counts), rows_at_once):
+        block = slice(first, min(first + rows_at_once, len(counts)))
+        taste, style = weights(block)
+        keys = rng.standard_exponential(taste.shape) / (popularity * taste * np.exp(style))
+        for row, user in enumerate(range(block.start, block.stop)):
+            chosen = np.sort(np.argpartition(keys[row], counts[user] - 1)[: counts[user]])
+            entries = slice(indptr[user], indptr[user + 1])
+            indices[entries] = chosen
+            liking[:, entries] = np.log(taste[row, chosen]), style[row, chosen]
+    return indices, liking
+
+
 def _activity(rng: np.random.Generator, users: int, items: int, interactions: int) -> npt.NDArray[np.int64]:
     """Return log-normal numbers of items per user, (users,), that add up to `interactions`."""
     fewest, most = min(_FEWEST, interactions // users), max(1, 3 * items // 4)
     fewest = min(fewest, most)
     weights = rng.lognormal(sigma=0.9, size=users)
     low, high = 0.0, most / weights.min()
-    for _ in range(100):  # the clipped sum grows with the scale: halve towards the one that fits
+    for _ in range(100):  # bisection: the clipped sum grows with the scale
         scale = (low + high) / 2
         if np.clip(np.floor(weights * scale), fewest, most).sum() > interactions:
             high = scale
         else:
             low = scale
     counts = np.clip(np.floor(weights * low), fewest, most).astype(np.int64)
-    # What flooring left over goes, one each, to users with room.
+    # The remainder that rounding down left goes, one each, to users below the maximum.
     while missing := interactions - int(counts.sum()):
         counts[rng.permutation(np.flatnonzero(counts < most))[:missing]] += 1
     return counts
@@ -181,13 +198,13 @@ def _titles(rng: np.random.Generator, main_genre: npt.NDArray[np.int64]) -> npt.
 
 
 def _times(rng: np.random.Generator, rows: npt.NDArray[np.int64], users: int) -> npt.NDArray[np.int64]:
-    """Return the second of each interaction: users arrive over the whole span and stay for some months."""
+    """Return the time of each interaction in seconds: users arrive over the whole span and stay for some months."""
     arrival = 0.95 * _SPAN * rng.random(users)
     stay = np.minimum(7 * 86_400 + 120 * 86_400 * rng.standard_exponential(users), _SPAN - arrival)
     return _START + (arrival[rows] + stay[rows] * rng.random(len(rows))).astype(np.int64)
 
 
 def _standard(values: Floats) -> Floats:
-    """Return `values` with mean 0 and, where they differ, standard deviation 1."""
-    centred: Floats = values - values.mean()
-    return centred / (centred.std() or 1.0)
+    """Return `values` with mean 0 and, unless all are equal, standard deviation 1."""
+    centered: Floats = values - values.mean()
+    return centered / (centered.std() or 1.0)

@@ -1,9 +1,9 @@
-"""Compare models fairly: one split, one budget of tuning each, one look at the test part, one table."""
+"""Compare models fairly: one split, one tuning budget, one look at the test part, one table."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -12,26 +12,25 @@ from typing import Any
 import pandas as pd
 
 from recsys import report, tracking
-from recsys.comparison import Comparison, compare, intervals
 from recsys.config import JobConfig
 from recsys.errors import ConfigError
-from recsys.evaluation import Evaluation, table
+from recsys.evaluation import Comparison, Evaluation, compare, intervals, table
 from recsys.files import locked, read_json, replacing, replacing_folder, sha256_of_json, write_text
 from recsys.interactions import Interactions
 from recsys.jobs.train import train_one
 from recsys.jobs.tune import as_toml, with_budget
-from recsys.metrics import CATALOGUE, RATING, parse
+from recsys.metrics import of
 from recsys.splits import Split
-from recsys.tuning import tune
+from recsys.tuning import Tuned, check_extra, tune
 from recsys.workspace import Workspace
 
-SAME = ("data", "split", "evaluate")
-"""Sections that all configurations must share: otherwise their figures are of different things."""
+SHARED = ("data", "split", "evaluate")
+"""Sections that all configurations must share: otherwise their figures measure different things."""
 
 
 @dataclass(frozen=True, eq=False)
 class Compared:
-    """What a comparison found, and where it was written."""
+    """The result of a comparison, and where it was written."""
 
     table: pd.DataFrame
     """`recsys.evaluation.table` of all models."""
@@ -43,7 +42,7 @@ class Compared:
 class _Result:
     evaluation: Evaluation
     facts: Mapping[str, Any]
-    """`model`, `validation`, `trials`, `seconds`, `config`."""
+    """What `done.json` holds: `model`, `validation`, `trials`, `seconds`, `hyperparameters` and more."""
 
 
 def run(
@@ -55,27 +54,28 @@ def run(
     trials: int | None = None,
     minutes: float | None = None,
 ) -> Compared:
-    """Tune and train every model on the same parts, test each once, and say which differ.
+    """Tune and train every model on the same parts, test each once, and report which differ.
 
     A configuration with a `[tune]` section is searched first, each with the same number of trials and the same time
-    (those of `trials` and `minutes`, which the sections must otherwise agree on); then the best setting is trained and
-    tested. What is finished stays in `output`: the same command after an interruption goes on with what is missing.
+    (`trials` and `minutes`, or those of the sections, which must agree); then the best setting is trained and tested.
+    Finished models stay in `output`: the same command after an interruption continues with those that are missing.
 
     Args:
         configs: the jobs, by the name that the table shows.
         output: folder of `table.md`, `table.csv`, `pairs.csv`, the figures, and one folder per model.
-        metric: that by which the table is sorted and the figure drawn; `train.metric` of the first by default.
+        metric: sorts the table, and is tested and drawn; `train.metric` of the first by default.
 
     Raises:
-        ConfigError: fewer than two models, sections that differ, budgets that differ, or another process is at it.
+        ConfigError: fewer than two models, sections that differ, budgets that differ, a search without the extra
+            `tune`, or another process is comparing in `output`.
     """
     jobs = _checked(configs, trials, minutes)
     first = next(iter(jobs.values()))
-    asked = metric or first.train.metric
-    _check_asked(asked, first)
+    metric = metric or first.train.metric
+    _check_metric(metric, first)
     try:
         with locked(output / ".lock", wait=False):
-            return _run(workspace, jobs, output, asked)
+            return _run(workspace, jobs, output, metric)
     except BlockingIOError:
         raise ConfigError(f"another process is comparing in {output}; wait for it, or choose another folder") from None
 
@@ -89,76 +89,80 @@ def _run(workspace: Workspace, jobs: Mapping[str, JobConfig], output: Path, metr
         tracker.log_data(data)
         results: dict[str, _Result] = {}
         for number, (name, job) in enumerate(jobs.items(), 1):
-            results[name] = _one(workspace, name, job, split, data, output)
+            results[name] = _result(workspace, name, job, split, data, output)
             value = results[name].evaluation[metric]
             print(f"{number}/{len(jobs)}  {name:<24} test {metric} {value:.4f}")
         evaluations = {name: result.evaluation for name, result in results.items()}
-        found = table(evaluations, sort_by=metric)
+        scores = table(evaluations, sort_by=metric)
         comparison = compare(evaluations, metric)
-        text = _markdown(found, results, comparison, metric, data)
+        text = _markdown(scores, results, comparison, metric, data)
         for file, content in (
             ("table.md", text),
-            ("table.csv", _flat(found).to_csv(index=False)),
+            ("table.csv", _flat(scores).to_csv(index=False)),
             ("pairs.csv", comparison.pairs.to_csv(index=False)),
         ):
             write_text(output / file, content)
             tracker.log_text(content, file)
         figure = report.comparison(evaluations, metric)
-        with replacing(output / "comparison.png") as beside:
-            figure.savefig(beside, dpi=150)
+        with replacing(output / "comparison.png") as image:
+            figure.savefig(image, dpi=150)
         tracker.log_figure(figure, "comparison.png")
         for name, result in results.items():
             tracker.log_metrics({f"{name} {metric}": result.evaluation[metric]})
     print(f"\n{text}\nwritten  {output}")
     print(f"runs     {tracking.describe(workspace)}")
-    return Compared(found, comparison, output)
+    return Compared(scores, comparison, output)
 
 
-def _one(workspace: Workspace, name: str, job: JobConfig, split: Split, data: Interactions, output: Path) -> _Result:
-    """Return what a model scored: read from its folder where it is done, else tuned, trained and tested."""
+def _result(workspace: Workspace, name: str, job: JobConfig, split: Split, data: Interactions, output: Path) -> _Result:
+    """Return a model's test result: read from its folder if it is finished, else tuned, trained and tested."""
     folder = output / "models" / name
     digest = _digest(job, data)
-    done = _read(folder, digest)
-    if done is not None:
-        return done
+    finished = _read(folder, digest)
+    if finished is not None:
+        return finished
     job = job.repeat(0)
-    trials, tried = 0, None
-    if job.tune is not None and job.tune.space:
-        with tracking.start_run(workspace, job.track.experiment, f"tune {name}"):
-            tuned = tune(
-                workspace,
-                job,
-                split,
-                fingerprint=data.fingerprint(),
-                within_budget=True,  # a search of its own may have tried more before
-            )
-        job, trials, tried = tuned.job, len(tuned.trials), tuned.trials
+    tuned = _tuned(workspace, name, job, split, data)
+    if tuned is not None:
+        job = tuned.job
     # A comparison registers nothing: its last model would pass for the newest challenger of the name.
     unregistered = job.model_copy(update={"track": job.track.model_copy(update={"register_as": None})})
     trained = train_one(workspace, unregistered, split, data, run_name=name)
-    record = trained.model.record_.epochs
     facts = {
         "digest": digest,
         "recsys": tracking.version("recsys"),
         "model": type(trained.model).__name__,
         "validation": trained.validation,
-        "trials": trials,
-        "seconds": sum(entry.get("seconds", 0.0) for entry in record),
+        "trials": 0 if tuned is None else len(tuned.trials),
+        "seconds": sum(entry.get("seconds", 0.0) for entry in trained.model.record_.epochs),
         "run": trained.run_id,
-        "hyperparameters": {k: v for k, v in job.model.items() if k != "name"},
+        "hyperparameters": {key: value for key, value in job.model.items() if key != "name"},
     }
-    with replacing_folder(folder) as beside:
-        trained.test.per_user.to_parquet(beside / "per_user.parquet")
-        trained.test.summary.to_parquet(beside / "summary.parquet")
-        if tried is not None:
-            tried.to_csv(beside / "trials.csv", index=False)
-        (beside / "best.toml").write_text(as_toml(job), encoding="utf-8")
-        (beside / "done.json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+    with replacing_folder(folder) as new:
+        trained.test.per_user.to_parquet(new / "per_user.parquet")
+        trained.test.summary.to_parquet(new / "summary.parquet")
+        if tuned is not None:
+            tuned.trials.to_csv(new / "trials.csv", index=False)
+            (new / "best.toml").write_text(as_toml(job), encoding="utf-8")
+        (new / "done.json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
     return _Result(trained.test, facts)
 
 
+def _tuned(workspace: Workspace, name: str, job: JobConfig, split: Split, data: Interactions) -> Tuned | None:
+    """Search the model's hyperparameters; None where the configuration has no search space."""
+    if not _is_searched(job):
+        return None
+    with tracking.start_run(workspace, job.track.experiment, f"tune {name}"):
+        # Within the budget: an earlier search by `recsys tune` may have made more trials than this one may.
+        return tune(workspace, job, split, fingerprint=data.fingerprint(), within_budget=True)
+
+
+def _is_searched(job: JobConfig) -> bool:
+    return job.tune is not None and bool(job.tune.space)
+
+
 def _read(folder: Path, digest: str) -> _Result | None:
-    """Return a finished result; None where there is none, or it is of another configuration, data or version."""
+    """Return a finished result; None where there is none for this configuration, data and version."""
     facts = read_json(folder / "done.json")
     version = tracking.version("recsys")
     if facts is None or facts.get("digest") != digest or facts.get("recsys", version) != version:
@@ -177,31 +181,32 @@ def _checked(configs: Mapping[str, JobConfig], trials: int | None, minutes: floa
     names = list(jobs)
     first = jobs[names[0]]
     for name in names[1:]:
-        for section in SAME:
+        for section in SHARED:
             if getattr(jobs[name], section) != getattr(first, section):
                 raise ConfigError(
-                    f"[{section}] of {name} and of {names[0]} differ, so their figures would be of different things; "
+                    f"[{section}] of {name} and of {names[0]} differ, so their figures would measure different things; "
                     "make the sections equal"
                 )
         if jobs[name].train.refit != first.train.refit:
             raise ConfigError(f"train.refit of {name} and of {names[0]} differ: one would be trained on more entries")
     budgets = {name: (job.tune.trials, job.tune.minutes) for name, job in jobs.items() if job.tune and job.tune.space}
+    if budgets:
+        check_extra()
     if len(set(budgets.values())) > 1:
         shown = ", ".join(f"{name} {budget}" for name, budget in budgets.items())
         raise ConfigError(f"the searches have different budgets (trials, minutes): {shown}; give --trials or --minutes")
     return jobs
 
 
-def _check_asked(metric: str, job: JobConfig) -> None:
-    kind = parse(metric)[0]
-    if kind in CATALOGUE:
+def _check_metric(metric: str, job: JobConfig) -> None:
+    if not of(metric).per_user:
         raise ConfigError(
             f"{metric} has no value per user, so pairs cannot be tested on it; choose another with --metric"
         )
     names = job.evaluate.metrics
     if names is not None and metric not in names:
         raise ConfigError(f"{metric} is not among evaluate.metrics ({', '.join(names)}); add it, or choose another")
-    if names is None and kind in RATING:
+    if names is None and of(metric).rates:
         raise ConfigError(f"name {metric} under evaluate.metrics: by default only lists are measured")
 
 
@@ -210,41 +215,42 @@ def _digest(job: JobConfig, data: Interactions) -> str:
     return sha256_of_json(facts)
 
 
-def _flat(found: pd.DataFrame) -> pd.DataFrame:
-    flat = found.copy()
-    flat.columns = pd.Index([key[0] if key[1] == "value" else " ".join(key) for key in found.columns.to_list()])
+def _flat(scores: pd.DataFrame) -> pd.DataFrame:
+    """Return the table with plain column names: `ndcg@10`, `ndcg@10 standard error` and so on."""
+    flat = scores.copy()
+    flat.columns = pd.Index([key[0] if key[1] == "value" else " ".join(key) for key in scores.columns.to_list()])
     return flat.reset_index()
 
 
 def _markdown(
-    found: pd.DataFrame, results: Mapping[str, _Result], comparison: Comparison, metric: str, data: Interactions
+    scores: pd.DataFrame, results: Mapping[str, _Result], comparison: Comparison, metric: str, data: Interactions
 ) -> str:
-    """Return the table, with intervals for the metric that decides, and the verdicts on neighbours in the ranking."""
-    order = list(found.index)
-    metrics = list(dict.fromkeys(found.columns.get_level_values(0)))
-    metrics = [metric, *(name for name in metrics if name != metric)]
+    """Return the table, with intervals for the deciding metric, and a verdict on each pair of neighbors in it."""
+    order = list(scores.index)
+    metrics = list(dict.fromkeys(scores.columns.get_level_values(0)))
+    others = [name for name in metrics if name != metric]
     lines = [
         f"Test part of {data.shape[0]:,} users × {data.shape[1]:,} items; 95 % bootstrap intervals over users.",
         "",
-        f"| model | {metric} | interval | {' | '.join(metrics[1:])} | validation | trials |",
-        f"|---|--:|---|{'--:|' * (len(metrics) - 1)}--:|--:|",
+        f"| {' | '.join(['model', metric, 'interval', *others, 'validation', 'trials'])} |",
+        f"|---|--:|---|{'--:|' * len(others)}--:|--:|",
     ]
     for name in order:
         result = results[name]
         bounds = intervals(result.evaluation.only([metric])).iloc[0]
-        others = " | ".join(f"{found.loc[name, (other, 'value')]:.4f}" for other in metrics[1:])
-        chosen = result.facts["validation"]
-        shown = f"{next(iter(chosen.values())):.4f}" if chosen else "–"
         value = f"**{bounds['value']:.4f}**" if name == order[0] else f"{bounds['value']:.4f}"
-        lines.append(
-            f"| {name} | {value} | {bounds['low']:.4f}–{bounds['high']:.4f} | {others} | {shown} | "
-            f"{result.facts['trials'] or '–'} |"
-        )
+        chosen = result.facts["validation"]
+        cells = [
+            name,
+            value,
+            f"{bounds['low']:.4f}–{bounds['high']:.4f}",
+            *(f"{scores.loc[name, (other, 'value')]:.4f}" for other in others),
+            f"{next(iter(chosen.values())):.4f}" if chosen else "–",
+            str(result.facts["trials"] or "–"),
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
     lines += ["", "Each model and the next one in the table, Holm's correction over all pairs:", ""]
-    verdicts = {frozenset(pair): said for pair, said in zip(_names(comparison), comparison.verdicts(), strict=True)}
-    lines += [f"- {verdicts[frozenset(neighbours)]}" for neighbours in pairwise(order)]
+    pairs = zip(comparison.pairs["better"], comparison.pairs["worse"], strict=True)
+    verdicts = {frozenset(pair): verdict for pair, verdict in zip(pairs, comparison.verdicts(), strict=True)}
+    lines += [f"- {verdicts[frozenset(neighbors)]}" for neighbors in pairwise(order)]
     return "\n".join(lines) + "\n"
-
-
-def _names(comparison: Comparison) -> Iterator[tuple[str, str]]:
-    yield from zip(comparison.pairs["better"], comparison.pairs["worse"], strict=True)

@@ -14,7 +14,7 @@ from recsys.errors import ConfigError, DataError
 from recsys.evaluation import evaluate
 from recsys.ids import IdMap
 from recsys.jobs.common import why_unseen
-from recsys.metrics import RATING, parse
+from recsys.metrics import of
 from recsys.models import Popularity, Recommender
 from recsys.promotion import Decision, Measured, Rule, decide
 from recsys.sparse import as_csr
@@ -39,7 +39,7 @@ def contest(
         ConfigError: there is no champion, and the rule is of errors of ratings, which Popularity does not predict.
     """
     if champion is None:
-        rated = [name for name in rule.metrics if parse(name)[0] in RATING]
+        rated = [name for name in rule.metrics if of(name).rates]
         if rated:
             raise ConfigError(
                 f"there is no champion yet, and Popularity, which stands in for it, predicts no ratings to measure "
@@ -54,7 +54,7 @@ def contest(
     for name, model in zip(names, (champion, challenger), strict=True):
         # Users too: to a model that learned a vector for each of them, a row of another table is another user.
         same = model.items_ == split.train.items and model.users_ == split.train.users
-        contestant = model if same else Translated(model, split.train.users, split.train.items)
+        contestant = model if same else RemappedModel(model, split.train.users, split.train.items)
         began = time.perf_counter()
         evaluation = evaluate(
             contestant,
@@ -81,7 +81,7 @@ def refuse_seen(model: Recommender, split: Split, name: str) -> None:
         )
 
 
-class Translated:
+class RemappedModel:
     """A model behind the item indices of another catalogue: what it does not know it neither reads nor recommends."""
 
     def __init__(self, model: Recommender, users: IdMap, items: IdMap) -> None:
@@ -109,12 +109,12 @@ class Translated:
         """Return ids of the caller's catalogue and scores, as `Recommender.recommend`."""
         ids, scores = self._model.recommend(
             np.where(userid >= 0, self._users[userid], -1),
-            self._translated(user_items),
+            self._remapped(user_items),
             N=N,
             filter_already_liked_items=filter_already_liked_items,
             recalculate_user=recalculate_user,
             items=self._own,
-            seen=None if seen is None else self._translated(seen),
+            seen=None if seen is None else self._remapped(seen),
         )
         missing = N - ids.shape[1]  # lists are no longer than the items that both know
         ids = np.pad(ids, ((0, 0), (0, missing)), constant_values=-1)
@@ -132,12 +132,12 @@ class Translated:
         own = self._places[items]
         known = own >= 0
         users = np.where(userid >= 0, self._users[userid], -1)
-        found = self._model.predict_pairs(users, self._translated(user_items), rows[known], own[known])
+        found = self._model.predict_pairs(users, self._remapped(user_items), rows[known], own[known])
         ratings = np.full(len(own), getattr(self._model, "cold_rating_", np.nan), dtype=np.float32)
         ratings[known] = found
         return ratings
 
-    def _translated(self, user_items: Any) -> sp.csr_matrix:
+    def _remapped(self, user_items: Any) -> sp.csr_matrix:
         kept = sp.csr_matrix(as_csr(user_items)[:, self._columns])
         moved = sp.csr_matrix(
             (kept.data, self._own[kept.indices], kept.indptr), shape=(kept.shape[0], self._model.n_items_)

@@ -1,4 +1,4 @@
-"""Report on a data set, a file, or the data and the split of a configuration."""
+"""Report on a data set, on a file, or on the data and the split of a configuration."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from recsys.workspace import Workspace
 
 
 def run(workspace: Workspace, source: str) -> DataReport:
-    """Print the report of `source`, and of its split where it is a configuration (a .toml file); return the report.
+    """Print a report on `source`, and on its split if it is a configuration (a .toml file); return the report.
 
-    Repeated rows of a file are counted, and the latest of each user and item is described; a configuration says itself
-    what becomes of them.
+    Of rows that repeat a user and item the latest is described, and the repeats are counted; a configuration has its
+    own policy for them.
 
     Raises:
-        ConfigError: neither a file or folder, nor the name of a data set, nor a valid configuration.
+        ConfigError: `source` is no file or folder, no name of a data set, and no valid configuration.
         DataError: the data cannot be read or split.
     """
     if source.endswith(".toml"):
         config = load_config(source)
         data = config.load_data(workspace.folder)
-        report = describe(data, repeated=0 if config.data.duplicates == "error" else None)
+        report = describe(data, repeated=0 if config.data.given.get("duplicates", "error") == "error" else None)
         print(report)
         split = config.split.split(data)
         print(f"\ntraining {split.train}\nvalidation {split.validation}\ntest {split.test}\n")
@@ -54,7 +54,7 @@ def _read(workspace: Workspace, source: str) -> tuple[Interactions, int]:
     try:
         return read(), 0
     except DataError:
-        rows = read(rating=None, duplicates="sum").matrix.data  # of each pair; what else is wrong raises again
+        rows = read(rating=None, duplicates="sum").matrix.data  # of each pair; any other fault raises again
         if (rows == 1).all():
             raise
         return read(duplicates="last"), int(rows.sum(dtype="float64")) - len(rows)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from recsys import tracking
 from recsys.columns import USER
-from recsys.config import DataConfig, EvaluateConfig, JobConfig, SplitConfig, TrackConfig, TrainConfig
+from recsys.config import DataConfig, check_config
 from recsys.errors import TrackingError
 from recsys.evaluation import formatted, table
 from recsys.jobs.recommend import print_user, with_titles
@@ -33,21 +33,23 @@ def models() -> list[Recommender]:
 
 
 def run(workspace: Workspace) -> Path:
-    """Run the demo and return the folder of recommendations; everything goes into the workspace."""
+    """Run the demo and return the folder of recommendations; all its files go into the workspace."""
     began = time.perf_counter()
-    config = JobConfig(
-        data=DataConfig(min_rating=3.0, min_user=5, binary=True),
-        split=SplitConfig(kind="hold_out_users", n_users=0.1),
-        train=TrainConfig(metric="ndcg@10"),
-        evaluate=EvaluateConfig(metrics=METRICS),
-        track=TrackConfig(experiment=NAME, register=NAME),
+    config = check_config(
+        {
+            "data": {"min_rating": 3.0, "min_user": 5, "binary": True},
+            "split": {"kind": "hold_out_users", "n_users": 0.1},
+            "train": {"metric": "ndcg@10"},
+            "evaluate": {"metrics": METRICS},
+            "track": {"experiment": NAME, "register": NAME},
+        }
     ).repeat(0)
     ratings = DataConfig().load()
     data = config.load_data()
     split = config.split.split(data)
     print(f"generated {ratings}")
     print(f"liked (rated 3 or more): {data}")
-    print(f"held out: {split.test}; users whom no model sees in training\n")
+    print(f"held out: {split.test}; users that no model sees in training\n")
 
     trained: dict[str, Trained] = {}
     for model in models():

@@ -9,27 +9,29 @@ import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
 from recsys import tracking
 from recsys.columns import USER
 from recsys.config import JobConfig
-from recsys.drift import Limits, data_drift, list_drift, warnings_of
+from recsys.drift import data_drift, list_drift, warnings_of
 from recsys.errors import ConfigError, DataError, TrackingError
 from recsys.files import locked, sha256_of_json, write_text
 from recsys.interactions import Interactions
-from recsys.jobs import promote, train
-from recsys.jobs.common import load_model
 from recsys.jobs.contest import refuse_seen
+from recsys.jobs.promote import settle
+from recsys.jobs.sources import Sources
+from recsys.jobs.train import train_and_print
+from recsys.jobs.versions import Versions
+from recsys.models import Recommender
 from recsys.scoring import score
 from recsys.scoring.local import MANIFEST
 from recsys.workspace import Workspace
 
 ALIAS = "champion"
 _TAG = "night"
-_LOOKED_AT = 5_000
+_COMPARED_USERS = 5_000
 """Users whose lists are compared with the last night's."""
 
 
@@ -51,8 +53,17 @@ class Night:
     rows: int = 0
     seconds: float = 0.0
 
+    def record(self, step: str, work: Callable[[], str]) -> None:
+        """Do a step, record what came of it, and print that."""
+        try:
+            self.steps[step] = work()
+        except BaseException as error:
+            self.steps[step] = f"failed: {error}"
+            raise
+        print(f"{step:<8} {self.steps[step]}")
+
     def as_json(self) -> str:
-        """Return the summary; a measure of drift that there is none of is null."""
+        """Return the summary; missing measures of drift become null."""
         drift = {name: value if math.isfinite(value) else None for name, value in self.drift.items()}
         return json.dumps({**vars(self), "drift": drift}, indent=1, allow_nan=False) + "\n"
 
@@ -104,89 +115,64 @@ def run(
 
 
 def _run(workspace: Workspace, night: Night, config: JobConfig, name: str, output: Path, n: int) -> None:
-    def step(what: str, work: Callable[[], str]) -> None:
-        try:
-            night.steps[what] = work()
-        except BaseException as error:
-            night.steps[what] = f"failed: {error}"
-            raise
-        print(f"{what:<8} {night.steps[what]}")
-
-    data = config.load_data(workspace.folder)
+    """Do the five steps, each with what the steps before it have read."""
+    job = config.repeat(0)
+    sources = Sources.read(workspace, job)
     tracking.configure(workspace)
-    digest = _digest(config, data)
-    step("prepare", lambda: f"done: {data}")
-    step("train", lambda: _train(workspace, night, config, name, data, digest))
-    step("promote", lambda: _promote(workspace, night, config, name))
-    champion, uri = load_model(workspace, f"models:/{name}@{ALIAS}")
-    night.champion = uri
-    step("drift", lambda: _data_drift(workspace, night, config, champion, data, name))
-    before = _first_lists(output)
-
-    def scoring() -> str:
-        histories, seen = config.data.histories(workspace.folder)
-        result = score(
-            champion,
-            histories,
-            output,
-            n=n,
-            seen=seen,
-            model_uri=uri,
-            asked_uri=f"models:/{name}@{ALIAS}",
-            show_progress=workspace.progress,
-        )
-        night.output, night.users, night.rows = str(result.output), result.users, result.rows
-        if result.already_complete:
-            return "skipped: complete already"
-        if before is not None:
-            moved = list_drift(before, pd.read_parquet(output, filters=[(USER, "in", before[USER].unique().tolist())]))
-            night.drift |= moved
-            night.warnings += warnings_of(moved, _limits(config))
-        return f"done: {result.users:,} users"
-
-    step("score", scoring)
+    versions = Versions(workspace, name, ALIAS, tracking.versions_if_any(name))
+    digest = _digest(config, sources)
+    night.record("prepare", lambda: f"done: {sources.data}")
+    night.record("train", lambda: _train(workspace, night, job, sources, versions, digest))
+    night.record("promote", lambda: _promote(workspace, night, config, sources, versions))
+    assert versions.holder is not None  # or the contest has ended the night
+    champion = versions.load(versions.holder)
+    night.champion = versions.uri(versions.holder)
+    night.record("drift", lambda: _data_drift(workspace, night, config, champion, sources.data))
+    night.record("score", lambda: _score(workspace, night, config, champion, sources, output, n))
 
 
-def _train(workspace: Workspace, night: Night, config: JobConfig, name: str, data: Interactions, digest: str) -> str:
-    versions = tracking.versions_if_any(name)
-    known = {v.version: tracking.version_tags(name, v.version) for v in versions}
-    for version, tags in known.items():
-        if tags.get(f"{_TAG}_digest") == digest:
-            night.challenger = f"models:/{name}/{version}"
+def _train(
+    workspace: Workspace, night: Night, job: JobConfig, sources: Sources, versions: Versions, digest: str
+) -> str:
+    for version in versions.numbers:
+        if tracking.version_tags(versions.name, version).get(f"{_TAG}_digest") == digest:
+            night.challenger = versions.uri(version)
             return f"skipped: version {version} is of these data and this configuration"
-    if any(ALIAS in version.aliases for version in versions):
-        champion, uri = load_model(workspace, f"models:/{name}@{ALIAS}")
+    if versions.holder is not None:
         try:
-            refuse_seen(champion, config.repeat(0).split.split(data), uri)
+            refuse_seen(versions.load(versions.holder), sources.split, versions.uri(versions.holder))
         except DataError as error:  # before a training that no contest could follow
             night.status, night.reason = "kept", f"no fair contest is possible: {error}"
             night.warnings.append(night.reason)
             return "skipped: no fair contest is possible"
-    trained = train.run(
+    trained = train_and_print(
         workspace,
-        config.model_copy(update={"train": config.train.model_copy(update={"repeats": 1})}),
-        tags={f"{_TAG}_digest": digest},  # there as soon as the version is, whenever the night or the server dies
+        job,
+        sources.split,
+        sources.data,
+        run_name=job.track.run_name or job.model["name"],
+        model_tags={f"{_TAG}_digest": digest},  # there as soon as the version is, whenever night or server dies
     )
-    registered = trained[0].registered
-    if registered is None:
+    if trained.registered is None:
         raise TrackingError(
             "the new model could not be registered: the tracking server does not answer; run recsys sync when it does, "
             "then promote the model by hand or leave it to the next night"
         )
-    night.challenger = registered.uri
-    return f"done: version {registered.version}"
+    versions.numbers.insert(0, trained.registered.version)
+    night.challenger = trained.registered.uri
+    return f"done: version {trained.registered.version}"
 
 
-def _promote(workspace: Workspace, night: Night, config: JobConfig, name: str) -> str:
+def _promote(workspace: Workspace, night: Night, config: JobConfig, sources: Sources, versions: Versions) -> str:
     if night.challenger is None:
         return "skipped: there is no challenger"
+    name, holder = versions.name, versions.holder
     version = int(night.challenger.rpartition("/")[2])
-    holder = next((v.version for v in tracking.model_versions(name) if ALIAS in v.aliases), None)
     if version == holder:
         night.status, night.reason = "unchanged", f"data and configuration are those of version {version}"
         return f"skipped: version {version} is the champion"
     tags = tracking.version_tags(name, version)
-    rule = config.promote.rule(config.train.metric)
+    rule = config.promote.for_metric(config.train.metric)
     decided = {"decision": "kept", "against": str(holder or "Popularity"), "rule": rule.as_text()}
     if holder is not None and f"{ALIAS}_rolled_back" in tags:
         night.status = "unchanged"
@@ -200,49 +186,79 @@ def _promote(workspace: Workspace, night: Night, config: JobConfig, name: str) -
         if holder is not None:
             return f"skipped: version {version} has lost against version {holder} already"
     else:
-        found = promote.challenge(workspace, name, version, rule=rule)
-        night.reason = found.decision.reason
-        if found.promotion is not None:
+        contest = settle(workspace, versions, version, config, sources.split, rule)
+        night.reason = contest.decision.reason
+        if contest.promotion is not None:
             night.status = "promoted"
             return f"done: version {version} is the champion now"
         night.status = "kept"
     if holder is None:
         raise ConfigError(
             f"there is no champion to score with: version {version} of {name!r} is not better than Popularity "
-            f"({night.reason}); mend the model, or promote it by hand"
+            f"({night.reason}); improve the model, or promote it by hand"
         )
     return f"done: version {holder} stays"
 
 
 def _data_drift(
-    workspace: Workspace, night: Night, config: JobConfig, champion: Any, data: Interactions, name: str
+    workspace: Workspace, night: Night, config: JobConfig, champion: Recommender, data: Interactions
 ) -> str:
     night.drift |= data_drift(champion, data)
-    found = warnings_of(night.drift, _limits(config))
-    night.warnings += found
-    with tracking.start_run(workspace, config.track.experiment, f"night {name}", {"champion": night.champion}) as run:
-        run.log_metrics({f"drift_{key}": value for key, value in night.drift.items()})
-    return "done: " + ", ".join(f"{key} {value:.3f}" for key, value in night.drift.items())
+    night.warnings += warnings_of(night.drift, config.drift)
+    run_name, tags = f"night {config.track.register_as}", {"champion": night.champion}
+    with tracking.start_run(workspace, config.track.experiment, run_name, tags) as tracker:
+        tracker.log_metrics({f"drift_{name}": value for name, value in night.drift.items()})
+    return "done: " + ", ".join(f"{name} {value:.3f}" for name, value in night.drift.items())
 
 
-def _limits(config: JobConfig) -> Limits:
-    return config.drift.limits()
+def _score(
+    workspace: Workspace,
+    night: Night,
+    config: JobConfig,
+    champion: Recommender,
+    sources: Sources,
+    output: Path,
+    n: int,
+) -> str:
+    last_lists = _some_lists(output)
+    histories, seen = sources.histories
+    result = score(
+        champion,
+        histories,
+        output,
+        n=n,
+        seen=seen,
+        data_id=sources.identity,
+        model_uri=night.champion,
+        asked_uri=f"models:/{config.track.register_as}@{ALIAS}",
+        show_progress=workspace.progress,
+    )
+    night.output, night.users, night.rows = str(result.output), result.users, result.rows
+    if result.already_complete:
+        return "skipped: complete already"
+    if last_lists is not None:
+        users = last_lists[USER].unique().tolist()
+        moved = list_drift(last_lists, pd.read_parquet(output, filters=[(USER, "in", users)]))
+        night.drift |= moved
+        night.warnings += warnings_of(moved, config.drift)
+    return f"done: {result.users:,} users"
 
 
-def _first_lists(output: Path) -> pd.DataFrame | None:
-    """Return the lists of some users of an output; None where there is no output."""
+def _some_lists(output: Path) -> pd.DataFrame | None:
+    """Return the lists of some users of an output, to compare with the next; None where there is no output."""
     if not (output / MANIFEST).is_file():
         return None
     try:
         frame = pd.read_parquet(min(output.glob("part-*.parquet")))
-    except (OSError, ValueError):  # damaged: scoring writes it anew
+    except (OSError, ValueError):  # damaged: scoring writes it again
         return None
-    return frame[frame[USER].isin(frame[USER].unique()[:_LOOKED_AT])]
+    return frame[frame[USER].isin(frame[USER].unique()[:_COMPARED_USERS])]
 
 
-def _digest(config: JobConfig, data: Interactions) -> str:
+def _digest(config: JobConfig, sources: Sources) -> str:
+    """Return what tells a night's training from any other: data, configuration and version of this package."""
     facts = config.as_dict()
     for section in ("track", "promote", "drift", "tune"):
         facts.pop(section, None)
     facts["model"].pop("device", None)
-    return sha256_of_json([facts, data.fingerprint(), tracking.version("recsys")])
+    return sha256_of_json([facts, sources.data.fingerprint(), tracking.version("recsys")])

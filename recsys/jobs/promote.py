@@ -5,10 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from recsys import tracking
+from recsys.config import JobConfig
 from recsys.errors import ConfigError, TrackingError
-from recsys.jobs.common import config_of, load_model
+from recsys.jobs.common import config_of
 from recsys.jobs.contest import contest
+from recsys.jobs.sources import Sources
+from recsys.jobs.versions import Versions
 from recsys.promotion import Decision, Rule
+from recsys.splits import Split
 from recsys.workspace import Workspace
 
 
@@ -71,26 +75,30 @@ def challenge(
         DataError: a contestant may have been trained on what the test users are to be tested on.
     """
     tracking.configure(workspace, create=False)
-    versions = tracking.model_versions(name)
-    if not versions:
-        raise TrackingError(f"model {name!r} has no versions")
-    number = versions[0].version if version is None else version
-    holder = next((found.version for found in versions if alias in found.aliases), None)
-    if number == holder:
+    versions = Versions(workspace, name, alias, tracking.model_versions(name))
+    number = versions.newest if version is None else version
+    if number == versions.holder:
         raise TrackingError(f"version {number} of {name!r} is the {alias} already; name another challenger")
-    challenger, uri = load_model(workspace, f"models:/{name}/{number}")
-    champion = None if holder is None else load_model(workspace, f"models:/{name}/{holder}")[0]
-    config = config_of(challenger, uri)
-    rule = rule or config.promote.rule(config.train.metric)
-    split = config.split.split(config.load_data(workspace.folder))
+    config = config_of(versions.load(number), versions.uri(number))
+    sources = Sources.read(workspace, config)
+    return settle(
+        workspace, versions, number, config, sources.split, rule or config.promote.for_metric(config.train.metric)
+    )
+
+
+def settle(
+    workspace: Workspace, versions: Versions, challenger: int, config: JobConfig, split: Split, rule: Rule
+) -> Contest:
+    """Hold a challenger against the holder of the alias, and record the decision; see `challenge`."""
+    name, alias, holder = versions.name, versions.alias, versions.holder
     decision = contest(
         workspace,
-        challenger,
-        champion,
+        versions.load(challenger),
+        None if holder is None else versions.load(holder),
         config,
         split,
         rule,
-        names=(f"{name} version {holder}", f"{name} version {number}"),
+        names=(f"{name} version {holder}", f"{name} version {challenger}"),
     )
     print(decision.markdown())
     tags = {
@@ -105,20 +113,16 @@ def challenge(
         "p": decision.p,
         "users": decision.n,
     }
+    note = decision.markdown()
     if not decision.earned:
-        tracking.annotate(name, number, {**tags, "reason": decision.reason}, alias=alias, note=decision.markdown())
+        tracking.annotate(name, challenger, {**tags, "reason": decision.reason}, alias=alias, note=note)
         kept = "no version" if holder is None else f"version {holder}"
         print(f"models:/{name}@{alias} stays with {kept}")
         return Contest(decision, None)
     promoted = tracking.promote(
-        name,
-        number,
-        alias=alias,
-        reason=decision.reason,
-        instead_of=holder,
-        note=decision.markdown(),
-        tags=tags,
+        name, challenger, alias=alias, reason=decision.reason, instead_of=holder, note=note, tags=tags
     )
+    versions.holder = challenger
     print(_changed(promoted))
     return Contest(decision, promoted)
 

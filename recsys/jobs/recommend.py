@@ -22,22 +22,23 @@ def run(
     """Print each user's latest history and `n` recommendations by title; return `user_id, item_id, score, rank, title`.
 
     Raises:
-        UnknownIdError: the data do not hold a user of that id, or nothing of theirs that the model reads.
+        UnknownIdError: the data hold no user with that id, or no interaction of theirs that the model reads.
         ConfigError: no user was named.
     """
     if not users:
         raise ConfigError("name at least one user with --user")
     fitted, _ = load_model(workspace, model)
     histories, seen = histories_for(workspace, fitted, model, data)
-    asked = [(histories if seen is None else seen).users.parse(user) for user in users]
-    unread = [user for user in asked if user not in histories.users]
+    whole = histories if seen is None else seen
+    ids = [whole.users.parse(user) for user in users]
+    unread = [user for user in ids if user not in histories.users]
     if unread:
         raise UnknownIdError(
             f"user {unread[0]!r} has no interaction that the model reads: all lie below data.min_rating"
         )
-    frame = with_titles(fitted, recommend_frame(fitted, histories, asked, n=n, seen=seen))
+    frame = with_titles(fitted, recommend_frame(fitted, histories, ids, n=n, seen=seen))
     for user, lists in frame.groupby(USER, sort=False):
-        print_user(histories if seen is None else seen, user, lists)
+        print_user(whole, user, lists)
     return frame
 
 
@@ -49,9 +50,9 @@ def with_titles(model: Recommender, frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def print_user(histories: Interactions, user: Hashable, lists: pd.DataFrame, shown: int = 5) -> None:
-    """Print a few of the user's highest-valued (then latest) items, then their recommendations.
+    """Print the user's `shown` highest-valued (then latest) items, then their recommendations.
 
-    Values are left out where all of the data are 1.
+    Values are not printed where all of them are 1.
     """
     rated = bool((histories.matrix.data != 1).any())
     row = int(histories.users.codes([user])[0])

@@ -18,13 +18,13 @@ def list_models(workspace: Workspace) -> pd.DataFrame:
     tracking.configure(workspace, create=False)
     rows = []
     for name in tracking.registered_names():
-        for found in tracking.model_versions(name):
-            facts = tracking.version_facts(name, found.version)
+        for version in tracking.model_versions(name):
+            facts = tracking.version_facts(name, version.version)
             rows.append(
                 {
                     "model": name,
-                    "version": found.version,
-                    "aliases": ", ".join(found.aliases),
+                    "version": version.version,
+                    "aliases": ", ".join(version.aliases),
                     "class": facts["tags"].get("model", ""),
                     "created": facts["created"],
                     "decision": facts["tags"].get("champion_decision", ""),
@@ -36,7 +36,7 @@ def list_models(workspace: Workspace) -> pd.DataFrame:
 
 
 def show(workspace: Workspace, name: str, version: int | None = None) -> dict[str, Any]:
-    """Print and return what is known of a version, by default the champion, or the newest where there is none.
+    """Print and return the facts of a version: by default of the champion, or of the newest without a champion.
 
     Raises:
         TrackingError: no such model or version.
@@ -46,7 +46,7 @@ def show(workspace: Workspace, name: str, version: int | None = None) -> dict[st
         versions = tracking.model_versions(name)
         if not versions:
             raise TrackingError(f"model {name!r} has no versions")
-        version = next((found.version for found in versions if "champion" in found.aliases), versions[0].version)
+        version = next((v.version for v in versions if "champion" in v.aliases), versions[0].version)
     facts = tracking.version_facts(name, version)
     aliases = f" ({', '.join(facts['aliases'])})" if facts["aliases"] else ""
     print(f"models:/{name}/{version}{aliases}, {facts['created']}, run {facts['run']}")
@@ -60,7 +60,7 @@ def show(workspace: Workspace, name: str, version: int | None = None) -> dict[st
 
 
 def diff(workspace: Workspace, name: str, one: int, other: int) -> pd.DataFrame:
-    """Print and return the parameters and metrics in which two versions differ: `what, name, <one>, <other>`.
+    """Print and return the parameters and metrics that differ between two versions: `what, name, <one>, <other>`.
 
     Raises:
         TrackingError: no such model or version.
@@ -91,32 +91,31 @@ def _cell(value: Any) -> str:
 
 
 def prune(workspace: Workspace, name: str, *, keep: int, delete: bool = False) -> list[int]:
-    """Delete all but the newest `keep` versions that hold no alias, and return their numbers.
+    """Delete all but the newest `keep` of the versions without an alias, and return the numbers of those deleted.
 
-    Versions with an alias stay, and so does the one that a rollback would go back to. Without `delete` it is only said
-    what would go.
+    Versions with an alias stay, and so does the one that a rollback would go back to. Without `delete` nothing is
+    deleted; what would be is printed and returned.
 
     Raises:
         TrackingError: no such model.
     """
     tracking.configure(workspace, create=False)
     versions = tracking.model_versions(name)
-    needed = {found.version for found in versions if found.aliases}
-    for found in versions:
-        for alias in found.aliases:
-            before = tracking.version_tags(name, found.version).get(f"{alias}_previous", "")
-            needed |= {int(before)} if before else set()
-    free = [found.version for found in versions if found.version not in needed]
-    gone = free[keep:]
-    for version in gone:
+    needed = {version.version for version in versions if version.aliases}
+    for version in versions:
+        for alias in version.aliases:
+            previous = tracking.version_tags(name, version.version).get(f"{alias}_previous", "")
+            needed |= {int(previous)} if previous else set()
+    superfluous = [version.version for version in versions if version.version not in needed][keep:]
+    for number in superfluous:
         if delete:
-            tracking.delete_version(name, version)
-        print(f"{'deleted' if delete else 'would delete'} models:/{name}/{version}")
-    if not gone:
+            tracking.delete_version(name, number)
+        print(f"{'deleted' if delete else 'would delete'} models:/{name}/{number}")
+    if not superfluous:
         print(f"nothing to delete: {len(versions)} versions, {len(needed)} of them needed, {keep} more to keep")
     elif not delete:
         print("nothing was deleted; add --yes to do it")
-    return gone
+    return superfluous
 
 
 def ui(workspace: Workspace, port: int = 5000) -> None:

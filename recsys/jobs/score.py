@@ -1,4 +1,4 @@
-"""Score users in batch: one parquet table of recommendations, complete or absent."""
+"""Score users in batch: one Parquet table of recommendations, complete or absent."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ def run(
     on_unknown: Literal["raise", "drop"] = "raise",
     batch_size: int = BATCH_SIZE,
 ) -> ScoringResult:
-    """Write the `n` best items of every user (or of a listed few) as parquet parts with a manifest.
+    """Write the `n` best items of every user (or of a listed few) as Parquet parts with a manifest.
 
     Args:
-        users: a text file with one user id per line, or a parquet or csv file with a column `user_id`.
+        users: a text file with one user id per line, or a Parquet or CSV file with a column `user_id`.
         on_unknown: `raise` or `drop` for listed users that the data do not hold.
-        batch_size: users of one part; a job that died goes on after its last whole part.
+        batch_size: users of one part; an interrupted job continues after its last complete part.
     """
     fitted, pinned = load_model(workspace, model)
     histories, seen = histories_for(workspace, fitted, model, data)
@@ -54,15 +54,15 @@ def run(
     print(f"{result.users:,} users, {result.rows:,} rows {state}: {result.output}")
     unread = 0 if seen is None or users is not None else seen.shape[0] - histories.shape[0]
     if unread:
-        print(f"users without a list, as all they have lies below data.min_rating: {unread:,}")
+        print(f"users without a list, because all their ratings lie below data.min_rating: {unread:,}")
     return result
 
 
 def read_users(path: Path, known: IdMap, on_unknown: Literal["raise", "drop"]) -> list[Hashable]:
-    """Read a list of user ids; those of text files become what `known` holds.
+    """Read a list of user ids; ids from text files are converted to the type that `known` holds.
 
     Raises:
-        ScoringError: unreadable.
+        ScoringError: the file cannot be read.
         UnknownIdError: a user is not known and `on_unknown` is `raise`.
     """
     try:

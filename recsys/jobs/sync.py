@@ -1,4 +1,4 @@
-"""Tell the tracking server what it could not be told while trainings ran."""
+"""Send the tracking server what it could not receive while trainings ran."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from recsys.workspace import Workspace
 
 
 def run(workspace: Workspace) -> list[tracking.Synced]:
-    """Send what waits in `mlruns/pending`, and print what went where.
+    """Send the events that wait in `mlruns/pending`, and print what was sent to which run.
 
     Raises:
-        TrackingError: the server does not answer, or something still waits.
+        TrackingError: the server does not answer, or events still wait.
     """
     results = tracking.sync(workspace)
     for result in results:

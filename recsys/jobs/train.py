@@ -17,8 +17,10 @@ from recsys.errors import TrackingUnavailable
 from recsys.evaluation import DEFAULT, Evaluation, Validation, along_k, evaluate
 from recsys.files import sha256_of_json
 from recsys.interactions import Interactions
+from recsys.jobs.sources import Sources
 from recsys.models import Recommender
 from recsys.splits import Split
+from recsys.training import Record
 from recsys.workspace import Workspace
 
 
@@ -33,7 +35,7 @@ class Trained:
     run_id: str | None
     registered: tracking.RegisteredModel | None
     waiting: Path | None = None
-    """The folder of what the tracking server has not been told yet, such as the model; None where it knows all."""
+    """Folder of what the tracking server has not been sent yet, such as the model; None where it has everything."""
 
 
 def run(workspace: Workspace, config: JobConfig, *, tags: Mapping[str, str] | None = None) -> list[Trained]:
@@ -48,23 +50,36 @@ def run(workspace: Workspace, config: JobConfig, *, tags: Mapping[str, str] | No
         ConfigError: the configuration cannot work (see `JobConfig.check`); nothing has been done then.
     """
     config.check()
-    data = config.load_data(workspace.folder)
-    print(data)
-    name = config.model["name"]
+    first = Sources.read(workspace, config)
+    print(first.data)
+    name, repeats = config.model["name"], config.train.repeats
     results = []
-    for number in range(config.train.repeats):
+    for number in range(repeats):
         job = config.repeat(number)
-        split = job.split.split(data)
-        suffix = f" {number + 1}/{config.train.repeats}" if config.train.repeats > 1 else ""
-        print(f"\n{name}{suffix}: train {split.train}, test {split.test}")
+        split = job.split.split(first.data)
+        suffix = f" {number + 1}/{repeats}" if repeats > 1 else ""
         run_name = (config.track.run_name or name) + suffix
-        trained = train_one(workspace, job, split, data, run_name=run_name, model_tags=tags)
-        print(trained.test)
-        results.append(trained)
-    if len(results) > 1:
-        print(f"\n{name}, test, {len(results)} seeds\n{_over_seeds(results).to_string(float_format='{:.4f}'.format)}")
-    where(workspace, results)
+        results.append(train_and_print(workspace, job, split, first.data, run_name=run_name, model_tags=tags))
+    if repeats > 1:
+        print(f"\n{name}, test, {repeats} seeds\n{_over_seeds(results).to_string(float_format='{:.4f}'.format)}")
+    _print_addresses(workspace, results)
     return results
+
+
+def train_and_print(
+    workspace: Workspace,
+    job: JobConfig,
+    split: Split,
+    data: Interactions,
+    *,
+    run_name: str,
+    model_tags: Mapping[str, str] | None = None,
+) -> Trained:
+    """Call `train_one` between a line that says what is trained and the table of its test metrics."""
+    print(f"\n{run_name}: train {split.train}, test {split.test}")
+    trained = train_one(workspace, job, split, data, run_name=run_name, model_tags=model_tags)
+    print(trained.test)
+    return trained
 
 
 def train_one(
@@ -79,44 +94,24 @@ def train_one(
     """Fit one model in one MLflow run: choose on validation, log the model, test once, register.
 
     The training of a network that was killed continues where it stopped, in the same run, when the same job is called
-    again on the same data. A tracking server that does not answer costs no training: see `tracking.MlflowTracker`.
+    again on the same data. A tracking server that does not answer costs no training: see `tracking.start_run`.
 
     Args:
         job: one repeat of a configuration, with its seeds written out (`JobConfig.repeat`): what the saved model says
             of itself.
         model_tags: of the model in MLflow, and of its version.
     """
-    measure = job.evaluate
     model = job.new_model()
-    validation = None
-    if split.validation is not None:
-        validation = Validation(split.validation, job.train.metric, min_relevance=measure.min_relevance)
     everything = split.refit() if job.train.refit else None
-    about: dict[str, Any] = {
-        "config": job.as_dict(),
-        "data": data.summary(),
-        "trained_on": {
-            "refit": job.train.refit,
-            "fingerprint": (split.train if everything is None else everything).fingerprint(),
-            # Of a split by time: nothing that a model was trained on is as late as its test entries.
-            **({} if split.first_test_time is None else {"until": split.first_test_time - 1}),
-        },
-    }
-    tags = {
-        "model": type(model).__name__,
-        "data.fingerprint": data.fingerprint(),
-        "split.kind": job.split.kind,
-        "protocol": "new users" if (split.test.user_index < 0).all() else "training users",
-    }
-    checkpoints = {step: _checkpoint(workspace, model, about, step) for step in ("fit", "refit")}
-    interrupted = any(path is not None and path.exists() for path in checkpoints.values())
+    about = _about(job, split, split.train if everything is None else everything, data)
+    files = _ResumeFiles.of(workspace, model, about)
     with tracking.start_run(
         workspace,
         job.track.experiment,
         run_name,
-        tags,
-        resume=_run_file(workspace, model, about),
-        interrupted=interrupted,
+        _tags(job, split, about),
+        resume=files.run,
+        interrupted=files.interrupted,
         system_metrics=job.track.system_metrics,
     ) as tracker:
         config = {key: value for key, value in about["config"].items() if key != "model"}
@@ -124,77 +119,116 @@ def train_one(
         tracker.log_params({"model": parameters, "config": config, "parts": _sizes(split)})
         tracker.log_data(data, "all")
         tracker.log_parts(split)
-        each_epoch = validation if job.train.validate_epochs else None
-        _fit(model, split.train, checkpoints["fit"], workspace.progress, each_epoch, tracker)
+        chosen = _fit_and_validate(workspace, model, job, split, files.fit, tracker)
         record = model.record_
-        chosen = dict(record.epochs[(record.best_epoch or len(record.epochs)) - 1])
-        if validation and each_epoch is None:
-            chosen.update(validation(model))
         if everything is not None:
-            overrides: dict[str, Any] = {"patience": None} if "patience" in vars_of(model) else {}
-            if getattr(model, "schedule", "cosine") == "constant" and record.best_epoch:
-                overrides["epochs"] = record.best_epoch
-            model = type(model)(**{**vars_of(model), **overrides})
-            _fit(model, everything, checkpoints["refit"], workspace.progress)
-        measured = (validation.metric, *validation.also) if validation else ()
-        chosen = {name: chosen[name] for name in measured}
+            model = _for_refit(model)
+            _fit(workspace, model, everything, files.refit)
         tracker.log_best(record)
-        # Before the test, so that what goes wrong there does not cost the training.
+        # Before the test, so that an error there does not cost the training.
         tracking.log_model(
             model,
             name=None,
-            metrics={f"validation_{k}": v for k, v in chosen.items()},
+            metrics={f"validation_{name}": value for name, value in chosen.items()},
             about={**about, "tags": dict(model_tags)} if model_tags else about,
             examples=split.train,
         )
         if "loss" in record.epochs[0]:
-            tracker.log_figure(
-                report.learning_curve(pd.DataFrame(record.epochs), metric=record.metric), "learning_curve.png"
-            )
-        asked = tuple(dict.fromkeys(measure.metrics or DEFAULT))
-        curves = evaluate(
-            model,
-            split.test,
-            along_k(asked, split.test.target.shape[1]),
-            min_relevance=measure.min_relevance,
-            popularity=split.train,
-            show_progress=workspace.progress,
-        )
-        test = curves.only(asked)
-        tracker.log_metrics(test.values)
-        tracker.log_frame(test.per_user, "per_user.parquet")
-        tracker.log_frame(test.summary, "summary.parquet")
-        if any("@" in name for name in test.values):
-            tracker.log_figure(report.metric_at_k(curves), "metric_at_k.png")
-        name = job.track.register_as
-        if name is not None:
-            tracker.register(name)
+            curve = report.learning_curve(pd.DataFrame(record.epochs), metric=record.metric)
+            tracker.log_figure(curve, "learning_curve.png")
+        curves, test = _test(workspace, model, job, split, tracker)
+        if job.track.register_as is not None:
+            tracker.register(job.track.register_as)
         # Last: a report that fails costs nothing else.
-        page = report.page(
-            model,
-            split,
-            curves,
-            metrics=asked,
-            about=about,
-            record=record,
-            min_relevance=measure.min_relevance,
-            source=f"runs:/{tracker.run_id}/{tracking.MODEL}",
-        )
+        page = _page(model, job, split, curves, about, record, f"runs:/{tracker.run_id}/{tracking.MODEL}")
         tracker.log_text(page, "report.html")
-    registered = None if name is None else tracker.registered.get(name)
+    registered = None if job.track.register_as is None else tracker.registered.get(job.track.register_as)
     return Trained(model, chosen, test, tracker.run_id, registered, tracker.waiting)
 
 
+@dataclass(frozen=True)
+class _ResumeFiles:
+    """Files by which a killed training continues, named by its job, seeds and data; None for models without epochs."""
+
+    fit: Path | None = None
+    """Checkpoint of the first fit."""
+    refit: Path | None = None
+    """Checkpoint of the fit on training and validation entries."""
+    run: Path | None = None
+    """Names the run of the training while it can continue."""
+
+    @classmethod
+    def of(cls, workspace: Workspace, model: Recommender, about: Mapping[str, Any]) -> _ResumeFiles:
+        if not model.capabilities.trains_by_epochs:
+            return cls()
+        job = {name: section for name, section in about["config"].items() if name != "track"}
+        # A training may continue on another device.
+        job["model"] = {name: value for name, value in model.params().items() if name != "device"}
+
+        def file(step: str, suffix: str) -> Path:
+            digest = sha256_of_json([step, type(model).__name__, job, about["data"]["fingerprint"]])
+            return workspace.mlruns / "checkpoints" / f"{digest[:32]}{suffix}"
+
+        return cls(file("fit", ".safetensors"), file("refit", ".safetensors"), file("run", ".json"))
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether there is a checkpoint to continue from."""
+        return any(path is not None and path.exists() for path in (self.fit, self.refit))
+
+
+def _about(job: JobConfig, split: Split, trained_on: Interactions, data: Interactions) -> dict[str, Any]:
+    """Return what a saved model says of its origin."""
+    # Of a split by time: nothing that a model was trained on is as late as its test entries.
+    until = {} if split.first_test_time is None else {"until": split.first_test_time - 1}
+    return {
+        "config": job.as_dict(),
+        "data": data.summary(),
+        "trained_on": {"refit": job.train.refit, "fingerprint": trained_on.fingerprint(), **until},
+    }
+
+
+def _tags(job: JobConfig, split: Split, about: Mapping[str, Any]) -> dict[str, str]:
+    return {
+        "model": str(job.model["name"]),
+        "data.fingerprint": about["data"]["fingerprint"],
+        "split.kind": job.split.kind,
+        "protocol": "new users" if (split.test.user_index < 0).all() else "training users",
+    }
+
+
+def _fit_and_validate(
+    workspace: Workspace,
+    model: Recommender,
+    job: JobConfig,
+    split: Split,
+    checkpoint: Path | None,
+    tracker: tracking.Tracker,
+) -> dict[str, float]:
+    """Fit on the training part and return the validation metrics of the kept weights."""
+    if split.validation is None:
+        _fit(workspace, model, split.train, checkpoint, tracker=tracker)
+        return {}
+    validation = Validation(split.validation, job.train.metric, min_relevance=job.evaluate.min_relevance)
+    each_epoch = validation if job.train.validate_epochs else None
+    _fit(workspace, model, split.train, checkpoint, each_epoch, tracker)
+    record = model.record_
+    if each_epoch is None:
+        return validation(model)
+    best = record.epochs[(record.best_epoch or len(record.epochs)) - 1]
+    return {name: best[name] for name in (validation.metric, *validation.also)}
+
+
 def _fit(
+    workspace: Workspace,
     model: Recommender,
     interactions: Interactions,
     checkpoint: Path | None,
-    show_progress: bool,
     validation: Validation | None = None,
     tracker: tracking.Tracker | None = None,
 ) -> None:
-    """Fit the model, from its checkpoint where there is one; `tracker` is told of every epoch."""
-    tracker = tracker or tracking.NullTracker()
+    """Fit the model, from its checkpoint where there is one, and report every epoch to `tracker`."""
+    tracker = tracker or tracking.Tracker()
     reported: list[int] = []
 
     def on_epoch(entry: dict[str, float]) -> None:
@@ -204,34 +238,73 @@ def _fit(
         reported.append(epoch)
         tracker.log_epoch(entry)
 
-    model.fit(interactions, show_progress, validation=validation, on_epoch=on_epoch, checkpoint=checkpoint)
+    model.fit(interactions, workspace.progress, validation=validation, on_epoch=on_epoch, checkpoint=checkpoint)
     for entry in model.record_.epochs:
         if int(entry["epoch"]) not in reported:  # of the training that was killed
             tracker.log_epoch(entry)
 
 
-def _checkpoint(workspace: Workspace, model: Recommender, about: dict[str, Any], step: str) -> Path | None:
-    """Return the file from which a killed training continues: one per job with its seeds, data and step."""
-    return _beside(workspace, model, about, step, ".safetensors")
+def _for_refit(model: Recommender) -> Recommender:
+    """Return the model to fit on training and validation entries: as many epochs as were best on validation.
+
+    Under a cosine schedule it is all of them, since the learning rate ends there.
+    """
+    params = {name: getattr(model, name) for name in model.params()}
+    if "patience" in params:
+        params["patience"] = None
+    if params.get("schedule") == "constant" and model.record_.best_epoch:
+        params["epochs"] = model.record_.best_epoch
+    return type(model)(**params)
 
 
-def _run_file(workspace: Workspace, model: Recommender, about: dict[str, Any]) -> Path | None:
-    """Return the file that names the run of a training while it can go on."""
-    return _beside(workspace, model, about, "run", ".json")
+def _test(
+    workspace: Workspace, model: Recommender, job: JobConfig, split: Split, tracker: tracking.Tracker
+) -> tuple[Evaluation, Evaluation]:
+    """Read the test part once; return the evaluation at further cut-offs too, and that of the metrics asked for."""
+    asked = _metrics(job)
+    curves = evaluate(
+        model,
+        split.test,
+        along_k(asked, split.test.target.shape[1]),
+        min_relevance=job.evaluate.min_relevance,
+        popularity=split.train,
+        show_progress=workspace.progress,
+    )
+    test = curves.only(asked)
+    tracker.log_metrics(test.values)
+    tracker.log_frame(test.per_user, "per_user.parquet")
+    tracker.log_frame(test.summary, "summary.parquet")
+    if any("@" in name for name in test.values):
+        tracker.log_figure(report.metric_at_k(curves), "metric_at_k.png")
+    return curves, test
 
 
-def _beside(workspace: Workspace, model: Recommender, about: dict[str, Any], step: str, suffix: str) -> Path | None:
-    if not model.capabilities.trains_by_epochs:
-        return None
-    job = {name: section for name, section in about["config"].items() if name != "track"}
-    # A training may go on on another device.
-    job["model"] = {name: value for name, value in model.params().items() if name != "device"}
-    facts = [step, type(model).__name__, job, about["data"]["fingerprint"]]
-    digest = sha256_of_json(facts)
-    return workspace.mlruns / "checkpoints" / f"{digest[:32]}{suffix}"
+def _page(
+    model: Recommender,
+    job: JobConfig,
+    split: Split,
+    curves: Evaluation,
+    about: Mapping[str, Any],
+    record: Record,
+    source: str,
+) -> str:
+    return report.page(
+        model,
+        split,
+        curves,
+        metrics=_metrics(job),
+        about=about,
+        record=record,
+        min_relevance=job.evaluate.min_relevance,
+        source=source,
+    )
 
 
-def where(workspace: Workspace, results: list[Trained]) -> None:
+def _metrics(job: JobConfig) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(job.evaluate.metrics or DEFAULT))
+
+
+def _print_addresses(workspace: Workspace, results: list[Trained]) -> None:
     """Print where the models are, and how to open the runs."""
     print()
     for result in results:
@@ -244,11 +317,6 @@ def where(workspace: Workspace, results: list[Trained]) -> None:
             with suppress(TrackingUnavailable):
                 print(f"report   {tracking.address(result.run_id, 'report.html')}")
     print(f"runs     {tracking.describe(workspace)}")
-
-
-def vars_of(model: Recommender) -> dict[str, Any]:
-    """Return the hyperparameters as they were given."""
-    return {name: getattr(model, name) for name in model.params()}
 
 
 def _sizes(split: Split) -> dict[str, int]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import tomli_w
 from pydantic import ValidationError
 
 from recsys import tracking
@@ -13,7 +12,7 @@ from recsys.config import JobConfig, TuneConfig
 from recsys.errors import ConfigError
 from recsys.files import write_text
 from recsys.metrics import higher_is_better
-from recsys.tuning import Tuned, tune
+from recsys.tuning import Tuned, check_extra, tune
 from recsys.workspace import Workspace
 
 
@@ -30,7 +29,7 @@ def run(
     Args:
         trials: in place of `tune.trials`.
         minutes: in place of `tune.minutes`.
-        output: file for the best configuration, ready for `recsys train`; by default only shown.
+        output: file for the best configuration, ready for `recsys train`; by default it is only printed.
 
     Raises:
         ConfigError: see `recsys.tuning.tune`.
@@ -38,7 +37,8 @@ def run(
     """
     config.check()
     config = with_budget(config, trials, minutes)
-    searched = config.search().space  # refused before any data are read
+    searched = config.search().space  # raises before any data are read
+    check_extra()
     data = config.load_data(workspace.folder)
     print(data)
     job = config.repeat(0)
@@ -46,27 +46,27 @@ def run(
     name = config.model["name"]
     print(f"\n{name}: train {split.train}, validation {split.validation}")
     with tracking.start_run(workspace, config.track.experiment, f"tune {name}", {"model": name}) as tracker:
-        found = tune(workspace, job, split, fingerprint=data.fingerprint())
-        tracker.log_frame(found.trials, "trials.parquet")
-        tracker.log_metrics({f"validation_{config.train.metric}": found.value})
-        best = {key: found.job.model[key] for key in searched}
+        tuned = tune(workspace, job, split, fingerprint=data.fingerprint())
+        tracker.log_frame(tuned.trials, "trials.parquet")
+        tracker.log_metrics({f"validation_{config.train.metric}": tuned.value})
+        best = {key: tuned.job.model[key] for key in searched}
         tracker.log_params({"best": best})
-        text = as_toml(found.job)
+        text = as_toml(tuned.job)
         tracker.log_text(text, "best.toml")
-    shown = found.trials.sort_values(
+    ranked = tuned.trials.sort_values(
         "value", ascending=not higher_is_better(config.train.metric), na_position="last", kind="stable"
     )
-    print(f"\n{shown.head(10).to_string(index=False, float_format='{:.4g}'.format)}")
-    print(f"\nbest validation {config.train.metric} {found.value:.4f} of {len(found.trials)} trials: {best}")
+    print(f"\n{ranked.head(10).to_string(index=False, float_format='{:.4g}'.format)}")
+    print(f"\nbest validation {config.train.metric} {tuned.value:.4f} of {len(tuned.trials)} trials: {best}")
     if output is not None:
         write_text(output, text)
         print(f"configuration  {output}")
     print(f"runs           {tracking.describe(workspace)}")
-    return found
+    return tuned
 
 
 def with_budget(config: JobConfig, trials: int | None, minutes: float | None) -> JobConfig:
-    """Return the configuration with another budget for its search, where one is given.
+    """Return the configuration with the given budget for its search.
 
     Raises:
         ConfigError: `trials` below 1, or `minutes` not above 0.
@@ -82,7 +82,9 @@ def with_budget(config: JobConfig, trials: int | None, minutes: float | None) ->
 
 
 def as_toml(job: JobConfig) -> str:
-    """Return a configuration as TOML, without its search."""
+    """Return a configuration as TOML, without its search; needs the extra `tune`."""
+    import tomli_w
+
     values = job.as_dict()
     values.pop("tune", None)
     return tomli_w.dumps(values)

@@ -1,15 +1,12 @@
 """Accuracy of top-N lists with binary relevance: each metric is a function of hits, per user.
 
 Every metric takes `hits` (B, N) bool in rank order, `n_relevant` (B,) the number |T| of relevant items of each user,
-found or not, and the cut-off k, and returns (B,) float64. Columns beyond k are ignored, and a list shorter than k
-counts as if misses filled it. Only ranks are read, never scores: ties are whatever order the list came in, which is by
-item index where it came from a model of this package. A user without relevant items has no value: NaN, to be left out
-of means and counted.
+found or not, and the cut-off k, and returns (B,) float64. Columns beyond k are ignored; a list shorter than k counts as
+if it were padded with misses. Only ranks are read, never scores, so ties keep the order of the list; models of this
+package break them by item index. A user without relevant items has no value: NaN, left out of means and of their n.
 
-The docstrings say the same things in the same order, and docs/metrics.md is made of them.
+All docstrings state the same fields in the same order; docs/metrics.md is generated from them.
 """
-
-from collections.abc import Callable
 
 import numpy as np
 import numpy.typing as npt
@@ -20,21 +17,20 @@ from recsys.errors import DataError, OutOfRangeError
 Hits = npt.NDArray[np.bool_]
 Counts = npt.NDArray[np.integer]
 PerUser = npt.NDArray[np.float64]
-RankingMetric = Callable[[Hits, Counts, int], PerUser]
 
 
 def hits(ids: npt.NDArray[np.integer], target: sp.csr_matrix) -> Hits:
-    """Return which recommended items are relevant, that is stored in `target` whatever their value.
+    """Return which recommended items are relevant: stored in `target`, with any value.
 
     Args:
         ids: (B, N) item indices in rank order, -1 in empty slots.
-        target: (B, n_items) csr of the relevant items of the same users.
+        target: (B, n_items) csr of the same users' relevant items.
 
     Returns:
         (B, N) bool; an empty slot is never a hit.
 
     Raises:
-        DataError: the numbers of rows disagree, or a list holds a relevant item twice.
+        DataError: the numbers of rows differ, or a list holds a relevant item twice.
         OutOfRangeError: an id lies outside -1..n_items-1.
     """
     n_rows, n_items = target.shape
@@ -56,13 +52,13 @@ def hits(ids: npt.NDArray[np.integer], target: sp.csr_matrix) -> Hits:
 
 
 def ndcg(hits: Hits, n_relevant: Counts, k: int) -> PerUser:
-    """Normalised discounted cumulative gain at k.
+    """Normalized discounted cumulative gain at k.
 
     Formula: Σ_{r=1..k} hit_r / log2(r + 1), divided by the same sum of an ideal list.
     Denominator: Σ_{r=1..min(k, |T|)} 1 / log2(r + 1); the ideal is cut at min(k, |T|), so that users with fewer than k
         relevant items can reach 1.
     Range: 0 to 1; rises or falls with k.
-    Cut-off: ranks beyond k are not read; a shorter list is filled up with misses.
+    Cut-off: ranks beyond k are not read; a shorter list counts as padded with misses.
     Ties: rank based, so ties do not matter.
     No relevant items: NaN, left out of the mean.
     Paper: Järvelin and Kekäläinen 2002, with the binary gain and the cut of Liang et al. 2018.
@@ -77,26 +73,26 @@ def recall(hits: Hits, n_relevant: Counts, k: int) -> PerUser:
     """Recall at k.
 
     Formula: hits in the first k, divided by |T|.
-    Denominator: |T|; users with more than k relevant items cannot reach 1 (`truncated_recall` mends that).
+    Denominator: |T|; users with more than k relevant items cannot reach 1 (`truncated_recall` can).
     Range: 0 to min(k, |T|) / |T|; never falls with k.
-    Cut-off: ranks beyond k are not read; a shorter list is filled up with misses.
+    Cut-off: ranks beyond k are not read; a shorter list counts as padded with misses.
     Ties: rank based, so ties do not matter.
     No relevant items: NaN, left out of the mean.
-    Paper: Manning et al. 2008, §8.3, with the cut-off of LightGCN (He et al. 2020) and what followed it.
+    Paper: Manning et al. 2008, §8.3, with the cut-off of LightGCN (He et al. 2020) and its successors.
     """
     return _divide(_found(hits, k), n_relevant)
 
 
 def truncated_recall(hits: Hits, n_relevant: Counts, k: int) -> PerUser:
-    """Truncated recall at k, which others call calibrated recall.
+    """Truncated recall at k, also called calibrated recall.
 
     Formula: hits in the first k, divided by min(k, |T|).
     Denominator: min(k, |T|): 1 when all the first k are relevant, or all relevant items are among them.
     Range: 0 to 1; rises or falls with k.
-    Cut-off: ranks beyond k are not read; a shorter list is filled up with misses.
+    Cut-off: ranks beyond k are not read; a shorter list counts as padded with misses.
     Ties: rank based, so ties do not matter.
     No relevant items: NaN, left out of the mean.
-    Paper: "Recall@R" of Liang et al. 2018, and of the papers that share its protocol.
+    Paper: "Recall@R" of Liang et al. 2018 and the papers that follow its protocol.
     """
     return _divide(_found(hits, k), np.minimum(n_relevant, k))
 
@@ -107,7 +103,7 @@ def precision(hits: Hits, n_relevant: Counts, k: int) -> PerUser:
     Formula: hits in the first k, divided by k.
     Denominator: k, even where the list is shorter; users with fewer than k relevant items cannot reach 1.
     Range: 0 to min(k, |T|) / k; rises or falls with k.
-    Cut-off: ranks beyond k are not read; a shorter list is filled up with misses.
+    Cut-off: ranks beyond k are not read; a shorter list counts as padded with misses.
     Ties: rank based, so ties do not matter.
     No relevant items: NaN, left out of the mean.
     Paper: Manning et al. 2008, §8.4.
@@ -116,12 +112,12 @@ def precision(hits: Hits, n_relevant: Counts, k: int) -> PerUser:
 
 
 def average_precision(hits: Hits, n_relevant: Counts, k: int) -> PerUser:
-    """Average precision at k (`map`, once averaged over users).
+    """Average precision at k; its mean over users is MAP.
 
     Formula: Σ_{r=1..k} hit_r · (hits in the first r) / r, divided by min(k, |T|).
     Denominator: min(k, |T|), so that a perfect list scores 1; trec_eval divides by |T|.
     Range: 0 to 1; rises or falls with k.
-    Cut-off: ranks beyond k are not read; a shorter list is filled up with misses.
+    Cut-off: ranks beyond k are not read; a shorter list counts as padded with misses.
     Ties: rank based, so ties do not matter.
     No relevant items: NaN, left out of the mean.
     Paper: Manning et al. 2008, §8.4, with a cut-off.
@@ -132,12 +128,12 @@ def average_precision(hits: Hits, n_relevant: Counts, k: int) -> PerUser:
 
 
 def mrr(hits: Hits, n_relevant: Counts, k: int) -> PerUser:
-    """Reciprocal rank at k (mean reciprocal rank, once averaged over users).
+    """Reciprocal rank at k; its mean over users is MRR.
 
-    Formula: 1 / r of the first hit, 0 where none is among the first k.
-    Denominator: none but the rank.
+    Formula: 1 / r for the first hit at rank r, 0 without a hit in the first k.
+    Denominator: the rank of the first hit.
     Range: 0 to 1; never falls with k.
-    Cut-off: ranks beyond k are not read; a shorter list is filled up with misses.
+    Cut-off: ranks beyond k are not read; a shorter list counts as padded with misses.
     Ties: rank based, so ties do not matter.
     No relevant items: NaN, left out of the mean.
     Paper: Voorhees 1999, with a cut-off.
@@ -150,10 +146,10 @@ def mrr(hits: Hits, n_relevant: Counts, k: int) -> PerUser:
 def hit_rate(hits: Hits, n_relevant: Counts, k: int) -> PerUser:
     """Hit rate at k.
 
-    Formula: 1 where at least one of the first k is relevant, else 0.
-    Denominator: none. Where one item per user is held out it equals recall.
+    Formula: 1 if at least one of the first k is relevant, else 0.
+    Denominator: none; with one held-out item per user it equals recall.
     Range: 0 or 1; never falls with k.
-    Cut-off: ranks beyond k are not read; a shorter list is filled up with misses.
+    Cut-off: ranks beyond k are not read; a shorter list counts as padded with misses.
     Ties: rank based, so ties do not matter.
     No relevant items: NaN, left out of the mean.
     Paper: Deshpande and Karypis 2004, who hold out one item per user.

@@ -9,11 +9,14 @@ from importlib import import_module
 from pkgutil import iter_modules
 from typing import TYPE_CHECKING
 
+from recsys.models.autoencoder import Autoencoder
 from recsys.models.base import Recommender
+from recsys.models.capabilities import Capabilities
+from recsys.models.params import Count, Fraction, Natural, NotNegative, OpenFraction, Positive, Rate, Seed, Widths
 from recsys.models.registry import MODELS, load, model_class, register
 
 if TYPE_CHECKING:
-    # Names for type checkers, one line for each file with models.
+    # Names for type checkers, made by make docs.
     from recsys.models.adversarial import AAE as AAE
     from recsys.models.adversarial import ALI as ALI
     from recsys.models.adversarial import VAEGAN as VAEGAN
@@ -55,4 +58,22 @@ for _module in iter_modules(__path__, f"{__name__}."):
     import_module(_module.name)
 globals().update(MODELS)
 
-__all__ = ["MODELS", "Recommender", "load", "model_class", "register", *MODELS]
+__all__ = [
+    "MODELS",
+    "Autoencoder",
+    "Capabilities",
+    "Count",
+    "Fraction",
+    "Natural",
+    "NotNegative",
+    "OpenFraction",
+    "Positive",
+    "Rate",
+    "Recommender",
+    "Seed",
+    "Widths",
+    "load",
+    "model_class",
+    "register",
+    *MODELS,
+]

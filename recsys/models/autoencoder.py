@@ -20,6 +20,7 @@ from recsys.models.device import new_generator, pick_device
 from recsys.models.fitting import FitOptions
 from recsys.models.params import Count, NotNegative, Positive, Seed
 from recsys.models.selection import ROW_BLOCK, Indices
+from recsys.nn.graphs import NetworkScores
 from recsys.nn.losses import Likelihood, LikelihoodName, likelihood
 from recsys.nn.products import affine
 from recsys.sparse import Batch, Rows
@@ -156,13 +157,14 @@ class Autoencoder(Recommender):
     ) -> Tensor:
         return self._decode_scores(self._codes(histories, userid), items, out)
 
-    def _codes(self, histories: sp.csr_matrix | None, userid: Indices) -> Tensor:
-        """Return the (n_rows, latent) embeddings that users are scored from."""
-        assert histories is not None
-        return self._encode(histories)
+    def _graph(self) -> nn.Module:
+        return NetworkScores(self.network_)
 
-    def _training_scores(self, rows: slice, items: Indices) -> Tensor:
-        return self._decode_scores(self.embeddings_[rows].to(self._device), items)
+    def _codes(self, histories: sp.csr_matrix | None, userid: Indices) -> Tensor:
+        """Return the embeddings to decode: of the histories, or those kept of training users `userid`."""
+        if histories is not None:
+            return self._encode(histories)
+        return self.embeddings_[torch.from_numpy(userid)].to(self._device)
 
     def _decode_scores(self, latent: Tensor, items: Indices | None, out: Tensor | None = None) -> Tensor:
         output = self.network_.output

@@ -211,8 +211,8 @@ class CDAE(BottleneckAE):
         self.embeddings_ = self._encode_users(rows, torch.arange(len(rows), device=rows.device)).cpu()
 
     def _codes(self, histories: sp.csr_matrix | None, userid: npt.NDArray[np.int64]) -> Tensor:
-        if histories is None:  # all are training users
-            return self.embeddings_[torch.from_numpy(userid)].to(self._device)
+        if histories is None:
+            return super()._codes(None, userid)
         users = torch.from_numpy(np.where(self._known(userid), userid, -1)).to(self._device)
         return self._encode_users(Rows(self._prepare(histories), self._device), users)
 

@@ -1,4 +1,4 @@
-"""Corruptions of sparse rows for denoising, none of which makes a dense row (Vincent et al. 2010, §3.3)."""
+"""Corruptions of sparse rows for denoising (Vincent et al. 2010, §3.3), without dense rows."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from recsys.sparse import Batch
 
 
 def masked(batch: Batch, share: float, noise: torch.Generator) -> Batch:
-    """Return the batch in which each stored entry is gone with probability `share`: masking noise.
+    """Return the batch with each stored entry removed with probability `share`: masking noise.
 
-    Entries that are not stored are zero already. What stays is scaled by 1 / (1 - share), so that a row's product with
-    a layer is on average that of the clean row (Wu et al. 2016, §3.1); Vincent et al. do not scale.
+    Entries that are not stored are zero already. The remaining entries are scaled by 1 / (1 - share), so a row's
+    product with a layer equals that of the clean row on average (Wu et al. 2016, §3.1); Vincent et al. do not scale.
     """
     kept = _uniform(len(batch.values), batch, noise) >= share
     return Batch(
@@ -29,36 +29,36 @@ def masked(batch: Batch, share: float, noise: torch.Generator) -> Batch:
 
 
 def salted_and_peppered(batch: Batch, share: float, noise: torch.Generator) -> Batch:
-    """Return the batch in which each entry, stored or not, is corrupted with probability `share`.
+    """Return the batch with each entry, stored or not, corrupted with probability `share`.
 
-    A fair coin sends a corrupted entry to the least or to the largest value: to 0, which is not stored, or to the
-    largest stored value of its row (1 where the row has none above 0). The cost follows the stored entries and the
-    corrupted ones.
+    A fair coin sets a corrupted entry to the smallest or to the largest value: to 0, which is not stored, or to the
+    largest stored value of its row (1 if the row has none above 0). The cost is proportional to the number of stored
+    and corrupted entries.
     """
     cells = len(batch) * batch.n_columns
-    salted = sprinkled(cells, share / 2, noise)
+    salted = random_places(cells, share / 2, noise)
     at = batch.segments * batch.n_columns + batch.columns
-    # Pepper falls on what salt left: (share / 2) of all entries are (share / 2) / (1 - share / 2) of those.
-    left = ~torch.isin(at, salted) & (_uniform(len(at), batch, noise) >= share / 2 / (1 - share / 2))
+    # Of the entries without salt, pepper takes (share / 2) / (1 - share / 2), which is (share / 2) of all entries.
+    kept = ~torch.isin(at, salted) & (_uniform(len(at), batch, noise) >= share / 2 / (1 - share / 2))
     largest = batch.values.new_zeros(len(batch)).scatter_reduce(0, batch.segments, batch.values, "amax")
     largest = torch.where(largest > 0, largest, 1.0)
-    at, order = torch.sort(torch.cat([at[left], salted]))
-    values = torch.cat([batch.values[left], largest[salted // batch.n_columns]])[order]
+    at, order = torch.sort(torch.cat([at[kept], salted]))
+    values = torch.cat([batch.values[kept], largest[salted // batch.n_columns]])[order]
     segments = at // batch.n_columns
     offsets = torch.searchsorted(segments, torch.arange(len(batch) + 1, device=at.device))
     return Batch(batch.rows, offsets, at % batch.n_columns, values, segments, batch.n_columns)
 
 
 def projected_gaussian(table: Tensor, n_rows: int, deviation: float, noise: torch.Generator) -> Tensor:
-    """Draw ε · `table` for dense rows of noise ε ~ N(0, deviation² I), without the rows: (n_rows, width).
+    """Draw ε · `table` for dense noise rows ε ~ N(0, deviation² I), without making the rows; (n_rows, width).
 
-    ε V is normal with mean 0 and covariance σ² VᵀV in the width of the layer, and so is σ n Lᵀ with n standard normal
-    and L Lᵀ = VᵀV. Both have the same law for every V: the expected loss is the same function of the weights, and so
-    are its gradients, which pass through the Cholesky factor. A ten-thousandth of the mean variance is added to the
-    diagonal, as VᵀV may be singular.
+    With V the table, ε V is normal with mean 0 and covariance σ² VᵀV in the width of the layer, and so is σ n Lᵀ with n
+    standard normal and L Lᵀ = VᵀV. As both have the same distribution for every V, the expected loss is the same
+    function of the weights, with the same gradients; they pass through the Cholesky factor. Because VᵀV may be
+    singular, a ten-thousandth of its mean diagonal is added to the diagonal.
 
     Args:
-        table: (n_columns, width); cost n_columns × width² per call.
+        table: (n_columns, width). Cost: n_columns × width² per call.
     """
     with torch.autocast(table.device.type, enabled=False):
         gram = table.T @ table
@@ -69,23 +69,23 @@ def projected_gaussian(table: Tensor, n_rows: int, deviation: float, noise: torc
         return projected
 
 
-def sprinkled(cells: int, chance: float, noise: torch.Generator) -> Tensor:
-    """Choose each of `cells` places with the same chance, independently, by looking at the chosen ones alone.
+def random_places(cells: int, chance: float, noise: torch.Generator) -> Tensor:
+    """Choose each of `cells` places independently with probability `chance`, at a cost of the chosen places only.
 
-    The gaps between them are geometric: ⌈log u / log(1 − chance)⌉ with u uniform.
+    The gaps between chosen places are geometric: ⌈log u / log(1 − chance)⌉ with u uniform.
 
     Returns:
-        int64, ascending, on the device of `noise`.
+        int64 places, ascending, on the device of `noise`.
     """
-    found, last = [torch.empty(0, dtype=torch.int64, device=noise.device)], -1
+    parts, last = [torch.empty(0, dtype=torch.int64, device=noise.device)], -1
     while chance > 0 and last < cells - 1:
         expected = (cells - 1 - last) * chance
-        several = int(expected + 4 * math.sqrt(expected)) + 4
-        uniform = 1 - torch.rand(several, generator=noise, dtype=torch.float64, device=noise.device)
+        size = int(expected + 4 * math.sqrt(expected)) + 4
+        uniform = 1 - torch.rand(size, generator=noise, dtype=torch.float64, device=noise.device)
         gaps = (uniform.log() / math.log1p(-chance)).ceil().clamp(1, cells + 1)
-        found.append(last + gaps.long().cumsum(0))
-        last = int(found[-1][-1])
-    places = torch.cat(found)
+        parts.append(last + gaps.long().cumsum(0))
+        last = int(parts[-1][-1])
+    places = torch.cat(parts)
     return places[places < cells]
 
 

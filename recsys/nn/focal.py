@@ -8,52 +8,50 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from recsys.nn.losses import column_pieces, entries_by_piece
-from recsys.nn.products import deliver
+from recsys.nn.blocks import OutputGradients, column_blocks
 from recsys.sparse import Batch
 
 
 class FocalLoss:
     """−Σ_u Σ_i α x (1 − p)^γ log p + (1 − α) max(0, 1 − x) p^γ log(1 − p), p = σ(h Wᵀ + b).
 
-    For x of 0 and 1 this is eq. 5 of Lin et al. (2017); an entry above 1 counts as that many positives. With
-    `beside`, p is the product of two sigmoids, the other one of these logits. Each block of columns gives its loss and
-    gradients while it is in the processor's cache.
+    For x of 0 and 1 this is eq. 5 of Lin et al. (2017); an entry above 1 counts as that many positives. With other
+    logits o, p is σ(h Wᵀ + b) · σ(o). The loss and the gradients of a block of columns are computed while it is in the
+    processor's cache.
     """
 
     def __init__(self, alpha: float, focus: float, width: int | None = None) -> None:
-        """`focus` is γ; `width` is that of a block: 1,024 on a CPU, all on a GPU."""
+        """`focus` is γ; `width` is the columns per block: by default 1,024 on a CPU, all columns on a GPU."""
         self.alpha, self.focus, self.width = alpha, focus, width
 
     def __call__(
-        self, hidden: Tensor, weight: Tensor, bias: Tensor, batch: Batch, beside: Tensor | None = None
+        self, hidden: Tensor, weight: Tensor, bias: Tensor, batch: Batch, other_logits: Tensor | None = None
     ) -> Tensor:
-        """Return the scalar loss of `hidden` (n_rows, width) under `weight` (n_columns, width) and `bias`.
+        """Return the loss of `hidden` (n_rows, width) given `weight` (n_columns, width) and `bias`; scalar.
 
         Args:
-            beside: (n_rows, n_columns) logits whose sigmoids multiply the others.
+            other_logits: (n_rows, n_columns), o above.
         """
-        width = self.width or (weight.shape[0] if hidden.is_cuda else 1024)
         with torch.autocast(hidden.device.type, enabled=False):
             hidden = hidden.to(weight.dtype)
-            loss: Tensor = _FocalLoss.apply(hidden, weight, bias, beside, batch, self, width)  # type: ignore[no-untyped-call]
+            loss: Tensor = _FocalLoss.apply(hidden, weight, bias, other_logits, batch, self)  # type: ignore[no-untyped-call]
         return loss
 
     def absent(self, log_p: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the loss of entries that are 0, and its derivative by log p."""
-        p, q = _chances(log_p)
+        """Return the loss of entries that are 0, and its derivative with respect to log p."""
+        p, q = _probabilities(log_p)
         powered = (1.0 - self.alpha) * p**self.focus
         loss = powered * -q.log()
         return loss, self.focus * loss + powered * p / q
 
     def present(self, log_p: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the loss of entries that are 1, and its derivative by log p."""
-        p, q = _chances(log_p)
+        """Return the loss of entries that are 1, and its derivative with respect to log p."""
+        p, q = _probabilities(log_p)
         loss = -self.alpha * q**self.focus * log_p
         return loss, -self.alpha * q**self.focus - self.focus * loss * p / q
 
 
-def _chances(log_p: Tensor) -> tuple[Tensor, Tensor]:
+def _probabilities(log_p: Tensor) -> tuple[Tensor, Tensor]:
     """Return p and 1 − p."""
     return log_p.exp(), -torch.expm1(log_p).clamp_max_(-torch.finfo(log_p.dtype).tiny)
 
@@ -65,57 +63,36 @@ class _FocalLoss(torch.autograd.Function):
         hidden: Tensor,
         weight: Tensor,
         bias: Tensor,
-        beside: Tensor | None,
+        other_logits: Tensor | None,
         batch: Batch,
         owner: FocalLoss,
-        width: int,
     ) -> Tensor:
-        wanted = ctx.needs_input_grad
-        made = [torch.zeros_like(hidden), torch.empty_like(weight), torch.empty_like(bias)]
-        of_beside = None if beside is None else torch.empty_like(beside)
+        gradients = OutputGradients(hidden, weight, bias, ctx.needs_input_grad)
+        of_other = torch.empty_like(other_logits) if other_logits is not None and ctx.needs_input_grad[3] else None
         loss = hidden.new_zeros(())
-        pieces = column_pieces(weight.shape[0], width)
-        for piece, (places, values) in zip(pieces, entries_by_piece(batch, pieces), strict=True):
-            logits = torch.addmm(bias[piece], hidden, weight[piece].T)
+        for block, places, values in column_blocks(batch, owner.width):
+            logits = torch.addmm(bias[block], hidden, weight[block].T)
             log_p = F.logsigmoid(logits)
-            if beside is not None:
-                log_p += F.logsigmoid(beside[:, piece])
+            if other_logits is not None:
+                log_p += F.logsigmoid(other_logits[:, block])
             losses, slopes = owner.absent(log_p)
-            # Of stored entries, those values are replaced.
             stored = log_p.view(-1)[places]
             share = (1.0 - values).clamp_min(0.0)
-            for block, absent, present in zip(
+            for all_entries, absent, present in zip(
                 (losses, slopes), owner.absent(stored), owner.present(stored), strict=True
             ):
-                block.view(-1)[places] = share * absent + values * present
+                all_entries.view(-1)[places] = share * absent + values * present
             loss += losses.sum()
-            if of_beside is not None and beside is not None and wanted[3]:
-                torch.mul(slopes, torch.sigmoid(-beside[:, piece]), out=of_beside[:, piece])  # d log σ(e) / de
+            if of_other is not None and other_logits is not None:
+                # d log σ(o) / do = σ(−o)
+                torch.mul(slopes, torch.sigmoid(-other_logits[:, block]), out=of_other[:, block])
             slopes.mul_(torch.sigmoid(-logits))
-            if wanted[0]:
-                made[0].addmm_(slopes, weight[piece])
-            if wanted[1]:
-                torch.mm(slopes.T, hidden, out=made[1][piece])
-            if wanted[2]:
-                torch.sum(slopes, 0, out=made[2][piece])
+            gradients.add(block, slopes, hidden, weight)
         ctx.save_for_backward(weight)
-        ctx.made, ctx.of_beside = made, of_beside
+        ctx.gradients, ctx.of_other = gradients, of_other
         return loss
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        (weight,) = ctx.saved_tensors
-        of_hidden, of_weight, of_bias = ctx.made
-
-        def write(out: Tensor, beta: float) -> None:
-            torch.mul(of_weight, grads[0], out=out) if not beta else out.mul_(beta).add_(of_weight * grads[0])
-
-        return (
-            of_hidden * grads[0] if ctx.needs_input_grad[0] else None,
-            deliver(weight, write) if ctx.needs_input_grad[1] else None,
-            of_bias * grads[0] if ctx.needs_input_grad[2] else None,
-            ctx.of_beside * grads[0] if ctx.needs_input_grad[3] else None,
-            None,
-            None,
-            None,
-        )
+        of_other = None if ctx.of_other is None else ctx.of_other * grads[0]
+        return *ctx.gradients.scaled(grads[0], *ctx.saved_tensors), of_other, None, None

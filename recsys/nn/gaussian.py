@@ -1,4 +1,4 @@
-"""Diagonal Gaussians of latent variables: samples, densities and divergences, and the priors beyond N(0, I)."""
+"""Diagonal Gaussians of latent variables: samples, densities and divergences, and priors other than N(0, I)."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from recsys.nn.layers import standard_normal
 from recsys.sparse import Batch
 
 COMPOSITE_WEIGHTS: Final = (3 / 20, 3 / 4, 1 / 10)
-"""Shares of N(0, 1), of the old posterior and of the wide N(0, e^10) in RecVAE's prior, as in the authors' code."""
+"""Weights of N(0, 1), of the old posterior and of the wide N(0, e^10) in RecVAE's prior, as in the authors' code."""
 WIDE_LOG_VARIANCE: Final = 10.0
 
 
 class PosteriorEncoder(Protocol):
-    """q(z|x): an `nn.Module` that reads rows."""
+    """q(z|x): an `nn.Module` that encodes rows."""
 
     def __call__(self, batch: Batch, noise: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
         """Return mean and log-variance, each (len(batch), latent); `noise` draws the input dropout."""
 
     def of_rows(self, rows: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the same of dense rows (n, n_in), without noise."""
+        """Return the same for dense rows (n, n_in), without noise."""
 
 
 def reparameterised(mean: Tensor, log_variance: Tensor, noise: torch.Generator) -> Tensor:
-    """Return a sample μ + ε · σ, ε ~ N(0, 1), through which gradients reach both (Kingma and Welling 2014, §2.4)."""
+    """Return a sample μ + ε · σ, ε ~ N(0, 1), differentiable in both (Kingma and Welling 2014, §2.4)."""
     return mean + standard_normal(mean, noise) * (0.5 * log_variance).exp()
 
 
@@ -38,7 +38,7 @@ def log_normal(values: Tensor, mean: Tensor | float, log_variance: Tensor) -> Te
 
 
 def kl_between(mean: Tensor, log_variance: Tensor, other_mean: Tensor, other_log_variance: Tensor) -> Tensor:
-    """Return KL(N(mean, exp(log_variance)) ‖ N(other_mean, exp(other_log_variance))) of each row, summed; (n_rows,)."""
+    """Return KL(N(mean, exp(log_variance)) ‖ N(other_mean, exp(other_log_variance))) of each row, (n_rows,)."""
     ratio = log_variance - other_log_variance
     distance = (mean - other_mean).square() * (-other_log_variance).exp()
     return 0.5 * (ratio.exp() + distance - 1.0 - ratio).sum(1)
@@ -47,8 +47,8 @@ def kl_between(mean: Tensor, log_variance: Tensor, other_mean: Tensor, other_log
 def mixture_log_density(values: Tensor, means: Tensor, log_variances: Tensor) -> Tensor:
     """Return log 1/K Σ_k N(values; means_k, exp(log_variances_k)) of each row.
 
-    The distances to all components come from two products in float64, whose differences of large terms would lose
-    the digits of float32: (rows × components) values of memory in place of (rows × components × width).
+    The distances to all components come from two matrix products, which take (rows × components) values of memory
+    instead of (rows × components × width). They subtract large terms, so they are computed in float64.
 
     Args:
         values: (n_rows, width).
@@ -68,7 +68,7 @@ def mixture_log_density(values: Tensor, means: Tensor, log_variances: Tensor) ->
 class VampPrior(nn.Module):
     """p(z) = 1/K Σ_k q(z|u_k) with learned pseudo-inputs u_k in 0..1 (Tomczak and Welling 2018, §2).
 
-    A pseudo-input is a dense row of all items: K × items weights, and every step encodes all of them.
+    A pseudo-input is a dense row over all items: there are K × items weights, and every step encodes all of them.
     """
 
     def __init__(self, n_pseudo_inputs: int, n_in: int, generator: torch.Generator | None = None) -> None:
@@ -85,8 +85,8 @@ class VampPrior(nn.Module):
 class CompositePrior(nn.Module):
     """p(z|x) = Π_d 3/20 N(z_d; 0, 1) + 3/4 q_old(z_d|x) + 1/10 N(z_d; 0, e^10) (Shenbin et al. 2020).
 
-    q_old is a copy of the encoder as it was when last remembered: part of what is saved, never trained. As in the
-    authors' code each latent has a mixture of its own, where the paper's formula mixes whole vectors.
+    q_old is a copy of the encoder as it was at the last call of `remember`; it is saved, never trained. As in the
+    authors' code, each latent dimension has its own mixture; the paper's formula mixes whole vectors.
     """
 
     def __init__(self, encoder: nn.Module) -> None:
@@ -94,11 +94,11 @@ class CompositePrior(nn.Module):
         self.old = copy.deepcopy(encoder).requires_grad_(False)
 
     def remember(self, encoder: nn.Module) -> None:
-        """Make the encoder as it is now the old one."""
+        """Copy the current weights of `encoder` to the old encoder."""
         self.old.load_state_dict(encoder.state_dict())
 
     def log_density(self, latent: Tensor, batch: Batch, encoder: PosteriorEncoder) -> Tensor:
-        """Return log p(z|x) of each row of `latent`, (n_rows,); the old posterior sees the input without dropout."""
+        """Return log p(z|x) of each row of `latent`, (n_rows,); the old posterior reads the input without dropout."""
         del encoder
         with torch.no_grad():
             mean, log_variance = self.old(batch)
@@ -106,7 +106,7 @@ class CompositePrior(nn.Module):
 
 
 def composite_log_density(values: Tensor, old_mean: Tensor, old_log_variance: Tensor) -> Tensor:
-    """Return log of the composite prior's mixture for each element of `values`."""
+    """Return the log density of the composite prior's mixture for each element of `values`."""
     zero = torch.zeros_like(old_mean)
     parts = (
         log_normal(values, 0.0, zero),

@@ -1,4 +1,4 @@
-"""Weights shaped by kernels: local ones over units (Muller et al. 2018), a global one over a grid (Han et al. 2021)."""
+"""Kernel weights: local kernels between units (Muller et al. 2018), a global kernel over a grid (Han et al. 2021)."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from recsys.nn.products import deliver, weighted_rows
 from recsys.sparse import Batch, Window
 
 
-class Kernelised(NamedTuple):
-    """A layer's weights as products and penalties read them."""
+class KernelizedWeight(NamedTuple):
+    """The effective weights of a layer, and the sums that penalties need."""
 
     matrix: Tensor
     """W ∘ K, (n_rows, n_columns)."""
@@ -29,9 +29,9 @@ class Kernelised(NamedTuple):
 class KernelWeight(nn.Module):
     """Weights W ∘ K with K_ij = max(0, 1 − ‖u_i − v_j‖²), a vector u_i per row and v_j per column.
 
-    The finite-support kernel of Muller, Martel and Indiveri (2018): units that are far apart are not connected. As
-    theirs, the vectors start within about 0.001 of each other, with K near 1. The squared distances are one product of
-    width `dim` + 2, never (n_rows, n_columns, dim).
+    This is the finite-support kernel of Muller, Martel and Indiveri (2018): units that are far apart are not connected.
+    As in their code, the vectors start within about 0.001 of each other, so K starts near 1. All squared distances
+    come from one product of width `dim` + 2, without an array of (n_rows, n_columns, dim).
     """
 
     def __init__(self, n_rows: int, n_columns: int, dim: int, generator: torch.Generator | None = None) -> None:
@@ -40,19 +40,19 @@ class KernelWeight(nn.Module):
         self.row_vectors = nn.Parameter(torch.empty(n_rows, dim).normal_(0.0, 1e-3, generator=generator))
         self.column_vectors = nn.Parameter(torch.empty(n_columns, dim).normal_(0.0, 1e-3, generator=generator))
 
-    def forward(self) -> Kernelised:
-        """Return the weights of this step with their sums of squares: make them once, and use them for everything."""
+    def forward(self) -> KernelizedWeight:
+        """Compute the current weights and their sums of squares; call this once per step."""
         u, v = self.row_vectors.T, self.column_vectors.T
         of_u, of_v = u.square().sum(0, keepdim=True), v.square().sum(0, keepdim=True)
         # 1 − ‖u − v‖² = (2u, 1 − ‖u‖², 1) · (v, 1, −‖v‖²)
         left = torch.cat([2 * u, 1 - of_u, torch.ones_like(of_u)])
         right = torch.cat([v, torch.ones_like(of_v), -of_v])
-        made: tuple[Tensor, Tensor, Tensor] = _Kernelise.apply(self.weight, left, right)  # type: ignore[no-untyped-call]
-        return Kernelised(*made)
+        parts: tuple[Tensor, Tensor, Tensor] = _Kernelize.apply(self.weight, left, right)  # type: ignore[no-untyped-call]
+        return KernelizedWeight(*parts)
 
 
 class KernelOutput(nn.Module):
-    """An output layer whose weights are W ∘ K; `weight` makes them anew each time it is read."""
+    """An output layer with weights W ∘ K; `weight` recomputes them each time it is read."""
 
     def __init__(self, n_in: int, n_out: int, dim: int, generator: torch.Generator | None = None) -> None:
         super().__init__()
@@ -62,12 +62,12 @@ class KernelOutput(nn.Module):
     @property
     def weight(self) -> Tensor:
         """(n_out, n_in)."""
-        made: Kernelised = self.kernel()
-        return made.matrix
+        kernelized: KernelizedWeight = self.kernel()
+        return kernelized.matrix
 
 
 class KernelNetwork(nn.Module):
-    """n_in → hidden… → n_in with kernelised weights in every layer, sigmoids between and an affine output."""
+    """n_in → hidden… → n_in with kernel weights in every layer, sigmoids between and an affine output."""
 
     output: KernelOutput
 
@@ -91,7 +91,7 @@ class KernelNetwork(nn.Module):
         self.output = KernelOutput(hidden[-1], n_in, dim, generator)
 
     def encode(self, batch: Batch, noise: torch.Generator | None = None) -> Tensor:
-        """Return the last hidden layer, (len(batch), hidden[-1]); nothing is drawn."""
+        """Return the last hidden layer, (len(batch), hidden[-1]); `noise` is not used."""
         del noise
         return self.hidden(batch, [kernel().matrix for kernel in self.kernels])
 
@@ -100,7 +100,7 @@ class KernelNetwork(nn.Module):
         return latent
 
     def hidden(self, batch: Batch, matrices: Sequence[Tensor]) -> Tensor:
-        """Return the last hidden layer, from the weights of the hidden layers as their kernels made them."""
+        """Return the last hidden layer, given the effective weights of each hidden layer."""
         first, *others = matrices
         values = torch.sigmoid(self.first(batch, first) + self.biases[0])
         for matrix, bias in zip(others, list(self.biases)[1:], strict=True):
@@ -115,8 +115,8 @@ class KernelNetwork(nn.Module):
 class GlobalKernelNetwork(KernelNetwork):
     """A kernel network that reads the grid of its rows through a 3 × 3 convolution.
 
-    The kernel is the unit kernel plus the mean over the grid's rows of pooled_i · C_i, `pooled` a number and C_i nine
-    learned ones per row. It is the unit kernel as long as `pooled` or C is zero.
+    The kernel is the unit kernel plus the mean over the grid's rows of pooled_i · C_i, where pooled_i is one number and
+    C_i nine learned numbers per row. It is the unit kernel as long as `pooled` or C is zero.
     """
 
     pooled: Tensor
@@ -131,15 +131,15 @@ class GlobalKernelNetwork(KernelNetwork):
         *,
         scale: Scale = as_stored,
     ) -> None:
-        """`n_rows` are those of the whole grid."""
+        """`n_rows` is the number of rows of the whole grid."""
         super().__init__(n_in, hidden, dim, generator, scale=scale)
         self.global_weight = nn.Parameter(torch.zeros(n_rows, 9))
         self.register_buffer("pooled", torch.zeros(n_rows))
         self.convolves = True
-        """False spares the work while the kernel is known to be the unit kernel."""
+        """Set to False to skip the convolution while the kernel is known to be the unit kernel."""
 
     def global_kernel(self) -> Tensor:
-        """Return the (3, 3) kernel: entry (a, b) weighs the neighbour a − 1 rows below and b − 1 columns right."""
+        """Return the (3, 3) kernel: entry (a, b) weights the neighbor a − 1 rows below and b − 1 columns right."""
         unit = torch.zeros_like(self.global_weight[0])
         unit[4] = 1.0
         return (unit + self.pooled @ self.global_weight / len(self.pooled)).view(3, 3)
@@ -153,16 +153,17 @@ class GlobalKernelNetwork(KernelNetwork):
 
 
 def convolved_rows(window: Window, kernel: Tensor, matrix: Tensor, scale: Scale = as_stored) -> Tensor:
-    """Return conv(R) @ matrix at the window's rows, (len(window), width), and never make conv(R).
+    """Return conv(R) @ matrix at the window's rows, (len(window), width), without computing conv(R).
 
-    conv(R)_iu = Σ_ab kernel_ab · R_(i+a−1, u+b−1) is the cross-correlation of `torch.conv2d` with zeros around. It is
-    linear, so the shift along columns goes to the rows of the matrix instead, and each of the three sparse rows meets a
-    matrix of its own: three products of stored entries × width, where conv(R) has up to nine times the entries.
+    conv(R)_iu = Σ_ab kernel_ab · R_(i+a−1, u+b−1) is the cross-correlation of `torch.conv2d` with zero padding. It is
+    linear, so the shift along columns can be applied to the rows of the matrix instead, and each of the three sparse
+    rows is multiplied by its own matrix: three products of stored entries × width, while conv(R) has up to nine times
+    the entries.
 
     Args:
         kernel: (3, 3).
         matrix: (n_columns, width).
-        scale: gives what stands in the place of the stored values of a batch of R's rows.
+        scale: gives the values that replace the stored values of a batch of R's rows.
     """
     n, padded = len(matrix), F.pad(matrix, (0, 0, 1, 1))
     total = matrix.new_zeros(len(window), matrix.shape[1])
@@ -173,8 +174,8 @@ def convolved_rows(window: Window, kernel: Tensor, matrix: Tensor, scale: Scale 
     return total
 
 
-class _Kernelise(torch.autograd.Function):
-    """W ∘ K, Σ W² and Σ K² with K = max(0, left.T @ right), by blocks of rows that stay in a processor's cache."""
+class _Kernelize(torch.autograd.Function):
+    """W ∘ K, Σ W² and Σ K² with K = max(0, left.T @ right), in blocks of rows that fit in the processor's cache."""
 
     @staticmethod
     def forward(ctx: Any, weight: Tensor, left: Tensor, right: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -1,4 +1,4 @@
-"""Layers whose cost follows the stored entries, and the random draws that training needs."""
+"""Layers for sparse rows, at a cost of stored entries × width, and the random draws of training."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from recsys.nn.products import weighted_rows
+from recsys.nn.products import row_sums, weighted_rows
 from recsys.sparse import Batch, DenseRows
 
 ActivationName = Literal["tanh", "sigmoid", "relu", "selu", "swish", "identity"]
@@ -23,13 +23,13 @@ ACTIVATIONS: Final[dict[str, Callable[[Tensor], Tensor]]] = {
 }
 assert tuple(ACTIVATIONS) == get_args(ActivationName)
 SIGMOID_GAIN: Final = 4.0
-"""Factor of Xavier weights between sigmoid layers: a sigmoid's slope at 0 is a quarter of the tangent's."""
+"""Factor for Xavier weights between sigmoid layers: at 0 a sigmoid has a quarter of the slope of tanh."""
 
 
 class SparseLinear(nn.Module):
     """Affine layer over sparse rows: `x @ weight + bias` as a gather and sum over the stored entries.
 
-    Cost of the forward and of the gradient of `weight`: stored entries × `n_out`.
+    The forward pass and the gradient of `weight` each cost stored entries × `n_out`.
     """
 
     def __init__(self, n_in: int, n_out: int, generator: torch.Generator | None = None) -> None:
@@ -38,12 +38,12 @@ class SparseLinear(nn.Module):
         self.bias = nn.Parameter(torch.zeros(n_out))
 
     def forward(self, batch: Batch | DenseRows, values: Tensor | None = None) -> Tensor:
-        """Return (len(batch), n_out); `values` replaces the stored ones, for instance after dropout."""
+        """Return (len(batch), n_out); `values` replaces the stored values, for instance after dropout."""
         return weighted_rows(self.weight, batch, batch.values if values is None else values) + self.bias
 
 
 class Output(nn.Module):
-    """The last affine layer, held as `weight` (n_out, n_in) and `bias` (n_out,): ranking and the losses read both."""
+    """The last affine layer: `weight` (n_out, n_in) and `bias` (n_out,), which the losses and ranking read directly."""
 
     def __init__(self, n_in: int, n_out: int, generator: torch.Generator | None = None) -> None:
         super().__init__()
@@ -70,7 +70,7 @@ def xavier(n_in: int, n_out: int, generator: torch.Generator | None = None) -> T
 
 
 Scale = Callable[[Batch | DenseRows], Tensor]
-"""What a first layer reads of rows: values in the place of the stored ones."""
+"""Gives the values that a first layer reads in place of the stored values."""
 
 
 def as_stored(batch: Batch | DenseRows) -> Tensor:
@@ -79,24 +79,23 @@ def as_stored(batch: Batch | DenseRows) -> Tensor:
 
 
 def l2_normalised(batch: Batch | DenseRows, floor: float | Tensor = 1e-12) -> Tensor:
-    """Return the stored values, each row divided by its Euclidean length, or by `floor` where that is more.
+    """Return the stored values, each row divided by its Euclidean length, or by `floor` if the row is shorter.
 
     Rows of zeros stay zero.
     """
     least = floor**2
     if isinstance(batch, DenseRows):
         return batch.values * batch.values.square().sum(1, keepdim=True).clamp_min(least).rsqrt()
-    squares = torch.zeros(len(batch), dtype=batch.values.dtype, device=batch.values.device)
-    squares.index_add_(0, batch.segments, batch.values.square())
+    squares = row_sums(batch, batch.values.square())
     return batch.values * squares.clamp_min(least).rsqrt()[batch.segments]
 
 
 class TypicalLength(nn.Module):
-    """Rows brought to one Euclidean length, that of a typical training row (`length`, to be set before training).
+    """Scales every row to one Euclidean length, that of a typical training row (`length`; set it before training).
 
-    The pre-activations of a long row are many times those of a short one, so that no initial weights and no penalty
-    suit both; at unit length they would all be small beside what the penalty was chosen for. Rows shorter than a
-    thousandth of `length` stay shorter: what is left of a rating less its biases may be rounding and nothing else.
+    The pre-activations of long rows are many times those of short rows, so no initial weights and no penalty suit both.
+    At unit length all of them would be small compared with what the penalty was chosen for. Rows shorter than a
+    thousandth of `length` stay shorter: after biases are subtracted from ratings, such a row may be rounding error.
     """
 
     length: Tensor
@@ -106,14 +105,14 @@ class TypicalLength(nn.Module):
         self.register_buffer("length", torch.ones(()))
 
     def forward(self, batch: Batch | DenseRows) -> Tensor:
-        """Return the values that take the place of the stored ones."""
+        """Return the values that replace the stored values."""
         return l2_normalised(batch, 1e-3 * self.length) * self.length
 
 
 def dropout(values: Tensor, rate: float, generator: torch.Generator | None) -> Tensor:
-    """Zero each value with probability `rate` and scale the others by 1 / (1 - rate); no generator, no change.
+    """Zero each value with probability `rate` and scale the others by 1 / (1 - rate); without a generator, do nothing.
 
-    Equal to dropping entries of the dense row, since unstored entries are zero either way.
+    This equals dropout on the dense row, as unstored entries are zero either way.
     """
     if generator is None or rate == 0.0:
         return values
@@ -122,5 +121,5 @@ def dropout(values: Tensor, rate: float, generator: torch.Generator | None) -> T
 
 
 def standard_normal(like: Tensor, generator: torch.Generator) -> Tensor:
-    """Draw noise of mean 0 and standard deviation 1 in the shape of `like`."""
+    """Draw noise of mean 0 and standard deviation 1 with the shape, type and device of `like`."""
     return torch.randn(like.shape, generator=generator, device=like.device, dtype=like.dtype)

@@ -1,4 +1,4 @@
-"""The networks: sparse rows in, a representation out, and an affine output layer that losses and ranking read."""
+"""The networks: an encoder and decoder of sparse rows, and an affine output layer that losses and ranking read."""
 
 from __future__ import annotations
 
@@ -32,16 +32,16 @@ class Autoencoding(Protocol):
         """Return (len(batch), latent) embeddings; deterministic without `noise`."""
 
     def decode(self, latent: Tensor) -> Tensor:
-        """Return (n, width): what the output layer reads."""
+        """Return the input of the output layer, (n, width)."""
 
 
 class Dense(nn.Module):
-    """Dense layers one after the other, each followed by the activation; none at all is the identity."""
+    """Dense layers in sequence, each followed by the activation; with no layers, the identity."""
 
     def __init__(
         self, widths: Sequence[int], activation: ActivationName, generator: torch.Generator | None = None
     ) -> None:
-        """`widths` begins with that of what comes in."""
+        """`widths` are the width of the input, then those of the layers."""
         super().__init__()
         self.activation = ACTIVATIONS[activation]
         self.layers = nn.ModuleList(linear(n_in, n_out, generator) for n_in, n_out in pairwise(widths))
@@ -54,9 +54,9 @@ class Dense(nn.Module):
 
 
 class DeepNetwork(nn.Module):
-    """I → hidden… → latent → …hidden → I, the activation after every layer but the last, which is affine.
+    """I → hidden… → latent → …hidden → I, with the activation after every layer except the last, which is affine.
 
-    Input rows are scaled, by default divided by their Euclidean length, then dropped out, both on the stored entries.
+    The stored entries of input rows are scaled, by default divided by the row's Euclidean length, then dropped out.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class DeepNetwork(nn.Module):
         dropout: float = 0.0,
         scale: Scale = l2_normalised,
     ) -> None:
-        """`hidden` are the widths between input and latent layer; the decoder has them in reverse."""
+        """`hidden` are the widths between the input and the latent layer; the decoder has them in reverse."""
         super().__init__()
         self.dropout, self.scale = dropout, scale
         self.activation = ACTIVATIONS[activation]
@@ -85,25 +85,25 @@ class DeepNetwork(nn.Module):
         return self.layers(self.project(batch, noise))[-1]
 
     def project(self, batch: Batch, noise: torch.Generator | None = None) -> Tensor:
-        """Return the first layer's affine values, (len(batch), width), before the activation."""
+        """Return the first layer before its activation, (len(batch), width)."""
         projected: Tensor = self.input(batch, dropout(self.scale(batch), self.dropout, noise))
         return projected
 
     def layers(self, projected: Tensor) -> list[Tensor]:
-        """Return the activations of the encoder's layers that follow from the first's affine values, the code last."""
+        """Return the activations of all encoder layers, the code last, given the first layer before its activation."""
         activations = [self.activation(projected)]
         for layer in self.encoder.layers:
             activations.append(self.activation(layer(activations[-1])))
         return activations
 
     def decode(self, latent: Tensor) -> Tensor:
-        """Return the decoder's last hidden layer, (n, hidden[0]), or the code itself where there is no other."""
+        """Return the decoder's last hidden layer, (n, hidden[0]), or the code itself if there are no hidden layers."""
         hidden: Tensor = self.decoder(latent)
         return hidden
 
 
 class UserNodeNetwork(DeepNetwork):
-    """A deep network whose first layer has, beside the row, a vector of its user (Wu et al. 2016, §3.1)."""
+    """A deep network that adds a vector of the user to its first layer (Wu et al. 2016, §3.1)."""
 
     def __init__(
         self,
@@ -123,8 +123,8 @@ class UserNodeNetwork(DeepNetwork):
         """Return (len(batch), latent) activations.
 
         Args:
-            users: (len(batch),) int64, each row's training user, -1 for a stranger, who gets the mean vector; None: all
-                are strangers.
+            users: (len(batch),) int64, each row's training user; -1 for an unknown user, who gets the mean vector. None
+                means that all users are unknown.
         """
         node = self.users.mean(0)
         if users is not None:
@@ -133,9 +133,9 @@ class UserNodeNetwork(DeepNetwork):
 
 
 class AcquisitionNetwork(nn.Module):
-    """I → acquisition… → latent, an affine code of rows as they are, and latent → …hidden → I with tanh between.
+    """I → acquisition… → latent, an affine code of unscaled rows, and latent → …hidden → I with tanh between.
 
-    Grover and Ermon 2019, §2: without acquisition layers the code is a linear measurement of the row.
+    Grover and Ermon 2019, §2: without acquisition layers, the code is a linear measurement of the row.
     """
 
     def __init__(
@@ -146,7 +146,7 @@ class AcquisitionNetwork(nn.Module):
         hidden: Sequence[int],
         generator: torch.Generator | None = None,
     ) -> None:
-        """`acquisition` are widths between input and code; `hidden` those of the decoder from the output inwards."""
+        """`acquisition` are the widths between input and code; `hidden` are those of the decoder, in reverse order."""
         super().__init__()
         widths = [*acquisition, latent]
         self.input = SparseLinear(n_in, widths[0], generator)
@@ -156,7 +156,7 @@ class AcquisitionNetwork(nn.Module):
         self.output = Output(decoder[-1], n_in, generator)
 
     def encode(self, batch: Batch, noise: torch.Generator | None = None) -> Tensor:
-        """Return the measurements without their noise, (len(batch), latent); nothing is drawn."""
+        """Return the measurements before noise, (len(batch), latent); `noise` is not used."""
         del noise
         measured: Tensor = self.input(batch)
         for layer in self.acquisition:
@@ -164,13 +164,13 @@ class AcquisitionNetwork(nn.Module):
         return measured
 
     def decode(self, latent: Tensor) -> Tensor:
-        """Return the decoder's last hidden layer, or the measurements themselves where it is linear."""
+        """Return the decoder's last hidden layer, or the measurements themselves if it has none."""
         hidden: Tensor = self.decoder(latent)
         return hidden
 
 
 class AutoRecNetwork(nn.Module):
-    """h(r) = f(W · g(V r + μ) + b) with f the identity and g the sigmoid (Sedhain et al. 2015, §2)."""
+    """h(r) = f(W · g(V r + μ) + b), where f is the identity and g the sigmoid (Sedhain et al. 2015, §2)."""
 
     def __init__(
         self, n_in: int, hidden: int, generator: torch.Generator | None = None, *, scale: Scale = as_stored
@@ -181,19 +181,19 @@ class AutoRecNetwork(nn.Module):
         self.output = Output(hidden, n_in, generator)  # W, b
 
     def encode(self, batch: Batch, noise: torch.Generator | None = None) -> Tensor:
-        """Return g(V r + μ), (len(batch), hidden); AutoRec has no noise."""
+        """Return g(V r + μ), (len(batch), hidden); `noise` is not used."""
         del noise
         return torch.sigmoid(self.input(batch, self.scale(batch)))
 
     def decode(self, latent: Tensor) -> Tensor:
-        """Return the hidden activations themselves: the output layer reads them."""
+        """Return the hidden activations themselves, which the output layer reads."""
         return latent
 
 
 class MultVAENetwork(nn.Module):
     """I → hidden → 2·latent, latent → hidden → I with tanh between (Liang et al. 2018, §4.3).
 
-    The input row is divided by its Euclidean length, then dropped out, both on the stored entries.
+    The stored entries of an input row are divided by its Euclidean length, then dropped out.
     """
 
     def __init__(
@@ -216,7 +216,7 @@ class MultVAENetwork(nn.Module):
         return mean, log_variance
 
     def encode(self, batch: Batch, noise: torch.Generator | None = None) -> Tensor:
-        """Return the posterior mean: prediction draws nothing."""
+        """Return the posterior mean, (len(batch), latent); `noise` draws the input dropout only."""
         return self.posterior(batch, noise)[0]
 
     def decode(self, latent: Tensor) -> Tensor:
@@ -225,7 +225,7 @@ class MultVAENetwork(nn.Module):
 
 
 class MultDAENetwork(nn.Module):
-    """I → latent → I with tanh (Liang et al. 2018, §2.3), input normalised and dropped out as in Mult-VAE."""
+    """I → latent → I with tanh (Liang et al. 2018, §2.3); input normalized and dropped out as in Mult-VAE."""
 
     def __init__(self, n_items: int, latent: int, dropout: float, generator: torch.Generator | None = None) -> None:
         super().__init__()
@@ -245,7 +245,7 @@ class MultDAENetwork(nn.Module):
 
 
 class FeatureConsistentNetwork(MultVAENetwork):
-    """Mult-VAE's network, and an autoencoder in whose hidden layers its reconstructions are compared."""
+    """Mult-VAE's network, plus an autoencoder: reconstructions are compared in the hidden layers of its encoder."""
 
     def __init__(
         self,

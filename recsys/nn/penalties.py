@@ -1,4 +1,4 @@
-"""What regularised autoencoders add to their loss, per batch or per row."""
+"""Penalties of regularized autoencoders, per batch or per row."""
 
 from __future__ import annotations
 
@@ -7,33 +7,33 @@ from torch import Tensor
 
 
 def activation_kl(code: Tensor, target: float) -> Tensor:
-    """Return Σ_j KL(ρ ‖ ρ̂_j) of Bernoulli means: ρ = `target`, ρ̂_j the mean of unit j over the batch (Ng 2011).
+    """Return Σ_j KL(ρ ‖ ρ̂_j) of Bernoulli means, with ρ = `target` and ρ̂_j the batch mean of unit j (Ng 2011).
 
     Args:
         code: (n_rows, latent) activations between 0 and 1.
 
     Returns:
-        Scalar; the mean over a batch stands for that over all rows, and as KL is convex in ρ̂ its expectation is above
-        that of all rows, the more the smaller the batch.
+        Scalar. The batch mean estimates the mean over all rows; as KL is convex in ρ̂, the expected value is above that
+        of all rows, and the difference is larger for smaller batches.
     """
     mean = code.mean(0, dtype=torch.promote_types(code.dtype, torch.float32)).clamp(1e-7, 1 - 1e-7)
-    wanted = torch.as_tensor(target, dtype=mean.dtype, device=mean.device)
-    return (wanted * (wanted / mean).log() + (1 - wanted) * ((1 - wanted) / (1 - mean)).log()).sum()
+    desired = torch.as_tensor(target, dtype=mean.dtype, device=mean.device)
+    return (desired * (desired / mean).log() + (1 - desired) * ((1 - desired) / (1 - mean)).log()).sum()
 
 
 def squared_jacobian(
     code: Tensor, projected: Tensor, table: Tensor, probes: int | None, noise: torch.Generator
 ) -> Tensor:
-    """Return ‖∂code/∂x‖²_F of each row (Rifai et al. 2011, eq. 1), x the dense row with `projected` = x · `table` + b.
+    """Return ‖∂code/∂x‖²_F of each row (Rifai et al. 2011, eq. 1), where x is dense and `projected` = x · `table` + b.
 
-    With G = ∂code/∂projected the Jacobian is G Vᵀ, V the table, so that ‖J‖² = tr(G VᵀV Gᵀ): all that is as long as a
-    row is in VᵀV, which is worked out once. The terms g_k VᵀV g_kᵀ take a backward pass through the layers after the
-    first for each of the code's units, or for each of `probes` random directions of signs v: E ‖vᵀJ‖² = ‖J‖²_F
+    Let V be the table and G = ∂code/∂projected. Then the Jacobian is J = G Vᵀ, and ‖J‖² = tr(G VᵀV Gᵀ): only VᵀV, which
+    is computed once, depends on the length of a row. The terms g_k VᵀV g_kᵀ take one backward pass through the layers
+    after the first for each unit of the code, or for each of `probes` vectors v of random signs: E ‖vᵀJ‖² = ‖J‖²_F
     (Hutchinson 1990).
 
     Args:
-        code: (n_rows, latent), computed from `projected` (n_rows, width) in this graph; each row from its own.
-        probes: None for all units, which is exact.
+        code: (n_rows, latent), computed in this graph from `projected` (n_rows, width), each row independently.
+        probes: number of random vectors; None uses all units, which is exact.
 
     Returns:
         (n_rows,), differentiable.
@@ -57,9 +57,9 @@ def squared_jacobian(
 
 
 def squared_jacobian_of_one_layer(code: Tensor, projected: Tensor, table: Tensor) -> Tensor:
-    """Return the same where unit j of the code depends on unit j of `projected` alone: Σ_j g′(a_j)² ‖V_j‖².
+    """Return the same if unit j of the code depends on unit j of `projected` only: Σ_j g′(a_j)² ‖V_j‖², (n_rows,).
 
-    The closed form of Rifai et al. (2011) for one layer; exact, at the cost of the table's size.
+    This is the closed form of Rifai et al. (2011) for one layer. It is exact; its cost is the size of the table.
     """
     with torch.autocast(table.device.type, enabled=False):
         (slopes,) = torch.autograd.grad(code.sum(), projected, create_graph=True)

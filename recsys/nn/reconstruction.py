@@ -1,4 +1,4 @@
-"""Reconstructed rows, which are dense, as the input of another network."""
+"""Reconstructed rows as the input of another network."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ _MEANS: Final[dict[LikelihoodName, Callable[[Tensor], Tensor]]] = {
 def project_means(
     hidden: Tensor, weight: Tensor, bias: Tensor, table: Tensor, name: LikelihoodName, *, memory: int = 2**28
 ) -> Tensor:
-    """Return x̄ · `table` for the rows x̄ that the likelihood expects under `hidden` Wᵀ + b, each divided by its length.
+    """Return x̄ · `table`, where x̄ are the rows expected under the likelihood of `hidden` Wᵀ + b, scaled to length 1.
 
-    The rows x̄ are dense. Where all of them would exceed `memory` bytes they go through in parts, each of which is made
-    anew on the way back.
+    The rows x̄ are dense. If they would exceed `memory` bytes, they are processed in parts, and each part is recomputed
+    in the backward pass.
 
     Args:
         hidden: (n_rows, width) with `weight` (n_columns, width) and `bias` (n_columns,).
-        table: (n_columns, other width), as of the first layer of a network that reads normalised rows.
+        table: (n_columns, other width), such as the first layer of a network that reads normalized rows.
 
     Returns:
-        (n_rows, other width), differentiable in all.
+        (n_rows, other width), differentiable in all four tensors.
     """
 
     def project(part: Tensor) -> Tensor:

@@ -11,21 +11,21 @@ from torch import Tensor
 def relu_tangent_kernel(products: Tensor, left: Tensor, right: Tensor, n_in: int, bias_std: float) -> Tensor:
     """Return the neural tangent kernel of f(x) = √(2/m) · W₂ relu(√(2/n_in) · W₁ x + b β₁) + b β₂ for m → ∞.
 
-    All of W₁, W₂, β₁, β₂ are standard normal and trained, b is `bias_std`. With Σ = 2 x·x' / n_in + b², the covariance
-    of the hidden layer, q and q' its values at (x, x) and (x', x'), and cos θ = Σ / √(q q'), the arc-cosine kernels of
-    Cho and Saul (2009, eq. 3) of order 1 (the output layer's gradient) and 0 (the hidden layer's) give
+    W₁, W₂, β₁ and β₂ are standard normal and trained; b is `bias_std`. Let Σ = 2 x·x' / n_in + b² be the covariance of
+    the hidden layer, q and q' its values at (x, x) and (x', x'), and cos θ = Σ / √(q q'). The arc-cosine kernels of Cho
+    and Saul (2009, eq. 3) of order 1 (gradient of the output layer) and 0 (gradient of the hidden layer) give
 
         Θ(x, x') = b² + (√(q q') (sin θ + (π − θ) cos θ) + (π − θ) Σ) / π
 
     (Jacot et al. 2018, theorem 1).
 
     Args:
-        products: (n, m) inner products x·x'; their memory becomes the kernel's.
+        products: (n, m) inner products x·x'; overwritten with the kernel.
         left: (n,) squared lengths of the rows x.
         right: (m,) squared lengths of the rows x'.
 
     Returns:
-        (n, m): `products`. Where x = x' is near, digits are lost to the root of a difference: float64 is advised.
+        `products`, (n, m). Near x = x' the square root of a difference loses digits, so use float64.
     """
     variance = bias_std**2
     scale = 2.0 / n_in
@@ -33,5 +33,5 @@ def relu_tangent_kernel(products: Tensor, left: Tensor, right: Tensor, n_in: int
     sine = torch.outer(left * scale + variance, right * scale + variance)
     sine.addcmul_(covariance, covariance, value=-1.0).clamp_min_(0.0).sqrt_()  # √(q q') sin θ
     angle = torch.atan2(sine, covariance)
-    # √(q q') cos θ is Σ, so that both terms with π − θ are one.
+    # √(q q') cos θ equals Σ, so the two terms with π − θ are the same.
     return covariance.mul_(2.0).mul_(angle.neg_().add_(math.pi)).add_(sine).div_(math.pi).add_(variance)

@@ -1,4 +1,4 @@
-"""Networks of variational autoencoders, put together from an encoder of rows, its hidden layers, and a decoder."""
+"""Networks of variational autoencoders: encoders of rows, their hidden layers, and decoders."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from recsys.sparse import Batch
 
 
 class TanhLayers(nn.Module):
-    """tanh of what comes in, then dense layers with tanh."""
+    """tanh of the input, then dense layers with tanh."""
 
     def __init__(self, widths: Sequence[int], generator: torch.Generator | None = None) -> None:
         super().__init__()
@@ -35,7 +35,7 @@ class DenseResidual(nn.Module):
     """h_1 = LN(swish(a_1)), h_l = LN(swish(W_l h_(l−1) + b_l + Σ_(j<l) h_j)): the encoder of Shenbin et al. (2020)."""
 
     def __init__(self, width: int, layers: int, generator: torch.Generator | None = None, *, eps: float = 0.1) -> None:
-        """`layers` counts the one before, whose affine output a_1 comes in; `eps` is that of the normalisations."""
+        """`layers` counts the layer before this module, which computes a_1; `eps` is that of the layer norms."""
         super().__init__()
         self.n_in = self.n_out = width
         self.layers = nn.ModuleList(linear(width, width, generator) for _ in range(layers - 1))
@@ -52,10 +52,10 @@ class DenseResidual(nn.Module):
 
 
 class GatedLayers(nn.Module):
-    """h = (A x + a) ⊙ σ(B x + b), layer after layer (Kim and Suh 2019), the first one's products coming in."""
+    """Layers h = (A x + a) ⊙ σ(B x + b) (Kim and Suh 2019); the input is the affine part of the first one."""
 
     def __init__(self, widths: Sequence[int], generator: torch.Generator | None = None) -> None:
-        """`widths[0]` is that of the first layer, whose value and gate come in side by side."""
+        """`widths[0]` is the width of the first layer; the input holds its values, then its gates."""
         super().__init__()
         self.n_in, self.n_out = 2 * widths[0], widths[-1]
         self.layers = nn.ModuleList(Gated(n, m, generator) for n, m in pairwise(widths))
@@ -69,12 +69,12 @@ class GatedLayers(nn.Module):
 
 
 class Gated(nn.Module):
-    """h = (A x + a) ⊙ σ(B x + b) of dense rows, both products in one."""
+    """h = (A x + a) ⊙ σ(B x + b) of dense rows; one product computes both."""
 
     def __init__(self, n_in: int, n_out: int, generator: torch.Generator | None = None) -> None:
         super().__init__()
         self.layer = linear(n_in, 2 * n_out, generator)
-        bound = (6.0 / n_in) ** 0.5  # He et al. 2015, as the authors: gates start by letting half of it through
+        bound = (6.0 / n_in) ** 0.5  # He et al. 2015, as in the authors' code: new gates pass half of the value
         nn.init.uniform_(self.layer.weight, -bound, bound, generator=generator)
 
     def forward(self, values: Tensor) -> Tensor:
@@ -83,7 +83,7 @@ class Gated(nn.Module):
 
 
 class GaussianLayer(nn.Module):
-    """Mean and log-variance of a diagonal Gaussian, affine in what comes in; `bounds` hold the log-variance."""
+    """Mean and log-variance of a diagonal Gaussian, affine in the input; `bounds` clamp the log-variance."""
 
     def __init__(
         self,
@@ -103,9 +103,9 @@ class GaussianLayer(nn.Module):
 
 
 class GaussianEncoder(nn.Module):
-    """q(z|x): rows divided by their Euclidean length, dropped out, then a sparse layer, `body`, mean and log-variance.
+    """q(z|x): rows are divided by their Euclidean length and dropped out; then a sparse layer, `body` and a Gaussian.
 
-    The body takes the sparse layer's affine output: `TanhLayers`, `DenseResidual` or `GatedLayers`.
+    The body reads the sparse layer's affine output.
     """
 
     def __init__(
@@ -128,18 +128,18 @@ class GaussianEncoder(nn.Module):
         return self._posterior(self.input(batch, dropout(l2_normalised(batch), self.dropout, noise)))
 
     def of_rows(self, rows: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the same of dense rows (n, n_in), without dropout."""
-        with torch.autocast(rows.device.type, enabled=False):  # as the sparse layer
+        """Return the same for dense rows (n, n_in), without dropout."""
+        with torch.autocast(rows.device.type, enabled=False):  # like the sparse layer
             first = F.normalize(rows, dim=1) @ self.input.weight + self.input.bias
         return self._posterior(first)
 
     def _posterior(self, first: Tensor) -> tuple[Tensor, Tensor]:
-        found: tuple[Tensor, Tensor] = self.posterior_layer(self.body(first))
-        return found
+        moments: tuple[Tensor, Tensor] = self.posterior_layer(self.body(first))
+        return moments
 
 
 class VariationalNetwork(nn.Module):
-    """q(z|x), the decoder's hidden layers, the affine output, and a prior that is not N(0, I)."""
+    """q(z|x), the decoder's hidden layers, the affine output, and the prior."""
 
     def __init__(
         self,
@@ -148,27 +148,27 @@ class VariationalNetwork(nn.Module):
         output: Output,
         prior: VampPrior | CompositePrior | None = None,
     ) -> None:
-        """`prior` None stands for N(0, I)."""
+        """`prior` None means N(0, I)."""
         super().__init__()
         self.encoder, self.decoder, self.output, self.prior = encoder, decoder, output, prior
 
     def posterior(self, batch: Batch, noise: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
         """Return mean and log-variance of q(z|x), each (len(batch), latent); `noise` draws the input dropout."""
-        found: tuple[Tensor, Tensor] = self.encoder(batch, noise)
-        return found
+        moments: tuple[Tensor, Tensor] = self.encoder(batch, noise)
+        return moments
 
     def encode(self, batch: Batch, noise: torch.Generator | None = None) -> Tensor:
-        """Return the posterior mean: prediction draws nothing."""
+        """Return the posterior mean, (len(batch), latent); `noise` draws the input dropout only."""
         return self.posterior(batch, noise)[0]
 
     def decode(self, latent: Tensor) -> Tensor:
-        """Return what the output layer reads, (n, width)."""
+        """Return the input of the output layer, (n, width)."""
         hidden: Tensor = self.decoder(latent)
         return hidden
 
 
 class ResidualDecoder(nn.Module):
-    """latent → `DenseResidual` of the given width."""
+    """A dense layer from the code, then `DenseResidual` of the given width."""
 
     def __init__(
         self, latent: int, width: int, layers: int, generator: torch.Generator | None = None, *, eps: float = 0.1
@@ -184,10 +184,10 @@ class ResidualDecoder(nn.Module):
 
 
 class HVampNetwork(nn.Module):
-    """Two latents, z_2 above z_1, with gated layers throughout (Kim and Suh 2019).
+    """Two latent layers, z_2 above z_1, with gated layers throughout (Kim and Suh 2019).
 
-    q(z_2|x) q(z_1|x, z_2) encodes, p(x|z_1, z_2) p(z_1|z_2) p(z_2) generates, p(z_2) is a VampPrior. Every path has
-    two hidden layers of one width, log-variances are held within −12..4, as in the authors' code.
+    The encoder is q(z_2|x) q(z_1|x, z_2), the generator p(x|z_1, z_2) p(z_1|z_2) p(z_2), and p(z_2) is a VampPrior. As
+    in the authors' code, every path has two hidden layers of the same width, and log-variances stay within −12..4.
     """
 
     BOUNDS = (-12.0, 4.0)
@@ -222,16 +222,16 @@ class HVampNetwork(nn.Module):
         """Return mean and log-variance of q(z_1|x, z_2), each (len(batch), latent)."""
         values = dropout(l2_normalised(batch), self.dropout, noise)
         both = torch.cat([F.glu(self.lower_input(batch, values), 1), self.lower_of_upper(upper)], 1)
-        found: tuple[Tensor, Tensor] = self.lower_posterior(self.lower_joint(both))
-        return found
+        moments: tuple[Tensor, Tensor] = self.lower_posterior(self.lower_joint(both))
+        return moments
 
     def conditional(self, upper: Tensor) -> tuple[Tensor, Tensor]:
         """Return mean and log-variance of p(z_1|z_2), each (n, latent)."""
-        found: tuple[Tensor, Tensor] = self.conditional_prior(self.conditional_layers(upper))
-        return found
+        moments: tuple[Tensor, Tensor] = self.conditional_prior(self.conditional_layers(upper))
+        return moments
 
     def encode(self, batch: Batch, noise: torch.Generator | None = None) -> Tensor:
-        """Return the means of z_1, given the mean of z_2, and of z_2, side by side: (len(batch), 2 · latent)."""
+        """Return the mean of z_1 given the mean of z_2, then the mean of z_2, (len(batch), 2 · latent)."""
         upper = self.upper(batch, noise)[0]
         return torch.cat([self.lower(batch, upper, noise)[0], upper], 1)
 
@@ -243,7 +243,7 @@ class HVampNetwork(nn.Module):
 
 
 class VASPNetwork(VariationalNetwork):
-    """A variational autoencoder and, beside it, one linear layer from items to items with a zero diagonal."""
+    """A variational autoencoder, plus a linear layer from items to items with a zero diagonal."""
 
     def __init__(self, n_items: int, encoder: GaussianEncoder, decoder: nn.Module, output: Output) -> None:
         super().__init__(encoder, decoder, output)
@@ -256,7 +256,7 @@ class VASPNetwork(VariationalNetwork):
 
 
 class _ZeroDiagonal(torch.autograd.Function):
-    """x B for a B whose diagonal is zero: the gradient has no diagonal either, so that it stays zero."""
+    """x B for a B with a zero diagonal. The diagonal of the gradient is zero, so that of B stays zero."""
 
     @staticmethod
     def forward(ctx: Any, table: Tensor, batch: Batch) -> Tensor:

@@ -1,4 +1,4 @@
-"""What an evaluated run looks like: figures for a notebook, and one self-contained HTML page."""
+"""Reports of an evaluated run: figures for a notebook, and one self-contained HTML page."""
 
 from recsys.report.page import page
 from recsys.report.plots import comparison, learning_curve, metric_at_k

@@ -1,316 +1,190 @@
-"""Charts as SVG: 400 units wide, so that their text stays readable on a phone; colours come from the page's CSS."""
+"""The charts of the page, each an HTML figure: 400 units wide, so that its text is readable on a phone."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 import numpy.typing as npt
 
+from recsys.report.elements import number, percentage
 from recsys.report.markup import Markup, tag
+from recsys.report.panels import COLORS, Floats, draw_curve, draw_intervals, panels, plain, set_cutoffs, set_epochs
+from recsys.report.svg import embed
 
-Floats = npt.NDArray[np.float64]
-WIDTH: Final = 400.0
-LEFT, RIGHT, TOP, BOTTOM = 52.0, 12.0, 10.0, 44.0
-"""Margins around the axes."""
-_ZERO: Final = 16.0
-"""Room that a logarithmic axis keeps for 0, which lies on none."""
-CELL: Final = 4.0
-"""Side of the squares of which a `long_tail` shows one dot each."""
+if TYPE_CHECKING:
+    from matplotlib.artist import Artist
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+Counts = npt.NDArray[np.int64]
+_CELLS: Final = (84, 60)
+"""Columns and rows of cells; `long_tail` shows at most one dot in each."""
 
 
 @dataclass(frozen=True)
-class Axis:
-    """A scale from values to pixels."""
+class Caption:
+    """What a chart says in words."""
 
-    low: float
-    high: float
-    start: float
-    """Pixel of `low`."""
-    end: float
-    """Pixel of `high`."""
-    log: bool = False
-    zero: bool = False
-    """Whether a logarithmic axis has a place for 0, before its start."""
-
-    def __call__(self, values: npt.ArrayLike) -> Floats:
-        """Return the pixels of values."""
-        given = np.asarray(values, dtype=np.float64)
-        if not self.log:
-            return self.start + (given - self.low) / (self.high - self.low) * (self.end - self.start)
-        positive = np.where(given > 0, given, self.low)
-        share = np.log(positive / self.low) / np.log(self.high / self.low)
-        pixels = self.start + share * (self.end - self.start)
-        placed: Floats = np.where(given > 0, pixels, self.start - np.sign(self.end - self.start) * _ZERO)
-        return placed
-
-    def ticks(self) -> list[float]:
-        """Return values to label: steps of 1, 2 or 5, or powers of ten."""
-        if not self.log:
-            step = _step((self.high - self.low) / 6)
-            places = np.arange(np.ceil(self.low / step - 1e-9), np.floor(self.high / step + 1e-9) + 1)
-            return [float(f"{place * step:.12g}") + 0.0 for place in places]  # never -0
-        exponents = np.arange(np.floor(np.log10(self.low)), np.ceil(np.log10(self.high)) + 1)
-        steps = (1,) if np.log10(self.high / self.low) > 2 else (1, 2, 5)
-        found = [float(f"{step * 10.0**e:.12g}") for e in exponents for step in steps]
-        found = [value for value in found if self.low * 0.999 <= value <= self.high * 1.001]
-        return [0.0, *found] if self.zero else found
+    title: str
+    x: str
+    y: str
+    """Labels of the axes, with units."""
+    summary: str
+    """What a reader who does not see the chart should know."""
 
 
-def curve(
-    x: Floats,
-    y: Floats,
-    *,
-    title: str,
-    x_label: str,
-    y_label: str,
-    summary: str,
-    low: Floats | None = None,
-    high: Floats | None = None,
-    ticks: Sequence[float] | None = None,
-    mark: int | None = None,
-    name: str = "",
+def learning(caption: Caption, epochs: Floats, values: Floats, best: float | None = None) -> Markup:
+    """Draw a loss or a metric over the epochs, with a line at the best epoch."""
+    figure, panel = _chart(caption, 240)
+    points = draw_curve(panel, epochs, values, best=best)
+    set_epochs(panel, epochs)
+    texts = [f"epoch {plain(epoch)}: {number(value)}" for epoch, value in zip(epochs, values, strict=True)]
+    return _html(figure, caption, {points: texts})
+
+
+def by_cutoff(
+    caption: Caption, cutoffs: Floats, values: Floats, low: Floats, high: Floats, ticks: Sequence[int]
 ) -> Markup:
-    """Draw one line.
+    """Draw a metric against the length of the list.
 
     Args:
-        summary: what a reader who does not see the figure should know.
-        low: lower ends of the intervals around y; NaN where there is none.
+        low: lower ends of the intervals around the values; NaN where there is none.
         high: upper ends.
-        ticks: the x axis is logarithmic, with these labels.
-        mark: point to mark.
-        name: what x counts, for the text of a point.
+        ticks: all lengths, also those at which this metric was not measured.
     """
-    known = [y, *(ends[np.isfinite(ends)] for ends in (low, high) if ends is not None)]
-    bottom, top = _padded(np.concatenate(known))
-    if ticks is None:
-        x_axis = Axis(*_padded(x, 0.02), LEFT, WIDTH - RIGHT)
-    else:
-        x_axis = Axis(ticks[0] / 1.25, ticks[-1] * 1.25, LEFT, WIDTH - RIGHT, log=True)
-    height = 240.0
-    y_axis = Axis(bottom, top, height - BOTTOM, TOP)
-    across, along = x_axis(x), y_axis(y)
-    parts = [_axes(x_axis, y_axis, x_label, y_label, x_ticks=ticks or [t for t in x_axis.ticks() if t == int(t)])]
-    if mark is not None:
-        parts.append(tag("line", x1=across[mark], x2=across[mark], y1=TOP, y2=height - BOTTOM, class_="mark"))
-    parts.append(tag("path", d=_path(across, along), class_="line"))
-    texts = [f"{name} {_plain(value)}: {_digits(found)}" for value, found in zip(x, y, strict=True)]
-    if low is not None and high is not None:
-        for place in np.flatnonzero(np.isfinite(low)).tolist():
-            ends = y_axis([low[place], high[place]])
-            parts.append(_whisker(across[place], *ends))
-            texts[place] += f" (95% interval {_digits(low[place])} to {_digits(high[place])})"
-    for place, text in enumerate(texts):
-        size = 5.0 if place == mark else 3.2
-        shown = "dot best" if place == mark else "dot"
-        parts.append(tag("circle", cx=across[place], cy=along[place], r=size, class_=shown, data_t=text))
-    return _figure(title, summary, height, parts)
+    figure, panel = _chart(caption, 240)
+    points = draw_curve(panel, cutoffs, values, low=low, high=high)
+    set_cutoffs(panel, ticks)
+    texts = [
+        f"k = {plain(k)}: {number(value)}{_interval(a, b, number)}"
+        for k, value, a, b in zip(cutoffs, values, low, high, strict=True)
+    ]
+    return _html(figure, caption, {points: texts})
 
 
 def bars(
+    caption: Caption,
     labels: Sequence[str],
     series: Mapping[str, Floats],
     *,
-    title: str,
-    x_label: str,
-    y_label: str,
-    summary: str,
     intervals: tuple[Floats, Floats] | None = None,
     percent: bool = False,
 ) -> Markup:
-    """Draw bars beside each other: one group per label, in it one bar per series; `intervals` are those of the first.
+    """Draw bars beside each other: one group per label, in it one bar per series.
 
     Args:
-        summary: what a reader who does not see the figure should know.
-        intervals: lower and upper ends.
+        series: one value per label; nothing is drawn where it is NaN.
+        intervals: lower and upper ends around the values of the first series.
         percent: values are shares, shown as percentages.
     """
-    height = 240.0
-    tops = [np.nan_to_num(values) for values in series.values()]
-    tops += [np.nan_to_num(intervals[1])] if intervals is not None else []
-    most = float(np.max(tops)) or 1.0
-    y_axis = Axis(0.0, most * 1.06, height - BOTTOM, TOP)
-    x_axis = Axis(0.0, len(labels), LEFT, WIDTH - RIGHT)
-    show = _percent if percent else _digits
-    parts = [_axes(x_axis, y_axis, x_label, y_label, x_ticks=[], percent=percent)]
-    step = float(x_axis(1) - x_axis(0))
-    wide = min(0.74 * step / len(series), 46.0)
-    for group, label in enumerate(labels):
-        centre = float(x_axis(group + 0.5))
-        parts.append(tag("text", label, x=centre, y=height - BOTTOM + 15, class_="tick", text_anchor="middle"))
-        for place, (name, values) in enumerate(series.items()):
-            value = float(values[group])
-            if not np.isfinite(value):
-                continue
-            left, up = centre + (place - len(series) / 2) * wide, float(y_axis(value))
-            text = f"{label}, {name}: {show(value)}"
-            if intervals is not None and place == 0 and np.isfinite(intervals[0][group]):
-                text += f" (95% interval {show(intervals[0][group])} to {show(intervals[1][group])})"
-            parts.append(
-                tag(
-                    "rect",
-                    x=left + 1,
-                    y=up,
-                    width=wide - 2,
-                    height=max(0.0, height - BOTTOM - up),
-                    class_=f"bar s{place}",
-                    data_t=text,
-                )
-            )
-        if intervals is not None and np.isfinite(intervals[0][group]):
-            middle = centre + (0.5 - len(series) / 2) * wide
-            parts.append(_whisker(middle, *y_axis([intervals[0][group], intervals[1][group]])))
-    legend = [(f"s{place}", name) for place, name in enumerate(series)] if len(series) > 1 else []
-    return _figure(title, summary, height, parts, legend)
+    figure, panel = _chart(caption, 240)
+    show = percentage if percent else number
+    nothing = np.full(len(labels), np.nan, dtype=np.float64)
+    low, high = intervals if intervals is not None else (nothing, nothing)
+    width = min(0.74 / len(series), 0.14 * len(labels))
+    hover: dict[Artist, list[str]] = {}
+    for place, (name, values) in enumerate(series.items()):
+        middle = np.arange(len(labels)) + (place - (len(series) - 1) / 2) * width
+        known = np.flatnonzero(np.isfinite(values))
+        drawn = panel.bar(middle[known], values[known], 0.95 * width, color=COLORS[f"s{place}"])
+        for bar, group in zip(drawn, known.tolist(), strict=True):
+            interval = "" if place else _interval(low[group], high[group], show)
+            hover[bar] = [f"{labels[group]}, {name}: {show(values[group])}{interval}"]
+        if place == 0:
+            draw_intervals(panel, middle, low, high)
+    top = float(np.nan_to_num(np.concatenate([*series.values(), high])).max())
+    panel.set(xlim=(-0.5, len(labels) - 0.5), ylim=(0, 1.06 * top or 1.0))
+    panel.set_xticks(range(len(labels)), labels=labels)
+    panel.tick_params(axis="x", length=0, pad=6)
+    if percent:
+        panel.yaxis.set_major_formatter(lambda value, _: f"{100 * value:g}%")
+    return _html(figure, caption, hover, [(f"s{place}", name) for place, name in enumerate(series)])
 
 
-def dots(
-    x: Floats,
-    y: Floats,
-    texts: Sequence[str],
-    kinds: npt.NDArray[np.intp],
-    *,
-    title: str,
-    x_label: str,
-    y_label: str,
-    summary: str,
-    legend: Sequence[str],
+def cloud(
+    caption: Caption, points: Floats, texts: Sequence[str], kinds: npt.NDArray[np.intp], legend: Sequence[str]
 ) -> Markup:
-    """Draw a cloud of points with the same scale on both axes.
+    """Draw points in the plane, with the same scale on both axes.
 
     Args:
+        points: (n, 2) places.
         texts: what each point shows under the pointer.
-        kinds: colour of each point, a place in `legend`; the first kind is drawn on top.
-        summary: what a reader who does not see the figure should know.
+        kinds: color of each point, a place in `legend`; the first kind is drawn on top.
     """
-    height = 400.0
-    wide, tall = WIDTH - LEFT - RIGHT, height - TOP - BOTTOM
-    (left, right), (low, high) = _padded(x, 0.03), _padded(y, 0.03)
-    scale = max((right - left) / wide, (high - low) / tall)
-    middle_x, middle_y = (left + right) / 2, (low + high) / 2
-    x_axis = Axis(middle_x - scale * wide / 2, middle_x + scale * wide / 2, LEFT, WIDTH - RIGHT)
-    y_axis = Axis(middle_y - scale * tall / 2, middle_y + scale * tall / 2, height - BOTTOM, TOP)
-    across, along = x_axis(x), y_axis(y)
-    parts = [_axes(x_axis, y_axis, x_label, y_label)]
+    figure, panel = _chart(caption, 400)
+    hover: dict[Artist, list[str]] = {}
     for kind in reversed(range(len(legend))):
-        members = np.flatnonzero(kinds == kind).tolist()
-        points = [tag("circle", cx=across[i], cy=along[i], r=2.6, data_t=texts[i]) for i in members]
-        parts.append(tag("g", points, class_=f"point p{kind}"))
-    return _figure(title, summary, height, parts, [(f"p{kind}", name) for kind, name in enumerate(legend)])
+        members = np.flatnonzero(kinds == kind)
+        x, y = points[members].T
+        drawn = panel.scatter(x, y, s=27, color=COLORS[f"p{kind}"], alpha=0.75, linewidths=0)
+        hover[drawn] = [texts[member] for member in members.tolist()]
+    panel.set_aspect("equal", adjustable="datalim")
+    panel.margins(0.03)
+    return _html(figure, caption, hover, [(f"p{kind}", name) for kind, name in enumerate(legend)])
 
 
-def long_tail(
-    x: npt.NDArray[np.int64],
-    y: npt.NDArray[np.int64],
-    name: Callable[[int], str],
-    *,
-    title: str,
-    x_label: str,
-    y_label: str,
-    summary: str,
-) -> Markup:
-    """Draw two counts of many things against each other on logarithmic axes; what falls on one spot shares a dot.
+def long_tail(caption: Caption, x: Counts, y: Counts, name: Callable[[int], str]) -> Markup:
+    """Draw two counts of many items against each other on logarithmic axes; items at the same spot share a dot.
 
     Args:
-        name: of each of the things.
-        summary: what a reader who does not see the figure should know.
+        name: returns the name of an item, given its place in x and y.
     """
-    height = 300.0
-    x_axis = _counting(x, LEFT, WIDTH - RIGHT)
-    y_axis = _counting(y, height - BOTTOM, TOP)
-    cells = np.stack([np.round(x_axis(x) / CELL), np.round(y_axis(y) / CELL)], axis=1)
-    _, first, size = np.unique(cells, axis=0, return_index=True, return_counts=True)
-    points = []
-    for place, n in zip(first, size, strict=True):
-        text = f"{name(int(place))}: {x_label} {x[place]:,}, {y_label} {y[place]:,}"
-        shown = text if n == 1 else f"{n:,} items, such as {text}"
-        dense = "d0" if n == 1 else "d1" if n < 10 else "d2"
-        points.append(
-            tag("circle", cx=float(x_axis(x[place])), cy=float(y_axis(y[place])), r=2.6, class_=dense, data_t=shown)
-        )
-    parts = [_axes(x_axis, y_axis, x_label, y_label), tag("g", points, class_="point tail")]
-    legend = [("d0", "one item"), ("d1", "2 to 9"), ("d2", "10 and more")]
-    return _figure(title, summary, height, parts, legend)
+    figure, panel = _chart(caption, 300)
+    _set_counts(panel, "x", x)
+    _set_counts(panel, "y", y)
+    spots = (panel.transScale + panel.transLimits).transform(np.stack([x, y], axis=1)) * _CELLS
+    _, first, size = np.unique(spots.round(), axis=0, return_index=True, return_counts=True)
+    density = np.digitize(size, [2, 10])
+    hover: dict[Artist, list[str]] = {}
+    for place, (color, alpha) in enumerate((("line", 0.55), ("line", 1.0), ("mark", 1.0))):
+        items, sharing = first[density == place], size[density == place]
+        drawn = panel.scatter(x[items], y[items], s=27, color=COLORS[color], alpha=alpha, linewidths=0)
+        hover[drawn] = [
+            (f"{n:,} items, such as " if n > 1 else "")
+            + f"{name(item)} ({caption.x}: {x[item]:,}, {caption.y}: {y[item]:,})"
+            for item, n in zip(items.tolist(), sharing.tolist(), strict=True)
+        ]
+    return _html(figure, caption, hover, [("d0", "one item"), ("d1", "2 to 9"), ("d2", "10 or more")])
 
 
-def _counting(values: npt.NDArray[np.int64], start: float, end: float) -> Axis:
-    """Return a logarithmic axis of counts, with a place for 0 where there is one."""
-    zero = bool((values == 0).any())
-    inset = np.sign(end - start) * ((_ZERO if zero else 0.0) + 6.0)
-    low = float(values[values > 0].min(initial=values.max(initial=1)))
-    return Axis(max(1.0, low), max(2.0, low * 2, float(values.max())), start + inset, end, log=True, zero=zero)
+def _set_counts(panel: Axes, name: str, counts: Counts) -> None:
+    """Make the x or y axis logarithmic; if there are zeros, it starts with a place for 0."""
+    low = float(counts[counts > 0].min(initial=counts.max(initial=1)))
+    high = max(2 * low, float(counts.max(initial=1)))
+    decades = np.log10(high / low)
+    room = 10 ** (0.03 * decades)
+    exponents = np.arange(np.floor(np.log10(low)), np.ceil(np.log10(high)) + 1)
+    ticks = [step * 10.0**exponent for exponent in exponents for step in ((1,) if decades > 2 else (1, 2, 5))]
+    ticks = [tick for tick in ticks if low <= tick <= high]
+    set_scale, set_limits, set_ticks = (getattr(panel, f"set_{name}{part}") for part in ("scale", "lim", "ticks"))
+    if (counts == 0).any():
+        set_scale("symlog", linthresh=low, linscale=0.06 * decades)
+        set_limits(-0.5 * low, high * room)
+        ticks.insert(0, 0.0)
+    else:
+        set_scale("log")
+        set_limits(low / room, high * room)
+    set_ticks(ticks, labels=[plain(tick) for tick in ticks])
+    set_ticks([], minor=True)
 
 
-def _figure(
-    title: str, summary: str, height: float, parts: Sequence[Markup], legend: Sequence[tuple[str, str]] = ()
+def _interval(low: float, high: float, show: Callable[[float], str]) -> str:
+    return f" (95% interval {show(low)} to {show(high)})" if np.isfinite(low) else ""
+
+
+def _chart(caption: Caption, height: float) -> tuple[Figure, Axes]:
+    """Return a figure of 400 × `height` points with one labeled panel."""
+    figure, (panel,) = panels(1, columns=1, width=400 / 72, height=height / 72, font_size=11.0)
+    panel.set(xlabel=caption.x, ylabel=caption.y)
+    return figure, panel
+
+
+def _html(
+    figure: Figure, caption: Caption, hover: Mapping[Artist, Sequence[str]], legend: Sequence[tuple[str, str]] = ()
 ) -> Markup:
-    keys = [tag("span", tag("i", class_=kind), name, class_="key") for kind, name in legend]
-    drawing = tag("svg", parts, viewBox=f"0 0 {WIDTH:g} {height:g}", role="img", aria_label=f"{title}. {summary}")
-    return tag(
-        "figure", tag("figcaption", tag("b", title), tag("span", keys, class_="keys") if keys else None), drawing
-    )
-
-
-def _axes(
-    x_axis: Axis,
-    y_axis: Axis,
-    x_label: str,
-    y_label: str,
-    *,
-    x_ticks: Sequence[float] | None = None,
-    percent: bool = False,
-) -> Markup:
-    bottom = max(y_axis.start, y_axis.end) + (_ZERO + 6.0 if y_axis.zero else 6.0 if y_axis.log else 0.0)
-    parts = []
-    for value in y_axis.ticks():
-        up = float(y_axis(value))
-        parts.append(tag("line", x1=LEFT, x2=WIDTH - RIGHT, y1=up, y2=up, class_="rule"))
-        text = f"{value:.0%}" if percent else _plain(value)
-        parts.append(tag("text", text, x=LEFT - 6, y=up + 4, class_="tick", text_anchor="end"))
-    for value in x_axis.ticks() if x_ticks is None else x_ticks:
-        along = float(x_axis(value))
-        parts.append(tag("line", x1=along, x2=along, y1=bottom, y2=bottom + 4, class_="axis"))
-        parts.append(tag("text", _plain(value), x=along, y=bottom + 15, class_="tick", text_anchor="middle"))
-    parts.append(tag("line", x1=LEFT, x2=WIDTH - RIGHT, y1=bottom, y2=bottom, class_="axis"))
-    middle = (TOP + bottom) / 2
-    turned = f"translate(11 {middle:.1f}) rotate(-90)"
-    parts.append(
-        tag("text", x_label, x=(LEFT + WIDTH - RIGHT) / 2, y=bottom + 34, class_="label", text_anchor="middle")
-    )
-    parts.append(tag("text", y_label, transform=turned, class_="label", text_anchor="middle"))
-    return tag("g", parts)
-
-
-def _whisker(x: float, low: float, high: float) -> Markup:
-    ends = f"M{x - 4:.1f} {low:.1f}h8M{x - 4:.1f} {high:.1f}h8M{x:.1f} {low:.1f}V{high:.1f}"
-    return tag("path", d=ends, class_="whisker")
-
-
-def _path(x: Floats, y: Floats) -> str:
-    return "M" + "L".join(f"{a:.1f} {b:.1f}" for a, b in zip(x, y, strict=True))
-
-
-def _padded(values: Floats, share: float = 0.08) -> tuple[float, float]:
-    """Return the ends of the values and a little more; never one and the same."""
-    low, high = float(values.min()), float(values.max())
-    room = (high - low) * share or abs(high) * share or 1.0
-    return low - room, high + room
-
-
-def _step(length: float) -> float:
-    power = 10.0 ** np.floor(np.log10(length))
-    return float(next(power * step for step in (1, 2, 5, 10) if power * step >= length * 0.999))
-
-
-def _plain(value: float) -> str:
-    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:g}"
-
-
-def _digits(value: float) -> str:
-    return f"{value:,.1f}" if abs(value) >= 100 else f"{value:.4f}"
-
-
-def _percent(value: float) -> str:
-    return f"{value:.1%}"
+    keys = [tag("span", tag("i", class_=kind), name, class_="key") for kind, name in legend if len(legend) > 1]
+    heading = tag("figcaption", tag("b", caption.title), tag("span", keys, class_="keys") if keys else None)
+    return tag("figure", heading, embed(figure, f"{caption.title}. {caption.summary}", hover))

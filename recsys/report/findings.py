@@ -1,4 +1,4 @@
-"""What a report says of an evaluation beyond its metrics: whom and what a model serves."""
+"""What a report tells about an evaluation beyond its metrics: which users and items a model serves well."""
 
 from __future__ import annotations
 
@@ -8,10 +8,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from recsys.breakdown import activity_groups
-from recsys.comparison import intervals
 from recsys.errors import DataError
-from recsys.evaluation import Evaluation
+from recsys.evaluation import Evaluation, activity_groups, intervals
 from recsys.splits import Part
 
 Index = npt.NDArray[np.intp]
@@ -21,27 +19,28 @@ STRATA = 5
 def strata(popularity: npt.NDArray[np.int64]) -> Index:
     """Return the stratum of each item: 0 holds the most popular ones.
 
-    The items in the order of their popularity are cut where a fifth of all interactions is reached, two fifths, and so
-    on. An item belongs where its middle interaction falls; items without any to the last stratum.
+    Items are sorted by popularity and cut into five strata that each hold about a fifth of all interactions. An item
+    belongs to the stratum in which its middle interaction falls; items without interactions belong to the last one.
 
     Args:
         popularity: (n_items,) training interactions of each item.
     """
     order = np.argsort(-popularity, kind="stable")
-    sorted_ = popularity[order]
-    middle = np.cumsum(sorted_) - sorted_ / 2
-    found = np.empty(len(order), dtype=np.intp)
-    found[order] = np.minimum(STRATA - 1, STRATA * middle / max(1, sorted_.sum())).astype(np.intp)
-    found[popularity == 0] = STRATA - 1
-    return found
+    descending = popularity[order]
+    middle = np.cumsum(descending) - descending / 2
+    stratum = np.empty(len(order), dtype=np.intp)
+    stratum[order] = np.minimum(STRATA - 1, STRATA * middle / max(1, descending.sum())).astype(np.intp)
+    stratum[popularity == 0] = STRATA - 1
+    return stratum
 
 
 def by_popularity(popularity: npt.NDArray[np.int64], per_item: pd.DataFrame, k: int) -> pd.DataFrame:
     """Return a row per stratum of items.
 
     Returns:
-        `items`, and their shares `catalogue`, `training`, `held_out` (of the relevant entries) and `recommended` (of
-        the places in the lists), and `recall`: hits / relevant entries, of lists of k items. NaN of nothing.
+        `items`, the number of items; their shares of the `catalog`, of `training` interactions, of `held_out`
+        relevant interactions and of `recommended` items in lists of length k; and `recall`, hits / held-out relevant
+        interactions. NaN where the denominator is 0.
 
     Raises:
         DataError: lists of k items were not counted.
@@ -63,7 +62,7 @@ def by_popularity(popularity: npt.NDArray[np.int64], per_item: pd.DataFrame, k: 
     return pd.DataFrame(
         {
             "items": sums["items"],
-            "catalogue": sums["items"] / totals["items"],
+            "catalog": sums["items"] / totals["items"],
             "training": sums["training"] / totals["training"],
             "held_out": sums["held_out"] / totals["held_out"],
             "recommended": sums["recommended"] / totals["recommended"],
@@ -73,10 +72,11 @@ def by_popularity(popularity: npt.NDArray[np.int64], per_item: pd.DataFrame, k: 
 
 
 def by_activity(evaluation: Evaluation, part: Part, metric: str, resamples: int) -> pd.DataFrame:
-    """Return a row per group of users, those with the shortest histories first (see `activity_groups`).
+    """Return a row per group of users (see `activity_groups`), those with the shortest histories first.
 
     Returns:
-        `group`, `users` with a value, `value` of the metric, and `low` and `high` of its 95 % interval.
+        `group`, `users` (those with a value), `value` of the metric, and the ends `low` and `high` of its 95%
+        bootstrap interval.
     """
     groups = activity_groups(part)
     one = evaluation.only([metric])
@@ -92,27 +92,28 @@ def by_activity(evaluation: Evaluation, part: Part, metric: str, resamples: int)
 
 
 def most_popular(popularity: npt.NDArray[np.int64], n: int) -> Index:
-    """Return the n most popular items, or all if there are fewer, in the order of their index."""
+    """Return the n most popular items, or all if there are fewer, in the order of their indices."""
     return np.sort(np.argsort(-popularity, kind="stable")[:n])
 
 
 def principal_plane(vectors: npt.NDArray[np.float32]) -> tuple[npt.NDArray[np.float64], Sequence[float]]:
-    """Project vectors, each of length 1, on their two principal components.
+    """Project vectors, scaled to length 1, on their first two principal components.
 
-    Vectors of length 1, because their cosines are the similarity of items, which lengths do not change.
+    Similarity of items is the cosine of their vectors, which does not depend on their lengths.
 
     Args:
         vectors: (n, d), n ≥ 1.
 
     Returns:
-        (n, 2) coordinates, and the shares of the variance that the two explain. The larger end of each is positive.
+        (n, 2) coordinates, and the share of the variance that each component explains. Signs are chosen so that the
+        coordinate largest in absolute value is positive.
     """
     length = np.linalg.norm(vectors, axis=1, keepdims=True)
     unit = vectors.astype(np.float64) / np.maximum(length, 1e-12)
-    centred = unit - unit.mean(0)
-    values, axes = np.linalg.eigh(centred.T @ centred)
+    centered = unit - unit.mean(0)
+    values, axes = np.linalg.eigh(centered.T @ centered)
     plane = np.zeros((len(vectors), 2))
-    plane[:, : min(2, len(values))] = centred @ axes[:, : -min(2, len(values)) - 1 : -1]
+    plane[:, : min(2, len(values))] = centered @ axes[:, : -min(2, len(values)) - 1 : -1]
     signs = np.sign(plane[np.abs(plane).argmax(0), (0, 1)])
     total = values.clip(0).sum() or 1.0
     shares = [float(value) for value in (values[::-1][:2] / total).clip(0)]

@@ -1,4 +1,4 @@
-"""HTML and SVG as text, with everything escaped that is not markup already."""
+"""HTML and SVG as text; everything that is not markup already is escaped."""
 
 from __future__ import annotations
 
@@ -6,28 +6,27 @@ import html
 from collections.abc import Iterable
 from typing import Final, TypeAlias
 
-_EMPTY: Final = frozenset({"circle", "line", "path", "rect"})
+_EMPTY: Final = frozenset({"path", "use"})
 """SVG elements that are written without an end tag."""
 
 Child: TypeAlias = "str | int | Iterable[Child] | None"
 
 
 class Markup(str):
-    """Text that is markup already and goes into a page as it is."""
+    """Text that is already markup and goes into a page unchanged."""
 
     __slots__ = ()
 
 
-def tag(name: str, *children: Child, **attributes: str | float | None) -> Markup:
+def tag(name: str, *children: Child, **attributes: str | int | None) -> Markup:
     """Return an element.
 
     Args:
         children: texts, which are escaped; `Markup`, which is not; several of them; None, which is left out.
-        attributes: numbers are rounded to a tenth (of a pixel); `_` in a name is `-`, at its end it is dropped; None
-            is left out.
+        attributes: `_` in a name becomes `-`, at its end it is dropped; None is left out.
     """
     opened = f"<{name}" + "".join(
-        f' {key.rstrip("_").replace("_", "-")}="{_escaped(_number(value) if isinstance(value, float) else str(value))}"'
+        f' {key.rstrip("_").replace("_", "-")}="{_escaped(str(value))}"'
         for key, value in attributes.items()
         if value is not None
     )
@@ -48,10 +47,6 @@ def joined(child: Child) -> Markup:
 
 
 def _escaped(text: str) -> str:
-    # Half a surrogate pair, as broken files hold, has no UTF-8; NUL and its like are no characters of HTML.
+    # Lone surrogates, found in broken files, have no UTF-8; HTML forbids NUL and other control characters.
     readable = text.encode("utf-8", "replace").decode("utf-8")
     return html.escape("".join(c if c >= " " or c in "\t\n" else "\N{REPLACEMENT CHARACTER}" for c in readable))
-
-
-def _number(value: float) -> str:
-    return f"{value:.1f}".removesuffix(".0")

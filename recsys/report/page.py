@@ -1,4 +1,4 @@
-"""The report of an evaluated run: one HTML page that opens from disk, without network and without other files."""
+"""The report of an evaluated run: one HTML file that needs neither network nor other files."""
 
 from __future__ import annotations
 
@@ -11,8 +11,12 @@ from typing import Any
 from recsys.errors import ConfigError, did_you_mean
 from recsys.evaluation import Evaluation
 from recsys.models import Recommender
+from recsys.report.curves import by_cutoff, training
+from recsys.report.items import item_map, popularity
 from recsys.report.markup import Markup, tag
-from recsys.report.sections import Run
+from recsys.report.run import Run
+from recsys.report.sections import facts, headline, metric_table
+from recsys.report.users import activity, examples
 from recsys.splits import Split
 from recsys.training import Record
 
@@ -30,23 +34,23 @@ def page(
 ) -> str:
     """Return the report of a model measured on `split.test`, as HTML.
 
-    Sections: data, split and model; test metrics with bootstrap intervals; learning curve; metrics along the cut-off;
-    users by the length of their history; items by popularity; a map of the items; example users with titles. What the
-    model or the evaluation cannot tell is left out, and the page says why. It holds at most about 2 MB, whatever the
-    catalogue; where it shows a part, it says of how many. Equal arguments give the same page.
+    Sections: test metrics with bootstrap intervals; data, split and model; learning curves; metrics by list length;
+    users by length of history; items by popularity; a map of the items; example users with titles. A section that the
+    model or the evaluation has nothing for says why. The page stays below about 2 MB however large the catalog is; a
+    section that shows only some items says how many there are. Equal arguments give the same page.
 
     Args:
-        split: what the model was trained and measured on.
-        evaluation: of `split.test`, with `popularity=split.train`. The more cut-offs it holds
-            (`recsys.evaluation.along_k`), the more the curves show.
-        metrics: those of the table, the most important first; by default all of the evaluation.
+        split: the split the model was trained and measured on.
+        evaluation: of `split.test`, with `popularity=split.train`. The curves have a point for each of its cut-offs
+            (see `recsys.evaluation.along_k`).
+        metrics: the metrics of the table, the most important first; by default all of the evaluation.
         about: `config`, the job's configuration, and `data`, the summary of the data; by default `model.about_`.
-        record: of the training; by default `model.record_`.
+        record: the record of the training; by default `model.record_`.
         min_relevance: as in `evaluate`.
         source: where the model is, such as `models:/NAME/VERSION`.
 
     Raises:
-        ConfigError: one of `metrics` was not evaluated, or there is none.
+        ConfigError: one of `metrics` was not evaluated, or `metrics` is empty.
     """
     chosen = list(evaluation.values) if metrics is None else list(metrics)
     if not chosen:
@@ -54,6 +58,8 @@ def page(
     for name in chosen:
         if name not in evaluation.values:
             raise ConfigError(f"metric {name!r} was not evaluated{did_you_mean(name, evaluation.values)}")
+    from matplotlib import style  # half a second to import
+
     run = Run(
         model,
         split,
@@ -64,22 +70,23 @@ def page(
         min_relevance,
         source,
     )
-    sections = [
-        ("metrics", "Test metrics", run.metric_table()),
-        ("run", "Data, split and model", run.facts()),
-        ("training", "Training", run.training()),
-        ("cutoffs", "Metrics along the list", run.along_the_list()),
-        ("users", "Users by activity", run.activity()),
-        ("items", "Items by popularity", run.popularity()),
-        ("map", "Map of the items", run.map()),
-        ("examples", "Example users", run.examples()),
-    ]
-    return _document(run.title, run.opening(), sections)
+    with style.context("default"):
+        sections = [
+            ("metrics", "Test metrics", metric_table(run)),
+            ("run", "Data, split and model", facts(run)),
+            ("training", "Training", training(run)),
+            ("cutoffs", "Metrics by list length", by_cutoff(run)),
+            ("users", "Users by activity", activity(run)),
+            ("items", "Items by popularity", popularity(run)),
+            ("map", "Item map", item_map(run)),
+            ("examples", "Example users", examples(run)),
+        ]
+    return _document(run.title, headline(run), sections)
 
 
-def _document(title: str, opening: Sequence[Markup], sections: Sequence[tuple[str, str, Sequence[Markup]]]) -> str:
+def _document(title: str, result: Sequence[Markup], sections: Sequence[tuple[str, str, Sequence[Markup]]]) -> str:
     style, script = (files(__package__).joinpath(f"page.{end}").read_text(encoding="utf-8") for end in ("css", "js"))
-    # Only this script may run and nothing may be fetched, even if a text should get past the escaping.
+    # Even if a text got past the escaping, only this script may run and nothing may be fetched.
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     policy = f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{digest}'; base-uri 'none'"
     links = [tag("a", heading, href=f"#{name}") for name, heading, _ in sections]
@@ -87,7 +94,7 @@ def _document(title: str, opening: Sequence[Markup], sections: Sequence[tuple[st
         tag("section", tag("h2", heading, id=f"{name}-heading"), content, id=name, aria_labelledby=f"{name}-heading")
         for name, heading, content in sections
     ]
-    header = tag("header", tag("h1", title), opening, tag("nav", links, aria_label="Sections"))
+    header = tag("header", tag("h1", title), result, tag("nav", links, aria_label="Sections"))
     lines = [
         "<!doctype html>",
         '<html lang="en">',

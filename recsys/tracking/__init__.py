@@ -1,32 +1,28 @@
-"""Experiments and the model registry: the only part that imports MLflow.
+"""Experiments and the model registry, in MLflow; no other part of the library imports MLflow.
 
-Runs, models and artifacts live in `mlruns` of a workspace: a SQLite database and an artifact folder beside it.
-A model is logged as its bundle with the code that reads it, so that no pickle is written or read.
+Runs, models and artifacts are kept in `mlruns` of a workspace: a SQLite database and an artifact folder beside it.
+A model is logged as its bundle with the code that reads it, so no pickle is written or read.
 
-A store elsewhere may be slow or away: what a run could not tell it waits in `mlruns/pending`, as `recsys.spool`
-keeps it, and is sent by a later report of the run, at its end, or by `sync`. An event may be sent twice without harm:
-metrics carry their time and step, a run the tag `recsys.run` by which it is found, and a model is logged once per run.
+A remote store may be slow or unavailable: events that it did not receive wait in `mlruns/pending`, in a `recsys.spool`,
+and are sent by a later report of the run, at the end of the run, or by `sync`. Events may be sent twice without harm:
+metrics carry time and step, a run is found by its tag `recsys.run`, and a run logs its model once.
 
-The modules, from the ground up:
+The modules, each of which imports only from those before it:
 
-- `_mlflow` imports MLflow, `asking` asks it quietly and not for long, `store` says where it keeps what;
-- `machine` describes the machine, `events` what a run has to say, `runs` finds and begins runs;
-- `adapter` serves a bundle, `logged_model` logs it;
-- `registry`, `aliases` and `addresses` are about versions: which there are, who is champion, where they lie;
-- `sender` tells a store of events, `outbox` keeps what it cannot be told, `replay` tells it later;
-- `tracker` is what a job sees, `mlflow_tracker` turns its reports into events, `current` is the run that is going on.
+- `_mlflow` imports MLflow; `requests` bounds and silences its calls and translates its errors; `store` opens the store;
+- `machine` describes the machine; `runs` creates, finds and resumes runs;
+- `sources` stores and imports the source of a user's own model; `adapter` serves a bundle; `logged_model` logs it;
+- `registry`, `aliases` and `addresses` manage versions, who holds an alias, and where a model's folder is;
+- `events` are what a run reports and how it is sent; `tracker` turns a job's reports into events;
+- `outbox` sends events or lets them wait, `replay` sends them later; `current` starts, ends and knows the current run.
 """
 
-from recsys.tracking.adapter import BUNDLE, RecommendationModel, set_pyfunc_model
+from recsys.tracking.adapter import RecommendationModel, set_pyfunc_model
 from recsys.tracking.addresses import address, load, pin, resolve
 from recsys.tracking.aliases import Promotion, annotate, promote, rollback
-from recsys.tracking.asking import FILE_TIMEOUT, TIMEOUT
 from recsys.tracking.current import log_model, start_run
-from recsys.tracking.events import flatten, mlflow_name
-from recsys.tracking.logged_model import EXAMPLE_USERS, MODEL
+from recsys.tracking.logged_model import MODEL
 from recsys.tracking.machine import environment, version
-from recsys.tracking.mlflow_tracker import MlflowTracker
-from recsys.tracking.outbox import SHARE
 from recsys.tracking.registry import (
     RegisteredModel,
     delete_version,
@@ -39,17 +35,10 @@ from recsys.tracking.registry import (
 )
 from recsys.tracking.replay import Synced, sync
 from recsys.tracking.store import configure, describe
-from recsys.tracking.tracker import NullTracker, Tracker
+from recsys.tracking.tracker import Tracker, flatten, mlflow_name
 
 __all__ = [
-    "BUNDLE",
-    "EXAMPLE_USERS",
-    "FILE_TIMEOUT",
     "MODEL",
-    "SHARE",
-    "TIMEOUT",
-    "MlflowTracker",
-    "NullTracker",
     "Promotion",
     "RecommendationModel",
     "RegisteredModel",

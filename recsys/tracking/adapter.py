@@ -1,9 +1,9 @@
-"""A bundle as MLflow serves it: what a request may hold, what the answer holds, and how it is computed."""
+"""How MLflow serves a bundle: the form of requests and answers, and the computation between them."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from itertools import chain, pairwise
+from itertools import chain
 from numbers import Integral
 from pathlib import Path
 from typing import Any
@@ -13,23 +13,12 @@ import numpy.typing as npt
 import pandas as pd
 import scipy.sparse as sp
 
-from recsys.columns import USER
+from recsys.columns import ITEM, RATING, USER
 from recsys.errors import BundleError, DataError, RecsysError
-from recsys.ids import IdMap
+from recsys.files import read_json
 from recsys.models import load as load_bundle
-from recsys.tracking._mlflow import (
-    AnyType,
-    Array,
-    ColSpec,
-    DataType,
-    MlflowException,
-    ModelSignature,
-    ParamSchema,
-    ParamSpec,
-    PythonModel,
-    Schema,
-    mlflow,
-)
+from recsys.tracking._mlflow import MlflowException, mlflow, types
+from recsys.tracking.sources import import_source
 
 BUNDLE = "bundle"
 """Name of the bundle among the artifacts of a logged model."""
@@ -38,42 +27,44 @@ PARAMS: dict[str, Any] = {"n": 10, "exclude_seen": True, "items": []}
 _PICKLES = (".pkl", ".pickle", ".joblib", ".pt", ".pth")
 
 
-class RecommendationModel(PythonModel):  # type: ignore[misc]
+class RecommendationModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
     """A bundle served by MLflow: a table of histories in, a table of recommendations out, one row per user.
 
-    Input columns: `user_id`; `items`, the list of items of the user's history; `ratings`, their values, for models of
-    ratings only (elsewhere each item counts 1). Ids are text, integers written plainly. Items that the model does not
-    know are left out: no model can read them. Of an item listed twice, the last counts. Users unknown to the model are
-    served from their history.
+    Input columns: `user_id`; `items`, the list of items in the user's history; `ratings`, their values, for models of
+    ratings only (otherwise each item counts 1). Ids are text; integers are written in decimal. Unknown items are
+    ignored. If an item is listed twice, the last entry counts. Unknown users are served from their history.
 
-    Output columns: `user_id`, `items` and `scores`, best first; lists are shorter than `n` where candidates run out.
+    Output columns: `user_id`, `items` and `scores`, best first; a list is shorter than `n` if candidates run out.
 
-    What is wrong with a request is an MlflowException of code INVALID_PARAMETER_VALUE, which MLflow's server answers by
-    400 with the reason. Columns and parameters beyond the signature's MLflow itself leaves out, with a warning.
+    A wrong request raises MlflowException with code INVALID_PARAMETER_VALUE, which MLflow's server answers by status
+    400 with the reason. MLflow itself drops columns and parameters that are not in the signature, with a warning.
     """
 
     def load_context(self, context: Any) -> None:
-        """Read the bundle.
+        """Read the bundle, after importing a user's own model class from the logged code.
 
         Raises:
-            BundleError: it is damaged, holds no ids, or a pickle was put beside it.
+            BundleError: it is damaged, holds no ids, a pickle was put beside it, or its class cannot be imported.
         """
-        bundle = Path(context.artifacts[BUNDLE])
-        refuse_pickles(bundle.parents[1])
-        self._model = load_bundle(bundle)
+        path = Path(context.artifacts[BUNDLE])
+        folder = path.parents[1]
+        refuse_pickles(folder)
+        config = read_json(path / "config.json") or {}  # which load_bundle checks
+        import_source(config.get("model"), config.get("module"), folder / "code")
+        self._model = load_bundle(path)
         users, items = self._model.users_, self._model.items_
         if users is None or items is None:
-            raise BundleError(f"{bundle} holds no ids; log models fitted on Interactions")
-        # An IdMap makes an index of what it is asked, which costs more than the few look-ups of a request.
+            raise BundleError(f"{path} holds no ids; log models fitted on Interactions")
+        # An IdMap indexes the ids of each call, which costs more than the few look-ups of a request.
         self._users, self._items = ({str(id_): code for code, id_ in enumerate(ids)} for ids in (users, items))
         self._names = np.fromiter(self._items, dtype=object, count=len(self._items))
 
     def predict(self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:
-        """Return the recommendations of each row's history.
+        """Return recommendations for each row's history.
 
         Args:
-            params: `n`, the length of the lists (10); `exclude_seen`, never to return an item of the history (True);
-                `items`, to rank only these, of which unknown ones are left out ([]: all items).
+            params: `n`, the length of the lists (10); `exclude_seen`, never recommend an item of the history (True);
+                `items`, rank only these and ignore unknown ones ([]: all items).
 
         Raises:
             MlflowException: the request is wrong; INVALID_PARAMETER_VALUE.
@@ -83,7 +74,7 @@ class RecommendationModel(PythonModel):  # type: ignore[misc]
         except RecsysError as error:
             raise MlflowException.invalid_parameter_value(str(error)) from error
 
-    def _recommend(self, asked: pd.DataFrame, params: Mapping[str, Any]) -> pd.DataFrame:
+    def _recommend(self, requests: pd.DataFrame, params: Mapping[str, Any]) -> pd.DataFrame:
         n = params["n"]
         if not isinstance(n, Integral) or n < 1:
             raise DataError(f"n must be a whole number of at least 1, got {n!r}")
@@ -93,10 +84,10 @@ class RecommendationModel(PythonModel):  # type: ignore[misc]
         if len(params["items"]):
             codes = (self._items.get(item, -1) for item in _texts(params["items"], "the parameter items"))
             among = np.unique([code for code in codes if code >= 0]).astype(np.int64)
-        users = _texts(asked[USER], USER)
+        users = _texts(requests[USER], USER)
         ids, scores = self._model.recommend(
             np.array([self._users.get(user, -1) for user in users], dtype=np.int64),
-            self._histories(asked),
+            self._histories(requests),
             N=min(int(n), len(self._items)),
             filter_already_liked_items=params["exclude_seen"],
             items=among,
@@ -124,68 +115,63 @@ class RecommendationModel(PythonModel):  # type: ignore[misc]
         known = codes >= 0
         rows, codes, values = rows[known], codes[known], values[known]
         cell = rows * len(self._items) + codes
-        # The first of the reversed order is the last that was listed.
+        # np.unique returns first occurrences, which in reverse order are the last.
         picked = len(cell) - 1 - np.unique(cell[::-1], return_index=True)[1]
         indptr = np.append(0, np.cumsum(np.bincount(rows[picked], minlength=len(lists))))
         shape = len(lists), len(self._items)
         return sp.csr_matrix((values[picked], codes[picked].astype(np.int32), indptr), shape=shape)
 
 
-def signature(rated: bool) -> ModelSignature:
-    """Return what `RecommendationModel` takes and gives; `rated` histories have a column of ratings."""
-    columns = [ColSpec(DataType.string, USER), ColSpec(Array(DataType.string), "items")]
+def signature(rated: bool) -> mlflow.models.ModelSignature:
+    """Return the signature of `RecommendationModel`; `rated` adds the column of ratings."""
+    column, text, texts = types.ColSpec, types.DataType.string, types.schema.Array(types.DataType.string)
+    columns = [column(text, USER), column(texts, "items")]
     if rated:
-        # Of doubles MLflow would refuse [5], which is how JSON often has [5.0]; the model looks at the values itself.
-        columns.append(ColSpec(Array(AnyType()), "ratings"))
-    return ModelSignature(
-        inputs=Schema(columns),
-        outputs=Schema(
-            [
-                ColSpec(DataType.string, USER),
-                ColSpec(Array(DataType.string), "items"),
-                ColSpec(Array(DataType.float), "scores"),
-            ]
-        ),
-        params=ParamSchema(
-            [
-                ParamSpec("n", DataType.long, PARAMS["n"]),
-                ParamSpec("exclude_seen", DataType.boolean, PARAMS["exclude_seen"]),
-                ParamSpec("items", DataType.string, PARAMS["items"], shape=(-1,)),
-            ]
-        ),
+        # MLflow would refuse [5] for a list of doubles; the model checks the values itself.
+        columns.append(column(types.schema.Array(types.schema.AnyType()), "ratings"))
+    scores = column(types.schema.Array(types.DataType.float), "scores")
+    params = [
+        types.ParamSpec("n", types.DataType.long, PARAMS["n"]),
+        types.ParamSpec("exclude_seen", types.DataType.boolean, PARAMS["exclude_seen"]),
+        types.ParamSpec("items", text, PARAMS["items"], shape=(-1,)),
+    ]
+    return mlflow.models.ModelSignature(
+        inputs=types.Schema(columns),
+        outputs=types.Schema([column(text, USER), column(texts, "items"), scores]),
+        params=types.ParamSchema(params),
     )
 
 
-def example(histories: sp.csr_matrix, users: npt.NDArray[Any], items: IdMap, rated: bool) -> pd.DataFrame:
-    """Return histories as a request holds them."""
-    rows = [slice(start, stop) for start, stop in pairwise(histories.indptr)]
+def example(histories: pd.DataFrame, n: int) -> pd.DataFrame:
+    """Return the first n users of a table (user, item, rating) as a request; with ratings if any of them is not 1."""
+    users = list(histories.groupby(USER, sort=False))[:n]
     frame = pd.DataFrame(
         {
-            USER: [str(user) for user in users],
-            "items": [[str(item) for item in items.ids(histories.indices[row])] for row in rows],
+            USER: [str(user) for user, _ in users],
+            "items": [[str(item) for item in rows[ITEM]] for _, rows in users],
         }
     )
-    if rated:
-        frame["ratings"] = [histories.data[row].tolist() for row in rows]
+    if (histories[RATING] != 1).any():
+        frame["ratings"] = [rows[RATING].tolist() for _, rows in users]
     return frame
 
 
 def refuse_pickles(folder: Path) -> None:
-    """Refuse the folder of a logged model into which a pickle was put: none is ever logged.
+    """Refuse a logged model's folder that holds a pickle: none is ever logged.
 
     Raises:
         BundleError: there is one.
     """
-    found = [file.name for file in sorted(folder.iterdir()) if file.suffix in _PICKLES]
-    if found:
+    pickles = [file.name for file in sorted(folder.iterdir()) if file.suffix in _PICKLES]
+    if pickles:
         raise BundleError(
-            f"{folder} holds {', '.join(found)}: models are logged without pickles, so it was put there later; "
-            "it was not read, and neither was the model"
+            f"{folder} holds {', '.join(pickles)}: models are logged without pickles, so it was added later; "
+            "neither it nor the model was read"
         )
 
 
 def set_pyfunc_model() -> None:
-    """Hand `RecommendationModel` to MLflow, which runs `pyfunc_model.py` to find the model."""
+    """Give `RecommendationModel` to MLflow, which executes `pyfunc_model.py` to get the model."""
     mlflow.models.set_model(RecommendationModel())
 
 

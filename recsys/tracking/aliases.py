@@ -1,4 +1,4 @@
-"""Aliases of versions: who holds one, since when, why, and who held it before."""
+"""Aliases of versions: move one, record why and from which version, and move it back."""
 
 from __future__ import annotations
 
@@ -7,21 +7,21 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from recsys.errors import TrackingError
-from recsys.tracking.asking import quiet, refusals
 from recsys.tracking.machine import now
-from recsys.tracking.registry import model_versions, pick, version_tags
-from recsys.tracking.store import connect, one_at_a_time
+from recsys.tracking.registry import find_version, model_versions, version_tags
+from recsys.tracking.requests import request
+from recsys.tracking.store import connect, model_lock
 
 
 @dataclass(frozen=True)
 class Promotion:
-    """What a promotion did."""
+    """The result of a promotion or rollback."""
 
     name: str
     version: int
     alias: str
     previous: int | None
-    """The version that held the alias before; None where none did."""
+    """The version that held the alias before; None if none did."""
     uri: str
     """`models:/NAME@ALIAS`."""
 
@@ -36,37 +36,37 @@ def promote(
     note: str = "",
     tags: Mapping[str, Any] | None = None,
 ) -> Promotion:
-    """Give the alias to a version, and tag that version with the reason, the time and the previous holder.
+    """Give the alias to a version, and tag the version with the reason, the time and the previous holder.
 
-    Promoting the version that already holds the alias changes nothing. The tags are written first, so that an alias
-    that has moved always says from where. Of two promotions at once the second begins where the first has ended.
+    Promoting the version that already holds the alias changes nothing. Tags are written before the alias moves, so
+    the holder always has them. Two concurrent promotions happen one after the other.
 
     Args:
         name: of the registered model.
         version: the latest by default.
         alias: letters, digits, `_` and `-`; jobs score with `models:/NAME@champion`.
-        instead_of: the version that must hold the alias still, None for no version; `any` does not look.
-        note: Markdown for the version's description.
-        tags: further tags of the version, named after the alias.
+        instead_of: the version that must hold the alias now, None for no version; `any` does not check.
+        note: Markdown, appended to the version's description.
+        tags: further tags of the version, stored as `<alias>_<tag>`.
 
     Raises:
         TrackingError: no such model or version, another version holds the alias, or MLflow refuses the alias.
     """
-    with one_at_a_time(name):
+    with model_lock(name):
         versions = model_versions(name)
         if not versions:
             raise TrackingError(f"model {name!r} has no versions")
-        chosen = versions[0] if version is None else pick(name, version=version)
-        previous = next((found.version for found in versions if alias in found.aliases), None)
+        chosen = versions[0] if version is None else find_version(name, version=version)
+        previous = next((holder.version for holder in versions if alias in holder.aliases), None)
         if instead_of != "any" and previous != instead_of:
             raise TrackingError(
-                f"{alias!r} of {name!r} is held by {_spoken(previous)} and no longer by {_spoken(instead_of)}: another "
-                "promotion was faster; hold the challenger against the new one"
+                f"{alias!r} of {name!r} is held by {_in_words(previous)} and no longer by {_in_words(instead_of)}: "
+                "another promotion was faster; compare the challenger with the new holder"
             )
         if previous != chosen.version:
             facts = {**(tags or {}), "reason": reason, "previous": previous or "", "at": now()}
             _annotate(name, chosen.version, facts, alias, note)
-            with quiet(), refusals(f"cannot give {alias!r} to version {chosen.version} of {name!r}"):
+            with request(f"cannot give {alias!r} to version {chosen.version} of {name!r}"):
                 client = connect()
                 client.set_registered_model_alias(name, alias, str(chosen.version))
                 if f"{alias}_rolled_back" in client.get_model_version(name, str(chosen.version)).tags:
@@ -80,32 +80,32 @@ def annotate(name: str, version: int, tags: Mapping[str, Any], *, alias: str = "
     Raises:
         TrackingError: no such model or version, or MLflow refuses.
     """
-    with one_at_a_time(name):
+    with model_lock(name):
         _annotate(name, version, tags, alias, note)
 
 
 def rollback(name: str, alias: str = "champion") -> Promotion:
     """Give the alias back to the version that held it before the last promotion.
 
-    The version that loses it is tagged `<alias>_rolled_back` with the time, until it is promoted again.
+    The version that loses it gets the tag `<alias>_rolled_back` with the time, until it is promoted again.
 
     Raises:
         TrackingError: no such model or alias, its holder was the first, or the version before it was deleted.
     """
-    with one_at_a_time(name):
-        holder = pick(name, alias=alias)
+    with model_lock(name):
+        holder = find_version(name, alias=alias)
         before = version_tags(name, holder.version).get(f"{alias}_previous", "")
         if not before:
             raise TrackingError(
-                f"version {holder.version} of {name!r} was the first {alias}: there is none to go back to"
+                f"version {holder.version} of {name!r} was the first {alias}: there is no previous version"
             )
-        left = [found.version for found in model_versions(name) if found.version != holder.version]
+        left = [other.version for other in model_versions(name) if other.version != holder.version]
         if int(before) not in left:
             raise TrackingError(
                 f"version {before} of {name!r}, which held {alias!r} before version {holder.version}, was deleted; "
-                f"promote another by hand, of {', '.join(map(str, left)) or 'those to be trained'}"
+                f"promote another version: {', '.join(map(str, left)) or 'none is left, train one'}"
             )
-        with quiet(), refusals(f"cannot give {alias!r} back to version {before} of {name!r}"):
+        with request(f"cannot give {alias!r} back to version {before} of {name!r}"):
             client = connect()
             client.set_model_version_tag(name, str(holder.version), f"{alias}_rolled_back", now())
             client.set_registered_model_alias(name, alias, before)
@@ -113,7 +113,7 @@ def rollback(name: str, alias: str = "champion") -> Promotion:
 
 
 def _annotate(name: str, version: int, tags: Mapping[str, Any], alias: str, note: str) -> None:
-    with quiet(), refusals(f"cannot tag version {version} of {name!r}"):
+    with request(f"cannot tag version {version} of {name!r}"):
         client = connect()
         for tag, value in tags.items():
             client.set_model_version_tag(name, str(version), f"{alias}_{tag}", str(value))
@@ -122,5 +122,5 @@ def _annotate(name: str, version: int, tags: Mapping[str, Any], alias: str, note
             client.update_model_version(name, str(version), f"{before}\n\n{note}".strip())
 
 
-def _spoken(version: int | None) -> str:
+def _in_words(version: int | None) -> str:
     return "no version" if version is None else f"version {version}"

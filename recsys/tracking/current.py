@@ -1,4 +1,4 @@
-"""The run that is going on: how it begins and ends, and the model that it logs."""
+"""The current run: its start and end, and the model that it logs."""
 
 from __future__ import annotations
 
@@ -15,14 +15,16 @@ from recsys.interactions import Interactions
 from recsys.models import Recommender
 from recsys.splits import Part
 from recsys.tracking import runs, store
+from recsys.tracking.events import Model
+from recsys.tracking.logged_model import prepared
 from recsys.tracking.machine import Load, environment, now
-from recsys.tracking.mlflow_tracker import MlflowTracker
 from recsys.tracking.outbox import Outbox
 from recsys.tracking.registry import RegisteredModel
-from recsys.tracking.runs import Header
+from recsys.tracking.runs import RunRecord
+from recsys.tracking.tracker import Tracker
 from recsys.workspace import Workspace
 
-_CURRENT: ContextVar[MlflowTracker | None] = ContextVar("run", default=None)
+_CURRENT: ContextVar[Outbox | None] = ContextVar("run", default=None)
 
 
 @contextmanager
@@ -35,19 +37,19 @@ def start_run(
     resume: Path | None = None,
     interrupted: bool = True,
     system_metrics: bool = False,
-) -> Iterator[MlflowTracker]:
+) -> Iterator[Tracker]:
     """Record the block as a run, tagged with its environment; a run within a run is its child.
 
-    An exception marks the run FAILED and goes on. Where the store does not answer, the run gets an id of its own and
-    is created later, with the time of its start.
+    An exception marks the run FAILED and is raised again. If the store does not answer, the run gets a local id and is
+    created in the store later, with its own start time.
 
     Args:
-        experiment: name of the experiment; created where there is none.
-        run_name: readable name; MLflow invents one by default.
         workspace: its `mlruns` is the store, unless MLFLOW_TRACKING_URI names another.
-        resume: file that names the run while it has not ended well; where it exists and nobody else holds it, that run
-            goes on, and epochs and parameters that it has already are not recorded again.
-        interrupted: False begins a new run, whatever the file says.
+        experiment: name of the experiment; created if there is none.
+        run_name: readable name; MLflow invents one by default.
+        resume: file that names the run until it has finished. If it exists and no other process holds it, that run is
+            resumed, and epochs and parameters that it has are not recorded again.
+        interrupted: False starts a new run, whatever the file says.
         system_metrics: record the load of the machine with every epoch, as `system/...` (needs psutil).
 
     Raises:
@@ -58,24 +60,30 @@ def start_run(
             try:
                 stack.enter_context(locked(resume.with_name(f"{resume.name}.lock"), wait=False))
             except BlockingIOError:
-                resume = None  # another process is at the same training
+                resume = None  # another process runs the same training
         load = Load() if system_metrics else None
-        own = {**environment(workspace), **{name: str(value) for name, value in (tags or {}).items()}}
-        header = (
-            runs.interrupted(resume, store.place(workspace), workspace) if resume is not None and interrupted else None
-        )
-        tracker, active = _begin(header, experiment, run_name, own, workspace, load)
-        stack.callback(tracker.outbox.close)
+        facts = {**environment(workspace), **{name: str(value) for name, value in (tags or {}).items()}}
+        place, parent, record = store.place(workspace), _CURRENT.get(), None
+        if resume is not None and interrupted:
+            record = runs.interrupted(resume, place, workspace)
+        resumed = record is not None
+        if record is None:
+            record = RunRecord.new(place, experiment, run_name, facts, None if parent is None else parent.record.key)
+        outbox, resumed = _open(record, facts, workspace, parent, resumed=resumed)
+        stack.callback(outbox.close)
+        tracker = Tracker(outbox, resumed=resumed, load=load)
+        if resumed and not outbox.active:
+            tracker.set_tags({**facts, "resumed": now()})
         if resume is not None:
-            runs.remember(resume, tracker.outbox.header)
-        token = _CURRENT.set(tracker)
+            runs.remember(resume, record)
+        token = _CURRENT.set(outbox)
         status = "FAILED"
         try:
             yield tracker
             status = "FINISHED"
         finally:
             _CURRENT.reset(token)
-            tracker.end(status, active=active)
+            outbox.end(status)
             if resume is not None and status == "FINISHED":
                 resume.unlink(missing_ok=True)
 
@@ -88,26 +96,27 @@ def log_model(
     metrics: Mapping[str, float] | None = None,
     about: Mapping[str, Any] | None = None,
 ) -> RegisteredModel | None:
-    """Log a model in the active run, as `runs:/RUN_ID/model`, and register it as the next version of `name`.
+    """Log a model in the current run, as `runs:/RUN_ID/model`, and register it as the next version of `name`.
 
-    What is logged is the bundle, and under `code/` this package's source, which `mlflow.pyfunc.load_model` runs to
-    serve it (see `RecommendationModel`); no pickle is written or read. `load` reads the bundle alone and runs nothing.
+    Logged are the bundle and, under `code/`, the source of this package and of the module that defines the model's
+    class, which `mlflow.pyfunc.load_model` runs to serve it (see `RecommendationModel`); no pickle is written or read.
+    `load` reads the bundle alone and executes nothing.
 
     Args:
         model: fitted on Interactions, with ids that are integers or strings.
-        name: in the registry; None logs the model and does not register it.
+        name: in the registry; None logs the model without registering it.
         examples: histories as in training. The first become the input example; if any value differs from 1, the
             model's input has a column `ratings`.
         metrics: measured figures, stored in the bundle, and in MLflow with the model.
         about: JSON values that say where the model comes from; the run id is added. Its `tags`, by name, become tags of
-            the logged model, and of every version that it is registered as.
+            the logged model and of every version that it is registered as.
 
     Raises:
         NotFittedError: the model is not fitted.
-        TrackingError: there is no active run, ids are unknown or cannot be written as text, or MLflow refuses.
+        TrackingError: there is no current run, ids are unknown or cannot be written as text, or MLflow refuses.
     """
-    tracker = _CURRENT.get()
-    if tracker is None:
+    outbox = _CURRENT.get()
+    if outbox is None:
         raise TrackingError("no run is active; call log_model within start_run")
     model._check_fitted()
     if model.items_ is None or model.users_ is None:
@@ -115,43 +124,36 @@ def log_model(
     for what, ids in (("user", model.users_), ("item", model.items_)):
         if ids.kind == "other":
             raise TrackingError(f"{what} ids must be integers or strings to be served by MLflow, got {ids!r}")
-    tracker.log_model(model, examples, metrics or {}, about or {})
+    about = dict(about or {})
+    if outbox.created:
+        about["run_id"] = outbox.run_id
+    with prepared(model, examples, metrics or {}, about) as folder:
+        outbox.take(Model(attachment=folder))
+    tracker = Tracker(outbox)
     if metrics:
         tracker.log_metrics(metrics)
     return None if name is None else tracker.register(name)
 
 
-def _begin(
-    header: Header | None,
-    experiment: str,
-    run_name: str | None,
-    tags: dict[str, str],
-    workspace: Workspace,
-    load: Load | None,
-) -> tuple[MlflowTracker, bool]:
-    """Return the tracker of the run that the header names, or of a new one, and whether it is MLflow's active run."""
-    parent = _CURRENT.get()
-    above = None if parent is None else parent.outbox
-    resumed = header is not None
-    if header is None:
-        key = None if above is None else above.header.key
-        header = Header.new(store.place(workspace), experiment, run_name, tags, key)
+def _open(
+    record: RunRecord, tags: dict[str, str], workspace: Workspace, parent: Outbox | None, *, resumed: bool
+) -> tuple[Outbox, bool]:
+    """Start a run and return its outbox, and whether it was resumed: a run deleted from the store is not."""
     run_id, began = None, time.monotonic()
     with suppress(TrackingUnavailable):
-        if above is not None and not above.known:
-            above.catch_up()
-        # A child begins after its parent, also where both begin late.
-        if above is None or above.known:
-            run_id = runs.start(header, workspace, tags, None if above is None else above.header.run_id, again=resumed)
+        if parent is not None and not parent.created:
+            parent.send_waiting()
+        # A child is created after its parent, also when both are created late.
+        if parent is None or parent.created:
+            run_id = runs.start(
+                record, workspace, tags, None if parent is None else parent.record.run_id, resumed=resumed
+            )
     if run_id is not None:
-        resumed = resumed and header.run_id == run_id
-        header.run_id = run_id
-    outbox = Outbox(header, workspace, above)
-    tracker = MlflowTracker(outbox, resumed=resumed, load=load)
+        resumed = resumed and record.run_id == run_id
+        record.run_id = run_id
+    outbox = Outbox(record, workspace, parent, active=run_id is not None)
     if run_id is None or outbox.waiting:
-        outbox.wait()
+        outbox.start_spooling()
     if run_id is None:
-        outbox.ask_later(time.monotonic() - began)
-        if resumed:
-            tracker.set_tags({**tags, "resumed": now()})
-    return tracker, run_id is not None
+        outbox.back_off(time.monotonic() - began)
+    return outbox, resumed

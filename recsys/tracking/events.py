@@ -1,132 +1,250 @@
-"""What a run has to say, in JSON values that may wait on disk until `sender.Sender` tells a store of them."""
+"""What a run reports, as typed events: each has a JSON form for the spool and knows how to send itself to a store."""
 
 from __future__ import annotations
 
-import hashlib
-import json
-import time
-from collections.abc import Iterable, Iterator, Mapping
-from itertools import chain
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, fields, replace
+from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Self
 
-import numpy as np
+from recsys.errors import TrackingError
+from recsys.spool import Entry, Spool
+from recsys.tracking import logged_model
+from recsys.tracking._mlflow import MlflowClient, entities
+from recsys.tracking.logged_model import MODEL, logged_models
+from recsys.tracking.registry import RegisteredModel, register, registered_by
+from recsys.tracking.requests import FILE_TIMEOUT, TIMEOUT, request
 
-from recsys.ids import IdMap
-from recsys.splits import Part
-from recsys.spool import Event, Spool
-
-_DIGEST_LENGTH = 36  # MLflow refuses longer digests of data sets
-
-
-def mlflow_name(name: str) -> str:
-    """Return the name of a metric or parameter in MLflow, where `@` is not allowed: `ndcg@10` is `ndcg_at_10`."""
-    return name.replace("@", "_at_")
+Point = list[Any]
+"""Name, value, time in milliseconds and step of a metric."""
 
 
-def flatten(mapping: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a nested mapping with dotted names: `{"model": {"hidden": 500}}` is `{"model.hidden": 500}`."""
-    flat: dict[str, Any] = {}
-    for name, value in mapping.items():
-        if isinstance(value, Mapping):
-            flat |= {f"{name}.{inner}": leaf for inner, leaf in flatten(value).items()}
-        else:
-            flat[str(name)] = value
-    return flat
+@dataclass(frozen=True, kw_only=True)
+class Event(ABC):
+    """A report of a run."""
+
+    kind: ClassVar[str]
+    """Name of the class in spools, which later versions must be able to read."""
+    attachment: Path | None = None
+    """File or folder that belongs to the event."""
+
+    @abstractmethod
+    def send(self, sender: Sender, retry: bool) -> RegisteredModel | None:
+        """Send the event to the store; see `Sender.send`. MLflow's errors are not translated."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the event without its attachment as JSON values."""
+        return {field.name: getattr(self, field.name) for field in fields(self) if field.name != "attachment"}
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any], attachment: Path | None) -> Self:
+        """Return the event that `to_json` described."""
+        return cls(**values, attachment=attachment)
 
 
-def params(values: Mapping[str, Any], *, resumed: bool) -> Event:
-    """Return parameters; those of a run that is `resumed` keep the values that they have."""
-    texts = {mlflow_name(name): str(value) for name, value in flatten(values).items()}
-    return Event("params", {"values": texts, "resumed": resumed})
+@dataclass(frozen=True, kw_only=True)
+class Params(Event):
+    """Parameters, by their names in MLflow."""
+
+    kind = "params"
+    values: dict[str, str]
+    resumed: bool
+    """The run was resumed: parameters that it has keep their values."""
+
+    def send(self, sender: Sender, retry: bool) -> None:
+        client = MlflowClient()
+        known = client.get_run(sender.run_id).data.params if self.resumed else {}
+        params = [entities.Param(name, value) for name, value in self.values.items() if name not in known]
+        client.log_batch(sender.run_id, params=params)
 
 
-def tags(values: Mapping[str, Any]) -> Event:
-    """Return tags of the run."""
-    return Event("tags", {name: str(value) for name, value in values.items()})
+@dataclass(frozen=True, kw_only=True)
+class Tags(Event):
+    """Tags of the run."""
+
+    kind = "tags"
+    values: dict[str, str]
+
+    def send(self, sender: Sender, retry: bool) -> None:
+        MlflowClient().log_batch(
+            sender.run_id, tags=[entities.RunTag(name, value) for name, value in self.values.items()]
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        return dict(self.values)
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any], attachment: Path | None) -> Self:
+        return cls(values=values)
 
 
-def points(values: Mapping[str, float], step: int = 0) -> list[list[Any]]:
-    """Return figures measured now, each as name, value, time in milliseconds and step."""
-    now = milliseconds()
-    return [[mlflow_name(name), float(value), now, step] for name, value in values.items()]
+@dataclass(frozen=True, kw_only=True)
+class Metrics(Event):
+    """Points of series."""
+
+    kind = "metrics"
+    points: list[Point]
+    of_model: bool = False
+    """They also describe the model that the run has logged."""
+    resumed: bool = False
+    """The run was resumed: a step that it has is not recorded again."""
+
+    def send(self, sender: Sender, retry: bool) -> None:
+        client = MlflowClient()
+        points = sender.new_points(self.points, check=retry or self.resumed, any_time=self.resumed)
+        model_id = logged_models(client, sender.run_id).get(MODEL) if self.of_model else None
+        metrics = [entities.Metric(name, value, time, step, model_id=model_id) for name, value, time, step in points]
+        try:
+            client.log_batch(sender.run_id, metrics=metrics)
+        except BaseException:
+            sender.forget()  # some of them may have arrived
+            raise
+
+    @staticmethod
+    def join(parts: list[Metrics]) -> Metrics:
+        """Return metrics that differ only in their points as one event."""
+        return replace(parts[0], points=[point for part in parts for point in part.points])
 
 
-def metrics(measured: list[list[Any]], *, of_model: bool = False, resumed: bool = False) -> Event:
-    """Return `points` of series; `of_model` also of the model that the run has logged, `resumed` each step once."""
-    return Event("metrics", {"points": measured, "of_model": of_model, "resumed": resumed})
+@dataclass(frozen=True, kw_only=True)
+class Inputs(Event):
+    """Data sets that the run reads, as `tracker.data_set` describes them."""
+
+    kind = "inputs"
+    inputs: list[dict[str, Any]]
+
+    def send(self, sender: Sender, retry: bool) -> None:
+        inputs = [
+            entities.DatasetInput(
+                entities.Dataset(**given["dataset"]), [entities.InputTag("mlflow.data.context", given["context"])]
+            )
+            for given in self.inputs
+        ]
+        # MLflow keeps one data set of each name and digest.
+        MlflowClient().log_inputs(sender.run_id, inputs)
 
 
-def inputs(data_sets: Iterable[Mapping[str, Any]]) -> Event:
-    """Return what the run reads, each a `data_set`."""
-    return Event("inputs", {"inputs": list(data_sets)})
+@dataclass(frozen=True, kw_only=True)
+class File(Event):
+    """A file, to be stored in a folder of the run's artifacts."""
+
+    kind = "file"
+    folder: str | None
+
+    def send(self, sender: Sender, retry: bool) -> None:
+        MlflowClient().log_artifact(sender.run_id, str(self.attachment), self.folder)
 
 
-def data_set(name: str, digest: str, profile: Mapping[str, Any], context: str) -> dict[str, Any]:
-    """Return a data set as an input of a run; `context` says what it is there for."""
-    return {
-        "dataset": {
-            "name": name,
-            "digest": digest[:_DIGEST_LENGTH],  # MLflow's own digest skips most rows of a large table
-            "source_type": "recsys",
-            "source": json.dumps({"fingerprint": digest}),
-            "profile": json.dumps(profile),
-        },
-        "context": context,
-    }
+@dataclass(frozen=True, kw_only=True)
+class Model(Event):
+    """The run's model, as `logged_model.prepared` has written it."""
+
+    kind = "model"
+
+    def send(self, sender: Sender, retry: bool) -> None:
+        assert self.attachment is not None
+        if not (retry and logged_model.is_logged(sender.run_id)):
+            logged_model.log(self.attachment, sender.run_id)
 
 
-def digest(part: Part, items: IdMap) -> str:
-    """Return a SHA-256 of a part's users and entries; `items` are those of its columns."""
-    found = hashlib.sha256()
-    for matrix in (part.context, part.target):
-        for array in (matrix.indptr.astype(np.int64), matrix.indices, matrix.data):
-            found.update(np.ascontiguousarray(array).tobytes() + b"|")
-    for ids in (part.users, items):
-        found.update("\x1f".join(map(repr, ids.ids().tolist())).encode() + b"|")
-    return found.hexdigest()
+@dataclass(frozen=True, kw_only=True)
+class Register(Event):
+    """Registration of the run's model as the next version of a name."""
+
+    kind = "register"
+    name: str
+
+    def send(self, sender: Sender, retry: bool) -> RegisteredModel:
+        return (registered_by(sender.run_id, self.name) if retry else None) or register(sender.run_id, self.name)
 
 
-def file(path: Path, folder: str | None) -> Event:
-    """Return a file, to be stored in a folder of the run's artifacts."""
-    return Event("file", {"folder": folder}, path)
+@dataclass(frozen=True, kw_only=True)
+class End(Event):
+    """The end of the run, with its time in milliseconds."""
+
+    kind = "end"
+    status: str
+    time: int
+
+    def send(self, sender: Sender, retry: bool) -> None:
+        MlflowClient().set_terminated(sender.run_id, self.status, self.time)
 
 
-def model(path: Path) -> Event:
-    """Return a model that `logged_model.put_aside` has written to a folder."""
-    return Event("model", {}, path)
+class Sender:
+    """Sends the events of one run to its store at once."""
+
+    def __init__(self, run_id: str) -> None:
+        self.run_id = run_id
+        self._known: dict[str, set[tuple[int, int]]] = {}
+
+    def send(self, event: Event, *, retry: bool) -> RegisteredModel | None:
+        """Send an event; return the version if it registers one.
+
+        Args:
+            retry: it may have been sent before, so whatever the store has of it is not sent again.
+
+        Raises:
+            TrackingUnavailable: the store does not answer, or does not accept it now.
+            TrackingError: it refuses.
+        """
+        seconds = FILE_TIMEOUT if event.attachment else TIMEOUT
+        with request(f"run {self.run_id} cannot record {event.kind}", seconds=seconds, of_run=True):
+            return event.send(self, retry)
+
+    def new_points(self, points: Iterable[Point], *, check: bool, any_time: bool) -> list[Point]:
+        """Return the points that the store does not have.
+
+        Args:
+            check: ask the store; False takes all of them as new.
+            any_time: points of the same step are the same, whenever they were measured.
+        """
+        new = []
+        for point in points:
+            name, _, time, step = point
+            if not (check and self._has(point, any_time)):
+                new.append(point)
+                if name in self._known:
+                    self._known[name].add((time, step))
+        return new
+
+    def forget(self) -> None:
+        """Ask the store again from now on which points it has."""
+        self._known.clear()
+
+    def _has(self, point: Point, any_time: bool) -> bool:
+        name, _, time, step = point
+        if name not in self._known:
+            history = MlflowClient().get_metric_history(self.run_id, name)
+            self._known[name] = {(metric.timestamp, metric.step) for metric in history}
+        return any(known == step and (any_time or at == time) for at, known in self._known[name])
 
 
-def register(name: str) -> Event:
-    """Return the wish that the logged model be the next version of `name`."""
-    return Event("register", {"name": name})
+KINDS: dict[str, type[Event]] = {cls.kind: cls for cls in (Params, Tags, Metrics, Inputs, File, Model, Register, End)}
+"""The events by their names in a spool."""
 
 
-def end(status: str) -> Event:
-    """Return the end of the run, which is now."""
-    return Event("end", {"status": status, "time": milliseconds()})
+def from_entry(entry: Entry) -> Event:
+    """Return the event that a spool holds.
+
+    Raises:
+        TrackingError: it is of a kind that this version does not know.
+    """
+    if entry.kind not in KINDS:
+        raise TrackingError(f"unknown event {entry.kind!r} of a run: a newer version of recsys may have written it")
+    return KINDS[entry.kind].from_json(entry.values, entry.attachment)
 
 
-def batches(spool: Spool) -> Iterator[tuple[Event, list[Event]]]:
-    """Iterate over the events of a queue, those of metrics that follow each other as one; beside each its parts."""
-    parts: list[Event] = []
-    for event in chain(spool, [None]):
-        kind = None if event is None else (event.kind, event.values.get("of_model"), event.values.get("resumed"))
-        first = parts[0] if parts else None
-        if first and (kind != ("metrics", first.values.get("of_model"), first.values.get("resumed"))):
-            yield _joined(parts), parts
-            parts = []
-        if event is not None:
-            parts.append(event)
+def batches(spool: Spool) -> Iterator[tuple[Event, list[Entry]]]:
+    """Yield the events of a spool with their entries, oldest first; successive metrics of one sort are joined."""
 
+    def joinable(entry: Entry) -> tuple[Any, ...]:
+        is_metrics = entry.kind == Metrics.kind
+        return (entry.values["of_model"], entry.values["resumed"]) if is_metrics else (entry.id,)
 
-def milliseconds() -> int:
-    """Return the time as MLflow counts it."""
-    return int(time.time() * 1000)
-
-
-def _joined(parts: list[Event]) -> Event:
-    if len(parts) == 1:
-        return parts[0]
-    measured = [point for part in parts for point in part.values["points"]]
-    return Event("metrics", {**parts[0].values, "points": measured}, id=parts[0].id)
+    for _, group in groupby(spool, joinable):
+        entries = list(group)
+        events = [from_entry(entry) for entry in entries]
+        metrics = [event for event in events if isinstance(event, Metrics)]
+        yield Metrics.join(metrics) if metrics else events[0], entries

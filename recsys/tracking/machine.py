@@ -1,4 +1,4 @@
-"""The machine on which a run runs: what a result depends on besides its inputs, and the load."""
+"""The machine a run uses: what its result depends on besides its inputs, the system's load and the time."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ _LIBRARIES = ("torch", "numpy", "scipy", "implicit", "mlflow", "recsys")
 
 
 def environment(workspace: Workspace) -> dict[str, str]:
-    """Return what a run depends on besides its inputs: git commit, Python, libraries, platform and device.
+    """Return git commit, Python, libraries, platform and device: tags of a run.
 
     Args:
         workspace: its folder may be a git checkout.
     """
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else platform.processor() or platform.machine()
-    found = {
+    facts = {
         "python": platform.python_version(),
         "platform": platform.platform(),
         "device": device,
@@ -33,9 +33,9 @@ def environment(workspace: Workspace) -> dict[str, str]:
     }
     commit = _git(workspace.folder, "rev-parse", "HEAD")
     if commit:
-        found["git.commit"] = commit
-        found["git.dirty"] = str(bool(_git(workspace.folder, "status", "--porcelain"))).lower()
-    return found
+        facts["git.commit"] = commit
+        facts["git.dirty"] = str(bool(_git(workspace.folder, "status", "--porcelain"))).lower()
+    return facts
 
 
 def version(distribution: str) -> str:
@@ -47,12 +47,17 @@ def version(distribution: str) -> str:
 
 
 def now() -> str:
-    """Return the time as tags hold it, in UTC."""
+    """Return the time in UTC as tags hold it, such as `2026-01-31T12:00:00Z`."""
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
 
 
+def milliseconds() -> int:
+    """Return the time in milliseconds since 1970, as MLflow records it."""
+    return int(time.time() * 1000)
+
+
 class Load:
-    """The load of the machine, as MLflow's own monitor of system metrics names it.
+    """The load of the machine, measured by MLflow's own monitors of system metrics.
 
     Raises:
         TrackingError: psutil is not installed.
@@ -60,16 +65,16 @@ class Load:
 
     def __init__(self) -> None:
         self._monitors = system_monitors()
-        self.figures()  # the first figure is that since the start of the process
+        self.figures()  # psutil's first figure covers the time since the process started
 
     def figures(self) -> dict[str, float]:
-        """Return the load since the last call, as `system/...`."""
-        found: dict[str, float] = {}
+        """Return the load since the last call, with names `system/...` as MLflow's pages expect them."""
+        figures: dict[str, float] = {}
         for monitor in self._monitors:
             monitor.collect_metrics()
-            found |= {f"system/{name}": float(value) for name, value in monitor.aggregate_metrics().items()}
+            figures |= {f"system/{name}": float(value) for name, value in monitor.aggregate_metrics().items()}
             monitor.clear_metrics()
-        return found
+        return figures
 
 
 def _git(folder: Path, *command: str) -> str:

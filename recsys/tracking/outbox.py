@@ -1,178 +1,189 @@
-"""The way from a run to its store, which may be slow or away."""
+"""The way from a run to a store that may be slow or unavailable."""
 
 from __future__ import annotations
 
-import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 from recsys.errors import TrackingError, TrackingUnavailable
 from recsys.files import locked
-from recsys.interactions import Interactions
-from recsys.models import Recommender
-from recsys.splits import Part
-from recsys.spool import Event, Spool
-from recsys.tracking import events, logged_model, runs, store
-from recsys.tracking.asking import FILE_TIMEOUT, TIMEOUT, bounded, quiet, refusals
+from recsys.spool import Spool
+from recsys.tracking import runs, store
+from recsys.tracking.events import End, Event, Metrics, Sender, batches
+from recsys.tracking.machine import milliseconds
 from recsys.tracking.registry import RegisteredModel
-from recsys.tracking.runs import Header
-from recsys.tracking.sender import Sender
+from recsys.tracking.requests import TIMEOUT
+from recsys.tracking.runs import RunRecord
+from recsys.tracking.tracker import Sink
 from recsys.workspace import Workspace
 
 SHARE = 0.02
-"""Part of a training's time that may go into telling of its epochs, and into asking a store that was away."""
-_LAST_SECONDS = 30.0  # what a run may take at its end to send what waits
+"""Largest part of a training's time that reporting epochs, or retrying an unavailable store, may take."""
+_LAST_SECONDS = 30.0  # time to send what waits at the end of a run
+_MEMORY_SECONDS = 5.0  # metrics that wait longer wait on disk
 
 
-class Outbox:
-    """Tells a store of a run's events in order. What it cannot be told now waits on disk, and all that follows.
+class Outbox(Sink):
+    """Sends events in order while the store answers; from the first one that it cannot send, events wait in a spool.
 
-    A later event takes along what waits, if the store is to be asked again by then; so does the end of the run. What
-    it refuses is a TrackingError if it was asked at once, and waits for `sync` if it was asked later.
+    A later event and the end of the run try to send what waits. An event that the store refuses raises TrackingError
+    when sent at once; one that has waited stays in the spool, where `sync` reports it.
     """
 
-    def __init__(self, header: Header, workspace: Workspace, parent: Outbox | None) -> None:
-        self.header = header
+    def __init__(self, record: RunRecord, workspace: Workspace, parent: Outbox | None, *, active: bool) -> None:
+        self.record = record
+        self.active = active
+        """Whether the run is MLflow's active one, because the store answered at its start."""
         self.registered: dict[str, RegisteredModel] = {}
-        """What the run has registered, by name."""
+        """The versions that the run has registered, by name."""
         self._workspace, self._parent = workspace, parent
-        self._spool = Spool(store.pending(workspace) / header.key)
-        self._sender = None if header.run_id is None else Sender(header.run_id)
-        self._waits = False
-        self._ask_from = 0.0
+        self._spool = Spool(store.pending(workspace) / record.key)
+        self._sender = None if record.run_id is None else Sender(record.run_id)
+        self._spooling = False
+        self._metrics: list[Metrics] = []
+        self._metrics_from = 0.0
+        self._retry_from = 0.0
         self._refused: set[str] = set()
-        self._held = ExitStack()
+        self._lock = ExitStack()
 
     @property
-    def known(self) -> bool:
-        """Whether the store knows of the run."""
+    def run_id(self) -> str:
+        """Id of the run; `local-...` until the store has created it."""
+        return self.record.run_id or f"local-{self.record.key}"
+
+    @property
+    def created(self) -> bool:
+        """Whether the store has created the run."""
         return self._sender is not None
 
     @property
     def waiting(self) -> Path | None:
-        """The folder of what the store has not been told yet; None where it knows everything."""
+        """The spool's folder; None if the store has everything."""
         return self._spool.folder if self._spool.folder.exists() else None
 
-    def tell(self, event: Event) -> None:
-        """Send an event, or keep it until the store answers.
+    def take(self, event: Event) -> None:
+        """Send an event, or spool it while the store does not answer.
 
         Raises:
             TrackingError: the store refuses it.
         """
-        if not self._told(lambda: self._send(event, again=False)):
-            self.keep(event)
-            self.catch_up()
+        self._take_metrics()
+        self._take(event)
 
-    def tell_model(
-        self, model: Recommender, examples: Interactions | Part, metrics: Mapping[str, float], about: Mapping[str, Any]
-    ) -> None:
-        """Log a model, or keep it until the store answers.
+    def take_later(self, event: Metrics) -> None:
+        """Send metrics soon, joined with others of their sort so that sending takes at most SHARE of the time."""
+        self._metrics.append(event)
+        now = time.monotonic()
+        if now >= self._metrics_from:
+            self._take_metrics()
+        elif self._metrics_from - now > _MEMORY_SECONDS:
+            self._keep(self._joined_metrics())
 
-        Raises:
-            TrackingError: MLflow refuses it.
-        """
-
-        def log() -> None:
-            with quiet(), bounded(FILE_TIMEOUT), refusals("cannot log the model", within=True):
-                logged_model.log(model, str(self.header.run_id), examples, metrics, about)
-
-        if self._waits:
-            self.catch_up()
-        if not self._told(log):
-            with tempfile.TemporaryDirectory() as folder:
-                path = Path(folder, logged_model.MODEL)
-                logged_model.put_aside(model, path, examples, metrics, about)
-                self.keep(events.model(path))
-
-    def tell_end(self, event: Event, *, active: bool) -> None:
-        """Send the end of the run, or keep it; `active` if it is MLflow's active run."""
-        status = event.values["status"]
-        if active and self._told(lambda: runs.end(str(self.header.run_id), status)):
+    def end(self, status: str) -> None:
+        """Send or spool the end of the run."""
+        event = End(status=status, time=milliseconds())
+        self._take_metrics()
+        if self.active and self._try(lambda: runs.end(self.run_id, status)):
             return
-        self.keep(event)
-        self.catch_up(last=True)
-        if active:
-            runs.forget(str(self.header.run_id), status)
+        self._keep(event)
+        self.send_waiting(last=True)
+        if self.active:
+            runs.deactivate(self.run_id, status)
 
-    def wait(self) -> None:
-        """Begin a queue on disk, or go on with the one that is there: from now on events wait."""
-        if not self._waits:
-            self._waits = True
-            self._held.enter_context(locked(self._spool.lock))
-            self._spool.write_header(asdict(self.header))
+    def start_spooling(self) -> None:
+        """Create the spool, or continue an existing one: events wait from now on."""
+        if not self._spooling:
+            self._spooling = True
+            self._lock.enter_context(locked(self._spool.lock))
+            self._spool.write_header(asdict(self.record))
 
-    def keep(self, event: Event) -> None:
-        """Put an event on disk."""
-        self.wait()
-        self._spool.add(event.kind, event.values, event.attachment)
-
-    def catch_up(self, *, last: bool = False) -> None:
-        """Send what waits, if the store may be asked again; `last`, at the end of the run, asks in any case."""
+    def send_waiting(self, *, last: bool = False) -> None:
+        """Send what waits, unless the last attempt was too recent; `last`, at the end of the run, always tries."""
         began = time.monotonic()
-        if not last and began < self._ask_from:
+        if not last and began < self._retry_from:
             return
         budget = _LAST_SECONDS if last else TIMEOUT
         try:
-            self._enter_run()
-            for event, parts in events.batches(self._spool):
-                if event.id in self._refused:
+            self._create_run()
+            for event, entries in batches(self._spool):
+                if entries[0].id in self._refused:
                     continue
                 if time.monotonic() - began > budget:
                     return
                 try:
-                    self._send(event, again=True)
+                    self._send(event, retry=True)
                 except TrackingUnavailable:
                     raise
                 except TrackingError:
-                    self._refused.add(event.id)
+                    self._refused.add(entries[0].id)
                 else:
-                    self._spool.done(*parts)
+                    self._spool.done(*entries)
             if not len(self._spool):
                 self._spool.remove()
-                self._waits = False
-                self._held.close()
-        except TrackingError:  # also where the run itself is refused: `sync` says so
+                self._spooling = False
+                self._lock.close()
+        except TrackingError:  # `sync` reports it, also when the store refuses the run itself
             pass
         finally:
-            self.ask_later(time.monotonic() - began)
+            self.back_off(time.monotonic() - began)
 
-    def ask_later(self, took: float) -> None:
-        """Leave the store alone for as long as an answer, or none, that `took` seconds deserves."""
-        self._ask_from = time.monotonic() + max(1.0, took / SHARE)
+    def back_off(self, took: float) -> None:
+        """Do not try the store again for at least took / SHARE seconds, where the last attempt took `took`."""
+        self._retry_from = time.monotonic() + max(1.0, took / SHARE)
 
     def close(self) -> None:
-        """Let go of the queue, so that `sync` may send it."""
-        self._held.close()
+        """Release the spool, so that `sync` may send it."""
+        self._lock.close()
 
-    def _told(self, tell: Callable[[], None]) -> bool:
-        """Try to tell the store now; False where something waits already, or it does not answer."""
-        if self._waits:
+    def _take(self, event: Event) -> None:
+        if not self._try(lambda: self._send(event, retry=False)):
+            self._keep(event)
+            self.send_waiting()
+
+    def _keep(self, event: Event) -> None:
+        self.start_spooling()
+        self._spool.add(event.kind, event.to_json(), event.attachment)
+
+    def _take_metrics(self) -> None:
+        """Send or spool the metrics held back, in one batch."""
+        if self._metrics:
+            began = time.monotonic()
+            self._take(self._joined_metrics())
+            now = time.monotonic()
+            self._metrics_from = now + (now - began) / SHARE
+
+    def _joined_metrics(self) -> Metrics:
+        parts, self._metrics = self._metrics, []
+        return Metrics.join(parts)
+
+    def _try(self, send: Callable[[], None]) -> bool:
+        """Send now; return False if events wait already, or the store does not answer."""
+        if self._spooling:
             return False
         began = time.monotonic()
         try:
-            tell()
+            send()
         except TrackingUnavailable:
-            self.ask_later(time.monotonic() - began)
+            self.back_off(time.monotonic() - began)
             return False
         return True
 
-    def _send(self, event: Event, *, again: bool) -> None:
-        assert self._sender is not None  # what has no run yet waits
-        registered = self._sender.send(event, again=again)
+    def _send(self, event: Event, *, retry: bool) -> None:
+        assert self._sender is not None  # events wait until the run is created
+        registered = self._sender.send(event, retry=retry)
         if registered is not None:
             self.registered[registered.name] = registered
 
-    def _enter_run(self) -> None:
-        """Make the run known to the store, if it is not, and its parents before it."""
+    def _create_run(self) -> None:
+        """Create the run in the store if necessary, after its parents."""
         if self._sender is not None:
             return
         if self._parent is not None:
-            self._parent._enter_run()
-        self.header.run_id = runs.create(self.header, self._workspace)
-        self._sender = Sender(self.header.run_id)
-        if self._waits:
-            self._spool.write_header(asdict(self.header))
+            self._parent._create_run()
+        self.record.run_id = runs.create(self.record, self._workspace)
+        self._sender = Sender(self.record.run_id)
+        if self._spooling:
+            self._spool.write_header(asdict(self.record))

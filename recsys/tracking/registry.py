@@ -1,4 +1,4 @@
-"""The registry: what is registered, under which name and version."""
+"""The registry: names and versions of registered models."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from typing import Any
 
 from recsys.errors import TrackingError, did_you_mean
 from recsys.tracking._mlflow import MlflowClient, MlflowException
-from recsys.tracking.asking import quiet, refusals
 from recsys.tracking.logged_model import MODEL, logged_models
-from recsys.tracking.store import connect, one_at_a_time
+from recsys.tracking.requests import request
+from recsys.tracking.store import connect, model_lock
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ def register(run_id: str, name: str) -> RegisteredModel:
     Raises:
         TrackingError: no such run, it has logged no model, or MLflow refuses the name.
     """
-    with quiet(), refusals(f"cannot register {name!r}"):
+    with request(f"cannot register {name!r}"):
         client = connect()
         model_id = logged_models(client, run_id).get(MODEL)
         if model_id is None:
@@ -55,9 +55,9 @@ def register(run_id: str, name: str) -> RegisteredModel:
 
 
 def registered_by(run_id: str, name: str) -> RegisteredModel | None:
-    """Return the version of `name` that a run has registered; what MLflow raises is left as it is."""
-    found = MlflowClient().search_model_versions(f"run_id = '{run_id}'")
-    return next((_registered(version) for version in found if version.name == name), None)
+    """Return the version of `name` that a run has registered, or None; MLflow's errors are not translated."""
+    versions = MlflowClient().search_model_versions(f"run_id = '{run_id}'")
+    return next((_registered(version) for version in versions if version.name == name), None)
 
 
 def model_versions(name: str) -> list[RegisteredModel]:
@@ -66,7 +66,7 @@ def model_versions(name: str) -> list[RegisteredModel]:
     Raises:
         TrackingError: no such model.
     """
-    with quiet(), refusals(f"cannot read the registry about {name!r}"):
+    with request(f"cannot read the registry about {name!r}"):
         client = connect()
         try:
             aliases = client.get_registered_model(name).aliases
@@ -77,44 +77,41 @@ def model_versions(name: str) -> list[RegisteredModel]:
             raise TrackingError(
                 f"no model {name!r} is registered{did_you_mean(name, known) if known else ', nor any other'}"
             ) from None
-        found = client.search_model_versions(f"name = '{name}'")
-    versions = [_registered(version, aliases) for version in found]
+        versions = [_registered(version, aliases) for version in client.search_model_versions(f"name = '{name}'")]
     return sorted(versions, key=lambda version: version.version, reverse=True)
 
 
 def versions_if_any(name: str) -> list[RegisteredModel]:
-    """Return the versions of a registered model, newest first; none where no model of that name is registered."""
+    """Return the versions of a registered model, newest first; an empty list if there is no such model."""
     return model_versions(name) if name in registered_names() else []
 
 
 def registered_names() -> list[str]:
     """Return the names of all registered models, in order."""
-    with quiet(), refusals("cannot read the registry"):
+    with request("cannot read the registry"):
         client, names = connect(), []
         page = client.search_registered_models()
         names += [model.name for model in page]
-        while page.token:  # a page holds a hundred
+        while page.token:  # a page holds 100
             page = client.search_registered_models(page_token=page.token)
             names += [model.name for model in page]
         return sorted(names)
 
 
-def pick(name: str, *, version: int | None = None, alias: str | None = None) -> RegisteredModel:
-    """Return the version of that number, or that holds the alias.
+def find_version(name: str, *, version: int | None = None, alias: str | None = None) -> RegisteredModel:
+    """Return the version with that number, or with that alias.
 
     Raises:
-        TrackingError: there is none; the message says what there is.
+        TrackingError: there is none; the message lists what exists.
     """
     versions = model_versions(name)
-    for found in versions:
-        if found.version == version or alias in found.aliases:
-            return found
-    aliases = ", ".join(f"{alias} ({found.version})" for found in versions for alias in found.aliases)
+    for candidate in versions:
+        if candidate.version == version or alias in candidate.aliases:
+            return candidate
+    numbers = ", ".join(str(candidate.version) for candidate in versions)
+    aliases = ", ".join(f"{alias} ({candidate.version})" for candidate in versions for alias in candidate.aliases)
     asked = f"version {version}" if version is not None else f"alias {alias!r}"
-    raise TrackingError(
-        f"model {name!r} has no {asked}; versions: {', '.join(str(found.version) for found in versions) or 'none'}; "
-        f"aliases: {aliases or 'none'}"
-    )
+    raise TrackingError(f"model {name!r} has no {asked}; versions: {numbers or 'none'}; aliases: {aliases or 'none'}")
 
 
 def version_tags(name: str, version: int) -> dict[str, str]:
@@ -123,7 +120,7 @@ def version_tags(name: str, version: int) -> dict[str, str]:
     Raises:
         TrackingError: no such model or version.
     """
-    with quiet(), refusals(f"cannot read version {version} of {name!r}"):
+    with request(f"cannot read version {version} of {name!r}"):
         return dict(connect().get_model_version(name, str(version)).tags)
 
 
@@ -133,47 +130,47 @@ def version_facts(name: str, version: int) -> dict[str, Any]:
     Raises:
         TrackingError: no such model or version.
     """
-    found = pick(name, version=version)
-    with quiet(), refusals(f"cannot read version {version} of {name!r}"):
+    registered = find_version(name, version=version)
+    with request(f"cannot read version {version} of {name!r}"):
         client = connect()
-        held = client.get_model_version(name, str(version))
+        entity = client.get_model_version(name, str(version))
         run = None
-        if found.run_id:
-            with suppress(MlflowException):  # a run may have been deleted since
-                run = client.get_run(found.run_id)
-    created = datetime.fromtimestamp(held.creation_timestamp / 1000, UTC).isoformat(timespec="seconds")
+        if registered.run_id:
+            with suppress(MlflowException):  # the run may have been deleted
+                run = client.get_run(registered.run_id)
+    created = datetime.fromtimestamp(entity.creation_timestamp / 1000, UTC).isoformat(timespec="seconds")
     return {
         "version": version,
-        "aliases": list(found.aliases),
+        "aliases": list(registered.aliases),
         "created": created,
-        "run": found.run_id,
-        "description": held.description or "",
-        "tags": dict(held.tags),
+        "run": registered.run_id,
+        "description": entity.description or "",
+        "tags": dict(entity.tags),
         "params": dict(run.data.params) if run else {},
         "metrics": dict(run.data.metrics) if run else {},
     }
 
 
 def delete_version(name: str, version: int) -> None:
-    """Delete a version from the registry; its run and what the run logged stay.
+    """Delete a version from the registry; its run and the run's artifacts stay.
 
     Raises:
         TrackingError: it holds an alias, or MLflow refuses.
     """
-    with one_at_a_time(name):
-        found = pick(name, version=version)
-        if found.aliases:
-            raise TrackingError(f"version {version} of {name!r} is {', '.join(found.aliases)}; move the alias first")
-        with quiet(), refusals(f"cannot delete version {version} of {name!r}"):
+    with model_lock(name):
+        aliases = find_version(name, version=version).aliases
+        if aliases:
+            raise TrackingError(f"version {version} of {name!r} is {', '.join(aliases)}; move the alias first")
+        with request(f"cannot delete version {version} of {name!r}"):
             connect().delete_model_version(name, str(version))
 
 
-def _registered(found: Any, aliases: Mapping[str, Any] | None = None) -> RegisteredModel:
-    version = int(found.version)
+def _registered(entity: Any, aliases: Mapping[str, Any] | None = None) -> RegisteredModel:
+    version = int(entity.version)
     return RegisteredModel(
-        name=found.name,
+        name=entity.name,
         version=version,
-        uri=f"models:/{found.name}/{version}",
-        run_id=found.run_id or None,
-        aliases=tuple(sorted(alias for alias, held in (aliases or {}).items() if int(held) == version)),
+        uri=f"models:/{entity.name}/{version}",
+        run_id=entity.run_id or None,
+        aliases=tuple(sorted(alias for alias, holder in (aliases or {}).items() if int(holder) == version)),
     )

@@ -1,18 +1,18 @@
-"""What a store was not told while its runs went on, told later."""
+"""Send what a store did not receive while its runs went on."""
 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 
-from recsys.errors import TrackingError, TrackingUnavailable
+from recsys.errors import RecsysError, TrackingError, TrackingUnavailable
 from recsys.files import locked
 from recsys.spool import Spool, spools
-from recsys.tracking import events, runs, store
+from recsys.tracking import runs, store
 from recsys.tracking._mlflow import mlflow
-from recsys.tracking.asking import bounded, without_password
+from recsys.tracking.events import Sender, batches
 from recsys.tracking.registry import RegisteredModel
-from recsys.tracking.runs import Header
-from recsys.tracking.sender import Sender
+from recsys.tracking.requests import bounded, without_password
+from recsys.tracking.runs import RunRecord
 from recsys.workspace import Workspace
 
 
@@ -21,25 +21,22 @@ class Synced:
     """What `sync` did for one run."""
 
     name: str
-    """The run's name, or what stands for it."""
+    """The run's name, or the beginning of its key."""
     run_id: str | None
-    """None while the store does not know of the run."""
+    """None until the store has created the run."""
     sent: int
     """Events sent now."""
     waiting: int
-    """Events that wait still."""
+    """Events that still wait."""
     reason: str = ""
     """Why they wait."""
     registered: tuple[RegisteredModel, ...] = ()
 
 
 def sync(workspace: Workspace) -> list[Synced]:
-    """Send what the store has not been told yet, run by run in the order of their starts.
+    """Send the spools in `mlruns/pending`, in the order in which their runs started.
 
-    A run that cannot be sent does not keep the next one from it, unless the store does not answer.
-
-    Args:
-        workspace: whose `mlruns/pending` holds the runs.
+    A run that cannot be sent does not stop the others.
 
     Raises:
         TrackingError: the store cannot be opened.
@@ -54,40 +51,40 @@ def sync(workspace: Workspace) -> list[Synced]:
 
 
 def _sync(spool: Spool, place: str, workspace: Workspace) -> Synced:
-    header = Header(**spool.read_header())
+    record = RunRecord(**spool.read_header())
     try:
         with locked(spool.lock, wait=False):
-            if not spool.folder.exists():  # its run has sent it meanwhile
-                return Synced(header.name, header.run_id, 0, 0)
-            header = Header(**spool.read_header())
-            if header.place != place:
-                reason = f"it is of the store {header.place}, and this is {place}; set {store.URI}"
-                return Synced(header.name, header.run_id, 0, len(spool), reason)
-            return _replay(spool, header, workspace)
+            if not spool.folder.exists():  # the run itself has sent it meanwhile
+                return Synced(record.name, record.run_id, 0, 0)
+            record = RunRecord(**spool.read_header())
+            if record.place != place:
+                reason = f"the run belongs to the store {record.place}, not to {place}; set {store.URI}"
+                return Synced(record.name, record.run_id, 0, len(spool), reason)
+            return _replay(spool, record, workspace)
     except BlockingIOError:
-        return Synced(header.name, header.run_id, 0, len(spool), "its run is still going on")
+        return Synced(record.name, record.run_id, 0, len(spool), "its run is still going on")
 
 
-def _replay(spool: Spool, header: Header, workspace: Workspace) -> Synced:
+def _replay(spool: Spool, record: RunRecord, workspace: Workspace) -> Synced:
     sent, reason, registered = 0, "", []
     try:
-        if header.run_id is None:
-            header.run_id = runs.create(header, workspace)
-            spool.write_header(asdict(header))
-        sender = Sender(header.run_id)
-        for event, parts in events.batches(spool):
+        if record.run_id is None:
+            record.run_id = runs.create(record, workspace)
+            spool.write_header(asdict(record))
+        sender = Sender(record.run_id)
+        for event, entries in batches(spool):
             try:
-                found = sender.send(event, again=True)
+                version = sender.send(event, retry=True)
             except TrackingUnavailable:
                 raise
-            except TrackingError as error:
+            except RecsysError as error:
                 reason = f"{error}; delete {spool.folder} to give it up"
                 continue
-            sent += len(parts)
-            registered += [] if found is None else [found]
-            spool.done(*parts)
+            sent += len(entries)
+            registered += [] if version is None else [version]
+            spool.done(*entries)
         if not len(spool):
             spool.remove()
     except TrackingError as error:
         reason = str(error)
-    return Synced(header.name, header.run_id, sent, len(spool), reason, tuple(registered))
+    return Synced(record.name, record.run_id, sent, len(spool), reason, tuple(registered))

@@ -1,4 +1,7 @@
-"""Runs in the store: how one is found, created, gone on with and ended."""
+"""Runs in the store: find, create, resume and end them.
+
+A function that asks the store raises TrackingUnavailable if it does not answer, and TrackingError if it refuses.
+"""
 
 from __future__ import annotations
 
@@ -8,15 +11,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from recsys.errors import TrackingError
+from recsys.files import read_json, write_text
 from recsys.spool import Spool
 from recsys.tracking import store
-from recsys.tracking._mlflow import MlflowClient, MlflowException, RunStatus, mlflow, resolve_tags
-from recsys.tracking.asking import bounded, quiet, refusals
-from recsys.tracking.events import milliseconds
-from recsys.tracking.machine import now
+from recsys.tracking._mlflow import MlflowClient, MlflowException, mlflow, resolve_tags
+from recsys.tracking.machine import milliseconds, now
+from recsys.tracking.requests import TIMEOUT, bounded, quiet, request
 from recsys.workspace import Workspace
 
 _KEY = "recsys.run"
@@ -24,134 +26,113 @@ _PARENT = "mlflow.parentRunId"
 
 
 @dataclass
-class Header:
-    """What it takes to create a run, be it later and by another process: JSON values."""
+class RunRecord:
+    """Everything needed to create a run, possibly later and from another process; JSON values."""
 
     key: str
-    """The run's name among all runs, before and after the store gives it an id: its tag `recsys.run`."""
+    """Unique name that the run has before the store gives it an id, and keeps as its tag `recsys.run`."""
     place: str
-    """The store, as `store.place` gives it."""
+    """The store, as `store.place` returns it."""
     experiment: str
     run_name: str | None
     tags: dict[str, str]
     start_time: int
     run_id: str | None
-    """None while the store does not know of the run."""
+    """None until the store has created the run."""
     parent: str | None
-    """Key of the run that this one is a child of."""
+    """Key of the parent run."""
 
     @classmethod
-    def new(cls, place: str, experiment: str, run_name: str | None, tags: dict[str, str], parent: str | None) -> Header:
-        """Return the header of a run that begins now."""
+    def new(
+        cls, place: str, experiment: str, run_name: str | None, tags: dict[str, str], parent: str | None
+    ) -> RunRecord:
+        """Return the record of a run that begins now."""
         return cls(uuid.uuid4().hex, place, experiment, run_name, tags, milliseconds(), None, parent)
 
     @property
     def name(self) -> str:
-        """The run's name, or what stands for it."""
+        """The run's name, or the beginning of its key."""
         return self.run_name or self.key[:8]
 
 
-def interrupted(resume: Path, place: str, workspace: Workspace) -> Header | None:
-    """Return the header of the run that a file names; None where there is none, or it is in another store."""
-    try:
-        facts: dict[str, Any] = json.loads(resume.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+def interrupted(resume: Path, place: str, workspace: Workspace) -> RunRecord | None:
+    """Return the record that `remember` wrote to a file; None if there is none or it is of another store."""
+    facts = read_json(resume)
+    if facts is None or facts.get("place") != place:
         return None
-    if facts.get("place") != place:
-        return None
-    header = Header(**facts)
-    spool = Spool(store.pending(workspace) / header.key)
-    return Header(**spool.read_header()) if spool.folder.exists() else header
+    record = RunRecord(**facts)
+    spool = Spool(store.pending(workspace) / record.key)
+    return RunRecord(**spool.read_header()) if spool.folder.exists() else record
 
 
-def remember(resume: Path, header: Header) -> None:
-    """Name a run in a file, for `interrupted`."""
-    resume.parent.mkdir(parents=True, exist_ok=True)
-    resume.write_text(json.dumps(asdict(header)), encoding="utf-8")
+def remember(resume: Path, record: RunRecord) -> None:
+    """Write a run's record to a file, for `interrupted` to read."""
+    write_text(resume, json.dumps(asdict(record)))
 
 
-def start(header: Header, workspace: Workspace, tags: dict[str, str], parent: str | None, *, again: bool) -> str:
-    """Start a run as MLflow's active one: the one that the header names, if it is still there, or a new one.
+def start(record: RunRecord, workspace: Workspace, tags: dict[str, str], parent: str | None, *, resumed: bool) -> str:
+    """Start a run as MLflow's active one and return its id: the recorded run if it still exists, or a new one.
 
     Args:
-        tags: of the run as it begins now; those of the header are of its first beginning.
-        parent: id of the run above.
-        again: the run has begun before, so that the store may know it.
-
-    Returns:
-        The run's id.
-
-    Raises:
-        TrackingUnavailable: the store does not answer.
-        TrackingError: it refuses.
+        tags: of this start; the record holds those of the first.
+        parent: id of the parent run.
+        resumed: the run was started before, so the store may have it.
     """
-    with quiet(), bounded(), refusals(f"cannot start a run of experiment {header.experiment!r}"):
+    with request(f"cannot start a run of experiment {record.experiment!r}", seconds=TIMEOUT):
         uri = store.configure(workspace)
         nested = mlflow.active_run() is not None
-        if again and header.run_id is None:
-            header.run_id = _find(header.experiment, header.key)
-        if header.run_id is not None:
-            if _is_there(header.run_id):
-                run = mlflow.start_run(header.run_id, tags={**tags, "resumed": now()}, nested=nested)
+        if resumed and record.run_id is None:
+            record.run_id = _find(record.experiment, record.key)
+        if record.run_id is not None:
+            if _exists(record.run_id):
+                run = mlflow.start_run(record.run_id, tags={**tags, "resumed": now()}, nested=nested)
                 return str(run.info.run_id)
-            # It was deleted since.
-            header.key, header.run_id, header.start_time, header.tags = uuid.uuid4().hex, None, milliseconds(), tags
-        above = {} if parent is None else {_PARENT: parent}
+            # It was deleted, so a new run takes its place.
+            record.key, record.run_id, record.start_time, record.tags = uuid.uuid4().hex, None, milliseconds(), tags
         run = mlflow.start_run(
-            experiment_id=experiment_id(header.experiment, uri, workspace),
-            run_name=header.run_name,
-            tags={**header.tags, _KEY: header.key, **above},
+            experiment_id=experiment_id(record.experiment, uri, workspace),
+            run_name=record.run_name,
+            tags=_tags(record, parent),
             nested=nested,
         )
         return str(run.info.run_id)
 
 
-def create(header: Header, workspace: Workspace) -> str:
-    """Create the run of a header in the store, unless it is there already, and return its id.
-
-    Raises:
-        TrackingUnavailable: the store does not answer.
-        TrackingError: it refuses.
-    """
-    with quiet(), bounded(), refusals(f"cannot create a run of experiment {header.experiment!r}"):
+def create(record: RunRecord, workspace: Workspace) -> str:
+    """Create a recorded run with its own start time, unless the store has it, and return its id."""
+    with request(f"cannot create a run of experiment {record.experiment!r}", seconds=TIMEOUT):
         uri = store.configure(workspace)
-        found = _find(header.experiment, header.key)
-        if found is not None:
-            return found
-        above = None if header.parent is None else _find(header.experiment, header.parent)
-        tags = {**header.tags, _KEY: header.key, **({} if above is None else {_PARENT: above})}
+        existing = _find(record.experiment, record.key)
+        if existing is not None:
+            return existing
+        parent = None if record.parent is None else _find(record.experiment, record.parent)
         run = MlflowClient().create_run(
-            experiment_id(header.experiment, uri, workspace),
-            start_time=header.start_time,
-            tags=resolve_tags(tags),
-            run_name=header.run_name,
+            experiment_id(record.experiment, uri, workspace),
+            start_time=record.start_time,
+            tags=resolve_tags(_tags(record, parent)),
+            run_name=record.run_name,
         )
         return str(run.info.run_id)
 
 
 def end(run_id: str, status: str) -> None:
-    """End a run that is MLflow's active one.
-
-    Raises:
-        TrackingUnavailable: the store does not answer, or will not now.
-        TrackingError: it refuses.
-    """
-    with quiet(), bounded(), refusals(f"run {run_id} cannot end", within=True):
+    """End MLflow's active run."""
+    with request(f"run {run_id} cannot end", seconds=TIMEOUT, of_run=True):
         mlflow.end_run(status)
 
 
-def forget(run_id: str, status: str) -> None:
-    """Let a run be MLflow's active one no longer, though the store could not be told of its end."""
+def deactivate(run_id: str, status: str) -> None:
+    """Make a run no longer MLflow's active one, although its end could not be sent to the store."""
     run = mlflow.active_run()
     if run is not None and run.info.run_id == run_id:
-        # MLflow forgets its active run as it tells the store of the end, whatever comes of that.
-        with suppress(Exception), quiet(), bounded(1, knocking=False):
+        # end_run deactivates the run even when the store does not answer.
+        with suppress(Exception), quiet(), bounded(1, check=False):
             mlflow.end_run(status)
 
 
 @contextmanager
 def active(run_id: str) -> Iterator[None]:
-    """Make a run MLflow's active one, for what MLflow does for that one only; it goes on running."""
+    """Make a run MLflow's active one for the block, for functions that know no other; its status stays RUNNING."""
     run = mlflow.active_run()
     if run is not None and run.info.run_id == run_id:
         yield
@@ -160,42 +141,46 @@ def active(run_id: str) -> Iterator[None]:
     try:
         yield
     finally:
-        mlflow.end_run(RunStatus.to_string(RunStatus.RUNNING))
+        mlflow.end_run("RUNNING")
 
 
 def experiment_id(name: str, uri: str, workspace: Workspace) -> str:
-    """Return the id of an experiment in the store `uri`; it is created where there is none.
+    """Return the id of an experiment in the store `uri`, creating it if necessary.
 
     Raises:
         TrackingError: it was deleted.
     """
     client = MlflowClient()
-    found = client.get_experiment_by_name(name)
-    if found is None:
-        # Only our own store needs telling where artifacts go; any other has its own place for them.
+    experiment = client.get_experiment_by_name(name)
+    if experiment is None:
+        # Other stores have an artifact location of their own.
         artifacts = (workspace.mlruns / "artifacts").as_uri() if uri == store.local_uri(workspace) else None
         try:
             return str(client.create_experiment(name, artifact_location=artifacts))
         except MlflowException:
-            found = client.get_experiment_by_name(name)  # another process was faster
-            if found is None:
+            experiment = client.get_experiment_by_name(name)  # another process may have created it meanwhile
+            if experiment is None:
                 raise
-    if found.lifecycle_stage != "active":
+    if experiment.lifecycle_stage != "active":
         raise TrackingError(f"experiment {name!r} was deleted; restore it in MLflow or choose another name")
-    return str(found.experiment_id)
+    return str(experiment.experiment_id)
+
+
+def _tags(record: RunRecord, parent: str | None) -> dict[str, str]:
+    return {**record.tags, _KEY: record.key, **({} if parent is None else {_PARENT: parent})}
 
 
 def _find(experiment: str, key: str) -> str | None:
-    """Return the id of the run of a key; None where the store knows of none."""
+    """Return the id of the run with that key, or None."""
     client = MlflowClient()
-    held = client.get_experiment_by_name(experiment)
-    if held is None:
+    existing = client.get_experiment_by_name(experiment)
+    if existing is None:
         return None
-    found = client.search_runs([held.experiment_id], f"tags.`{_KEY}` = '{key}'", max_results=1)
-    return found[0].info.run_id if found else None
+    matches = client.search_runs([existing.experiment_id], f"tags.`{_KEY}` = '{key}'", max_results=1)
+    return matches[0].info.run_id if matches else None
 
 
-def _is_there(run_id: str) -> bool:
+def _exists(run_id: str) -> bool:
     try:
         return bool(MlflowClient().get_run(run_id).info.lifecycle_stage == "active")
     except MlflowException as error:

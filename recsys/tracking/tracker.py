@@ -1,87 +1,220 @@
-"""What a job reports to, whether or not anything is recorded."""
+"""What a job reports to: a tracker turns reports into events, and a sink takes them."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Protocol
+import hashlib
+import json
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
+import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 
+from recsys.errors import TrackingError
+from recsys.ids import IdMap
 from recsys.interactions import Interactions
-from recsys.splits import Split
+from recsys.splits import Part, Split
+from recsys.tracking.events import Event, File, Inputs, Metrics, Params, Point, Register, Tags
+from recsys.tracking.machine import Load, milliseconds
+from recsys.tracking.registry import RegisteredModel
 from recsys.training import Record
 
+_DIGEST_LENGTH = 36  # MLflow refuses longer digests of data sets
 
-class Tracker(Protocol):
-    """Where a job reports what it does."""
+
+class Sink:
+    """Takes the events of a run. This one drops them; `outbox.Outbox` sends them to a store."""
+
+    registered: Mapping[str, RegisteredModel] = MappingProxyType({})
+    """The versions that the run has registered, by name."""
 
     @property
     def run_id(self) -> str | None:
-        """Id of the run; None where nothing is recorded."""
+        """Id of the run, `local-...` until the store has created it; None if nothing is recorded."""
+        return None
+
+    @property
+    def waiting(self) -> Path | None:
+        """Folder of the events that the store has not received; None if it has all."""
+        return None
+
+    def take(self, event: Event) -> None:
+        """Take an event."""
+
+    def take_later(self, event: Metrics) -> None:
+        """Take metrics that may wait for others."""
+
+
+class Tracker:
+    """Reports of a run; `Tracker()` records nothing, `start_run` gives one that does.
+
+    A store that does not answer costs the run nothing but some time, bounded by TIMEOUT and SHARE: reports wait on
+    disk, in order, and are sent with a later report, at the end of the run or by `sync`. A report that the store
+    refuses raises TrackingError.
+    """
+
+    def __init__(self, sink: Sink | None = None, *, resumed: bool = False, load: Load | None = None) -> None:
+        """Make a tracker.
+
+        Args:
+            resumed: the run was resumed, and keeps the parameters and epochs that it has.
+            load: records the machine's load with each epoch.
+        """
+        self.sink = sink or Sink()
+        self._resumed, self._load = resumed, load
+
+    @property
+    def run_id(self) -> str | None:
+        """Id of the run, `local-...` until the store has created it; None if nothing is recorded."""
+        return self.sink.run_id
+
+    @property
+    def registered(self) -> Mapping[str, RegisteredModel]:
+        """The versions that the run has registered, by name."""
+        return self.sink.registered
+
+    @property
+    def waiting(self) -> Path | None:
+        """Folder of the reports that the store has not received; None if it has all."""
+        return self.sink.waiting
 
     def log_params(self, values: Mapping[str, Any]) -> None:
-        """Record parameters, nested ones under dotted names."""
+        """Record parameters, nested ones under dotted names; the value of a parameter cannot change later."""
+        texts = {mlflow_name(name): str(value) for name, value in flatten(values).items()}
+        self.sink.take(Params(values=texts, resumed=self._resumed))
 
     def log_data(self, data: Interactions, context: str = "training") -> None:
-        """Record the size and fingerprint of the data, as parameters and as the run's data set."""
+        """Record size and fingerprint of the data, as parameters and as a data set of the run."""
+        summary = data.summary()
+        self.log_params({"data": {key: summary[key] for key in ("users", "items", "interactions", "fingerprint")}})
+        self.sink.take(Inputs(inputs=[data_set("interactions", summary["fingerprint"], summary, context)]))
 
     def log_parts(self, split: Split) -> None:
         """Record the training, validation and test part as data sets of the run, each with its digest."""
+        summary = split.train.summary()
+        inputs = [data_set("train", summary["fingerprint"], summary, "training")]
+        for name, part in (("validation", split.validation), ("test", split.test)):
+            if part is not None:
+                sizes = {"users": len(part.users), "context": part.context.nnz, "target": part.target.nnz}
+                inputs.append(data_set(name, digest(part, split.train.items), sizes, name))
+        self.sink.take(Inputs(inputs=inputs))
 
     def log_epoch(self, entry: Mapping[str, float]) -> None:
-        """Record one epoch's entry of a training record, as step `entry["epoch"]` of a series."""
+        """Record one epoch of a training record, as step `entry["epoch"]` of its series.
+
+        Validation figures are named `epoch_<metric>`, because MLflow shows a metric's last step: under one name the
+        series would hide the figure that `log_metrics` records. Epochs are sent in batches if sending is slow.
+        """
+        figures = {
+            name if name in ("loss", "seconds") else f"epoch_{name}": value
+            for name, value in entry.items()
+            if name != "epoch"
+        }
+        if self._load:
+            figures |= self._load.figures()
+        self.sink.take_later(Metrics(points=_points(figures, int(entry["epoch"])), resumed=self._resumed))
 
     def log_best(self, record: Record) -> None:
-        """Record `best_epoch`, and each figure of that epoch as `best_<metric>`."""
+        """Record `best_epoch` and the figures of that epoch as `best_<metric>`; nothing if no epoch was chosen."""
+        if record.best_epoch is None:
+            return
+        entry = next(entry for entry in record.epochs if int(entry["epoch"]) == record.best_epoch)
+        figures = {f"best_{name}": value for name, value in entry.items() if name not in ("epoch", "seconds")}
+        self.sink.take(Metrics(points=_points({"best_epoch": float(record.best_epoch), **figures})))
 
     def log_metrics(self, values: Mapping[str, float]) -> None:
-        """Record figures of the whole run."""
+        """Record figures of the whole run, and of the model that it has logged."""
+        self.sink.take(Metrics(points=_points(values), of_model=True))
 
     def log_figure(self, figure: Any, name: str) -> None:
         """Store a matplotlib figure under a file name such as `learning_curve.png`."""
+        with self._file(name) as file:
+            figure.savefig(file)
 
     def log_frame(self, frame: pd.DataFrame, name: str) -> None:
         """Store a table under a file name that ends in `.parquet`."""
+        if not name.endswith(".parquet"):
+            raise TrackingError(f"a table is stored as parquet: its name must end in .parquet, got {name!r}")
+        with self._file(name) as file:
+            pq.write_table(pa.Table.from_pandas(frame, preserve_index=False), file, compression="zstd")
 
     def log_text(self, text: str, name: str) -> None:
         """Store a text under a file name."""
+        with self._file(name) as file:
+            file.write_text(text, encoding="utf-8")
 
     def set_tags(self, values: Mapping[str, Any]) -> None:
         """Set tags of the run."""
+        self.sink.take(Tags(values={name: str(value) for name, value in values.items()}))
+
+    def register(self, name: str) -> RegisteredModel | None:
+        """Register the run's logged model as the next version of `name`; None if that has to wait.
+
+        Raises:
+            TrackingError: the run has logged no model, or MLflow refuses the name.
+        """
+        self.sink.take(Register(name=name))
+        return self.registered.get(name)
+
+    @contextmanager
+    def _file(self, name: str) -> Iterator[Path]:
+        """Give a path to write a file to, and store the file."""
+        path = Path(name)
+        with tempfile.TemporaryDirectory() as folder:
+            file = Path(folder, path.name)
+            yield file
+            parent = path.parent.as_posix()
+            self.sink.take(File(folder=None if parent == "." else parent, attachment=file))
 
 
-class NullTracker:
-    """A tracker that records nothing."""
+def mlflow_name(name: str) -> str:
+    """Return the name of a metric or parameter in MLflow, which refuses `@`: `ndcg@10` becomes `ndcg_at_10`."""
+    return name.replace("@", "_at_")
 
-    run_id: str | None = None
-    """There is no run."""
 
-    def log_params(self, values: Mapping[str, Any]) -> None:
-        """Drop parameters."""
+def flatten(mapping: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a nested mapping with dotted names: `{"model": {"hidden": 500}}` becomes `{"model.hidden": 500}`."""
+    flat: dict[str, Any] = {}
+    for name, value in mapping.items():
+        if isinstance(value, Mapping):
+            flat |= {f"{name}.{inner}": leaf for inner, leaf in flatten(value).items()}
+        else:
+            flat[str(name)] = value
+    return flat
 
-    def log_data(self, data: Interactions, context: str = "training") -> None:
-        """Drop the size and fingerprint of the data."""
 
-    def log_parts(self, split: Split) -> None:
-        """Drop the parts."""
+def data_set(name: str, digest: str, profile: Mapping[str, Any], context: str) -> dict[str, Any]:
+    """Return a data set as an input of a run; `context` is its use, such as `training`."""
+    return {
+        "dataset": {
+            "name": name,
+            "digest": digest[:_DIGEST_LENGTH],  # MLflow's own digest skips most rows of a large table
+            "source_type": "recsys",
+            "source": json.dumps({"fingerprint": digest}),
+            "profile": json.dumps(profile),
+        },
+        "context": context,
+    }
 
-    def log_epoch(self, entry: Mapping[str, float]) -> None:
-        """Drop an epoch's entry."""
 
-    def log_best(self, record: Record) -> None:
-        """Drop the best epoch."""
+def digest(part: Part, items: IdMap) -> str:
+    """Return a SHA-256 of a part's users and entries; `items` are the ids of its columns."""
+    sha = hashlib.sha256()
+    for matrix in (part.context, part.target):
+        for array in (matrix.indptr.astype(np.int64), matrix.indices, matrix.data):
+            sha.update(np.ascontiguousarray(array).tobytes() + b"|")
+    for ids in (part.users, items):
+        sha.update("\x1f".join(map(repr, ids.ids().tolist())).encode() + b"|")
+    return sha.hexdigest()
 
-    def log_metrics(self, values: Mapping[str, float]) -> None:
-        """Drop figures of the run."""
 
-    def log_figure(self, figure: Any, name: str) -> None:
-        """Drop a figure."""
-
-    def log_frame(self, frame: pd.DataFrame, name: str) -> None:
-        """Drop a table."""
-
-    def log_text(self, text: str, name: str) -> None:
-        """Drop a text."""
-
-    def set_tags(self, values: Mapping[str, Any]) -> None:
-        """Drop tags."""
+def _points(values: Mapping[str, float], step: int = 0) -> list[Point]:
+    """Return figures measured now as points of series."""
+    now = milliseconds()
+    return [[mlflow_name(name), float(value), now, step] for name, value in values.items()]

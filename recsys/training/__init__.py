@@ -1,5 +1,27 @@
 """The one training loop and its checkpoints."""
 
-from recsys.training.loop import Alternation, Loss, Objective, Record, TrainingConfig, Turn, train
+from recsys.training.loop import train
+from recsys.training.parts import (
+    Alternation,
+    Loss,
+    Objective,
+    Precision,
+    Record,
+    Schedule,
+    TrainingConfig,
+    Turn,
+    Watch,
+)
 
-__all__ = ["Alternation", "Loss", "Objective", "Record", "TrainingConfig", "Turn", "train"]
+__all__ = [
+    "Alternation",
+    "Loss",
+    "Objective",
+    "Precision",
+    "Record",
+    "Schedule",
+    "TrainingConfig",
+    "Turn",
+    "Watch",
+    "train",
+]

@@ -1,4 +1,4 @@
-"""Training checkpoints: one safetensors file that holds all that an interrupted run needs to go on exactly."""
+"""Training checkpoints: one safetensors file that holds all that an interrupted run needs to continue exactly."""
 
 from __future__ import annotations
 
@@ -14,9 +14,12 @@ from torch import Tensor, nn
 from recsys.errors import TrainingError
 from recsys.files import replacing
 
+_OPTIMIZER = "optimiser."
+"""Prefix of the optimizer's tensors, spelled as in the files of version 0.1.0."""
+
 
 class Checkpoint:
-    """A checkpoint file of one run; `identity`, JSON values, tells runs apart."""
+    """The checkpoint file of one run; `identity`, JSON values, tells runs apart."""
 
     def __init__(self, path: Path, identity: dict[str, Any]) -> None:
         self.path = path
@@ -25,30 +28,30 @@ class Checkpoint:
     def save(
         self,
         network: nn.Module,
-        optimiser: torch.optim.Optimizer,
+        optimizer: torch.optim.Optimizer,
         order_state: Tensor,
         noise_state: Tensor,
         state: dict[str, Any],
     ) -> None:
-        """Write weights, best weights, optimiser, generator states and position beside, then rename."""
+        """Write weights, best weights, optimizer, generator states and position, whole or not at all."""
         tensors = {f"network.{name}": tensor for name, tensor in network.state_dict().items()}
-        for index, values in optimiser.state_dict()["state"].items():
-            tensors.update({f"optimiser.{index}.{name}": value for name, value in values.items()})
+        for index, values in optimizer.state_dict()["state"].items():
+            tensors.update({f"{_OPTIMIZER}{index}.{name}": value for name, value in values.items()})
         tensors.update({f"best.{name}": tensor for name, tensor in (state["best"] or {}).items()})
         tensors["rng.order"], tensors["rng.noise"] = order_state, noise_state
         rest = {name: value for name, value in state.items() if name != "best"}
         metadata = {"state": json.dumps(rest), "identity": json.dumps(self.identity, sort_keys=True)}
-        with replacing(self.path) as beside:
-            save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, beside, metadata)
+        with replacing(self.path) as new:
+            save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, new, metadata)
 
     def load(
         self,
         network: nn.Module,
-        optimiser: torch.optim.Optimizer,
+        optimizer: torch.optim.Optimizer,
         order_rng: torch.Generator,
         noise: torch.Generator,
     ) -> dict[str, Any] | None:
-        """Restore everything in place and return the position; None where there is no checkpoint.
+        """Restore everything in place and return the position; None without a checkpoint.
 
         Raises:
             TrainingError: the file is damaged or belongs to another configuration or data set.
@@ -71,13 +74,13 @@ class Checkpoint:
                 "delete it or choose another path"
             )
         network.load_state_dict(_under(tensors, "network."))
-        saved = optimiser.state_dict()
+        saved = optimizer.state_dict()
         moments: dict[int, dict[str, Tensor]] = {}
-        for name, tensor in _under(tensors, "optimiser.").items():
+        for name, tensor in _under(tensors, _OPTIMIZER).items():
             index, key = name.split(".", 1)
             moments.setdefault(int(index), {})[key] = tensor
         saved["state"] = moments
-        optimiser.load_state_dict(saved)
+        optimizer.load_state_dict(saved)
         order_rng.set_state(tensors["rng.order"])
         noise.set_state(tensors["rng.noise"])
         device = next(network.parameters()).device
@@ -85,7 +88,7 @@ class Checkpoint:
         return state
 
     def remove(self) -> None:
-        """Delete the file of a run that is complete."""
+        """Delete the file, when the run is complete."""
         self.path.unlink(missing_ok=True)
 
 

@@ -6,117 +6,21 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from recsys.errors import ConfigError, TrainingError
+from recsys.errors import TrainingError
 from recsys.nn.products import keep_gradients
-from recsys.sparse import Batch, Rows
+from recsys.sparse import Rows
 from recsys.training.checkpoint import Checkpoint
+from recsys.training.parts import Alternation, Loss, Objective, Precision, Record, Schedule, TrainingConfig, Turn, Watch
 
-Schedule = Literal["constant", "cosine"]
-Precision = Literal["float32", "tf32", "bfloat16"]
-
-
-@dataclass(frozen=True)
-class TrainingConfig:
-    """How long and how fast to train."""
-
-    epochs: int
-    """Passes over the rows."""
-    batch_size: int
-    """Rows per step."""
-    learning_rate: float
-    """Adam's step size at the first step."""
-    weight_decay: float = 0.0
-    """L2 coefficient c: c/2 · Σ w² of every weight matrix joins each step's mean loss per row; biases are free."""
-    schedule: Schedule = "constant"
-    """`cosine` lowers the learning rate to zero along half a cosine over all epochs."""
-    patience: int | None = None
-    """Stop after this many epochs without a better validation metric; None trains all epochs."""
-    precision: Precision = "float32"
-    """`tf32` lets a GPU multiply with 10 bits of mantissa; `bfloat16` runs the dense hidden layers in it, while sparse
-    layers, output layer and losses stay in float32."""
-
-    def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size"):
-            if int(getattr(self, name)) < 1:
-                raise ConfigError(f"{name} must be at least 1, got {getattr(self, name)}")
-        if not self.learning_rate > 0:
-            raise ConfigError(f"learning_rate must be positive, got {self.learning_rate}")
-        if self.weight_decay < 0:
-            raise ConfigError(f"weight_decay must not be negative, got {self.weight_decay}")
-        if self.schedule not in ("constant", "cosine"):
-            raise ConfigError(f"schedule must be 'constant' or 'cosine', got {self.schedule!r}")
-        if self.precision not in ("float32", "tf32", "bfloat16"):
-            raise ConfigError(f"precision must be 'float32', 'tf32' or 'bfloat16', got {self.precision!r}")
-        if self.patience is not None and self.patience < 1:
-            raise ConfigError(f"patience must be at least 1 or None, got {self.patience}")
-
-
-@dataclass(frozen=True)
-class Loss:
-    """A batch's loss as a sum and the count it is a sum over; the epoch divides once."""
-
-    total: Tensor
-    """Scalar to minimise, summed over the batch."""
-    count: int
-    """What the reported loss is a mean over: observed entries for a rating loss, rows for a likelihood."""
-    parts: Mapping[str, Tensor] = field(default_factory=dict)
-    """Scalars summed over the batch that are reported beside the loss, divided by `count` too; not minimised."""
-
-
-class Objective(Protocol):
-    """A model's loss on one batch."""
-
-    def __call__(self, batch: Batch, step: int, noise: torch.Generator) -> Loss:
-        """Return the loss; `step` counts optimiser steps from 0, `noise` draws dropout and samples."""
-
-
-@dataclass(frozen=True)
-class Turn:
-    """A step in which some parameters follow a loss of their own."""
-
-    objective: Objective
-    parameters: Sequence[nn.Parameter] | None = None
-    """What moves; None: all that the network trains. Adam keeps its moments per parameter and leaves alone what a turn
-    does not move, so that turns behave as optimisers of their own would."""
-
-
-@dataclass(frozen=True)
-class Alternation:
-    """Turns that take each other's place: within a batch, as players of a game do, or from epoch to epoch."""
-
-    turns: Callable[[int], Sequence[Turn]]
-    """Called as an epoch begins (from 0), and again when an interrupted epoch is continued, with the network as it is:
-    the turns that each batch of the epoch takes, in order. The first turn's loss is the epoch's; the parts of all are
-    reported."""
-
-
-@dataclass
-class Record:
-    """What training did, one entry per epoch."""
-
-    epochs: list[dict[str, float]] = field(default_factory=list)
-    """`epoch` (from 1), `loss`, `seconds`, the loss's parts and the validation metrics of each epoch."""
-    best_epoch: int | None = None
-    """The epoch whose weights were kept; None where nothing was validated."""
-    metric: str | None = None
-    """The validation metric that chose it."""
-
-
-@dataclass(frozen=True)
-class Watch:
-    """What to measure after each epoch, and which of it chooses the weights to keep."""
-
-    measure: Callable[[], Mapping[str, float]]
-    metric: str
-    higher_is_better: bool = True
+__all__ = ["Precision", "Schedule", "Turn", "Watch", "train"]
 
 
 def train(
@@ -133,7 +37,7 @@ def train(
     checkpoint_seconds: float = 60.0,
     identity: Mapping[str, Any] | None = None,
 ) -> Record:
-    """Minimise the objective's mean over rows by Adam, and leave the best weights in `network`, in evaluation mode.
+    """Minimize the objective's mean over rows by Adam, and leave the best weights in `network`, in evaluation mode.
 
     All rows are visited once per epoch, in a new order each time.
 
@@ -151,96 +55,155 @@ def train(
     Raises:
         TrainingError: the loss is no longer finite, or the checkpoint is damaged or belongs to another run.
     """
-    device = rows.device
-    network.to(device)
-    order_rng = torch.Generator().manual_seed(_draw_seed(generator))
-    noise = torch.Generator(device=device).manual_seed(_draw_seed(generator))
-    decayed = [p for p in network.parameters() if p.ndim > 1]
-    free = [p for p in network.parameters() if p.ndim <= 1]
-    trained = [p for p in network.parameters() if p.requires_grad]
-    turns_of = objective.turns if isinstance(objective, Alternation) else lambda epoch: (Turn(objective),)
-    groups: list[dict[str, Any]] = [{"params": decayed, "weight_decay": config.weight_decay}, {"params": free}]
-    optimiser = torch.optim.Adam(groups, lr=config.learning_rate, fused=True)
-    keep_gradients(network)
-
-    record = Record(metric=watch.metric if watch else None)
-    best: dict[str, Tensor] | None = None
-    best_value = math.nan
-    steps_per_epoch = math.ceil(len(rows) / config.batch_size)
-    total_steps = config.epochs * steps_per_epoch
-    epoch, position = 0, 0
-    sums = _Sums(device)
-    saved = None
+    run = _Run(network, rows, objective, config, generator, watch)
     if checkpoint is not None:
-        facts = {
-            "data": rows.checksum(),
-            "network": {name: list(tensor.shape) for name, tensor in network.state_dict().items()},
-            "metric": record.metric,
-            "device": device.type,  # generators of one kind of device cannot continue those of another
-        }
-        saved = Checkpoint(Path(checkpoint), {**asdict(config), **facts, **(identity or {})})
-        state = saved.load(network, optimiser, order_rng, noise)
-        if state is not None:
-            epoch, position = state["epoch"], state["position"]
-            sums.restore(state["sums"])
-            record = Record(state["record"], state["best_epoch"], record.metric)
-            best, best_value = state["best"], state["best_value"]
-
-    bar = tqdm(total=config.epochs, initial=epoch, unit="epoch", disable=not show_progress, desc="training")
+        run.keep_checkpoint(Path(checkpoint), checkpoint_seconds, identity or {})
+    bar = tqdm(total=config.epochs, initial=run.epoch, unit="epoch", disable=not show_progress, desc="training")
     with bar, _matmul_precision("high" if config.precision == "tf32" else None):
-        while epoch < config.epochs and not _out_of_patience(record, config.patience):
-            began = last_saved = time.perf_counter()
-            order_state = order_rng.get_state()
-            order = torch.randperm(len(rows), generator=order_rng)
-            network.train()
-            turns = turns_of(epoch)
-            for batch in rows.batches(order[position * config.batch_size :], config.batch_size):
-                step = epoch * steps_per_epoch + position
-                if config.schedule == "cosine":
-                    for group in optimiser.param_groups:
-                        group["lr"] = config.learning_rate * 0.5 * (1.0 + math.cos(math.pi * step / total_steps))
-                for number, turn in enumerate(turns):
-                    optimiser.zero_grad(set_to_none=True)
-                    with _moving(turn.parameters, trained):
-                        with torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bfloat16"):
-                            loss = turn.objective(batch, step, noise)
-                        (loss.total / len(batch)).backward()  # type: ignore[no-untyped-call]
-                    optimiser.step()
-                    sums.add(loss, counts=number == 0)
-                position += 1
-                if saved and time.perf_counter() - last_saved > checkpoint_seconds:
-                    state = _state(epoch, position, sums, record, best, best_value)
-                    saved.save(network, optimiser, order_state, noise.get_state(), state)
-                    last_saved = time.perf_counter()
-            network.eval()
-            means = sums.means()
-            mean_loss = means["loss"]
-            if not math.isfinite(mean_loss):
-                raise TrainingError(
-                    f"the loss of epoch {epoch + 1} is {mean_loss}; lower learning_rate (now {config.learning_rate})"
-                )
-            entry: dict[str, float] = {"epoch": epoch + 1, **means, "seconds": time.perf_counter() - began}
-            if watch:
-                entry.update(watch.measure())
-                value = entry[watch.metric] if watch.higher_is_better else -entry[watch.metric]
-                if math.isnan(best_value) or value > best_value:
-                    best_value, record.best_epoch = value, epoch + 1
-                    best = {name: tensor.detach().clone() for name, tensor in network.state_dict().items()}
-            record.epochs.append(entry)
+        while not run.ended:
+            entry = run.train_epoch()
+            run.measure(entry)
             if on_epoch:
                 on_epoch(entry)
             bar.update()
             bar.set_postfix({k: f"{v:.4f}" for k, v in entry.items() if k not in ("epoch", "seconds")})
-            epoch, position, sums = epoch + 1, 0, _Sums(device)
-            if saved and epoch < config.epochs:
-                state = _state(epoch, 0, sums, record, best, best_value)
-                saved.save(network, optimiser, order_rng.get_state(), noise.get_state(), state)
-    if best is not None:
-        network.load_state_dict(best)
-    network.eval()
-    if saved:
-        saved.remove()
-    return record
+            run.begin_next_epoch()
+    run.finish()
+    return run.record
+
+
+class _Run:
+    """A training in progress: what moves, how far it is, what was best."""
+
+    def __init__(
+        self,
+        network: nn.Module,
+        rows: Rows,
+        objective: Objective | Alternation,
+        config: TrainingConfig,
+        generator: torch.Generator,
+        watch: Watch | None,
+    ) -> None:
+        self.network, self.rows, self.config, self.watch = network.to(rows.device), rows, config, watch
+        self.order_rng = torch.Generator().manual_seed(_draw_seed(generator))
+        self.noise = torch.Generator(device=rows.device).manual_seed(_draw_seed(generator))
+        self.turns = objective.turns if isinstance(objective, Alternation) else lambda epoch: (Turn(objective),)
+        self.trained = [p for p in network.parameters() if p.requires_grad]
+        decayed = [p for p in network.parameters() if p.ndim > 1]
+        free = [p for p in network.parameters() if p.ndim <= 1]
+        groups: list[dict[str, Any]] = [{"params": decayed, "weight_decay": config.weight_decay}, {"params": free}]
+        self.optimizer = torch.optim.Adam(groups, lr=config.learning_rate, fused=True)
+        keep_gradients(network)
+        self.record = Record(metric=watch.metric if watch else None)
+        self.best: dict[str, Tensor] | None = None
+        self.best_value = math.nan
+        self.steps_per_epoch = math.ceil(len(rows) / config.batch_size)
+        self.epoch, self.position = 0, 0
+        """Epochs completed, and batches of the present one."""
+        self.sums = _Sums(rows.device)
+        self.checkpoint: Checkpoint | None = None
+        self.checkpoint_seconds = math.inf
+
+    @property
+    def ended(self) -> bool:
+        """Whether all epochs are done, or `patience` of them were no better than the best."""
+        best, patience = self.record.best_epoch, self.config.patience
+        stalled = patience is not None and best is not None and len(self.record.epochs) - best >= patience
+        return self.epoch >= self.config.epochs or stalled
+
+    def keep_checkpoint(self, path: Path, seconds: float, identity: Mapping[str, Any]) -> None:
+        """Continue from a checkpoint where there is one, and keep it up to date from now on."""
+        facts = {
+            "data": self.rows.checksum(),
+            "network": {name: list(tensor.shape) for name, tensor in self.network.state_dict().items()},
+            "metric": self.record.metric,
+            "device": self.rows.device.type,  # generators of one kind of device cannot continue those of another
+        }
+        self.checkpoint = Checkpoint(path, {**asdict(self.config), **facts, **identity})
+        self.checkpoint_seconds = seconds
+        state = self.checkpoint.load(self.network, self.optimizer, self.order_rng, self.noise)
+        if state is not None:
+            self.epoch, self.position = state["epoch"], state["position"]
+            self.sums.restore(state["sums"])
+            self.record = Record(state["record"], state["best_epoch"], self.record.metric)
+            self.best, self.best_value = state["best"], state["best_value"]
+
+    def train_epoch(self) -> dict[str, float]:
+        """Visit all rows, or what is left of them in an interrupted epoch; return the epoch's entry of the record."""
+        began = last_saved = time.perf_counter()
+        order_state = self.order_rng.get_state()
+        order = torch.randperm(len(self.rows), generator=self.order_rng)
+        size = self.config.batch_size
+        self.network.train()
+        turns = self.turns(self.epoch)
+        for batch in self.rows.batches(order[self.position * size :], size):
+            step = self.epoch * self.steps_per_epoch + self.position
+            self._set_learning_rate(step)
+            for number, turn in enumerate(turns):
+                self.optimizer.zero_grad(set_to_none=True)
+                with _moving(turn.parameters, self.trained):
+                    bfloat16 = self.config.precision == "bfloat16"
+                    with torch.autocast(self.rows.device.type, torch.bfloat16, enabled=bfloat16):
+                        loss = turn.objective(batch, step, self.noise)
+                    (loss.total / len(batch)).backward()  # type: ignore[no-untyped-call]
+                self.optimizer.step()
+                self.sums.add(loss, counts=number == 0)
+            self.position += 1
+            if time.perf_counter() - last_saved > self.checkpoint_seconds:
+                self._save(order_state)
+                last_saved = time.perf_counter()
+        self.network.eval()
+        means = self.sums.means()
+        if not math.isfinite(means["loss"]):
+            raise TrainingError(
+                f"the loss of epoch {self.epoch + 1} is {means['loss']}; "
+                f"lower learning_rate (now {self.config.learning_rate})"
+            )
+        return {"epoch": self.epoch + 1, **means, "seconds": time.perf_counter() - began}
+
+    def measure(self, entry: dict[str, float]) -> None:
+        """Add the validation metrics to the epoch's entry, and keep the weights if they are the best so far."""
+        if self.watch:
+            entry.update(self.watch.measure())
+            value = entry[self.watch.metric] if self.watch.higher_is_better else -entry[self.watch.metric]
+            if math.isnan(self.best_value) or value > self.best_value:
+                self.best_value, self.record.best_epoch = value, self.epoch + 1
+                self.best = {name: tensor.detach().clone() for name, tensor in self.network.state_dict().items()}
+        self.record.epochs.append(entry)
+
+    def begin_next_epoch(self) -> None:
+        """Count the epoch, and write the checkpoint unless it was the last."""
+        self.epoch, self.position, self.sums = self.epoch + 1, 0, _Sums(self.rows.device)
+        if self.checkpoint and self.epoch < self.config.epochs:
+            self._save(self.order_rng.get_state())
+
+    def finish(self) -> None:
+        """Leave the best weights in the network, and no checkpoint."""
+        if self.best is not None:
+            self.network.load_state_dict(self.best)
+        self.network.eval()
+        if self.checkpoint:
+            self.checkpoint.remove()
+
+    def _set_learning_rate(self, step: int) -> None:
+        if self.config.schedule == "cosine":
+            share = step / (self.config.epochs * self.steps_per_epoch)
+            for group in self.optimizer.param_groups:
+                group["lr"] = self.config.learning_rate * 0.5 * (1.0 + math.cos(math.pi * share))
+
+    def _save(self, order_state: Tensor) -> None:
+        """Write the checkpoint; `order_state` is that of the generator before it drew the order of this epoch."""
+        assert self.checkpoint is not None  # without one the seconds between saves are infinite
+        state = {
+            "epoch": self.epoch,
+            "position": self.position,
+            "sums": self.sums.state(),
+            "record": self.record.epochs,
+            "best_epoch": self.record.best_epoch,
+            "best": self.best,
+            "best_value": self.best_value,
+        }
+        self.checkpoint.save(self.network, self.optimizer, order_state, self.noise.get_state(), state)
 
 
 @contextmanager
@@ -300,26 +263,3 @@ class _Sums:
 
 def _draw_seed(generator: torch.Generator) -> int:
     return int(torch.randint(2**62, (), generator=generator))
-
-
-def _out_of_patience(record: Record, patience: int | None) -> bool:
-    return patience is not None and record.best_epoch is not None and len(record.epochs) - record.best_epoch >= patience
-
-
-def _state(
-    epoch: int,
-    position: int,
-    sums: _Sums,
-    record: Record,
-    best: dict[str, Tensor] | None,
-    best_value: float,
-) -> dict[str, Any]:
-    return {
-        "epoch": epoch,
-        "position": position,
-        "sums": sums.state(),
-        "record": record.epochs,
-        "best_epoch": record.best_epoch,
-        "best": best,
-        "best_value": best_value,
-    }

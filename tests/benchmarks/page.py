@@ -6,10 +6,10 @@ from typing import Any
 
 INTRODUCTION = """# Benchmarks
 
-Made by `make bench` and `make bench-peers`; every row comes from one run on the machine that its table names.
-`of the rate` compares a measurement with the time that its dense products alone would take at the float32 rate that the
-same process sustained on a large square product: 100 % is a program that does nothing but multiply. Training that skips
-products (a masked loss over stored entries, a squared loss through Gram matrices) may pass 100 %.
+`make bench` and `make bench-peers` generate this page. Every row comes from one run on the machine named by its table.
+`of the rate` is the time that the dense products alone would take, divided by the measured time. It assumes the float32
+rate that the same process reached on a large square product, so 100 % means that the program only multiplies. Training
+that skips products (a masked loss over stored entries, a squared loss through Gram matrices) can exceed 100 %.
 
 | matrix | users × items | stored |
 |---|---|---|
@@ -30,16 +30,16 @@ TITLES = {
 }
 
 
-READING = """## Reading them
+READING = """## How to read the tables
 
-- A full softmax needs three products with the output layer, and nothing exact needs less. A program with dense input
-  makes five. Where these products take most of an epoch, as they do on two cores, what can be gained on such a program
-  is 5/3 and whatever it spends beside them.
-- Losses over stored entries and squared losses over the whole matrix have no such floor: their gain grows as the matrix
+- An exact full softmax needs three products with the output layer. A program with dense input computes five. If these
+  products take most of an epoch, as they do on two cores, the possible gain over such a program is 5/3, plus what it
+  spends on other work.
+- Losses over stored entries and squared losses over the whole matrix have no such floor. Their gain grows as the matrix
   gets sparser.
-- Most of the memory of a training is the parameters, Adam's two moments and the gradient: four times the parameters,
-  for every program here.
-- A GPU has not been measured.
+- Most of the training memory holds the parameters, Adam's two moments and the gradient: four times the parameters, for
+  every program here.
+- No GPU has been measured.
 """
 
 
@@ -71,7 +71,7 @@ def _own(section: str, results: dict[str, Any]) -> str:
             f"{note}{_extra(found)} |"
         )
     if results.get("growth"):
-        lines += ["", "How the cost of an epoch grows when one thing doubles twice (generated matrices):", ""]
+        lines += ["", "How the time of an epoch grows when one quantity is doubled twice (generated matrices):", ""]
         lines += ["| | what doubles | seconds | | |", "|---|---|--:|--:|--:|"]
         groups: dict[tuple[str, str], list[str]] = {}
         for found in results["growth"]:
@@ -96,12 +96,13 @@ def _extra(found: dict[str, Any]) -> str:
 
 def _peers(results: dict[str, Any]) -> str:
     lines = [
-        "## Against others, on the CPU",
+        "## Compared with other libraries, on the CPU",
         "",
-        f"{results['machine']}; {results['date']}. The same matrix, network, batch and number of epochs, each program "
-        "in its own process, one after the other in one run; seconds of the fastest epoch after the first. `share of "
-        "the floor` is the time of three products with the output layer at the rate that the process measured, over "
-        "the epoch's: a full softmax cannot pass 100 %, a loss over stored entries can.",
+        f"{results['machine']}; {results['date']}. Matrix, network, batch size and number of epochs are the same for "
+        "all programs. Each program ran in its own process, one after another. Seconds are those of the fastest epoch "
+        "after the first. `share of the floor` is the time of three products with the output layer at the rate "
+        "measured in the process, divided by the epoch's time. A full softmax cannot exceed 100 %; a loss over stored "
+        "entries can.",
         "",
         "| what | matrix | recsys | share of the floor | other | | times faster | peak memory, recsys | other |",
         "|---|---|--:|--:|--:|---|--:|--:|--:|",

@@ -4,8 +4,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from recsys.datasets import read
-from recsys.errors import DataError
+from recsys.config import check_config
+from recsys.datasets import READERS, Reader, read, readers, register_reader
+from recsys.errors import ConfigError, DataError
 from recsys.interactions import Interactions
 
 ROWS = pd.DataFrame(
@@ -191,8 +192,8 @@ def test_auto_reads_the_named_parquet_first_and_a_named_layout_overrides_it(tmp_
     ("name", "content", "message"),
     [
         ("u.data", b"", "is empty; expected one of the layouts parquet .* recbole"),
-        ("notes.md", b"# Notes\nhello, world\n", "not recognised; .* parquet .* recbole"),
-        ("image", b"\x89PNG\r\n\x1a\n\x00\x00", "not recognised"),
+        ("notes.md", b"# Notes\nhello, world\n", "not recognized; .* parquet .* recbole"),
+        ("image", b"\x89PNG\r\n\x1a\n\x00\x00", "not recognized"),
         ("broken.parquet", b"PAR1 and no more", "as parquet"),
         ("header.csv", b"user_id,item_id,rating\n", "no rows"),
         ("cut.dat", b"1::2::3::4\n5::6::7", "1 rows lack a field, the first is row 2"),
@@ -248,3 +249,55 @@ def test_many_rows_between_double_colons_arrive_in_full(tmp_path):
 def test_one_column_to_keep_is_a_name_and_not_letters(tmp_path):
     (tmp_path / "plays.csv").write_text("user_id,item_id,split\na,x,train\na,y,test\n")
     assert set(read(tmp_path / "plays.csv", keep="split").columns) == {"split"}
+
+
+@pytest.fixture
+def plays():
+    """A registered layout of the project's own: lines `PLAY who what stars`, beside notes.txt with titles."""
+    registered = dict(READERS)
+
+    def rows(path, columns):
+        table = pd.read_csv(path, sep=" ", names=["word", "who", "what", "rating"])
+        return table[columns(list(table.columns))]
+
+    reader = Reader(
+        name="plays",
+        about="lines PLAY who what stars",
+        read=rows,
+        recognizes=lambda first_line, path: first_line.startswith("PLAY "),
+        in_folder="*.plays",
+        titles=lambda folder: {"x": (folder / "notes.txt").read_text()},
+        columns={"user": "who", "item": "what"},
+    )
+    yield register_reader(reader)
+    readers._REGISTERED.clear()
+    readers._REGISTERED.update(registered)
+
+
+def test_a_reader_registered_at_run_time_is_found_by_itself_and_by_name(plays, tmp_path):
+    file = tmp_path / "night.plays"
+    file.write_text("PLAY a x 5\nPLAY b x 3\nPLAY b y 1\n")
+    (tmp_path / "notes.txt").write_text("The X")
+    (tmp_path / "u.data").write_text(lines("\t"))
+    for path in (file, tmp_path):
+        for layout in ("auto", "plays"):
+            data = read(path, layout=layout)
+            assert data.matrix.toarray().tolist() == [[5, 0], [3, 1]]
+            assert data.title(0) == ("The X" if path == tmp_path else "x")
+            section = {"file": str(path), "layout": layout}
+            assert check_config({"data": section}).load_data().fingerprint() == data.fingerprint()
+    assert read(tmp_path, layout="u.data").fingerprint() == EXPECTED.fingerprint()
+    file.write_text("PLEY a x 5\n")
+    with pytest.raises(DataError, match=r"not recognized; .* known: plays \(lines PLAY who what stars\), parquet"):
+        read(file)
+    with pytest.raises(DataError, match="there is no layout 'play'; did you mean 'plays'"):
+        read(file, layout="play")
+
+
+def test_what_cannot_be_a_reader_is_refused(plays):
+    for given in (pd.read_csv, Reader(name="auto", about="anything", read=plays.read)):
+        with pytest.raises(ConfigError, match=r"register_reader takes a recsys\.datasets\.Reader with a name"):
+            register_reader(given)
+    assert register_reader(Reader(name="u.data", about="mine", read=plays.read)).about == "mine"
+    assert list(READERS)[:2] == ["u.data", "plays"]
+    assert len(READERS) == 8

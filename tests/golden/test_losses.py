@@ -1,7 +1,7 @@
-"""Every trained model repeats its recorded losses.
+"""Every trained model reproduces its recorded losses.
 
-After a change that is meant to move them: `python -m tests.golden.test_losses` writes the file anew, and the
-commit says why.
+If a change is meant to move them, run `python -m tests.golden.test_losses` to rewrite the file, and say why in the
+commit.
 """
 
 import json
@@ -87,19 +87,19 @@ def losses(name):
 
 def test_every_trained_model_is_here():
     trained = {
-        name for name, model in MODELS.items() if model.capabilities.trains_by_epochs and model.__module__ != ALIEN
+        name for name, model in MODELS.items() if model.capabilities.trains_by_epochs and model.__module__ != IMPLICIT
     }
     assert trained == {model for model, _ in CASES.values()}
     assert set(GOLDEN) == set(CASES)
 
 
-ALIEN = "recsys.models.baselines"
-"""implicit's models are not ours to pin."""
+IMPLICIT = "recsys.models.baselines"
+"""The models of `implicit` are not pinned here."""
 
 
 @pytest.mark.parametrize("name", CASES)
 def test_losses_are_as_recorded(name):
-    # Exponentials differ in their last bit between processors; a wrong factor, mask or draw moves far more.
+    # Exponentials differ in the last bit between processors; a wrong factor, mask or draw changes much more.
     np.testing.assert_allclose(losses(name), GOLDEN[name], rtol=1e-5)
 
 

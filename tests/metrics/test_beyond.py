@@ -91,7 +91,7 @@ def test_diversity_of_genres():
         (np.ones((4, 2)), r"one row for each of the 5 items, got float64 of shape \(4, 2\)"),
         (np.ones(5), "one row for each of the 5 items"),
         (np.full((5, 1), "a"), "must be numbers"),
-        (np.array([[1.0], [np.nan], [2], [3], [np.inf]]), "2 numbers of the item vectors are NaN or infinite"),
+        (np.array([[1.0], [np.nan], [2], [3], [np.inf]]), "2 numbers in the item vectors are NaN or infinite"),
     ],
 )
 def test_vectors_that_are_not_the_items_are_refused(vectors, message):

@@ -10,9 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recsys.errors import DataError, OutOfRangeError
-from recsys.metrics import RANKING
+from recsys.metrics import METRICS
 from recsys.metrics.ranking import hits
 
+RANKING = {name: metric.function for name, metric in METRICS.items() if metric.needs == ("hits", "n_relevant")}
 ITEMS = {name: code for code, name in enumerate("abcdewxyz")}
 CASES = {  # relevant items | list, each with a known answer at k = 3
     "u1": ("ab", "xabyz"),

@@ -17,14 +17,14 @@ def f32(*values):
 def test_the_error_is_over_ratings_and_not_over_users():
     # One user errs by 3 on one rating, another by 0 on three: 9 / 4, where a mean of users would give 9 / 2.
     rows, counts = np.array([0, 2, 2, 2]), np.array([1, 0, 3])
-    squared = rating.error_sums(f32(1, 4, 4, 4), f32(4, 4, 4, 4), rows, 3, "rmse")
-    absolute = rating.error_sums(f32(1, 4, 4, 4), f32(4, 4, 4, 4), rows, 3, "mae")
+    squared = rating.sums_per_user(rating.squared_error(f32(1, 4, 4, 4), f32(4, 4, 4, 4)), rows, 3)
+    absolute = rating.sums_per_user(rating.absolute_error(f32(1, 4, 4, 4), f32(4, 4, 4, 4)), rows, 3)
     assert squared.tolist() == [9, 0, 0]
     assert absolute.tolist() == [3, 0, 0]
-    assert rating.rmse(squared, counts)[0] == 1.5
-    assert rating.mae(absolute, counts)[0] == 0.75
-    np.testing.assert_array_equal(rating.per_user(squared, counts, "rmse"), [3, np.nan, 0])
-    np.testing.assert_array_equal(rating.per_user(absolute, counts, "mae"), [3, np.nan, 0])
+    assert rating.mean_error(squared, counts, root=True)[0] == 1.5
+    assert rating.mean_error(absolute, counts)[0] == 0.75
+    np.testing.assert_array_equal(rating.per_user(squared, counts, root=True), [3, np.nan, 0])
+    np.testing.assert_array_equal(rating.per_user(absolute, counts), [3, np.nan, 0])
 
 
 @given(st.lists(st.tuples(st.floats(0, 6, width=32), st.floats(1, 5, width=32), st.integers(0, 4)), min_size=1))
@@ -33,19 +33,21 @@ def test_agrees_with_sklearn_over_all_ratings(ratings):
     predicted, actual = (np.array(column, dtype=np.float32) for column in list(zip(*ratings, strict=True))[:2])
     rows = np.array([user for *_, user in ratings])
     counts = np.bincount(rows, minlength=5)
-    squared = rating.error_sums(predicted, actual, rows, 5, "rmse")
-    absolute = rating.error_sums(predicted, actual, rows, 5, "mae")
+    squared = rating.sums_per_user(rating.squared_error(predicted, actual), rows, 5)
+    absolute = rating.sums_per_user(rating.absolute_error(predicted, actual), rows, 5)
     wide = predicted.astype(np.float64), actual.astype(np.float64)
-    assert rating.rmse(squared, counts)[0] ** 2 == pytest.approx(mean_squared_error(*wide), rel=1e-9, abs=1e-15)
-    assert rating.mae(absolute, counts)[0] == pytest.approx(mean_absolute_error(*wide), rel=1e-9, abs=1e-15)
+    assert rating.mean_error(squared, counts, root=True)[0] ** 2 == pytest.approx(
+        mean_squared_error(*wide), rel=1e-9, abs=1e-15
+    )
+    assert rating.mean_error(absolute, counts)[0] == pytest.approx(mean_absolute_error(*wide), rel=1e-9, abs=1e-15)
 
 
 def test_the_standard_error_with_one_rating_per_user_is_that_of_a_mean():
     sums = np.array([0.5, 2.0, 1.0, 0.25])
     ones = np.ones(4, dtype=np.int64)
     of_mean = sums.std(ddof=1) / 2
-    assert rating.mae(sums, ones)[1] == pytest.approx(of_mean, rel=1e-12)
-    value, error = rating.rmse(sums, ones)
+    assert rating.mean_error(sums, ones)[1] == pytest.approx(of_mean, rel=1e-12)
+    value, error = rating.mean_error(sums, ones, root=True)
     assert error == pytest.approx(of_mean / (2 * value), rel=1e-12)
 
 
@@ -56,21 +58,22 @@ def test_the_standard_error_agrees_with_a_bootstrap_over_users():
     sums = np.array([(rng.normal(scale=rng.uniform(0.3, 2), size=count) ** 2).sum() for count in counts])
     drawn = rng.integers(0, 400, size=(3000, 400))
     again = np.sqrt(sums[drawn].sum(axis=1) / counts[drawn].sum(axis=1))
-    assert rating.rmse(sums, counts)[1] == pytest.approx(again.std(), rel=0.05)
+    assert rating.mean_error(sums, counts, root=True)[1] == pytest.approx(again.std(), rel=0.05)
 
 
 def test_a_perfect_prediction_and_a_single_user():
-    assert rating.rmse(np.zeros(3), np.array([1, 2, 0])) == (0.0, 0.0)
-    value, error = rating.mae(np.array([2.0]), np.array([4]))
+    assert rating.mean_error(np.zeros(3), np.array([1, 2, 0]), root=True) == (0.0, 0.0)
+    value, error = rating.mean_error(np.array([2.0]), np.array([4]))
     assert value == 0.5
     assert np.isnan(error)
 
 
 def test_refusals():
-    rows = np.zeros(2, dtype=np.int64)
     with pytest.raises(DataError, match="1 of 2 predicted ratings are NaN"):
-        rating.error_sums(f32(np.nan, 1), f32(1, 1), rows, 1, "rmse")
+        rating.check_predictions(f32(np.nan, 1), f32(1, 1))
     with pytest.raises(DataError, match="one prediction per rating"):
-        rating.error_sums(f32(1), f32(1, 1), rows, 1, "mae")
+        rating.check_predictions(f32(1), f32(1, 1))
+    with pytest.raises(DataError, match="one error per rating"):
+        rating.sums_per_user(np.zeros(1), np.zeros(2, dtype=np.int64), 1)
     with pytest.raises(DataError, match="no rating"):
-        rating.rmse(np.zeros(2), np.zeros(2, dtype=np.int64))
+        rating.mean_error(np.zeros(2), np.zeros(2, dtype=np.int64), root=True)

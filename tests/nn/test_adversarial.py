@@ -43,26 +43,26 @@ def test_the_norm_is_the_largest_singular_value_and_so_is_its_gradient(shape):
     torch.testing.assert_close(found, expected, rtol=0.0, atol=1e-5)
 
 
-def test_a_new_norm_is_close_already():
+def test_a_new_norm_is_already_close():
     for seed in range(10):
         weight = normal(30, 20, seed=seed)
         assert float(SpectralNorm(weight, rng(seed))(weight) / largest(weight)) == pytest.approx(1.0, abs=0.05)
 
 
-def test_one_step_per_update_follows_a_weight_that_trains():
+def test_one_step_per_update_follows_a_trained_weight():
     weight = torch.nn.Parameter(normal(12, 8))
     norm = SpectralNorm(weight, rng(1))
     before = norm.direction.clone()
-    optimiser, target = torch.optim.Adam([weight], lr=0.02), normal(12, 8, seed=9)
+    optimizer, target = torch.optim.Adam([weight], lr=0.02), normal(12, 8, seed=9)
     for _ in range(200):
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         (weight / norm(weight) - target).square().sum().backward()
-        optimiser.step()
+        optimizer.step()
     assert (norm.direction - before).abs().max() > 0.05
     assert float((norm(weight) / largest(weight)).detach()) == pytest.approx(1.0, abs=0.01)
 
 
-def test_the_direction_moves_with_training_alone_and_belongs_to_the_state():
+def test_the_direction_changes_only_in_training_and_is_saved():
     layer, state = SpectralLinear(4, 3, rng()), torch.get_rng_state()
     torch.nn.init.uniform_(layer.linear.weight, generator=rng(5))  # as an update would: the direction is behind
     values = torch.randn(5, 4, generator=rng(1))
@@ -73,7 +73,7 @@ def test_the_direction_moves_with_training_alone_and_belongs_to_the_state():
         return not torch.equal(layer.norm.direction, before)
 
     assert moved(lambda: layer(values))
-    layer.linear.weight.requires_grad_(False)  # the other player's turn
+    layer.linear.weight.requires_grad_(False)  # the generator's turn
     assert not moved(lambda: layer(values))
     layer.linear.weight.requires_grad_(True)
     layer.eval()
@@ -85,7 +85,7 @@ def test_the_direction_moves_with_training_alone_and_belongs_to_the_state():
     assert torch.equal(torch.get_rng_state(), state)
 
 
-def test_a_weight_of_zeros_stays_one():
+def test_a_zero_weight_stays_zero():
     layer = SpectralLinear(4, 3, rng())
     torch.nn.init.zeros_(layer.linear.weight)
     assert torch.equal(layer(torch.ones(2, 4)), torch.zeros(2, 3))
@@ -98,7 +98,7 @@ def test_two_passes_before_one_backward_do_not_disturb_each_other():
     assert layer.linear.weight.grad.abs().max() > 0
 
 
-def test_a_logit_changes_by_no_more_than_the_vector():
+def test_a_logit_changes_at_most_as_much_as_the_vector():
     network = Discriminator((6, 16, 8), rng()).double()
     for layer in (*network.hidden, network.last):
         for _ in range(300):
@@ -110,7 +110,7 @@ def test_a_logit_changes_by_no_more_than_the_vector():
     assert network.features(a).shape == (2000, 8)
 
 
-# Rows that a decoder expects
+# Expected rows of a decoder
 
 
 @pytest.mark.parametrize("width", [1, 3, 1024])
@@ -138,7 +138,7 @@ def test_large_logits_do_not_overflow():
     torch.testing.assert_close(found, torch.softmax(weight.T, 1))
 
 
-# Rows judged
+# Row discriminators
 
 
 def row_discriminator(latent=None):
@@ -146,7 +146,7 @@ def row_discriminator(latent=None):
 
 
 def dense_logits(network, rows, latent=None):
-    """The same judgement of (n, 11) rows, by dense arithmetic."""
+    """The same judgment of (n, 11) rows, by dense arithmetic."""
     first = rows @ network.table / network.norm(network.table.T) + network.bias
     if latent is not None:
         first = first + network.codes(latent / latent.shape[1] ** 0.5)
@@ -159,8 +159,8 @@ def lengths():
 
 @pytest.mark.parametrize("latent", [None, 3])
 @pytest.mark.parametrize("large", [1, 10**9], ids=["buffers", "no buffers"])
-def test_rows_and_pairs_are_judged_as_their_dense_rows_are(latent, large, monkeypatch):
-    network = row_discriminator(latent).eval()  # the norms keep still, so that both ways see the same
+def test_logits_of_sparse_rows_and_pairs_equal_those_of_dense_rows(latent, large, monkeypatch):
+    network = row_discriminator(latent).eval()  # the norms do not change, so both computations use the same ones
     codes = None if latent is None else normal(6, latent, seed=5)
     leaves = [normal(6, 4, seed=1), normal(11, 4, seed=2), normal(11, seed=3)]
     for leaf in leaves:
@@ -186,14 +186,14 @@ def test_rows_and_pairs_are_judged_as_their_dense_rows_are(latent, large, monkey
         torch.testing.assert_close(one, other, rtol=1e-8, atol=1e-12)
 
 
-def test_a_row_that_is_expected_exactly_is_judged_as_the_row_itself():
+def test_an_exact_reconstruction_gets_the_logit_of_the_row():
     logits = torch.where(DENSE > 0, DENSE.clamp_min(1e-9).log(), -torch.inf).nan_to_num(neginf=-1e4)
     network, some = row_discriminator().eval(), DENSE.sum(1) > 0
     made = network.made(torch.eye(6, dtype=torch.float64), logits.T.contiguous(), torch.zeros(11).double(), BATCH)
     torch.testing.assert_close(made[some], network.real(BATCH)[some], rtol=1e-7, atol=1e-9)
 
 
-def test_the_code_of_a_pair_counts():
+def test_the_code_changes_the_logit_of_a_pair():
     network = row_discriminator(latent=3)
     one, other = (network(network.real(BATCH, normal(6, 3, seed=seed))) for seed in (1, 2))
     assert (one - other).abs().min() > 1e-6

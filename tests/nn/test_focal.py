@@ -41,11 +41,11 @@ def sigmoid(values):
 @pytest.mark.parametrize("product", [False, True])
 @pytest.mark.parametrize(("alpha", "focus"), [(0.25, 2.0), (0.5, 0.0), (0.7, 0.5), (0.3, 1.0)])
 def test_it_is_the_formula_entry_by_entry(alpha, focus, product, values):
-    (hidden, weight, bias, beside), cells = problem(values=values)
-    found = FocalLoss(alpha, focus, width=4)(hidden, weight, bias, batch_of(cells), beside if product else None)
+    (hidden, weight, bias, other_logits), cells = problem(values=values)
+    found = FocalLoss(alpha, focus, width=4)(hidden, weight, bias, batch_of(cells), other_logits if product else None)
     chance = sigmoid((hidden @ weight.T + bias).detach().numpy())
     if product:
-        chance = chance * sigmoid(beside.detach().numpy())
+        chance = chance * sigmoid(other_logits.detach().numpy())
     assert float(found.detach()) == pytest.approx(by_formula(chance, np.nan_to_num(cells), alpha, focus), rel=1e-12)
 
 
@@ -53,11 +53,11 @@ def test_it_is_the_formula_entry_by_entry(alpha, focus, product, values):
 @pytest.mark.parametrize("focus", [0.0, 0.5, 2.0])
 @pytest.mark.parametrize("width", [None, 4])
 def test_gradients_are_those_of_autograd(focus, product, width):
-    (hidden, weight, bias, beside), cells = problem(values="shares")
-    wanted = [hidden, weight, bias, *([beside] if product else [])]
-    loss = FocalLoss(0.25, focus, width)(hidden, weight, bias, batch_of(cells), beside if product else None)
+    (hidden, weight, bias, other_logits), cells = problem(values="shares")
+    wanted = [hidden, weight, bias, *([other_logits] if product else [])]
+    loss = FocalLoss(0.25, focus, width)(hidden, weight, bias, batch_of(cells), other_logits if product else None)
     target = torch.from_numpy(np.nan_to_num(cells))
-    p = torch.sigmoid(hidden @ weight.T + bias) * (torch.sigmoid(beside) if product else 1.0)
+    p = torch.sigmoid(hidden @ weight.T + bias) * (torch.sigmoid(other_logits) if product else 1.0)
     dense = 0.25 * target * (1 - p) ** focus * -p.log() + 0.75 * (1 - target) * p**focus * -(1 - p).log()
     for found, expected in zip(
         torch.autograd.grad(3.0 * loss, wanted), torch.autograd.grad(3.0 * dense.sum(), wanted), strict=True
@@ -84,8 +84,8 @@ def test_extreme_logits_give_finite_losses_and_gradients():
                 assert all(torch.isfinite(gradient).all() for gradient in gradients)
 
 
-def test_entries_predicted_well_count_less():
-    """What the focus is for: an easy negative weighs p^γ of what it weighs otherwise."""
+def test_well_predicted_entries_count_less():
+    """The purpose of the focus: the weight of an easy negative is multiplied by p^γ."""
     hidden, weight, bias = torch.zeros(1, 1), torch.zeros(2, 1), torch.tensor([-3.0, -3.0])
     nobody = batch_of([[np.nan, np.nan]], torch.float32)
     easy = [float(FocalLoss(0.5, focus)(hidden, weight, bias, nobody)) for focus in (0.0, 2.0)]

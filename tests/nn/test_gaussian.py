@@ -86,8 +86,8 @@ def test_a_monte_carlo_divergence_approaches_the_exact_one(prior):
     assert float(sampled.std()) / n**0.5 < 0.01 * float(exact)
 
 
-def test_a_mixture_is_that_of_torch_whatever_the_scales():
-    for scale, shift in ((1.0, 0.0), (3.0, 0.0), (1.0, -10.0)):  # the last: sharp components
+def test_mixture_density_is_that_of_torch_at_all_scales():
+    for scale, shift in ((1.0, 0.0), (3.0, 0.0), (1.0, -10.0)):  # the last case has sharp components
         means, log_variances = draw(6, 4, scale=scale), draw(6, 4, seed=1) + shift
         values = means[[0, 3, 3]] + draw(3, 4, seed=2, scale=0.01)
         parts = Independent(normal(means, log_variances), 1)
@@ -96,7 +96,7 @@ def test_a_mixture_is_that_of_torch_whatever_the_scales():
         single = mixture_log_density(values.float(), means.float(), log_variances.float())
         parts = Independent(normal(means.float().double(), log_variances.float().double()), 1)
         expected = MixtureSameFamily(Categorical(torch.ones(6, dtype=D)), parts).log_prob(values.float().double())
-        torch.testing.assert_close(single, expected)  # float32 comes in, its digits are not lost
+        torch.testing.assert_close(single, expected)  # float32 input loses no digits
 
 
 @pytest.mark.parametrize("old_log_variance", [-6.0, 0.0, 2.0])
@@ -112,7 +112,7 @@ def test_priors_integrate_to_one(old_log_variance):
         assert float(torch.trapezoid(log_density.exp(), grid[:, 0])) == pytest.approx(1.0, abs=1e-4)
 
 
-def test_the_composite_prior_is_the_mixture_that_it_says():
+def test_the_composite_prior_is_the_documented_mixture():
     values = draw(5, 4, seed=5, scale=3.0)
     zero, one = torch.zeros_like(MEAN), torch.ones_like(MEAN)
     parts = (Normal(zero, one), normal(MEAN, LOG_VARIANCE), Normal(zero, one * np.exp(5.0)))
@@ -120,7 +120,7 @@ def test_the_composite_prior_is_the_mixture_that_it_says():
     torch.testing.assert_close(composite_log_density(values, MEAN, LOG_VARIANCE), expected)
 
 
-def test_the_old_posterior_is_a_copy_that_stands_still_until_refreshed():
+def test_the_old_posterior_is_a_copy_that_changes_only_when_remembered():
     encoder = an_encoder()
     prior = CompositePrior(encoder)
     cells = random_cells(np.random.default_rng(0), 6, 7, 0.5, counts=True)
@@ -163,7 +163,7 @@ def test_the_vamp_prior_mixes_the_posteriors_of_its_pseudo_inputs():
     assert (gradient[~inside] == 0).all()
 
 
-def test_pseudo_inputs_start_as_the_authors_have_them():
+def test_pseudo_inputs_start_as_in_the_authors_code():
     start = VampPrior(400, 50, rng()).pseudo_inputs.detach()
     assert float(start.mean()) == pytest.approx(0.05, abs=5 * 0.01 / 20_000**0.5)
     assert float(start.std()) == pytest.approx(0.01, rel=0.05)

@@ -1,4 +1,4 @@
-"""Kernelised weights against brute force over pairs, and the sparse convolution against `conv2d`."""
+"""Kernel weights against brute force over pairs, and the sparse convolution against `conv2d`."""
 
 import numpy as np
 import pytest
@@ -20,7 +20,7 @@ def rng(seed=0):
 
 
 def spread(n_rows=N_ROWS, n_columns=N_COLUMNS, scale=0.45, dim=3):
-    """Weights of which some kernels are cut and none is near the edge."""
+    """Weights with some kernel values of zero, and none close to the edge of the support."""
     weights = KernelWeight(n_rows, n_columns, dim, rng()).double()
     with torch.no_grad():
         for vectors in (weights.row_vectors, weights.column_vectors):
@@ -35,7 +35,7 @@ def by_pairs(weights):
 
 
 @pytest.mark.parametrize("block", [2**16, 20])
-def test_the_weights_are_those_of_all_pairs(block, monkeypatch):
+def test_weights_equal_a_loop_over_pairs(block, monkeypatch):
     monkeypatch.setattr(kernelised, "_blocks", lambda weight: _slices(len(weight), block // weight.shape[1]))
     weights = spread()
     kernel = by_pairs(weights)
@@ -96,7 +96,7 @@ def test_a_buffer_for_the_gradient_changes_nothing(monkeypatch):
         torch.testing.assert_close(one.grad, other.grad)
 
 
-def test_new_kernels_are_near_1_and_drawn_from_the_generator():
+def test_new_kernels_are_near_1_and_use_the_generator():
     weights = KernelWeight(30, 20, 5, rng(3))
     made = weights()
     torch.testing.assert_close(made.matrix, weights.weight, atol=1e-3, rtol=1e-3)
@@ -106,12 +106,12 @@ def test_new_kernels_are_near_1_and_drawn_from_the_generator():
     assert 0.5e-3 < float(weights.row_vectors.detach().std()) < 2e-3
 
 
-def test_an_output_layer_reads_its_weights_as_they_are():
+def test_an_output_layer_recomputes_its_weights():
     output = KernelOutput(4, 7, 2, rng())
     assert output.weight.shape == (7, 4)
     with torch.no_grad():
         output.kernel.weight.mul_(2.0)
-        output.kernel.row_vectors[3] = 5.0  # far from everyone
+        output.kernel.row_vectors[3] = 5.0  # far from all others
     assert not output.weight[3].any()
     torch.testing.assert_close(output.weight[0], output.kernel.weight[0], atol=1e-3, rtol=1e-3)
 
@@ -162,7 +162,7 @@ def test_the_sparse_convolution_is_conv2d(shape, density):
         torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-5)
 
 
-def test_the_unit_kernel_is_no_convolution():
+def test_the_unit_kernel_changes_nothing():
     cells = random_cells(np.random.default_rng(0), 6, 5, 0.5)
     matrix, unit = torch.randn(5, 3, generator=rng()), torch.zeros(3, 3)
     unit[1, 1] = 1.0
@@ -170,7 +170,7 @@ def test_the_unit_kernel_is_no_convolution():
     torch.testing.assert_close(found, torch.from_numpy(np.nan_to_num(cells)).float() @ matrix)
 
 
-def test_a_grid_cuts_the_rows_that_rows_cut_and_their_neighbours():
+def test_a_grid_cuts_the_rows_that_rows_cut_and_their_neighbors():
     matrix = ratings(n_users=9, n_items=6)
     grid, rows = Grid(matrix), Rows(matrix)
     assert (len(grid), grid.nnz, grid.n_columns, grid.total()) == (len(rows), rows.nnz, rows.n_columns, rows.total())
@@ -192,7 +192,7 @@ def test_the_global_kernel_is_the_unit_kernel_and_the_mean_of_what_is_pooled():
     assert torch.equal(network.global_kernel(), unit)
     with torch.no_grad():
         network.global_weight.normal_(generator=rng(1))
-    assert torch.equal(network.global_kernel(), unit)  # nothing is pooled yet
+    assert torch.equal(network.global_kernel(), unit)  # pooled is still zero
     network.pooled.copy_(torch.tensor([1.0, -2.0, 3.0, 0.5]))
     expected = sum(network.pooled[i] * network.global_weight[i].view(3, 3) for i in range(4)) / 4
     torch.testing.assert_close(network.global_kernel(), unit + expected)

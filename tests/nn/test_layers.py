@@ -1,4 +1,4 @@
-"""Sparse layers against dense arithmetic, and the random draws that training needs."""
+"""Sparse layers against dense arithmetic, and the random draws of training."""
 
 import numpy as np
 import pytest
@@ -74,7 +74,7 @@ def test_weighted_rows_passes_gradcheck_in_table_and_values():
 
 @given(shape=shapes, seed=st.integers(0, 999))
 @settings(max_examples=40, deadline=None)
-def test_l2_normalised_rows_have_length_one_and_zeros_stay(shape, seed):
+def test_l2_normalized_rows_have_length_one_and_zeros_stay(shape, seed):
     n_rows, n_columns, _, density = shape
     cells = random_cells(np.random.default_rng(seed), n_rows, n_columns, density)
     cells[0] = np.where(np.isnan(cells[0]), np.nan, 0.0)
@@ -97,10 +97,10 @@ def test_dropout_drops_the_rate_and_keeps_the_expectation():
     error = values.abs() * (rate / (1 - rate) / n) ** 0.5
     assert ((draws.mean(0) - values).abs() < 5 * error).all()
     torch.testing.assert_close(draws[draws != 0].unique(), values.sort().values / (1 - rate))
-    assert torch.corrcoef(draws.T).triu(1).abs().max() < 5 / n**0.5  # entries fall independently
+    assert torch.corrcoef(draws.T).triu(1).abs().max() < 5 / n**0.5  # entries are dropped independently
 
 
-def test_dropout_is_reproducible_and_leaves_its_input():
+def test_dropout_is_reproducible_and_does_not_change_its_input():
     values = torch.arange(1.0, 101.0)
     kept = values.clone()
     assert torch.equal(dropout(values, 0.5, generator(3)), dropout(values, 0.5, generator(3)))
@@ -150,7 +150,7 @@ def test_output_and_linear_are_plain_affine_layers():
     ],
     ids=["AutoRec", "MultVAE", "MultDAE"],
 )
-def test_networks_draw_from_their_own_generator_alone(build):
+def test_networks_use_only_their_own_generator(build):
     before = torch.get_rng_state()
     one, other, third = (build(generator(seed)).state_dict() for seed in (1, 1, 2))
     assert torch.equal(torch.get_rng_state(), before)

@@ -8,15 +8,15 @@ import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from recsys.nn import losses
+from recsys.nn import products
 from recsys.nn.losses import (
     BernoulliNLL,
     MultinomialNLL,
     gaussian_kl,
     likelihood,
     masked_squared_error,
-    stored_products,
 )
+from recsys.nn.products import stored_products
 from tests.contract import batch_of, random_cells
 
 PATHS = {"dense": -1.0, "sampled": 2.0}
@@ -28,8 +28,8 @@ problems = st.tuples(
 
 
 def through(path):
-    """Send products through one of the two paths, whatever the density."""
-    return mock.patch.dict(losses.DENSE_ABOVE, cpu=PATHS[path])
+    """Use one of the two paths for products, at any density."""
+    return mock.patch.dict(products.DENSE_ABOVE, cpu=PATHS[path])
 
 
 def problem(n_rows, n_columns, width, density, seed, *, counts=False):
@@ -55,7 +55,7 @@ def dense_nll(hidden, weight, bias, cells):
 def value_and_gradients(loss, leaves, dtype=torch.float64):
     leaves = [leaf.detach().to(dtype).requires_grad_() for leaf in leaves]
     value = loss(*leaves)
-    # A factor other than 1 arrives from above, as when the loop divides by the rows.
+    # The loss is scaled, as in the training loop, which divides by the number of rows.
     gradients = torch.autograd.grad(0.5 * value, leaves)
     return [value.detach(), *gradients]
 
@@ -102,7 +102,7 @@ def test_multinomial_likelihood_equals_dense_autograd(dtype, drawn, width):
 @settings(max_examples=60, deadline=None)
 def test_bernoulli_likelihood_equals_dense_autograd(dtype, drawn, width):
     cells, leaves = problem(*drawn, counts=True)
-    cells = cells / 3.0  # chances, 0 and 1 among them
+    cells = cells / 3.0  # probabilities, including 0 and 1
     rounded = np.where(np.isnan(cells), np.nan, cells.astype(np.float32)) if dtype == torch.float32 else cells
     batch = batch_of(cells, dtype)
 
@@ -115,7 +115,7 @@ def test_bernoulli_likelihood_equals_dense_autograd(dtype, drawn, width):
     agree(found, value_and_gradients(dense, leaves), dtype)
 
 
-def test_bernoulli_gradient_joins_what_a_parameter_has():
+def test_bernoulli_gradient_is_added_to_an_existing_one():
     cells, leaves = problem(4, 6, 3, 0.5, 3, counts=True)
     batch = batch_of(cells / 3.0)
     hidden, weight, bias = (leaf.detach().clone().requires_grad_() for leaf in leaves)
@@ -192,7 +192,7 @@ def test_a_stored_zero_counts_as_an_error(path, drawn, where):
 @pytest.mark.parametrize("path", PATHS)
 @given(drawn=problems, column=st.integers(0, 8))
 @settings(max_examples=40, deadline=None)
-def test_a_column_that_nobody_stored_changes_neither_loss_nor_gradient(path, drawn, column):
+def test_a_column_without_entries_changes_neither_loss_nor_gradient(path, drawn, column):
     cells, leaves = problem(*drawn)
     column %= cells.shape[1]
     cells[:, column] = np.nan
@@ -226,7 +226,7 @@ def test_multinomial_likelihood_and_divergence_pass_gradcheck():
 
 
 @pytest.mark.parametrize("frozen", [0, 1, 2])
-def test_a_leaf_without_gradient_leaves_the_others_theirs(frozen):
+def test_a_frozen_leaf_does_not_change_the_other_gradients(frozen):
     cells, leaves = problem(4, 5, 3, 0.5, 5, counts=True)
     batch = batch_of(cells)
     for loss in (masked_squared_error, MultinomialNLL()):
@@ -240,17 +240,17 @@ def test_a_leaf_without_gradient_leaves_the_others_theirs(frozen):
 
 def test_the_density_chooses_the_path():
     with (
-        mock.patch.object(losses, "_DenseProducts") as dense,
-        mock.patch.object(losses, "sampled_products") as sampled,
+        mock.patch.object(products, "_DenseProducts") as dense,
+        mock.patch.object(products, "sampled_products") as sampled,
     ):
         for product in (dense.apply, sampled):
             product.side_effect = lambda hidden, weight, batch: hidden.new_zeros(len(batch.columns))
         leaves = torch.zeros(1, 2), torch.zeros(1000, 2), torch.zeros(1000)
         cells = np.full((1, 1000), np.nan)
-        cells[0, : int(1000 * losses.DENSE_ABOVE["cpu"])] = 1.0
+        cells[0, : int(1000 * products.DENSE_ABOVE["cpu"])] = 1.0
         stored_products(*leaves, batch_of(cells, torch.float32))
         assert (dense.apply.call_count, sampled.call_count) == (0, 1)
-        cells[0, int(1000 * losses.DENSE_ABOVE["cpu"])] = 1.0
+        cells[0, int(1000 * products.DENSE_ABOVE["cpu"])] = 1.0
         stored_products(*leaves, batch_of(cells, torch.float32))
         assert (dense.apply.call_count, sampled.call_count) == (1, 1)
 
@@ -267,7 +267,7 @@ def test_a_likelihood_in_parts_equals_the_whole(dtype, drawn, rows_at_once, widt
     agree(found, value_and_gradients(lambda h, w, b: dense_nll(h, w, b, cells), leaves), dtype)
 
 
-def test_one_block_serves_all_batches_and_two_losses_before_a_backward_do_not_meet():
+def test_memory_is_reused_and_two_losses_before_a_backward_do_not_share_it():
     cells, leaves = problem(4, 5, 3, 0.5, 7, counts=True)
     batch, nll = batch_of(cells), MultinomialNLL()
     (alone,) = torch.autograd.grad(nll(*leaves, batch), leaves[1])
@@ -290,7 +290,7 @@ def test_gradients_into_kept_buffers_are_those_of_autograd(path):
         for parameter in parameters:
             parameter.grad = None
         with through(path):
-            # Two losses meet in one weight: the second adds to what the first delivered.
+            # Two losses share one weight: the second gradient is added to the first.
             (nll(hidden, weight, bias, batch) + 3 * masked_squared_error(hidden, weight, bias, batch, 0.2)).backward()
         return [parameter.grad.clone() for parameter in parameters]
 
@@ -324,7 +324,7 @@ def test_divergence_equals_that_of_torch_distributions(dtype, n_rows, width, see
     )
 
 
-def test_nothing_that_is_passed_in_is_changed():
+def test_inputs_are_not_changed():
     cells, leaves = problem(4, 5, 3, 0.5, 6, counts=True)
     batch = batch_of(cells)
     before = [tensor.detach().clone() for tensor in (*leaves, batch.values, batch.columns, batch.offsets)]

@@ -11,7 +11,7 @@ from tests.contract import batch_of, random_cells
 CELLS = random_cells(np.random.default_rng(2), 8, 11, 0.4)
 CELLS[2] = np.nan
 CELLS[3] = np.nan
-CELLS[3, 4] = 2.0  # one item alone is predicted by nothing
+CELLS[3, 4] = 2.0  # a single item has no other item to predict it
 
 
 def weights(seed=0, width=3):
@@ -40,7 +40,7 @@ def test_loss_and_gradient_are_those_of_dense_rows(cells):
     assert theirs.grad.abs().max() > 0.01
 
 
-def test_it_is_half_the_squared_error_of_rows_of_length_one():
+def test_it_is_half_the_squared_error_of_unit_rows():
     cells = CELLS[np.count_nonzero(np.nan_to_num(CELLS), axis=1) > 1]
     assert len(cells) > 3
     x, unit = torch.from_numpy(np.nan_to_num(cells)), F.normalize(weights())
@@ -53,9 +53,9 @@ def test_its_gradient_is_exact():
     assert torch.autograd.gradcheck(lambda raw: zero_diagonal_cosine(F.normalize(raw), batch_of(CELLS)), weights())
 
 
-def test_a_prediction_of_nothing_has_no_direction():
-    """In float32 rounding leaves some of it, which must not count as right or wrong."""
-    raw = torch.eye(11).requires_grad_()  # no two items have anything in common
+def test_a_zero_prediction_has_no_direction():
+    """In float32 rounding leaves a small remainder, which must not count as right or wrong."""
+    raw = torch.eye(11).requires_grad_()  # all items are orthogonal
     loss = zero_diagonal_cosine(F.normalize(raw), batch_of(CELLS, torch.float32))
     loss.backward()
     assert float(loss.detach()) == pytest.approx(8, abs=0.01)

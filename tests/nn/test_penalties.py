@@ -26,7 +26,7 @@ def network_of(hidden, activation):
 
 
 def dense_penalty(network):
-    """Σ over all entries of ∂code/∂x̂ squared, row by row, x̂ the dense normalised row."""
+    """Σ over all entries of ∂code/∂x̂ squared, row by row, where x̂ is the dense normalized row."""
     rows = torch.zeros(5, 9).double().index_put_((BATCH.segments, BATCH.columns), BATCH.values)
     rows = torch.nn.functional.normalize(rows, dim=1)
 
@@ -45,7 +45,7 @@ def gradients(network, value):
 
 @pytest.mark.parametrize("activation", ["tanh", "sigmoid", "swish", "relu", "identity"])
 @pytest.mark.parametrize("hidden", [(), (4,), (4, 5)])
-def test_the_penalty_is_that_of_autograds_jacobian_of_the_dense_row_and_so_are_its_gradients(hidden, activation):
+def test_penalty_and_gradients_are_those_of_the_dense_jacobian(hidden, activation):
     network = network_of(hidden, activation)
     projected = network.project(BATCH)
     code = network.layers(projected)[-1]
@@ -53,7 +53,7 @@ def test_the_penalty_is_that_of_autograds_jacobian_of_the_dense_row_and_so_are_i
     forms = [squared_jacobian(code, projected, network.input.weight, None, rng())]
     if not hidden:
         forms.append(squared_jacobian_of_one_layer(code, projected, network.input.weight))
-    weights = torch.linspace(0.5, 2.0, 5).double()  # each row counts on its own
+    weights = torch.linspace(0.5, 2.0, 5).double()  # rows have different weights
     for found in forms:
         torch.testing.assert_close(found, wanted)
         pairs = zip(gradients(network, weights @ found), gradients(network, weights @ wanted), strict=True)
@@ -61,14 +61,14 @@ def test_the_penalty_is_that_of_autograds_jacobian_of_the_dense_row_and_so_are_i
             torch.testing.assert_close(one, other)
 
 
-def test_random_directions_give_it_on_average():
+def test_random_directions_are_right_on_average():
     network = network_of((4,), "tanh")
     projected = network.project(BATCH)
     code = network.layers(projected)[-1]
     exact = squared_jacobian(code, projected, network.input.weight, None, rng())
     draw = rng(5)
     several = torch.stack([squared_jacobian(code, projected, network.input.weight, 2, draw) for _ in range(800)])
-    assert several.std(0).min() > 0.01  # it is an estimate, not the thing itself
+    assert several.std(0).min() > 0.01  # it is an estimate, not the exact value
     torch.testing.assert_close(several.mean(0), exact, rtol=0.05, atol=0)
 
 
@@ -91,7 +91,7 @@ def test_units_that_never_or_always_fire_have_a_finite_divergence():
 
 
 def test_a_small_batch_overstates_the_divergence_as_the_docstring_says():
-    """By Var(a) / (2 m ρ (1 − ρ)) per unit where the mean is at the target."""
+    """By Var(a) / (2 m ρ (1 − ρ)) per unit if the mean is at the target."""
     draw, target, m = rng(), 0.3, 20
     code = torch.where(torch.rand(m * 4000, generator=draw) < 0.5, 0.2, 0.4)[:, None]
     found = torch.stack([activation_kl(part, target) for part in code.split(m)]).mean()

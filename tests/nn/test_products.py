@@ -1,4 +1,4 @@
-"""The sparse products, where they take another way than the losses' tests show."""
+"""Sparse products on the paths that the tests of losses do not cover."""
 
 from unittest import mock
 
@@ -59,7 +59,7 @@ def test_scores_in_pieces_are_the_product(shape, with_bias):
         torch.testing.assert_close(affine(hidden, weight, bias, out=out), expected, rtol=1e-5, atol=1e-5)
 
 
-def test_only_large_parameters_keep_their_gradients():
+def test_only_large_parameters_get_a_gradient_buffer():
     network = torch.nn.Sequential(torch.nn.Linear(512, 512), torch.nn.Linear(512, 3))
     keep_gradients(network)
     kept = [hasattr(parameter, "gradient_buffer") for parameter in network.parameters()]

@@ -34,7 +34,7 @@ def test_values_and_gradients_are_those_of_the_dense_rows(name, memory):
         torch.testing.assert_close(one, other)
 
 
-def test_rows_in_parts_take_no_draw_from_the_global_generator():
+def test_rows_in_parts_do_not_use_the_global_generator():
     arrays = [torch.from_numpy(DRAW.normal(size=shape)).requires_grad_() for shape in SHAPES.values()]
     before = torch.get_rng_state()
     project_means(*arrays, "multinomial", memory=1).sum().backward()

@@ -16,7 +16,7 @@ def kernel(one, other, bias_std=0.3):
 
 
 def network(parameters, row, bias_std, width):
-    """One output of the finite network, in the same parameterisation."""
+    """The output of a finite network with the same parameterization."""
     first, first_bias, second, second_bias = parameters
     hidden = torch.relu((2 / len(row)) ** 0.5 * first @ row + bias_std * first_bias)
     return (2 / width) ** 0.5 * second @ hidden + bias_std * second_bias
@@ -32,7 +32,9 @@ def test_it_is_the_limit_of_wide_networks(bias_std):
     flat = torch.stack([torch.cat([part.flatten() for part in parts]) for parts in gradients])
     found = kernel(ROWS, ROWS, bias_std)
     torch.testing.assert_close(found, flat @ flat.T, rtol=0, atol=0.02 * float(found.max()))
-    assert float((found - found[0, 1]).abs().max()) > 0.3 * float(found.max())  # the tolerance is smaller than effects
+    assert float((found - found[0, 1]).abs().max()) > 0.3 * float(
+        found.max()
+    )  # the tolerance is smaller than the differences
 
 
 def test_it_is_the_recursion_of_covariances():
@@ -49,12 +51,12 @@ def test_it_is_the_recursion_of_covariances():
         assert float(kernel(ROWS, ROWS)[one, other]) == pytest.approx(expected, rel=1e-4)
 
 
-def test_a_row_with_itself_and_with_nothing():
+def test_diagonal_empty_rows_and_homogeneity():
     found = kernel(ROWS, ROWS)
     q = 2 * ROWS.square().sum(1) / 9 + 0.09
     torch.testing.assert_close(found.diagonal(), 0.09 + 2 * q, rtol=1e-7, atol=0)
-    assert not kernel(0 * ROWS[:1], ROWS, 0.0).any()  # without biases nothing comes of nothing
-    torch.testing.assert_close(kernel(3 * ROWS, ROWS, 0.0), 3 * kernel(ROWS, ROWS, 0.0))  # and it is homogeneous
+    assert not kernel(0 * ROWS[:1], ROWS, 0.0).any()  # without biases an empty row gives zeros
+    torch.testing.assert_close(kernel(3 * ROWS, ROWS, 0.0), 3 * kernel(ROWS, ROWS, 0.0))
 
 
 def test_it_is_positive_definite_and_symmetric():
@@ -64,7 +66,7 @@ def test_it_is_positive_definite_and_symmetric():
     assert torch.linalg.eigvalsh(found).min() > 1e-6  # of 30 rows in 4 dimensions
 
 
-def test_it_takes_the_memory_of_the_products():
+def test_it_overwrites_the_products():
     products = ROWS @ ROWS[:2].T
     squares = ROWS.square().sum(1)
     found = relu_tangent_kernel(products, squares, squares[:2], 9, 0.3)

@@ -1,4 +1,4 @@
-"""Layers of the variational networks by hand, and the zero diagonal of the shallow path."""
+"""Layers of the variational networks in NumPy, and the zero diagonal of the shallow path."""
 
 import numpy as np
 import torch
@@ -29,8 +29,8 @@ def rng(seed=0):
     return torch.Generator().manual_seed(seed)
 
 
-def shaken(network, seed=5):
-    """The network with no weight or bias at its start, in float64."""
+def perturbed(network, seed=5):
+    """The network in float64 with all weights and biases moved from their initial values."""
     generator = rng(seed)
     with torch.no_grad():
         for parameter in network.parameters():
@@ -50,7 +50,7 @@ def swish(values):
     return values * sigmoid(values)
 
 
-def normalised(values, weight, bias, eps):
+def layer_norm(values, weight, bias, eps):
     spread = np.sqrt(values.var(1, keepdims=True) + eps)
     return (values - values.mean(1, keepdims=True)) / spread * weight + bias
 
@@ -60,7 +60,7 @@ def close(found, expected):
 
 
 def test_gates_by_hand():
-    layer = shaken(Gated(4, 3, rng()))
+    layer = perturbed(Gated(4, 3, rng()))
     x, w = np.random.default_rng(1).normal(size=(5, 4)), arrays(layer)
     a, b = np.split(w["layer.weight"], 2)
     bias_a, bias_b = np.split(w["layer.bias"], 2)
@@ -68,7 +68,7 @@ def test_gates_by_hand():
 
 
 def test_the_sparse_first_layer_is_gated_too():
-    encoder = shaken(GaussianEncoder(ITEMS, GatedLayers([4, 3], rng()), 2, 0.5, rng(), bounds=(-0.1, 0.1)))
+    encoder = perturbed(GaussianEncoder(ITEMS, GatedLayers([4, 3], rng()), 2, 0.5, rng(), bounds=(-0.1, 0.1)))
     w = arrays(encoder)
     both = UNIT @ w["input.weight"] + w["input.bias"]
     hidden = both[:, :4] * sigmoid(both[:, 4:])
@@ -82,16 +82,16 @@ def test_the_sparse_first_layer_is_gated_too():
 
 
 def test_dense_residual_layers_by_hand():
-    body = shaken(DenseResidual(4, 3, rng(), eps=0.1))
+    body = perturbed(DenseResidual(4, 3, rng(), eps=0.1))
     first, w = np.random.default_rng(1).normal(size=(5, 4)), arrays(body)
-    h1 = normalised(swish(first), w["norms.0.weight"], w["norms.0.bias"], 0.1)
+    h1 = layer_norm(swish(first), w["norms.0.weight"], w["norms.0.bias"], 0.1)
     a2 = h1 @ w["layers.0.weight"].T + w["layers.0.bias"] + h1
-    h2 = normalised(swish(a2), w["norms.1.weight"], w["norms.1.bias"], 0.1)
+    h2 = layer_norm(swish(a2), w["norms.1.weight"], w["norms.1.bias"], 0.1)
     a3 = h2 @ w["layers.1.weight"].T + w["layers.1.bias"] + h1 + h2
-    close(body(torch.from_numpy(first)), normalised(swish(a3), w["norms.2.weight"], w["norms.2.bias"], 0.1))
+    close(body(torch.from_numpy(first)), layer_norm(swish(a3), w["norms.2.weight"], w["norms.2.bias"], 0.1))
 
 
-def test_one_residual_layer_is_a_normalised_swish():
+def test_one_residual_layer_is_a_normalized_swish():
     first = torch.randn(5, 4, generator=rng(), dtype=torch.float64)
     expected = F.layer_norm(F.silu(first), (4,), eps=0.1)
     torch.testing.assert_close(DenseResidual(4, 1, rng()).double()(first), expected)
@@ -99,14 +99,14 @@ def test_one_residual_layer_is_a_normalised_swish():
 
 def test_dense_rows_are_encoded_as_stored_ones_are():
     for body in (TanhLayers([4, 3], rng()), DenseResidual(4, 2, rng()), GatedLayers([4, 3], rng())):
-        encoder = shaken(GaussianEncoder(ITEMS, body, 2, 0.5, rng()))
+        encoder = perturbed(GaussianEncoder(ITEMS, body, 2, 0.5, rng()))
         stored, dense = encoder(batch_of(CELLS)), encoder.of_rows(torch.from_numpy(COUNTS))
         for one, other in zip(stored, dense, strict=True):
             torch.testing.assert_close(one, other)
 
 
 def test_noise_only_drops_out_the_input():
-    encoder = shaken(GaussianEncoder(ITEMS, DenseResidual(4, 2, rng()), 2, 0.5, rng()))
+    encoder = perturbed(GaussianEncoder(ITEMS, DenseResidual(4, 2, rng()), 2, 0.5, rng()))
     batch = batch_of(CELLS)
     assert torch.equal(encoder(batch)[0], encoder(batch)[0])
     assert not torch.equal(encoder(batch, rng(1))[0], encoder(batch)[0])
@@ -115,7 +115,7 @@ def test_noise_only_drops_out_the_input():
 
 
 def test_two_levels_by_hand():
-    network = shaken(HVampNetwork(ITEMS, 4, 2, 3, 0.5, rng()))
+    network = perturbed(HVampNetwork(ITEMS, 4, 2, 3, 0.5, rng()))
     w, batch = arrays(network), batch_of(CELLS)
 
     def gated(values, name):

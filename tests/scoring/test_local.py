@@ -115,8 +115,10 @@ def test_wrong_calls_are_refused(tmp_path):
         score(EASE(), DATA, out)
     with pytest.raises(ScoringError, match="fit it on Interactions"):
         score(EASE().fit(DATA.matrix, show_progress=False), DATA, out)
-    with pytest.raises(ConfigError, match="at least 1"):
+    with pytest.raises(ConfigError, match="n must be at least 1, got 0"):
         score(MODEL, DATA, out, n=0)
+    with pytest.raises(ConfigError, match="batch_size must be at least 1, got 0"):
+        score(MODEL, DATA, out, batch_size=0)
     with pytest.raises(ConfigError, match="on_unknown"):
         score(MODEL, DATA, out, on_unknown="mark")
     with pytest.raises(DataError, match="1 repeats"):
@@ -143,32 +145,32 @@ def test_the_manifest_says_what_was_done(tmp_path):
 
 
 def seen_data():
-    """All that the users of DATA met: their items, two more each, and a user who is not in DATA."""
+    """All that the users of DATA have seen: their items, two more each, and a user who is not in DATA."""
     extra = table(seed=3, rows=120).assign(user_id=lambda frame: frame["user_id"].clip(upper=149))
     return Interactions.from_frame(
         pd.concat([table(), extra, pd.DataFrame({"user_id": [999], "item_id": [7]})]).drop_duplicates()
     )
 
 
-def test_what_users_met_is_masked_and_what_they_liked_is_read(tmp_path):
-    met = seen_data()
-    assert met.nnz > DATA.nnz + 20
-    rows = met.take_users(met.users.codes(DATA.users.ids()))
+def test_what_users_have_seen_is_masked_and_what_they_liked_is_read(tmp_path):
+    seen = seen_data()
+    assert seen.nnz > DATA.nnz + 20
+    rows = seen.take_users(seen.users.codes(DATA.users.ids()))
     ids, scores = MODEL.recommend(np.full(50, -1), DATA.matrix, N=30, seen=rows.histories(MODEL.items_))
-    frame = recommend_frame(MODEL, DATA, n=30, seen=met)
+    frame = recommend_frame(MODEL, DATA, n=30, seen=seen)
     assert frame["item_id"].tolist() == MODEL.items_.ids(ids[ids >= 0]).tolist()
     np.testing.assert_array_equal(frame["score"], scores[ids >= 0])
-    assert not len(frame.merge(met.to_frame(), on=["user_id", "item_id"]))
+    assert not len(frame.merge(seen.to_frame(), on=["user_id", "item_id"]))
     # The scores are those of the histories alone.
     plain = recommend_frame(MODEL, DATA, n=30).merge(frame, on=["user_id", "item_id"])
     assert len(plain) == len(frame)
     np.testing.assert_array_equal(plain["score_x"], plain["score_y"])
-    first = score(MODEL, DATA, tmp_path / "out", n=30, seen=met)
+    first = score(MODEL, DATA, tmp_path / "out", n=30, seen=seen)
     pd.testing.assert_frame_equal(read(first.output), frame)
-    assert score(MODEL, DATA, tmp_path / "out", n=30, seen=met).already_complete
+    assert score(MODEL, DATA, tmp_path / "out", n=30, seen=seen).already_complete
     assert not score(MODEL, DATA, tmp_path / "out", n=30).already_complete
     with pytest.raises(DataError, match=r"seen must hold every user of the histories, 1 are missing, such as \[100\]"):
-        recommend_frame(MODEL, DATA, seen=met.take_users(met.users.codes(list(met.users)[1:])))
+        recommend_frame(MODEL, DATA, seen=seen.take_users(seen.users.codes(list(seen.users)[1:])))
 
 
 @pytest.mark.parametrize("kind", ["uuid", "tuple"])
@@ -269,13 +271,24 @@ def test_an_interrupted_job_of_another_identity_starts_over(tmp_path, monkeypatc
     assert_same(read(result.output), recommend_frame(model, data, **options))
 
 
+def test_a_digest_of_the_caller_stands_for_the_data(tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(Interactions, "fingerprint", lambda self: pytest.fail("computed a fingerprint"))
+        score(MODEL, DATA, tmp_path / "out", n=3, seen=seen_data(), data_id="monday")
+        assert score(MODEL, DATA, tmp_path / "out", n=3, seen=seen_data(), data_id="monday").already_complete
+        assert not score(MODEL, DATA, tmp_path / "out", n=3, seen=seen_data(), data_id="tuesday").already_complete
+    identity = json.loads((tmp_path / "out" / MANIFEST).read_text())["identity"]
+    assert (identity["data"], identity["seen"]) == ("tuesday", None)
+    assert not score(MODEL, DATA, tmp_path / "out", n=3, seen=seen_data()).already_complete
+
+
 def test_a_job_that_died_before_the_rename_only_renames(tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
 
         def die(*folders):
             raise Killed
 
-        patch.setattr("recsys.scoring.local.replace_folder", die)
+        patch.setattr("recsys.scoring.output.replace_folder", die)
         with pytest.raises(Killed):
             score(MODEL, DATA, tmp_path / "out", n=3, batch_size=10)
     calls = breaking(99, monkeypatch)

@@ -1,0 +1,1 @@
+"""Pages that are made from docstrings: one module each, with `PAGE`, its path, and `page()`, its text."""

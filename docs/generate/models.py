@@ -1,0 +1,59 @@
+"""What models can do, in README.md and docs/models.md, and their names for type checkers, from their declarations."""
+
+from __future__ import annotations
+
+from itertools import groupby
+from pathlib import Path
+
+from recsys.models import MODELS, Capabilities, Recommender
+
+ROOT = Path(__file__).parents[2]
+YES, NO = "yes", "–"
+
+
+def abilities(cls: type[Recommender]) -> tuple[str, ...]:
+    """Return the cells of a model's row."""
+    can: Capabilities = cls.capabilities
+    ranking = "yes" if can.ranks_with is None else f"with `{can.ranks_with}` > 0"
+    new_users = "folded in" if can.new_users == "fold-in" else "from their history"
+    said = (can.rates, can.encodes, can.compares_items, can.keeps_users, not can.no_graph)
+    ratings, embeddings, items, users, graph = (YES if yes else NO for yes in said)
+    return (ratings, ranking, new_users if can.personal else "the same list", embeddings, items, users, graph)
+
+
+def table() -> str:
+    """Return one row for all models that can do the same."""
+    lines = [
+        "| models | ratings | ranking | new users | `encode` | `similar_items` | keeps its users | ONNX |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    order = list(MODELS)
+    rows = sorted(MODELS, key=lambda name: (abilities(MODELS[name]), order.index(name)))
+    groups = [(cells, list(names)) for cells, names in groupby(rows, key=lambda name: abilities(MODELS[name]))]
+    for cells, names in sorted(groups, key=lambda group: order.index(group[1][0])):
+        lines.append(f"| {', '.join(f'`{name}`' for name in names)} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def imports() -> str:
+    """Return the imports by which type checkers know the package's models."""
+    found = sorted((cls.__module__, name) for name, cls in MODELS.items() if cls.__module__.startswith("recsys."))
+    return "\n".join(f"    from {module} import {name} as {name}" for module, name in found)
+
+
+def filled(text: str, opening: str, closing: str, content: str) -> str:
+    """Return a text with what lies between two marker lines replaced."""
+    before, _, rest = text.partition(opening)
+    _, marker, after = rest.partition(closing)
+    if not marker:
+        raise ValueError(f"there is no {opening!r} followed by {closing!r}")
+    return f"{before}{opening}\n{content}\n{closing}{after}"
+
+
+def pages() -> dict[Path, str]:
+    """Return the content of each file that is made of the declarations."""
+    marked = ("<!-- models: made by make docs -->", "<!-- /models -->")
+    made = {page: (*marked, table()) for page in (ROOT / "README.md", ROOT / "docs" / "models.md")}
+    names = ("    # Names for type checkers, made by make docs.", "    # End of the names.")
+    made[ROOT / "recsys" / "models" / "__init__.py"] = (*names, imports())
+    return {page: filled(page.read_text(encoding="utf-8"), *parts) for page, parts in made.items()}

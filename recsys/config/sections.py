@@ -1,0 +1,271 @@
+"""The sections of a configuration: what can be set, and what goes together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import fields
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from annotated_types import Gt
+from pydantic import Field, field_validator, model_validator
+
+from recsys.config.base import Section
+from recsys.config.data import DataConfig, SplitConfig
+from recsys.drift import Limits
+from recsys.errors import ConfigError
+from recsys.interactions import Interactions
+from recsys.metrics import of
+from recsys.models import Recommender, model_class
+from recsys.models.params import Count, Seed, check
+from recsys.promotion import Rule
+
+
+class TrainConfig(Section):
+    """How weights are chosen, and how often training is repeated."""
+
+    metric: str = "ndcg@10"
+    """Validation metric that chooses the best epoch and stops training early."""
+    validate_epochs: bool = True
+    """Measure after every epoch; false keeps the last weights and measures once."""
+    refit: bool = False
+    """Fit again on training and validation entries before the test, for as many epochs as were best on validation; for
+    all of them under a cosine schedule, which ends with its learning rate."""
+    repeats: Count = 1
+    """Train with this many seeds of model and split, and report mean and standard deviation."""
+
+
+class EvaluateConfig(Section):
+    """What to measure on the test part."""
+
+    metrics: tuple[str, ...] | None = None
+    """Names such as `ndcg@10` or `rmse`; by default the ranking metrics of `recsys.evaluation.DEFAULT`."""
+    min_relevance: float | None = None
+    """Held-out entries of at least this value count as relevant."""
+
+
+class TrackConfig(Section):
+    """Where the run is recorded in MLflow."""
+
+    experiment: str = Field(default="recsys", min_length=1)
+    """MLflow experiment of the run."""
+    run_name: str | None = None
+    """Name of the run; by default the model's name."""
+    register_as: str | None = Field(default=None, alias="register")
+    """Name in the model registry; by default the model is logged and not registered."""
+    system_metrics: bool = False
+    """Record the load of the machine with every epoch (needs psutil)."""
+
+    def check(self) -> None:
+        """Check what the registry and the installed packages allow.
+
+        Raises:
+            ConfigError: psutil is missing, or a name that the registry refuses.
+        """
+        if self.system_metrics and find_spec("psutil") is None:
+            raise ConfigError("track.system_metrics needs psutil: pip install psutil, or set it to false")
+        name = self.register_as
+        if name is not None and (not name.strip() or set(name) & set("/:") or name in (".", "..")):
+            raise ConfigError(f"track.register must be a name without '/' and ':', got {name!r}")
+
+
+class Range(Section):
+    """Numbers from `low` to `high`; whole numbers if both ends are."""
+
+    low: int | float
+    high: int | float
+    log: bool = False
+    """Draw the logarithm uniformly."""
+    step: int | float | None = None
+    """Distance between the values; any value by default."""
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Range:
+        if not self.low < self.high:
+            raise ValueError(f"low must lie below high, got {self.low} and {self.high}")
+        if self.log and self.low <= 0:
+            raise ValueError(f"a logarithm needs low above 0, got {self.low}")
+        if self.log and self.step is not None:
+            raise ValueError("log and step exclude each other")
+        return self
+
+    @property
+    def whole(self) -> bool:
+        """Whether only whole numbers are drawn."""
+        return isinstance(self.low, int) and isinstance(self.high, int)
+
+
+class TuneConfig(Section):
+    """The search for hyperparameters on the validation part, by `recsys tune` and `recsys compare`."""
+
+    trials: Count = 20
+    """Number of settings to try."""
+    minutes: Annotated[float, Gt(0)] | None = None
+    """Time after which no further trial begins, over all sessions of a search; by default there is no limit."""
+    sampler: Literal["tpe", "random"] = "tpe"
+    """`tpe` learns from earlier trials (Bergstra et al. 2011), `random` does not."""
+    prune: bool = True
+    """Stop a trial whose validation metric is below the median of the other trials at the same epoch."""
+    seed: Seed = 0
+    """Seed of the sampler."""
+    space: dict[str, Range | list[Any]] = Field(default={})
+    """Values of each hyperparameter: a list of choices, or `{low = …, high = …, log = true}`."""
+
+    def bounds(self) -> list[dict[str, Any]]:
+        """Return settings that together contain every choice and both ends of every range.
+
+        Raises:
+            ConfigError: a hyperparameter has no choices.
+        """
+        ends = {name: [v.low, v.high] if isinstance(v, Range) else v for name, v in self.space.items()}
+        for name, values in ends.items():
+            if not values:
+                raise ConfigError(f"tune.space.{name} has no choices")
+        first = {name: values[0] for name, values in ends.items()}
+        return [{**first, name: value} for name, values in ends.items() for value in values]
+
+
+class JobConfig(Section):
+    """The configuration of a training job and what follows it."""
+
+    data: DataConfig = DataConfig()
+    split: SplitConfig = SplitConfig()
+    model: dict[str, Any] = Field(default={"name": "MultVAE"})
+    """`name` of the class, its hyperparameters, and `import`: modules that register classes of your own."""
+    train: TrainConfig = TrainConfig()
+    evaluate: EvaluateConfig = EvaluateConfig()
+    track: TrackConfig = TrackConfig()
+    promote: Rule = Rule()
+    drift: Limits = Limits()
+    tune: TuneConfig | None = None
+    """The search; `recsys train` does not read it."""
+
+    @field_validator("model")
+    @classmethod
+    def _checked_model(cls, section: dict[str, Any]) -> dict[str, Any]:
+        """Return the section with the class's name as it is registered and its hyperparameters as Python values."""
+        modules = modules_of(section)
+        if "name" not in section:
+            raise ConfigError("model.name is needed, such as name = 'MultVAE'")
+        try:
+            model = model_class(str(section["name"]))
+        except ConfigError as error:
+            hint = f"; import {', '.join(modules)} first (in a command: --import MODULE)" if modules else ""
+            raise ConfigError(f"{error}{hint}") from None
+        kept = {"name": model.__name__, **({"import": section["import"]} if modules else {})}
+        return {**kept, **check(model, hyperparameters(section))}
+
+    def load_data(self, root: Path | None = None) -> Interactions:
+        """Read the data with the column that the split needs; `root` as in `DataConfig.load`."""
+        return self.data.load(self.split.column or (), root)
+
+    def new_model(self, **overrides: Any) -> Recommender:
+        """Return the model, not fitted."""
+        return model_class(self.model["name"])(**{**hyperparameters(self.model), **overrides})
+
+    def with_model(self, **params: Any) -> JobConfig:
+        """Return the job with other hyperparameters of its model, checked.
+
+        Raises:
+            ConfigError: a hyperparameter that the model does not have, or a value that it cannot take.
+        """
+        try:
+            changed = self.model_copy(update={"model": self._checked_model({**self.model, **params})})
+        except ConfigError as error:
+            raise ConfigError(f"[tune.space] {error}") from None
+        changed.new_model().check_params()
+        return changed
+
+    def repeat(self, number: int) -> JobConfig:
+        """Return the job of one repeat with its seeds written out, so that the repeat can be evaluated by itself.
+
+        The seeds of split and model, if they have one, are those of the first repeat plus `number`.
+        """
+        model = dict(self.model)
+        defaults = {field.name: field.default for field in fields(model_class(model["name"]))}
+        first = model.get("seed", defaults.get("seed"))
+        if first is not None:
+            model["seed"] = first + number
+        once = self.train.model_copy(update={"repeats": 1})
+        return self.model_copy(update={"split": self.split.repeat(number), "model": model, "train": once})
+
+    def check(self) -> None:
+        """Refuse, before any work, what cannot be done or does not go together.
+
+        Raises:
+            ConfigError: an unknown data set or metric, an option that the split does not take, a hyperparameter out of
+                range, rating metrics for a model that predicts no ratings, a refit without validation entries of the
+                training users, or a name that the registry refuses.
+        """
+        self.data.check()
+        self.split.check()
+        self.track.check()
+        model = self.new_model()
+        model.check_params()
+        check_metrics(model, (self.train.metric, *(self.evaluate.metrics or ())))
+        check_metrics(model, self.promote.for_metric(self.train.metric).metrics)
+        if self.train.refit and (self.split.kind == "hold_out_users" or self.split.given.get("validation") == 0):
+            raise ConfigError(
+                "train.refit adds the validation entries of the training users, and this split has none; "
+                "set train.refit = false, or choose another split"
+            )
+        for setting in self.tune.bounds() if self.tune else ():
+            self.with_model(**setting)
+
+    def search(self) -> TuneConfig:
+        """Return the settings of the search for hyperparameters.
+
+        Raises:
+            ConfigError: there is no search space.
+        """
+        if self.tune is None or not self.tune.space:
+            raise ConfigError(
+                "there is nothing to tune: name the hyperparameters and their values under [tune.space], for instance "
+                "learning_rate = {low = 1e-4, high = 1e-2, log = true}"
+            )
+        return self.tune
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the configuration as JSON values, without keys that are None."""
+        values: dict[str, Any] = self.model_dump(mode="json", exclude_none=True, by_alias=True)
+        return values
+
+
+def hyperparameters(section: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the hyperparameters in a `[model]` section."""
+    return {name: value for name, value in section.items() if name not in ("name", "import")}
+
+
+def modules_of(section: Any) -> list[str]:
+    """Return the names under `import` of a `[model]` section.
+
+    Raises:
+        ConfigError: neither a name nor a list of names.
+    """
+    given = section.get("import", []) if isinstance(section, Mapping) else []
+    names = [given] if isinstance(given, str) else given
+    if not isinstance(names, list | tuple) or not all(isinstance(name, str) for name in names):
+        raise ConfigError(f"model.import must be the name of a module or a list of names, got {given!r}")
+    return list(names)
+
+
+def check_metrics(model: Recommender, names: Iterable[str]) -> None:
+    """Refuse metrics that a job cannot measure of a model.
+
+    Raises:
+        ConfigError: an unknown metric, one that a job cannot measure, or a rating metric of a model that predicts no
+            ratings.
+    """
+    metrics = [of(name) for name in names]
+    for metric in metrics:
+        if metric.needs_item_vectors:
+            raise ConfigError(f"{metric.name} needs vectors of the items: call recsys.evaluate with item_vectors=")
+    rated = [metric.name for metric in metrics if metric.rates]
+    if not rated:
+        return
+    if reason := model.why_no_ratings():
+        raise ConfigError(
+            f"{type(model).__name__} {reason}, so it has no {' or '.join(dict.fromkeys(rated))}; "
+            "ask for a metric of its lists, such as 'ndcg@10'"
+        )

@@ -1,0 +1,120 @@
+"""What a model scored on a part of a split: per user, per item and over all users."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from recsys.columns import USER
+from recsys.errors import ConfigError, DataError, did_you_mean
+from recsys.metrics import of, rating
+
+RATINGS: Final = "ratings"
+"""Column with each user's number of held-out ratings, next to errors of ratings per user."""
+
+Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Evaluation:
+    """What a model scored on a part: per user, and over all users."""
+
+    per_user: pd.DataFrame
+    """`user_id` and one column per metric that has a value per user. NaN: the user has no relevant items (for `rmse`
+    and `mae`: no held-out ratings; for `novelty` and `average_popularity` also: an empty list; for `diversity`: fewer
+    than two items in it). With errors of ratings also `ratings`, the number that each error is a mean over."""
+    summary: pd.DataFrame
+    """`metric, value, standard_error, n`: n is the number of users that the value rests on. For metrics with a value
+    per user it is the mean over those users and std(ddof=1) / sqrt(n); for errors of ratings the error over all ratings
+    (see `recsys.metrics.rating`). Metrics of all lists together, such as `coverage`, have no standard error (NaN)."""
+    per_item: pd.DataFrame | None = None
+    """One row per item, in the order of the part's columns: `relevant`, its number of relevant entries, and for each
+    cut-off k of a list metric `recommended@k`, the number of lists it is in, and `hits@k`, in how many of those it is
+    relevant. None if no list was asked for."""
+
+    @property
+    def values(self) -> dict[str, float]:
+        """Value of each metric by its name."""
+        return dict(zip(self.summary["metric"], self.summary["value"].tolist(), strict=True))
+
+    def __getitem__(self, name: str) -> float:
+        values = self.values
+        if name not in values:
+            raise ConfigError(f"metric {name!r} was not evaluated{did_you_mean(name, values)}")
+        return values[name]
+
+    def only(self, metrics: Sequence[str]) -> Evaluation:
+        """Return the evaluation of these metrics alone, in this order."""
+        summary = self.summary.set_index("metric").loc[list(metrics)].reset_index()
+        columns = [USER, *(name for name in metrics if name in self.per_user)]
+        if RATINGS in self.per_user and any(of(name).rates for name in metrics):
+            columns.append(RATINGS)
+        return Evaluation(self.per_user[columns], summary, self.per_item)
+
+    def by(self, groups: pd.Series) -> pd.DataFrame:
+        """Return `metric, group, value, standard_error, n`: the metrics over the users of each group, as in `summary`.
+
+        Only metrics with a value per user: `coverage` and `gini` belong to all lists together. A group without any
+        value has NaN and n = 0.
+
+        Args:
+            groups: group of each user, indexed by user id: a column of a table of users, or the result of
+                `recsys.activity_groups`. Users that were not evaluated are ignored.
+
+        Raises:
+            DataError: not such a series, a user twice in it, or an evaluated user without a group.
+        """
+        if not isinstance(groups, pd.Series):
+            raise DataError(f"groups must be a Series of groups indexed by user id, got {type(groups).__name__}")
+        if not groups.index.is_unique:
+            repeated = groups.index[groups.index.duplicated()]
+            raise DataError(f"{len(repeated)} rows of the groups repeat a user, for instance {repeated[0]!r}")
+        users = pd.Index(self.per_user[USER])
+        group_of_user = groups.reindex(users)
+        missing = group_of_user.isna().to_numpy()
+        if missing.any():
+            raise DataError(
+                f"{int(missing.sum())} of the {len(users)} evaluated users have no group, for instance "
+                f"{users[int(missing.argmax())]!r}; index the groups by user id and fill in what is missing"
+            )
+        rows = [
+            (metric, group, *_over_users(lines, metric))
+            for metric in self.summary["metric"]
+            if metric in self.per_user
+            for group, lines in self.per_user.groupby(group_of_user.array, observed=True)
+        ]
+        table = pd.DataFrame(rows, columns=["metric", "group", "value", "standard_error", "n"])
+        return table.astype({"group": group_of_user.dtype})
+
+    def __repr__(self) -> str:
+        width = max(len(name) for name in self.summary["metric"])
+        lines = [f"{'metric':<{width}}  {'value':>10}  {'± s.e.':>8}  {'users':>9}"]
+        for name, value, error, n in self.summary.itertuples(index=False, name=None):
+            known = "-" if np.isnan(error) else f"{error:.4f}"
+            lines.append(f"{name:<{width}}  {value:>10,.4f}  {known:>8}  {n:>9,}")
+        return "\n".join(lines)
+
+
+def mean_over_users(values: Floats) -> tuple[float, float, int]:
+    """Return mean, standard error and number of the values that are not NaN."""
+    known = values[~np.isnan(values)]
+    n = len(known)
+    if not n:
+        return float("nan"), float("nan"), 0
+    return float(known.mean()), float(known.std(ddof=1) / np.sqrt(n)) if n > 1 else float("nan"), n
+
+
+def _over_users(lines: pd.DataFrame, name: str) -> tuple[float, float, int]:
+    """Return value, standard error and number of users of a metric over some users."""
+    values = lines[name].to_numpy(dtype=np.float64)
+    metric = of(name)
+    if not metric.rates or np.isnan(values).all():
+        return mean_over_users(values)
+    counts = lines[RATINGS].to_numpy()
+    sums = rating.sums_of(np.nan_to_num(values), counts, root=metric.root)
+    return (*rating.mean_error(sums, counts, root=metric.root), int(np.count_nonzero(counts)))

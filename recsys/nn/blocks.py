@@ -1,0 +1,68 @@
+"""Output layers processed in blocks of columns, so that the logits of one block fit in the processor's cache."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import Tensor
+
+from recsys.nn.products import deliver
+from recsys.sparse import Batch
+
+
+def column_blocks(
+    batch: Batch, width: int | None = None, *, cpu_width: int = 1024
+) -> Iterator[tuple[slice, Tensor, Tensor]]:
+    """Yield all columns in blocks: each block's columns, and its stored entries as places and values.
+
+    Places are flat indices into the row-major (n_rows, block width) array.
+
+    Args:
+        width: columns per block; the last block may be narrower. By default `cpu_width` on a CPU, all columns on a GPU.
+    """
+    width = width or (batch.n_columns if batch.values.is_cuda else cpu_width)
+    by_column = batch.by_column
+    values, columns = batch.values[by_column.order], batch.columns[by_column.order]
+    starts = range(0, batch.n_columns, width)
+    bounds = [0, len(values)]
+    if len(starts) > 1:
+        bounds = [*by_column.offsets[list(starts)].tolist(), len(values)]
+    for start, first, last in zip(starts, bounds[:-1], bounds[1:], strict=True):
+        block = slice(start, min(start + width, batch.n_columns))
+        stored = slice(first, last)
+        places = by_column.segments[stored] * (block.stop - start) + (columns[stored] - start)
+        yield block, places, values[stored]
+
+
+class OutputGradients:
+    """Gradients of a loss with respect to an output layer's input, weight and bias, built block by block."""
+
+    def __init__(self, hidden: Tensor, weight: Tensor, bias: Tensor, wanted: Sequence[bool]) -> None:
+        """`wanted` says which of the three are needed; the others stay None."""
+        self.hidden = torch.zeros_like(hidden) if wanted[0] else None
+        self.weight = torch.empty_like(weight) if wanted[1] else None
+        self.bias = torch.empty_like(bias) if wanted[2] else None
+
+    def add(self, block: slice, slopes: Tensor, hidden: Tensor, weight: Tensor) -> None:
+        """Add one block of columns; `slopes` (n_rows, block width) is the derivative with respect to its logits."""
+        if self.hidden is not None:
+            self.hidden.addmm_(slopes, weight[block])
+        if self.weight is not None:
+            torch.mm(slopes.T, hidden, out=self.weight[block])
+        if self.bias is not None:
+            torch.sum(slopes, 0, out=self.bias[block])
+
+    def scaled(self, scale: Tensor, parameter: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+        """Return all three times `scale`; the weight's goes to the buffer of `parameter`, where it has one."""
+        of_weight = self.weight
+
+        def write(out: Tensor, beta: float) -> None:
+            assert of_weight is not None
+            torch.mul(of_weight, scale, out=out) if not beta else out.mul_(beta).add_(of_weight * scale)
+
+        return (
+            None if self.hidden is None else self.hidden * scale,
+            None if of_weight is None else deliver(parameter, write),
+            None if self.bias is None else self.bias * scale,
+        )

@@ -1,0 +1,204 @@
+"""Training, validation and test parts of a data set.
+
+A held-out part has a *context* (the history that a model reads of each user) and a *target* (the items it must find).
+The context of the test part holds the training and the validation entries: everything known before the test.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import scipy.sparse as sp
+
+from recsys.errors import DataError
+from recsys.ids import IdMap
+from recsys.interactions import Interactions
+
+Entries = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """Held-out users: the history of each, and the entries to predict.
+
+    Row i of `context`, `target` and `seen` is the same user; columns are the items of the training part.
+
+    Raises:
+        DataError: shapes disagree, an entry is stored twice, or target entries are in the context or in `seen` too.
+    """
+
+    context: sp.csr_matrix
+    """(n_rows, n_items) float32: the histories that a model reads; their items are not recommended."""
+    target: sp.csr_matrix
+    """(n_rows, n_items) float32: the held-out entries, to be predicted."""
+    users: IdMap
+    """External ids of the rows."""
+    user_index: npt.NDArray[np.int32]
+    """(n_rows,) row of each user in the training matrix, -1 for users who are not in it."""
+    seen: sp.csr_matrix | None = None
+    """(n_rows, n_items): items that are not recommended, if these are more than the model may read; the context by
+    default."""
+    allow_overlap: bool = False
+    """Accept target entries that are in the context or in `seen` too. They are never recommended: each is a miss."""
+
+    def __post_init__(self) -> None:
+        if self.context.shape != self.target.shape or self.context.shape[0] != len(self.users):
+            raise DataError(
+                f"context {self.context.shape}, target {self.target.shape} and {len(self.users)} users must agree"
+            )
+        if self.seen is not None and self.seen.shape != self.context.shape:
+            raise DataError(f"seen must have the shape of the context {self.context.shape}, got {self.seen.shape}")
+        for name in ("context", "target", "seen"):
+            matrix = getattr(self, name)
+            twice = 0 if matrix is None else _repeated(matrix)
+            if twice:
+                raise DataError(f"{twice} entries of the {name} are stored twice; store each user and item once")
+        if self.allow_overlap:
+            return
+        for name in ("context", "seen"):
+            matrix = getattr(self, name)
+            both = 0 if matrix is None else count_shared(matrix, self.target)
+            if both:
+                raise DataError(
+                    f"{both} of the {self.target.nnz} target entries are in the {name} too: a model cannot be tested "
+                    "on what it reads; remove them from one of the two, or pass allow_overlap=True"
+                )
+
+    def __repr__(self) -> str:
+        return f"Part({len(self.users):,} users, {self.context.nnz:,} context, {self.target.nnz:,} target)"
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """Training interactions, a validation part for making choices, and a test part that is evaluated once.
+
+    Raises:
+        DataError: a part has other items than training, its target holds training entries (of the same external user
+            and item, whatever `user_index` says), or the test target holds validation entries.
+    """
+
+    train: Interactions
+    validation: Part | None
+    test: Part
+    first_test_time: int | None = None
+    """Time of the earliest test entry, if every training and validation entry is earlier; None otherwise."""
+    allow_overlap: bool = False
+    """Accept targets that share entries with training or with each other; their metrics are then not a test."""
+
+    def __post_init__(self) -> None:
+        parts = {"validation": self.validation, "test": self.test}
+        for name, part in parts.items():
+            if part is not None and part.target.shape[1] != len(self.train.items):
+                raise DataError(
+                    f"the columns of the {name} part must be the {len(self.train.items)} training items, "
+                    f"got {part.target.shape[1]}"
+                )
+        if self.allow_overlap:
+            return
+        for (target, source), both in self._shared().items():
+            if both:
+                raise DataError(
+                    f"{both} entries of the {target} target are {source} entries too: a model cannot be tested on what "
+                    "it was fitted or chosen on; remove them from one of the two, or pass allow_overlap=True"
+                )
+
+    def overlaps(self) -> dict[tuple[str, str], int]:
+        """Return how many target entries are also elsewhere in the split, compared by external user and item.
+
+        Returns:
+            Counts by (part, place): (`validation` or `test`, `context` or `training`), and (`test`, `validation`).
+        """
+        parts = {"validation": self.validation, "test": self.test}
+        own = {
+            (name, "context"): count_shared(part.context, part.target)
+            for name, part in parts.items()
+            if part is not None
+        }
+        return {**own, **self._shared()}
+
+    def _shared(self) -> dict[tuple[str, str], int]:
+        counts = {}
+        for name, part in (("validation", self.validation), ("test", self.test)):
+            if part is not None:
+                counts[name, "training"] = _shared_of_users(self.train.matrix, self.train.users, part)
+        if self.validation is not None:
+            counts["test", "validation"] = _shared_of_users(self.validation.target, self.validation.users, self.test)
+        return counts
+
+    def refit(self) -> Interactions:
+        """Return training plus validation entries, for a final fit once every choice has been made.
+
+        Raises:
+            DataError: there is no validation part, or its users are not training users.
+        """
+        if self.validation is None or (self.validation.user_index < 0).any():
+            raise DataError("refit needs a validation part made of the training users' own entries")
+        train = self.train
+        matrix = sp.csr_matrix(train.matrix + self.validation.target, dtype=np.float32)
+        if matrix.nnz != train.nnz + self.validation.target.nnz:  # a stored zero would be lost by the sum
+            matrix = _union(train.matrix, self.validation.target)
+        return Interactions(matrix, train.users, train.items, titles=train.titles)
+
+
+def by_entries(data: Interactions, is_validation: Entries | None, is_test: Entries) -> Split:
+    """Return the split of stored entries into training, validation and test; all parts share users and items.
+
+    Args:
+        is_validation: (n_stored,) marks in the order of `matrix.data`; None for no validation part.
+        is_test: the same for the test part.
+
+    Raises:
+        DataError: a part would be empty.
+    """
+    is_known = ~is_test
+    is_train = is_known if is_validation is None else is_known & ~is_validation
+    for name, marked in (("training", is_train), ("test", is_test), ("validation", is_validation)):
+        if marked is not None and not marked.any():
+            raise DataError(f"the {name} part would be empty: {data.nnz} entries are too few for this split")
+    index = np.arange(data.shape[0], dtype=np.int32)
+    train = data.select(is_train)
+
+    def part(context: Entries, target: Entries) -> Part:
+        return Part(data.select(context).matrix, data.select(target).matrix, data.users, index)
+
+    validation = None if is_validation is None else part(is_train, is_validation)
+    return Split(train, validation, part(is_known, is_test))
+
+
+def count_shared(a: sp.csr_matrix, b: sp.csr_matrix) -> int:
+    """Return how many entries are stored in both of two matrices of one shape; values do not matter."""
+    marks = [sp.csr_matrix((np.ones(m.nnz, dtype=np.int8), m.indices, m.indptr), shape=m.shape) for m in (a, b)]
+    return int(marks[0].multiply(marks[1]).nnz)
+
+
+def _shared_of_users(matrix: sp.csr_matrix, users: IdMap, part: Part) -> int:
+    """Return how many target entries of a part are stored in a matrix with these users as rows."""
+    if users is part.users or users == part.users:
+        return count_shared(matrix, part.target)
+    row = users.codes(part.users.ids(), on_unknown="mark")
+    known = np.flatnonzero(row >= 0)
+    return count_shared(matrix[row[known]], part.target[known]) if len(known) else 0
+
+
+def _repeated(matrix: sp.csr_matrix) -> int:
+    """Return how many stored entries repeat an earlier one."""
+    if matrix.has_canonical_format:
+        return 0
+    once = sp.csr_matrix((np.ones(matrix.nnz, dtype=np.int8), matrix.indices, matrix.indptr), shape=matrix.shape)
+    once = once.copy()
+    once.sum_duplicates()
+    return int(matrix.nnz - once.nnz)
+
+
+def _union(a: sp.csr_matrix, b: sp.csr_matrix) -> sp.csr_matrix:
+    """Return the union of disjoint stored entries; unlike a sum it keeps stored zeros."""
+    rows = [np.repeat(np.arange(m.shape[0]), np.diff(m.indptr)) for m in (a, b)]
+    cols: Any = np.concatenate([a.indices, b.indices])
+    matrix = sp.csr_matrix(
+        (np.concatenate([a.data, b.data]), (np.concatenate(rows), cols)), shape=a.shape, dtype=np.float32
+    )
+    matrix.sort_indices()
+    return matrix

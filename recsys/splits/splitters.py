@@ -1,0 +1,261 @@
+"""The splitters of this package: pure functions from `Interactions` to a `Split`."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Hashable
+from dataclasses import replace
+
+import numpy as np
+import numpy.typing as npt
+
+from recsys.errors import DataError, did_you_mean
+from recsys.ids import IdMap
+from recsys.interactions import Interactions
+from recsys.options import Seed
+from recsys.splits.parts import Entries, Part, Split, by_entries
+from recsys.splits.registry import register
+
+Rows = npt.NDArray[np.integer]
+
+
+@register
+def hold_out_users(
+    data: Interactions,
+    *,
+    n_users: int | float = 0.1,
+    target_fraction: float = 0.2,
+    min_items: int = 5,
+    stable: bool = False,
+    seed: Seed = 98765,
+) -> Split:
+    """Hold out users, who are unknown to training (strong generalization with fold-in, Liang et al. 2018, §4.3).
+
+    The users, in the order of their rows (`from_frame` sorts them by id), are permuted; the last `n_users` are test
+    users, the `n_users` before them validation users, the others training users. The items are those of the training
+    users; other items of held-out users are dropped. Of each held-out user with n >= `min_items` items,
+    floor(`target_fraction` · n) random ones are the target and the rest the context; users with fewer items keep them
+    all as context and have no target. Draws follow the authors' notebook call by call on numpy's legacy generator,
+    seeded again before each part; a user's items are visited in item order (in ML-20M also the order of the file).
+
+    Args:
+        n_users: held-out users per part: a count, or a share of all users below 1.
+        target_fraction: share of a held-out user's items to predict.
+        min_items: held-out users with fewer items have no target.
+        stable: choose users by a hash of their id and the seed, so that a held-out user stays held out when data are
+            added; `n_users` is then a share below ½, reached on average.
+        seed: seed of the draws; 98765 in the paper's code.
+
+    Raises:
+        DataError: too few users for these parts, a held-out part without any target, or an option out of range.
+    """
+    total = data.shape[0]
+    for name, value in (("n_users", n_users), ("target_fraction", target_fraction), ("min_items", min_items)):
+        if isinstance(value, bool) or not isinstance(value, (int, float, np.number)):
+            raise DataError(f"{name} must be a number, got {value!r}")
+    if not 0 < target_fraction < 1:
+        raise DataError(f"target_fraction must lie between 0 and 1, got {target_fraction}")
+    if n_users < 0:
+        raise DataError(f"n_users must be above 0, got {n_users}")
+    if n_users >= 1 and n_users != int(n_users):
+        raise DataError(f"n_users must be a whole number or a share below 1, got {n_users}")
+    if stable:
+        validation_rows, test_rows = _by_id(data.users, n_users, seed)
+        return _hold_out(data, validation_rows, test_rows, target_fraction, min_items, seed)
+    held = round(n_users * total) if n_users < 1 else int(n_users)
+    if held < 1 or total - 2 * held < 1:
+        raise DataError(
+            f"hold_out_users takes {held} validation and {held} test users of {total}, which leaves "
+            f"{max(0, total - 2 * held)} to train on; choose n_users between 1 and {max(0, (total - 1) // 2)}"
+        )
+    order = np.random.RandomState(seed).permutation(total)  # the generator of the published split
+    return _hold_out(
+        data, order[total - 2 * held : total - held], order[total - held :], target_fraction, min_items, seed
+    )
+
+
+@register
+def hold_out_ratings(data: Interactions, *, test: float = 0.1, validation: float = 0.1, seed: Seed = 0) -> Split:
+    """Hold out random entries (Sedhain et al. 2015, §4); all parts share the users and items of the data.
+
+    Args:
+        test: share of all entries for the test part.
+        validation: share of the remaining entries for the validation part; 0 for none.
+        seed: seed of the permutation.
+
+    Raises:
+        DataError: a share is out of range, or too small for a single entry.
+    """
+    for name, share, lowest in (("test", test, "more than 0"), ("validation", validation, "at least 0")):
+        if not (0 <= share < 1) or (name == "test" and share == 0):
+            raise DataError(f"{name} must be {lowest} and below 1, got {share}")
+    order = np.random.default_rng(seed).permutation(data.nnz)
+    n_test = round(test * data.nnz)
+    n_validation = round(validation * (data.nnz - n_test))
+    is_test, is_validation = np.zeros((2, data.nnz), dtype=bool)
+    is_test[order[:n_test]] = True
+    is_validation[order[n_test : n_test + n_validation]] = True
+    return by_entries(data, is_validation if validation else None, is_test)
+
+
+@register
+def leave_last_out(data: Interactions) -> Split:
+    """Hold out each user's latest entry for the test and the one before it for validation.
+
+    Users with fewer than 3 entries stay in training. Entries of equal time are ordered by item.
+
+    Raises:
+        DataError: the data have no timestamps.
+    """
+    times = _need_times(data, "leave_last_out")
+    counts = np.diff(data.matrix.indptr)
+    rows = np.repeat(np.arange(data.shape[0]), counts)
+    order = np.lexsort((times, rows))  # by row, then by time
+    ends = data.matrix.indptr[1:][counts >= 3].astype(np.int64)
+    is_test, is_validation = np.zeros((2, data.nnz), dtype=bool)
+    is_test[order[ends - 1]] = True
+    is_validation[order[ends - 2]] = True
+    return by_entries(data, is_validation, is_test)
+
+
+@register
+def by_time(data: Interactions, *, test: float = 0.1, validation: float = 0.1) -> Split:
+    """Hold out the latest entries of all users for the test, and those just before them for validation.
+
+    Entries of one second stay together in the earlier part, so every training entry is earlier than every test entry.
+
+    Args:
+        test: share of all entries for the test part.
+        validation: share of all entries for the validation part; 0 for none.
+
+    Raises:
+        DataError: the data have no timestamps, so many entries have one time that a part would be empty, or shares do
+            not sum below 1.
+    """
+    times = _need_times(data, "by_time")
+    if not (0 < test < 1 and 0 <= validation < 1 and test + validation < 1):
+        raise DataError(f"test and validation are shares that sum below 1, got {test} and {validation}")
+    ordered = np.sort(times)
+    last_before_test = ordered[max(0, round((1 - test) * data.nnz) - 1)]
+    is_test = times > last_before_test
+    is_validation = None
+    if validation:
+        is_validation = (times > ordered[max(0, round((1 - test - validation) * data.nnz) - 1)]) & ~is_test
+    return replace(by_entries(data, is_validation, is_test), first_test_time=int(times[is_test].min()))
+
+
+@register
+def given(
+    data: Interactions,
+    column: str,
+    *,
+    test: Hashable = "test",
+    validation: Hashable | None = None,
+    validation_fraction: float = 0.0,
+    seed: Seed = 0,
+    temporal: bool = False,
+) -> Split:
+    """Split by a column of the data, such as a published split, that was kept when they were read (`keep=[column]`).
+
+    Args:
+        column: name of the column that marks the part of each entry.
+        test: its value on test entries.
+        validation: its value on validation entries; by default `validation`, `val` or `valid`, if one occurs.
+        validation_fraction: random share of the training entries for validation, if the column marks none.
+        seed: seed of that random share.
+        temporal: the column splits by time: refuse it if a training entry is later than the first held-out entry.
+
+    Raises:
+        DataError: the column was not kept or lacks a value, both parts have the same value, `validation_fraction` is
+            out of range, or a temporal split trains on entries from the future.
+    """
+    if column not in data.columns:
+        raise DataError(
+            f"column {column!r} was not kept with these interactions"
+            f"{did_you_mean(column, data.columns) if data.columns else ', nor was any other'}; "
+            "name it in keep= when reading the data"
+        )
+    marks = np.asarray(data.columns[column])
+    values = set(marks.tolist())
+    if not 0 <= validation_fraction < 1:
+        raise DataError(f"validation_fraction must be at least 0 and below 1, got {validation_fraction}")
+    for name in (test, validation):
+        if name is not None and name not in values:
+            raise DataError(f"column {column!r} has no value {name!r}; its values are {sorted(values, key=str)}")
+    if validation is None:
+        validation = next((name for name in ("validation", "val", "valid") if name in values - {test}), None)
+    elif validation == test:
+        raise DataError(f"test and validation must be different values of {column!r}, got {test!r} for both")
+    is_test = np.asarray(marks == test)
+    is_validation = None
+    if validation is not None:
+        is_validation = np.asarray(marks == validation)
+    elif validation_fraction:
+        rest = np.flatnonzero(~is_test)
+        drawn = np.random.default_rng(seed).permutation(rest)[: round(validation_fraction * len(rest))]
+        is_validation = np.zeros(data.nnz, dtype=bool)
+        is_validation[drawn] = True
+    if temporal:
+        times = _need_times(data, "temporal=True")
+        _refuse_future(times, ~is_test, is_test, "test")
+        if validation is not None and is_validation is not None:
+            _refuse_future(times, ~is_test & ~is_validation, is_validation, "validation")
+    return by_entries(data, is_validation, is_test)
+
+
+def _refuse_future(times: npt.NDArray[np.int64], before: Entries, after: Entries, name: str) -> None:
+    """Refuse entries of an earlier part that are later than the first entry of the part called `name`."""
+    first = times[after].min()
+    late = int(np.count_nonzero(times[before] > first))
+    if late:
+        raise DataError(
+            f"{late} of the {np.count_nonzero(before)} entries before the {name} part are later than its first entry, "
+            f"of {np.datetime64(int(first), 's')}: a temporal split must not train on the future; "
+            "correct the column, or pass temporal=False"
+        )
+
+
+def _by_id(users: IdMap, share: int | float, seed: int) -> tuple[Rows, Rows]:
+    """Return the rows of validation and test users, chosen by a hash of seed and id that lies in 0..1."""
+    if not 0 < share < 0.5:
+        raise DataError(f"a stable split takes n_users as a share between 0 and 0.5, got {share}")
+    digests = b"".join(hashlib.blake2b(f"{seed}:{user}".encode(), digest_size=8).digest() for user in users)
+    place = np.frombuffer(digests, dtype=">u8").astype(np.float64) / 2.0**64
+    return np.flatnonzero((place >= share) & (place < 2 * share)), np.flatnonzero(place < share)
+
+
+def _hold_out(
+    data: Interactions, validation_rows: Rows, test_rows: Rows, target_fraction: float, min_items: int, seed: int
+) -> Split:
+    rest = np.setdiff1d(np.arange(data.shape[0]), np.concatenate([validation_rows, test_rows]))
+    if not (len(rest) and len(validation_rows) and len(test_rows)):
+        raise DataError(f"{data.shape[0]} users are too few to hold some out by their id; choose another n_users")
+    train = data.take_users(rest)
+    train = train.take_items(np.unique(train.matrix.indices))
+    validation, test = (
+        _fold_in(data.take_users(np.sort(rows)), train.items, target_fraction, min_items, seed)
+        for rows in (validation_rows, test_rows)
+    )
+    return Split(train, validation, test)
+
+
+def _fold_in(users: Interactions, items: IdMap, target_fraction: float, min_items: int, seed: int) -> Part:
+    """Split each user's items into context and target, with the draws of the paper's notebook."""
+    rng = np.random.RandomState(seed)
+    matrix = users.histories(items)
+    is_target = np.zeros(matrix.nnz, dtype=bool)
+    for start, end in zip(matrix.indptr[:-1], matrix.indptr[1:], strict=True):
+        size = int(end - start)
+        if size >= min_items:
+            is_target[start + rng.choice(size, size=int(target_fraction * size), replace=False)] = True
+    if not is_target.any():
+        raise DataError("no held-out user has enough items for a target; lower min_items or hold out more users")
+    both = Interactions(matrix, users.users, items)
+    not_in_training = np.full(len(users.users), -1, dtype=np.int32)
+    return Part(both.select(~is_target).matrix, both.select(is_target).matrix, users.users, not_in_training)
+
+
+def _need_times(data: Interactions, what: str) -> npt.NDArray[np.int64]:
+    if data.timestamps is None:
+        raise DataError(f"{what} needs timestamps; read the data with a timestamp column")
+    return data.timestamps
