@@ -35,6 +35,7 @@ def embed(figure: Figure, label: str, hover: Mapping[Artist, Sequence[str]]) -> 
         ValueError: an artist draws more or fewer marks than it has texts.
     """
     import matplotlib
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
 
     for number, artist in enumerate(hover):
         artist.set_gid(f"hover{number}")
@@ -43,7 +44,7 @@ def embed(figure: Figure, label: str, hover: Mapping[Artist, Sequence[str]]) -> 
         panel.patch.set_visible(False)
     file = io.StringIO()
     with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": label}):
-        figure.savefig(file, format="svg", metadata={"Date": None})
+        FigureCanvasSVG(figure).print_svg(file, metadata={"Date": None})  # `savefig` draws everything twice
     root = ElementTree.fromstring(file.getvalue())
 
     groups = {group.get("id"): group for group in root.iter(f"{_SVG}g")}
