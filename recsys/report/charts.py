@@ -176,6 +176,7 @@ def _set_counts(panel: Axes, name: str, counts: Counts) -> None:
 def _chart(caption: Caption, height: float) -> tuple[Figure, Axes]:
     """Return a figure of 400 × `height` points with one labeled panel."""
     figure, (panel,) = panels(1, columns=1, width=400 / 72, height=height / 72, font_size=11.0)
+    figure.set_layout_engine("none")  # it would take as long as all the rest; `_html` sets the margins
     panel.set(xlabel=caption.x, ylabel=caption.y)
     return figure, panel
 
@@ -183,6 +184,11 @@ def _chart(caption: Caption, height: float) -> tuple[Figure, Axes]:
 def _html(
     figure: Figure, caption: Caption, hover: Mapping[Artist, Sequence[str]], legend: Sequence[tuple[str, str]] = ()
 ) -> Markup:
+    (panel,) = figure.axes
+    labels = panel.yaxis.get_major_formatter().format_ticks(panel.yaxis.get_majorticklocs().tolist())
+    width, height = 72 * figure.get_size_inches()
+    left = 22 + 7 * max(map(len, labels))  # room for the label of the axis and those of its ticks
+    panel.set_position((left / width, 36 / height, 1 - (left + 18) / width, 1 - 43 / height))
     keys = [tag("span", tag("i", class_=kind), name, class_="key") for kind, name in legend if len(legend) > 1]
     heading = tag("figcaption", tag("b", caption.title), tag("span", keys, class_="keys") if keys else None)
     return tag("figure", heading, embed(figure, f"{caption.title}. {caption.summary}", hover))

@@ -62,9 +62,8 @@ def learning_curve(history: Mapping[str, Any] | pd.DataFrame, *, metric: str | N
         if best is not None and name == chosen:
             text = f"best epoch {epochs[best]:g}: {values[best]:.4f}"
             panel.set_title(text, loc="right", fontsize=10, color=COLORS["mark"])
-    for panel in axes:
         set_epochs(panel, epochs)
-        panel.set_xlabel("epoch" if panel is axes[-1] else "")
+    axes[-1].set_xlabel("epoch")
     return figure
 
 

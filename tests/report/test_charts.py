@@ -73,6 +73,8 @@ def test_ticks_say_their_value_in_full():
     assert ticks[:3] == ["1", "2", "3"]
     assert "1000000.0015" in ticks or "1000000.001" in ticks
     assert all(1_000_000 < float(tick) < 1_000_001 for tick in ticks[3:])
+    upright = [label for label in ElementTree.fromstring(chart).iter("text") if "." in label.text]
+    assert all(float(label.get("x")) - 6.5 * len(label.text) > 15 for label in upright), "beside the label of the axis"
 
 
 def test_bars_are_as_high_as_their_values():
