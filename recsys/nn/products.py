@@ -112,7 +112,7 @@ LARGE = 2**18
 
 
 def accumulate_grad(parameter: Tensor, write: Callable[[Tensor, float], None]) -> Tensor | None:
-    """Return the gradient of `parameter`; if it has a buffer (`add_gradient_buffers`), accumulate there and return None.
+    """Return the gradient of `parameter`; None if it has a buffer (`add_gradient_buffers`), which is written instead.
 
     Args:
         write: called as `write(out, beta)`; sets `out` to `beta * out + gradient`.
