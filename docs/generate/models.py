@@ -37,8 +37,10 @@ def table() -> str:
 
 def imports() -> str:
     """Return the imports by which type checkers know the package's models."""
-    found = sorted((cls.__module__, name) for name, cls in MODELS.items() if cls.__module__.startswith("recsys."))
-    return "\n".join(f"    from {module} import {name} as {name}" for module, name in found)
+    homes = {name: cls.__module__ for name, cls in MODELS.items() if cls.__module__.startswith("recsys.")}
+    # In ruff's order, which has names in capitals first.
+    names = sorted(homes, key=lambda name: (homes[name], not name.isupper(), name))
+    return "\n".join(f"    from {homes[name]} import {name} as {name}" for name in names)
 
 
 def filled(text: str, opening: str, closing: str, content: str) -> str:
