@@ -20,6 +20,7 @@ from recsys.models.device import new_generator, pick_device
 from recsys.models.fitting import FitOptions
 from recsys.models.params import Count, NotNegative, Positive, Seed
 from recsys.models.selection import ROW_BLOCK, Indices
+from recsys.nn.graphs import NetworkScores
 from recsys.nn.losses import Likelihood, LikelihoodName, likelihood
 from recsys.nn.products import affine
 from recsys.sparse import Batch, Rows
@@ -155,6 +156,9 @@ class Autoencoder(Recommender):
         self, histories: sp.csr_matrix | None, userid: Indices, items: Indices | None, out: Tensor | None = None
     ) -> Tensor:
         return self._decode_scores(self._codes(histories, userid), items, out)
+
+    def _graph(self) -> nn.Module:
+        return NetworkScores(self.network_)
 
     def _codes(self, histories: sp.csr_matrix | None, userid: Indices) -> Tensor:
         """Return the embeddings to decode: of the histories, or those kept of training users `userid`."""

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import scipy.sparse as sp
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from recsys.errors import DataError, UnsupportedError
 from recsys.models.learner import Floats, Learner
@@ -41,6 +41,10 @@ class Recommender(Learner):
                 if it declares `scores_known_users` or `keeps_users`.
             items: item indices; None for all items.
         """
+
+    def _graph(self) -> nn.Module:
+        """Return a module that maps `DenseRows` to the (n, n_items) scores of users without learned vectors."""
+        raise NotImplementedError
 
     def _encode(self, histories: sp.csr_matrix) -> Tensor:
         """Return (n_rows, d) embeddings of users, from their histories alone."""

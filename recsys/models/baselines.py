@@ -18,7 +18,7 @@ from implicit.nearest_neighbours import BM25Recommender, CosineRecommender, TFID
 from implicit.recommender_base import ModelFitError
 from implicit.utils import ParameterWarning
 from threadpoolctl import threadpool_limits
-from torch import Tensor
+from torch import Tensor, nn
 
 from recsys.errors import DataError, TrainingError
 from recsys.models.base import Recommender
@@ -28,6 +28,7 @@ from recsys.models.fold_in import fold_in
 from recsys.models.params import Count, NotNegative, Positive, Seed
 from recsys.models.registry import register
 from recsys.models.selection import Indices
+from recsys.nn.graphs import LinearScores, SameScores
 from recsys.nn.products import affine
 from recsys.training import Record
 
@@ -48,6 +49,9 @@ class Popularity(Recommender):
     ) -> Tensor:
         counts = self.counts_ if items is None else self.counts_[torch.from_numpy(items)]
         return counts.repeat(len(userid), 1)
+
+    def _graph(self) -> nn.Module:
+        return SameScores(self.counts_)
 
     def _arrays(self) -> dict[str, npt.NDArray[Any]]:
         return {"counts": self.counts_.numpy()}
@@ -175,7 +179,7 @@ class ALS(Factors):
 
 @register
 class BPR(Factors):
-    """`implicit`'s Bayesian personalised ranking (Rendle et al. 2009).
+    """`implicit`'s Bayesian personalized ranking (Rendle et al. 2009).
 
     BPR has no closed form for a new user: theirs is the least-squares vector whose products with the item vectors are 1
     for their items and 0 for all others, weighted 1 to 0.1; the items' biases join the score afterwards, as they do for
@@ -215,7 +219,7 @@ _SIMILARITIES = {"cosine": CosineRecommender, "bm25": BM25Recommender, "tfidf": 
 
 @register
 class ItemKNN(Recommender):
-    """`implicit`'s item-to-item nearest neighbours: scores are x S with S the `neighbors` largest similarities.
+    """`implicit`'s item-to-item nearest neighbors: scores are x S with S the `neighbors` largest similarities.
 
     `similar_items` divides an item's similarities by the largest of them, since BM25 has no upper bound.
     """
@@ -248,6 +252,9 @@ class ItemKNN(Recommender):
             raise DataError("ItemKNN needs the users' histories")
         table = self.similarity_ if items is None else self.similarity_[:, items]
         return torch.from_numpy((histories @ table).toarray())
+
+    def _graph(self) -> nn.Module:
+        return LinearScores(torch.from_numpy(self.similarity_.toarray()))
 
     def _item_similarity(self, asked: npt.NDArray[np.int64], among: npt.NDArray[np.int64]) -> Tensor:
         rows = self.similarity_[asked]

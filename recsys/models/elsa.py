@@ -14,6 +14,7 @@ from recsys.models.capabilities import Capabilities
 from recsys.models.params import Count, Positive
 from recsys.models.registry import register
 from recsys.models.selection import Indices
+from recsys.nn.graphs import LessOwnScores
 from recsys.nn.low_rank import UnitRowsNetwork, zero_diagonal_cosine
 from recsys.sparse import Batch, Rows
 from recsys.training import Loss, Objective
@@ -25,7 +26,7 @@ class ELSA(Autoencoder):
     """Scalable linear shallow autoencoder: low rank with a zero diagonal, for ranking.
 
     Scores are x (A Aᵀ − I) with the rows of A, one per item, of length 1, so that no item explains itself.
-    Minimises per user the squared error between prediction and history, each divided by its length: twice
+    Minimizes per user the squared error between prediction and history, each divided by its length: twice
     1 − cos(x, y), which is reported. An embedding is x A. A training user keeps none: their own items must be taken
     out again, so `recommend_users` needs the histories.
 
@@ -63,3 +64,6 @@ class ELSA(Autoencoder):
         batch = own.slice(0, len(own))
         scores[batch.segments, batch.columns] -= batch.values
         return scores
+
+    def _graph(self) -> nn.Module:
+        return LessOwnScores(self.network_)

@@ -32,7 +32,7 @@ class InfiniteAE(Recommender):
 
     Gradient descent on such a network is kernel ridge regression with its neural tangent kernel K (Jacot et al. 2018):
     α = (K(X, X) + λ' I)⁻¹ X and scores K(x, X) α, with λ' = λ · tr K(X, X) / n_users as in the authors' code. The
-    network has weights of variance 2 and biases of variance `bias_std`² in the NTK parameterisation, and reads rows as
+    network has weights of variance 2 and biases of variance `bias_std`² in the NTK parameterization, and reads rows as
     they are: their lengths count.
 
     Time n_users³; memory 8 · n_users² bytes to fit and 4 · n_users · n_items to keep, for tens of thousands of users at

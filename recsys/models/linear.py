@@ -1,6 +1,6 @@
-"""Linear autoencoders in closed form: EASE, EDLAE, DLAE and RDLAE, each with or without normalisation by DAN.
+"""Linear autoencoders in closed form: EASE, EDLAE, DLAE and RDLAE, each with or without normalization by DAN.
 
-All of them weigh the items of a history by one items × items matrix B that minimises
+All of them weigh the items of a history by one items × items matrix B that minimizes
 
     ‖X − XB‖² + Σ_ij Λ_i B_ij²,   Λ_i > 0, perhaps with a bound on the diagonal of B.
 
@@ -29,7 +29,7 @@ import numpy as np
 import numpy.typing as npt
 import scipy.sparse as sp
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from recsys.errors import TrainingError
 from recsys.models.base import Recommender
@@ -39,6 +39,7 @@ from recsys.models.fitting import FitOptions
 from recsys.models.params import Fraction, NotNegative, Positive, Rate
 from recsys.models.registry import register
 from recsys.models.selection import Indices
+from recsys.nn.graphs import LinearScores
 from recsys.nn.products import weighted_rows
 from recsys.sparse import Rows
 
@@ -50,7 +51,7 @@ class LinearAutoencoder(Recommender):
     Similar items go by the partial correlation −P_ij / √(P_ii P_jj). It keeps nothing of its users: `recommend_users`
     needs the histories.
 
-    Two exponents normalise as DAN does (Park et al. 2025), and 0 leaves things as they are. Users weigh
+    Two exponents normalize as DAN does (Park et al. 2025), and 0 leaves things as they are. Users weigh
     (items in the history)^−β, and the input is X D^−α with D the users of each item:
 
         ‖D_U^{−β/2} (X D^−α − X D^−α V)‖² + ‖Λ^{1/2} D^−α V‖²
@@ -103,7 +104,7 @@ class LinearAutoencoder(Recommender):
         energy = np.bincount(weighed.indices, weights=weighed.data**2, minlength=weighed.shape[1])
         penalty = self._penalty(torch.from_numpy(energy))
         try:
-            inverse = regularised_inverse(weighed, penalty, np.dtype(self.precision), pick_device(self.device))
+            inverse = regularized_inverse(weighed, penalty, np.dtype(self.precision), pick_device(self.device))
         except torch.linalg.LinAlgError:  # type: ignore[attr-defined]
             raise TrainingError(
                 f"the Gram matrix is singular in {self.precision}: raise regularization (now {self.regularization})"
@@ -126,11 +127,14 @@ class LinearAutoencoder(Recommender):
         batch = rows.slice(0, len(rows))
         return weighted_rows(table, batch, batch.values)
 
+    def _graph(self) -> nn.Module:
+        return LinearScores(self.weights_)
+
     def _item_similarity(self, asked: Indices, among: Indices) -> Tensor:
         rows, columns = (torch.from_numpy(index).to(self.weights_.device) for index in (asked, among))
         there, back = self.weights_[rows][:, columns], self.weights_[:, rows][columns].T
         rest = 1.0 - self.weights_.diagonal()
-        # B_ij · B_ji = P_ij² · (1 − b_i)(1 − b_j) / (P_ii · P_jj), with normalisation or without.
+        # B_ij · B_ji = P_ij² · (1 − b_i)(1 − b_j) / (P_ii · P_jj), with normalization or without.
         return there.sign() * ((there * back).clamp_min(0.0) / (rest[rows, None] * rest[columns])).sqrt()
 
     def _arrays(self) -> dict[str, npt.NDArray[Any]]:
@@ -144,7 +148,7 @@ class LinearAutoencoder(Recommender):
 class EASE(LinearAutoencoder):
     """Linear item-to-item autoencoder with a zero diagonal, for ranking (Steck 2019).
 
-    Minimises ‖X − XB‖² + λ ‖B‖² with diag(B) = 0 (eq. 2 and 3), whose solution is P = (XᵀX + λI)⁻¹,
+    Minimizes ‖X − XB‖² + λ ‖B‖² with diag(B) = 0 (eq. 2 and 3), whose solution is P = (XᵀX + λI)⁻¹,
     B = I − P · diag(P)⁻¹ (eq. 8).
     """
 
@@ -169,7 +173,7 @@ class Denoising(LinearAutoencoder):
 
 @register
 class EDLAE(Denoising):
-    """Emphasised denoising linear autoencoder of full rank, for ranking (Steck 2020).
+    """Emphasized denoising linear autoencoder of full rank, for ranking (Steck 2020).
 
     Of the squared error only the entries that were dropped from the input count (emphasis a = 1, b = 0), so no item is
     predicted from itself: ‖X − XB‖² + ‖Λ^{1/2} B‖² with diag(B) = 0 and Λ = λ + p/(1−p) · diag(XᵀX). With `dropout` 0
@@ -206,7 +210,7 @@ class RDLAE(Denoising):
         return (1.0 - penalty * inverse).clamp_max(self.relaxation)
 
 
-def regularised_inverse(matrix: sp.csr_matrix, penalty: Tensor, dtype: np.dtype[Any], device: torch.device) -> Tensor:
+def regularized_inverse(matrix: sp.csr_matrix, penalty: Tensor, dtype: np.dtype[Any], device: torch.device) -> Tensor:
     """Return (XᵀX + diag Λ)⁻¹, (n_columns, n_columns), from the Gram matrix of the columns or of the rows.
 
     With Q = X Λ^{−1/2} it is also Λ^{−1/2} (I − Qᵀ (I + QQᵀ)⁻¹ Q) Λ^{−1/2} (Woodbury), n_rows³ operations in place of

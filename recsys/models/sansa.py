@@ -1,4 +1,4 @@
-"""SANSA (Spišák, Bartyzal, Hoskovec, Peska and Tůma 2023): EASE for catalogues whose Gram matrix has no inverse."""
+"""SANSA (Spišák, Bartyzal, Hoskovec, Peska and Tůma 2023): EASE for catalogs whose Gram matrix has no inverse."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy.typing as npt
 import scipy.sparse as sp
 import torch
 from annotated_types import Gt, Le
-from torch import Tensor
+from torch import Tensor, nn
 
 from recsys.errors import TrainingError
 from recsys.models.base import Recommender
@@ -20,6 +20,7 @@ from recsys.models.params import Positive
 from recsys.models.registry import register
 from recsys.models.selection import Indices
 from recsys.models.sparse_inverse import inverse_factor
+from recsys.nn.graphs import LinearScores
 
 
 @register
@@ -35,7 +36,7 @@ class SANSA(Recommender):
     nothing of its users: `recommend_users` needs the histories.
 
     Differs from the paper in: how W is found. There an incomplete Cholesky factor is made and its inverse improved by
-    residual steps, pruned after each; here each column of W is the exact minimiser of that residual over its few
+    residual steps, pruned after each; here each column of W is the exact minimizer of that residual over its few
     places, no factor is needed, and nothing can break down (`recsys.models.sparse_inverse`). Items come in the order of
     their popularity, so that each is explained by more popular ones, in place of an order that fills factors least.
     """
@@ -72,6 +73,10 @@ class SANSA(Recommender):
         decoder, own = (self.decoder_, histories) if items is None else (self.decoder_[:, items], histories[:, items])
         scores = (histories @ self.encoder_) @ decoder + own
         return torch.from_numpy(scores.toarray(out=None if out is None else out.numpy()))
+
+    def _graph(self) -> nn.Module:
+        whole = self.encoder_ @ self.decoder_ + sp.identity(self.n_items_, np.float32, "csr")
+        return LinearScores(torch.from_numpy(whole.toarray()))
 
     def _item_similarity(self, asked: Indices, among: Indices) -> Tensor:
         one, other = self.encoder_[asked], self.encoder_[among]

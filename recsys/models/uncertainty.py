@@ -23,7 +23,7 @@ class UAE(WholeRow, Autoencoder):
     """Uncertainty autoencoder: a few noisy measurements of a row, and a decoder that recovers the row from them.
 
     Grover and Ermon 2019. A row x is measured as y = f(x) + ε, ε ~ N(0, `noise`² I), with m = `latent` measurements.
-    Acquisition f and decoder are trained together to maximise E log q(x|y), the decoder's log-likelihood, which with
+    Acquisition f and decoder are trained together to maximize E log q(x|y), the decoder's log-likelihood, which with
     the constant H(X) is a lower bound of the mutual information I(X; Y) (Barber and Agakov 2003). There is no prior on
     y. The acquisition is linear, as compressed sensing has it, or a network; the decoder, with the widths `hidden`
     (none: linear), recovers at the cost of one pass.

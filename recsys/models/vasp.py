@@ -19,6 +19,7 @@ from recsys.models.selection import Indices
 from recsys.models.variational import Annealed
 from recsys.nn.focal import FocalLoss
 from recsys.nn.gaussian import reparameterised
+from recsys.nn.graphs import ParallelScores
 from recsys.nn.layers import Output
 from recsys.nn.losses import gaussian_kl
 from recsys.nn.variational import DenseResidual, GaussianEncoder, ResidualDecoder, VariationalNetwork, VASPNetwork
@@ -142,6 +143,9 @@ class VASP(FLVAE):
         if items is not None:
             shallow = shallow[:, torch.from_numpy(items).to(self._device)]
         return F.logsigmoid(deep) + F.logsigmoid(shallow)
+
+    def _graph(self) -> nn.Module:
+        return ParallelScores(self.network_)
 
     def _item_similarity(self, asked: Indices, among: Indices) -> Tensor:
         weights = self.network_.item_weights.detach()

@@ -5,7 +5,7 @@ import pytest
 from docs.generate.models import ROOT, filled, pages
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/models.md", "recsys/models/__init__.py"])
+@pytest.mark.parametrize("page", ["README.md", "docs/models.md", "recsys/models/__init__.py", "recsys/__init__.pyi"])
 def test_the_generated_part_is_up_to_date(page):
     made = pages()[ROOT / page]
     assert (ROOT / page).read_text(encoding="utf-8") == made, f"{page} is older than the declarations: make docs"
