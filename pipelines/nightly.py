@@ -38,7 +38,7 @@ def night(workspace: Workspace, config: JobConfig) -> ScoringResult:
     # A challenger must be better for certain, and must not break a guard-rail such as coverage; where there is no
     # champion yet it must beat Popularity.
     champion = None if holder is None else tracking.load(holder.uri)
-    rule = job.promote.rule(job.train.metric)
+    rule = job.promote.for_metric(job.train.metric)
     names = (holder.uri if holder else "Popularity", challenger.uri)
     decision = contest(workspace, trained.model, champion, job, split, rule, names=names)
     print(decision.markdown())

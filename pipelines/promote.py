@@ -27,7 +27,7 @@ def challenge(workspace: Workspace, name: str) -> Decision:
     # users and items; `contest` translates between them, and refuses a model that was trained on the test users.
     job = check_config(challenger.about_["config"])
     split = job.split.split(job.load_data(workspace.folder))
-    rule = job.promote.rule(job.train.metric)
+    rule = job.promote.for_metric(job.train.metric)
     names = (holder.uri if holder else "Popularity", newest.uri)
     decision = contest(workspace, challenger, champion, job, split, rule, names=names)
     print(decision.markdown())

@@ -34,7 +34,7 @@ from recsys.cli import main
 from recsys.models import MODELS
 
 assert "CoCounts" not in MODELS
-small = ["--quiet", "--set=data.users=150", "--set=data.items=60", "--set=data.interactions=4000"]
+small = ["--quiet", "--set=data.users=800", "--set=data.items=200", "--set=data.interactions=20000"]
 for command in (
     ["train", "co-counts.toml", *small],
     ["tune", "tuned.toml", *small],
@@ -120,7 +120,7 @@ def test_inside_the_package_it_takes_a_file_a_configuration_and_a_line(tmp_path)
     (copy / "pipelines" / "configs" / "cocounts-demo.toml").write_text(configuration)
     cases = copy / "tests" / "contract.py"
     text = cases.read_text(encoding="utf-8")
-    line = '    "EASE": Case('
+    line = '    "EASE": {'
     assert text.count(line) == 1
     cases.write_text(text.replace(line, block("contract") + line), encoding="utf-8")
     code = f"""

@@ -539,6 +539,7 @@ def test_no_pickle_is_stored_and_the_signature_is_the_promised_one(registry):
     files = [path for path in folder.rglob("*") if path.is_file() and "__pycache__" not in path.parts]
     assert {path.suffix for path in files} <= {
         ".py",
+        ".pyi",
         ".css",
         ".js",
         ".typed",

@@ -1,7 +1,7 @@
-"""The registry under two processes at once, on one SQLite store: no half version, no alias lost, no tag that lies.
+"""Two processes change one registry at the same time: no half-registered version, no lost alias, no wrong tag.
 
-The processes meet where a race would be lost: before MLflow is asked for the step that decides. Where a lock keeps one
-out, the other goes on alone after a moment.
+Each process waits for the other before the MLflow call that decides a race. If a lock keeps the other out, the waiting
+one continues after a second.
 """
 
 import json

@@ -9,11 +9,15 @@ from importlib import import_module
 from pkgutil import iter_modules
 from typing import TYPE_CHECKING
 
+from recsys.models.autoencoder import Autoencoder
 from recsys.models.base import Recommender
+from recsys.models.capabilities import Capabilities
+from recsys.models.params import Count, Fraction, Natural, NotNegative, OpenFraction, Positive, Rate, Seed, Widths
 from recsys.models.registry import MODELS, load, model_class, register
 
 if TYPE_CHECKING:
-    # Names for type checkers, one line for each file with models.
+    # isort: off
+    # Names for type checkers, made by make docs.
     from recsys.models.adversarial import AAE as AAE
     from recsys.models.adversarial import ALI as ALI
     from recsys.models.adversarial import VAEGAN as VAEGAN
@@ -36,8 +40,8 @@ if TYPE_CHECKING:
     from recsys.models.linear import EDLAE as EDLAE
     from recsys.models.linear import RDLAE as RDLAE
     from recsys.models.recvae import RecVAE as RecVAE
-    from recsys.models.regularized import CDAE as CDAE
     from recsys.models.regularized import BottleneckAE as BottleneckAE
+    from recsys.models.regularized import CDAE as CDAE
     from recsys.models.regularized import ContractiveAE as ContractiveAE
     from recsys.models.regularized import DenoisingAE as DenoisingAE
     from recsys.models.regularized import SparseAE as SparseAE
@@ -50,9 +54,28 @@ if TYPE_CHECKING:
     from recsys.models.vasp import FLVAE as FLVAE
     from recsys.models.vasp import VASP as VASP
     # End of the names.
+    # isort: on
 
 for _module in iter_modules(__path__, f"{__name__}."):
     import_module(_module.name)
 globals().update(MODELS)
 
-__all__ = ["MODELS", "Recommender", "load", "model_class", "register", *MODELS]
+__all__ = [
+    "MODELS",
+    "Autoencoder",
+    "Capabilities",
+    "Count",
+    "Fraction",
+    "Natural",
+    "NotNegative",
+    "OpenFraction",
+    "Positive",
+    "Rate",
+    "Recommender",
+    "Seed",
+    "Widths",
+    "load",
+    "model_class",
+    "register",
+    *MODELS,
+]

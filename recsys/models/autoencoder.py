@@ -14,9 +14,13 @@ import torch
 from torch import Tensor, nn
 
 from recsys.errors import DataError
-from recsys.models.base import ROW_BLOCK, Fitting, Recommender, new_generator, pick_device
+from recsys.models.base import Recommender
 from recsys.models.capabilities import Capabilities
+from recsys.models.device import new_generator, pick_device
+from recsys.models.fitting import FitOptions
 from recsys.models.params import Count, NotNegative, Positive, Seed
+from recsys.models.selection import ROW_BLOCK, Indices
+from recsys.nn.graphs import NetworkScores
 from recsys.nn.losses import Likelihood, LikelihoodName, likelihood
 from recsys.nn.products import affine
 from recsys.sparse import Batch, Rows
@@ -65,7 +69,7 @@ class Autoencoder(Recommender):
         """Check and transform the histories before the network reads them, in training and in prediction alike."""
         return matrix
 
-    def _initialise(self, network: Any, rows: Rows) -> None:
+    def _initialize(self, network: Any, rows: Rows) -> None:
         """Set starting values of a new network that depend on the data."""
 
     def _decay(self, rows: Rows) -> float:
@@ -75,23 +79,23 @@ class Autoencoder(Recommender):
     def _refresh(self, rows: Rows) -> None:
         """Recompute what prediction needs besides the network, after an epoch that is to be measured and at the end."""
 
-    def _fit(self, matrix: sp.csr_matrix, fitting: Fitting) -> Record:
+    def _fit(self, matrix: sp.csr_matrix, options: FitOptions) -> Record:
         rows = self._training_rows(matrix)
         config = self._config(self._decay(rows))
         generator = new_generator(self.seed)
         network = self._network(rows.n_columns, generator)
-        self._initialise(network, rows)
+        self._initialize(network, rows)
         self.network_: Any = network
 
         def on_epoch(entry: dict[str, float]) -> None:
-            if fitting.callback:
-                fitting.callback(int(entry["epoch"]) - 1, entry["seconds"], entry["loss"])
-            if fitting.on_epoch:
-                fitting.on_epoch(entry)
+            if options.callback:
+                options.callback(int(entry["epoch"]) - 1, entry["seconds"], entry["loss"])
+            if options.on_epoch:
+                options.on_epoch(entry)
 
         watch = None
-        if fitting.validation:
-            validation = fitting.validation
+        if options.validation:
+            validation = options.validation
 
             def measure() -> Mapping[str, float]:
                 self._refresh(rows)
@@ -106,8 +110,8 @@ class Autoencoder(Recommender):
             generator=generator,
             watch=watch,
             on_epoch=on_epoch,
-            show_progress=fitting.show_progress,
-            checkpoint=fitting.checkpoint,
+            show_progress=options.show_progress,
+            checkpoint=options.checkpoint,
             identity={
                 "model": type(self).__name__,
                 # `auto` and `cuda` may be the same device: the loop tells kinds of devices apart.
@@ -149,23 +153,20 @@ class Autoencoder(Recommender):
         return encode_rows(self.network_.encode, Rows(self._prepare(histories), self._device))
 
     def _scores(
-        self,
-        histories: sp.csr_matrix | None,
-        userid: npt.NDArray[np.int64],
-        items: npt.NDArray[np.int64] | None,
-        out: Tensor | None = None,
+        self, histories: sp.csr_matrix | None, userid: Indices, items: Indices | None, out: Tensor | None = None
     ) -> Tensor:
         return self._decode_scores(self._codes(histories, userid), items, out)
 
-    def _codes(self, histories: sp.csr_matrix | None, userid: npt.NDArray[np.int64]) -> Tensor:
-        """Return the (n_rows, latent) embeddings that users are scored from."""
-        assert histories is not None
-        return self._encode(histories)
+    def _graph(self) -> nn.Module:
+        return NetworkScores(self.network_)
 
-    def _training_scores(self, rows: slice, items: npt.NDArray[np.int64]) -> Tensor:
-        return self._decode_scores(self.embeddings_[rows].to(self._device), items)
+    def _codes(self, histories: sp.csr_matrix | None, userid: Indices) -> Tensor:
+        """Return the embeddings to decode: of the histories, or those kept of training users `userid`."""
+        if histories is not None:
+            return self._encode(histories)
+        return self.embeddings_[torch.from_numpy(userid)].to(self._device)
 
-    def _decode_scores(self, latent: Tensor, items: npt.NDArray[np.int64] | None, out: Tensor | None = None) -> Tensor:
+    def _decode_scores(self, latent: Tensor, items: Indices | None, out: Tensor | None = None) -> Tensor:
         output = self.network_.output
         weight, bias = output.weight, output.bias
         if items is not None:

@@ -14,12 +14,16 @@ from torch import Tensor, nn
 
 from recsys.errors import ConfigError, DataError
 from recsys.models.autoencoder import Autoencoder
-from recsys.models.base import Fitting, Floats, pick_device
 from recsys.models.biases import Biases
 from recsys.models.capabilities import NO_GRAPH_OF_EQUATIONS, Capabilities
-from recsys.models.orientation import Indices, Orientation, OverItems, OverUsers
+from recsys.models.device import pick_device
+from recsys.models.fitting import FitOptions
+from recsys.models.learner import Floats
+from recsys.models.orientation import Orientation, OverItems, OverUsers
 from recsys.models.params import Count, NotNegative
 from recsys.models.registry import register
+from recsys.models.selection import Indices
+from recsys.nn.graphs import CenteredScores, UnbiasedScores
 from recsys.nn.layers import Scale, TypicalLength, as_stored
 from recsys.nn.losses import masked_squared_error
 from recsys.nn.networks import AutoRecNetwork
@@ -80,7 +84,7 @@ class AutoRec(Autoencoder):
 
     # Ratings as the network reads them
 
-    def _fit(self, matrix: sp.csr_matrix, fitting: Fitting) -> Record:
+    def _fit(self, matrix: sp.csr_matrix, options: FitOptions) -> Record:
         if not self.unobserved_weight and matrix.data.min() == matrix.data.max():
             raise DataError(
                 f"all {matrix.nnz:,} stored values are {matrix.data[0]:g}: a loss over stored entries has nothing to "
@@ -94,7 +98,7 @@ class AutoRec(Autoencoder):
         self.rating_range_ = (float(matrix.data.min()), float(matrix.data.max()))
         self.user_counts_ = np.diff(matrix.indptr).astype(np.int64)
         self.orientation_ = self._new_orientation()
-        return super()._fit(matrix, fitting)
+        return super()._fit(matrix, options)
 
     def _centers(self) -> bool:
         if self.center is not None or self.biases is not None:
@@ -123,7 +127,7 @@ class AutoRec(Autoencoder):
 
     # Training
 
-    def _initialise(self, network: Any, rows: Rows) -> None:
+    def _initialize(self, network: Any, rows: Rows) -> None:
         # Ratings lie far from zero, and Adam moves a bias by one learning rate a step: start it at the best constant.
         stored, everything = rows.nnz, len(rows) * rows.n_columns
         weight = stored + self.unobserved_weight * (everything - stored)
@@ -148,22 +152,7 @@ class AutoRec(Autoencoder):
     def _scores(
         self, histories: sp.csr_matrix | None, userid: Indices, items: Indices | None, out: Tensor | None = None
     ) -> Tensor:
-        biases = None if self.biases_ is None else self._user_biases(histories, userid)
-        return self._products(*self._users(histories, userid), biases, items, out)
-
-    def _training_scores(self, rows: slice, items: Indices) -> Tensor:
-        biases = None if self.user_biases_ is None else self.user_biases_[rows]
-        return self._products(*self.orientation_.trained(np.arange(rows.start, rows.stop)), biases, items)
-
-    def _products(
-        self,
-        users: Tensor,
-        user_offsets: Tensor | None,
-        user_biases: npt.NDArray[np.float64] | None,
-        items: Indices | None,
-        out: Tensor | None = None,
-    ) -> Tensor:
-        """Return the (users, items) block of products of vectors, with offsets and biases."""
+        users, user_offsets = self._users(histories, userid)
         table, item_offsets = self.orientation_.items()
         if items is not None:
             index = torch.from_numpy(items).to(table.device)
@@ -171,17 +160,22 @@ class AutoRec(Autoencoder):
         scores = affine(users, table, item_offsets, out=out)
         if user_offsets is not None:
             scores.add_(user_offsets[:, None])
-        if self.biases_ is not None and user_biases is not None:
-            item_biases = self.biases_.items if items is None else self.biases_.items[items]
-            scores.add_(torch.from_numpy(user_biases).to(scores)[:, None]).add_(
-                torch.from_numpy(item_biases).to(scores)
-            )
+        if self.biases_ is not None:
+            of_users = torch.from_numpy(self._user_biases(histories, userid)).to(scores)
+            of_items = torch.from_numpy(self.biases_.items if items is None else self.biases_.items[items]).to(scores)
+            scores.add_(of_users[:, None]).add_(of_items)
         return scores
+
+    def _graph(self) -> nn.Module:
+        if self.biases_ is None:
+            return CenteredScores(self.network_, self.mean_)
+        items = torch.from_numpy(self.biases_.items)
+        return UnbiasedScores(self.network_, self.biases_.mean, self.biases_.damping, items)
 
     def _ratings(self, userid: Indices, histories: sp.csr_matrix | None, rows: Indices, items: Indices) -> Floats:
         users, user_offsets = self._users(histories, userid)
         table, item_offsets = self.orientation_.items()
-        raw = _pair_products(users, table, rows, items)
+        raw = _products(users, table, rows, items)
         for offsets, index in ((item_offsets, items), (user_offsets, rows)):
             if offsets is not None:
                 raw += offsets.detach().cpu().numpy()[index]
@@ -198,9 +192,10 @@ class AutoRec(Autoencoder):
         return np.where(cold, base, ratings).astype(np.float32)
 
     def _users(self, histories: sp.csr_matrix | None, userid: Indices) -> tuple[Tensor, Tensor | None]:
-        """Return the vectors of users and their offsets, as `Orientation.users`."""
-        prepared = None if histories is None else self._prepare(histories)
-        return self.orientation_.users(np.where(self._known(userid), userid, -1), prepared)
+        """Return the vectors of users and their offsets, as `Orientation.users`; all are known if histories is None."""
+        if histories is None:
+            return self.orientation_.users(userid, None)
+        return self.orientation_.users(np.where(self._known(userid), userid, -1), self._prepare(histories))
 
     def _user_biases(self, histories: sp.csr_matrix | None, userid: Indices) -> npt.NDArray[np.float64]:
         """Return b_u of each user, (len(userid),)."""
@@ -318,7 +313,7 @@ def squared_error(network: Any, unobserved_weight: float) -> Objective:
     return objective
 
 
-def _pair_products(left: Tensor, right: Tensor, rows: Indices, items: Indices) -> Floats:
+def _products(left: Tensor, right: Tensor, rows: Indices, items: Indices) -> Floats:
     """Return left[rows[k]] · right[items[k]] for every k, some at a time so that memory stays bounded."""
     raw = np.empty(len(rows), dtype=np.float32)
     for start in range(0, len(raw), 2**16):

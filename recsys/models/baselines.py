@@ -18,14 +18,17 @@ from implicit.nearest_neighbours import BM25Recommender, CosineRecommender, TFID
 from implicit.recommender_base import ModelFitError
 from implicit.utils import ParameterWarning
 from threadpoolctl import threadpool_limits
-from torch import Tensor
+from torch import Tensor, nn
 
 from recsys.errors import DataError, TrainingError
-from recsys.models.base import Fitting, Recommender
+from recsys.models.base import Recommender
 from recsys.models.capabilities import NO_GRAPH_OF_EQUATIONS, Capabilities
+from recsys.models.fitting import FitOptions
 from recsys.models.fold_in import fold_in
 from recsys.models.params import Count, NotNegative, Positive, Seed
 from recsys.models.registry import register
+from recsys.models.selection import Indices
+from recsys.nn.graphs import LinearScores, SameScores
 from recsys.nn.products import affine
 from recsys.training import Record
 
@@ -38,18 +41,17 @@ class Popularity(Recommender):
         personal=False, encodes=False, compares_items=False, keeps_users=False, scores_known_users=True
     )
 
-    def _fit(self, matrix: sp.csr_matrix, fitting: Fitting) -> None:
+    def _fit(self, matrix: sp.csr_matrix, options: FitOptions) -> None:
         self.counts_ = torch.from_numpy(np.bincount(matrix.indices, minlength=matrix.shape[1]).astype(np.float32))
 
     def _scores(
-        self,
-        histories: sp.csr_matrix | None,
-        userid: npt.NDArray[np.int64],
-        items: npt.NDArray[np.int64] | None,
-        out: Tensor | None = None,
+        self, histories: sp.csr_matrix | None, userid: Indices, items: Indices | None, out: Tensor | None = None
     ) -> Tensor:
         counts = self.counts_ if items is None else self.counts_[torch.from_numpy(items)]
         return counts.repeat(len(userid), 1)
+
+    def _graph(self) -> nn.Module:
+        return SameScores(self.counts_)
 
     def _arrays(self) -> dict[str, npt.NDArray[Any]]:
         return {"counts": self.counts_.numpy()}
@@ -60,7 +62,7 @@ class Popularity(Recommender):
 
 @dataclass(kw_only=True, eq=False)
 class Factors(Recommender):
-    """What ALS and BPR share: one vector per training user and item, and new users folded in."""
+    """Base of ALS and BPR: one vector per training user and item; new users are folded in."""
 
     capabilities: ClassVar[Capabilities] = Capabilities(
         scores_known_users=True, new_users="fold-in", no_graph=NO_GRAPH_OF_EQUATIONS
@@ -69,7 +71,7 @@ class Factors(Recommender):
     factors: Count = 64
     """Width of the vectors."""
     regularization: NotNegative = 0.01
-    """L2 on the vectors."""
+    """λ of the L2 penalty on the vectors of users and items, as implicit scales it."""
     iterations: Count = 15
     """Passes over the data."""
     seed: Seed | None = 0
@@ -83,22 +85,22 @@ class Factors(Recommender):
     def _fold_in(self, histories: sp.csr_matrix) -> Tensor:
         """Return vectors of new users."""
 
-    def _fit(self, matrix: sp.csr_matrix, fitting: Fitting) -> Record:
-        record = Record(metric=fitting.validation.metric if fitting.validation else None)
+    def _fit(self, matrix: sp.csr_matrix, options: FitOptions) -> Record:
+        record = Record(metric=options.validation.metric if options.validation else None)
 
         def callback(iteration: int, elapsed: float, *figures: float) -> None:
             # ALS reports no loss unless asked at a cost, BPR its counts of correct and skipped samples.
             entry = {"epoch": iteration + 1.0, "seconds": elapsed}
             record.epochs.append(entry)
-            if fitting.callback:
-                fitting.callback(iteration, elapsed, None)
-            if fitting.on_epoch and not (fitting.validation and iteration + 1 == self.iterations):
-                fitting.on_epoch(entry)
+            if options.callback:
+                options.callback(iteration, elapsed, None)
+            if options.on_epoch and not (options.validation and iteration + 1 == self.iterations):
+                options.on_epoch(entry)
 
         with threadpool_limits(1, "blas"):  # implicit runs its own threads, and warns of BLAS threads below them
             model = self._implicit()
             try:
-                model.fit(_writeable(matrix), show_progress=fitting.show_progress, callback=callback)
+                model.fit(_writeable(matrix), show_progress=options.show_progress, callback=callback)
             except ModelFitError as error:
                 raise TrainingError(
                     f"implicit could not fit {type(self).__name__}: {error}; "
@@ -106,11 +108,11 @@ class Factors(Recommender):
                 ) from None
         self.user_factors_ = torch.from_numpy(np.asarray(model.user_factors, dtype=np.float32))
         self.item_factors_ = torch.from_numpy(np.asarray(model.item_factors, dtype=np.float32))
-        if fitting.validation:  # implicit's loops cannot be looked into: the final vectors are measured
-            record.epochs[-1].update(fitting.validation(self))
+        if options.validation:  # implicit's loops cannot be looked into: the final vectors are measured
+            record.epochs[-1].update(options.validation(self))
             record.best_epoch = len(record.epochs)
-            if fitting.on_epoch:
-                fitting.on_epoch(record.epochs[-1])
+            if options.on_epoch:
+                options.on_epoch(record.epochs[-1])
         return record
 
     def _users(self, histories: sp.csr_matrix | None, userid: npt.NDArray[np.int64]) -> Tensor:
@@ -122,11 +124,7 @@ class Factors(Recommender):
         return vectors
 
     def _scores(
-        self,
-        histories: sp.csr_matrix | None,
-        userid: npt.NDArray[np.int64],
-        items: npt.NDArray[np.int64] | None,
-        out: Tensor | None = None,
+        self, histories: sp.csr_matrix | None, userid: Indices, items: Indices | None, out: Tensor | None = None
     ) -> Tensor:
         table = self.item_factors_ if items is None else self.item_factors_[torch.from_numpy(items)]
         return affine(self._users(histories, userid), table, out=out)
@@ -152,8 +150,8 @@ class Factors(Recommender):
 class ALS(Factors):
     """`implicit`'s alternating least squares (Hu, Koren and Volinsky 2008); entries are confidences `alpha` · x.
 
-    A new user's vector is the exact solution of the user's half-step, to which training takes a few steps of conjugate
-    gradients.
+    A new user's vector is the exact solution of the user's half-step, which training approximates by a few steps of
+    conjugate gradients.
     """
 
     capabilities: ClassVar[Capabilities] = replace(Factors.capabilities, popularity_fallback=True)
@@ -181,11 +179,11 @@ class ALS(Factors):
 
 @register
 class BPR(Factors):
-    """`implicit`'s Bayesian personalised ranking (Rendle et al. 2009).
+    """`implicit`'s Bayesian personalized ranking (Rendle et al. 2009).
 
-    BPR has no closed form for a new user: theirs is the least-squares vector whose products with the item vectors are 1
-    for their items and 0 for all others, weighted 1 to 0.1; the items' biases join the score afterwards, as they do for
-    everyone.
+    BPR has no closed form for a new user. They get the least-squares vector whose products with the item vectors are
+    nearest to 1 for their items (weight 1) and to 0 for all others (weight 0.1); the items' biases are added to the
+    scores of all users.
     """
 
     learning_rate: Positive = 0.01
@@ -221,7 +219,7 @@ _SIMILARITIES = {"cosine": CosineRecommender, "bm25": BM25Recommender, "tfidf": 
 
 @register
 class ItemKNN(Recommender):
-    """`implicit`'s item-to-item nearest neighbours: scores are x S with S the `neighbors` largest similarities.
+    """`implicit`'s item-to-item nearest neighbors: scores are x S with S the `neighbors` largest similarities.
 
     `similar_items` divides an item's similarities by the largest of them, since BM25 has no upper bound.
     """
@@ -233,7 +231,7 @@ class ItemKNN(Recommender):
     similarity: Literal["cosine", "bm25", "tfidf"] = "cosine"
     """Weighting of the entries before the dot product."""
 
-    def _fit(self, matrix: sp.csr_matrix, fitting: Fitting) -> None:
+    def _fit(self, matrix: sp.csr_matrix, options: FitOptions) -> None:
         if self.similarity != "cosine" and matrix.data.min() < 0:
             raise DataError(
                 f"similarity={self.similarity!r} reads entries as counts: {int((matrix.data < 0).sum())} are negative; "
@@ -243,21 +241,20 @@ class ItemKNN(Recommender):
         with warnings.catch_warnings(), np.errstate(invalid="ignore", divide="ignore"):
             # implicit converts its own weighted matrix and warns of it.
             warnings.simplefilter("ignore", ParameterWarning)
-            model.fit(matrix, show_progress=fitting.show_progress)
+            model.fit(matrix, show_progress=options.show_progress)
         self.similarity_ = sp.csr_matrix(model.similarity, dtype=np.float32)
         np.nan_to_num(self.similarity_.data, copy=False)  # an item of stored zeros alone has length 0: similar to none
 
     def _scores(
-        self,
-        histories: sp.csr_matrix | None,
-        userid: npt.NDArray[np.int64],
-        items: npt.NDArray[np.int64] | None,
-        out: Tensor | None = None,
+        self, histories: sp.csr_matrix | None, userid: Indices, items: Indices | None, out: Tensor | None = None
     ) -> Tensor:
         if histories is None:
             raise DataError("ItemKNN needs the users' histories")
         table = self.similarity_ if items is None else self.similarity_[:, items]
         return torch.from_numpy((histories @ table).toarray())
+
+    def _graph(self) -> nn.Module:
+        return LinearScores(torch.from_numpy(self.similarity_.toarray()))
 
     def _item_similarity(self, asked: npt.NDArray[np.int64], among: npt.NDArray[np.int64]) -> Tensor:
         rows = self.similarity_[asked]

@@ -60,8 +60,8 @@ class DeepAutoRec(AutoRec):
         scale = self._scale()
         return DeepNetwork(n_in, self.hidden, self.latent, generator, activation="sigmoid", scale=scale)
 
-    def _initialise(self, network: Any, rows: Rows) -> None:
-        super()._initialise(network, rows)
+    def _initialize(self, network: Any, rows: Rows) -> None:
+        super()._initialize(network, rows)
         with torch.no_grad():  # smaller, the code tells almost nothing of the row, and the penalty makes it nothing
             for layer in (*network.encoder.layers, *network.decoder.layers):
                 layer.weight.mul_(SIGMOID_GAIN)

@@ -26,7 +26,7 @@ from recsys.training.loop import Schedule
 class FeatureConsistentAE(WholeRow, Autoencoder):
     """Variational autoencoder whose reconstruction is compared with the row in a frozen network's hidden layers.
 
-    Minimises, per user, Σ_l ‖Φ_l(x) − Φ_l(x̄)‖² / (2 · width_l) + `beta` · KL(q(z|x) ‖ N(0, I)) (Hou et al. 2017,
+    Minimizes, per user, Σ_l ‖Φ_l(x) − Φ_l(x̄)‖² / (2 · width_l) + `beta` · KL(q(z|x) ‖ N(0, I)) (Hou et al. 2017,
     §3.2 and §3.3, their α : β as `beta`), plus `likelihood_weight` times the negative log-likelihood of x. x̄ are the
     means of the likelihood (softmax, sigmoid or values), one sample of z per step; Φ_l are the activations of layer l
     of an encoder whose widths are `perceptual`. The first `pretraining_share` of the epochs train that encoder as a

@@ -1,4 +1,4 @@
-"""New users of a factor model: their vectors in closed form, from their history and the fixed item vectors."""
+"""Vectors of new users of a factor model, in closed form from their history and the fixed item vectors."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _SMALLEST_RIDGE = 1e-6
 def fold_in(
     items: Tensor, histories: sp.csr_matrix, *, ridge: float, unobserved_weight: float = 0.0, free_columns: int = 0
 ) -> Tensor:
-    """Return each row's vector v minimising Σ stored (x − v·q)² + a · Σ unstored (v·q)² + ridge · ‖v‖².
+    """Return each row's vector v that minimizes Σ stored (x − v·q)² + a · Σ unstored (v·q)² + ridge · ‖v‖².
 
     The normal equations are ((1 − a) QₛᵀQₛ + a QᵀQ + ridge I) v = Qₛᵀx, with Qₛ the item vectors of the history
     (Hu, Koren and Volinsky 2008, eq. 4, with one weight for all stored entries).
@@ -21,8 +21,9 @@ def fold_in(
     Args:
         items: (n_items, d) item vectors Q.
         histories: (n_rows, n_items) csr.
+        ridge: weight of ‖v‖²; taken as 1e-6 at least, so that the equations have one solution.
         unobserved_weight: a.
-        free_columns: the last so many columns of Q, such as an offset of ones, carry no ridge.
+        free_columns: number of last columns of Q without ridge, such as a column of ones for an offset.
 
     Returns:
         (n_rows, d) on the device of `items`; a row without entries gets zeros.

@@ -14,9 +14,9 @@ from torch import Tensor
 
 from recsys.models.autoencoder import encode_rows
 from recsys.models.fold_in import fold_in
+from recsys.models.selection import Indices
 from recsys.sparse import Rows
 
-Indices = npt.NDArray[np.int64]
 Arrays = Mapping[str, npt.NDArray[Any]]
 
 
@@ -64,16 +64,12 @@ class Orientation(ABC):
         """Return (n_rows, d) embeddings of users, from their histories alone."""
 
     @abstractmethod
-    def trained(self, userid: Indices) -> tuple[Tensor, Tensor | None]:
-        """Return (n, d) vectors p_u of training users and, where offsets belong to users, their (n,) offsets."""
-
-    @abstractmethod
     def users(self, known: Indices, histories: sp.csr_matrix | None) -> tuple[Tensor, Tensor | None]:
-        """Return the same of any users.
+        """Return (n, d) vectors p_u and, where offsets belong to users, their (n,) offsets.
 
         Args:
-            known: (n,) index of each user whom training saw, -1 of any other.
-            histories: (n, n_items) as the network reads them; None if all are known, where they can do without.
+            known: (n,) index of each user who is scored by what training learned of them, -1 for any other.
+            histories: (n, n_items) as the network reads them; None where all are known.
         """
 
     @abstractmethod
@@ -111,13 +107,12 @@ class OverUsers(Orientation):
     def encode(self, histories: sp.csr_matrix) -> Tensor:
         return encode_rows(self.network.encode, Rows(histories, self.network.output.bias.device))
 
-    def trained(self, userid: Indices) -> tuple[Tensor, Tensor | None]:
-        codes = self.user_vectors[torch.from_numpy(userid)].to(self.network.output.bias.device)
-        return self.network.decode(codes), None
-
     def users(self, known: Indices, histories: sp.csr_matrix | None) -> tuple[Tensor, Tensor | None]:
-        assert histories is not None  # whoever is known is scored from a history as well
-        return self.network.decode(self.encode(histories)), None
+        if histories is None:
+            code = self.user_vectors[torch.from_numpy(known)].to(self.network.output.bias.device)
+        else:
+            code = self.encode(histories)
+        return self.network.decode(code), None
 
     def items(self) -> tuple[Tensor, Tensor | None]:
         return self.network.output.weight, self.network.output.bias
@@ -158,23 +153,22 @@ class OverItems(Orientation):
     def encode(self, histories: sp.csr_matrix) -> Tensor:
         return self.users(np.full(histories.shape[0], -1), histories)[0]
 
-    def trained(self, userid: Indices) -> tuple[Tensor, Tensor]:
-        index = torch.from_numpy(userid).to(self.item_vectors.device)
-        return self.user_vectors[index], self.user_offsets[index]
-
-    def users(self, known: Indices, histories: sp.csr_matrix | None) -> tuple[Tensor, Tensor]:
-        vectors, offsets = self.trained(known.clip(0))
+    def users(self, known: Indices, histories: sp.csr_matrix | None) -> tuple[Tensor, Tensor | None]:
+        device = self.item_vectors.device
+        index = torch.from_numpy(known.clip(0)).to(device)
+        vectors, offsets = self.user_vectors[index], self.user_offsets[index]
         others = np.flatnonzero(known < 0)
         if histories is not None and len(others):
+            ones = self.item_vectors.new_ones(len(self.item_vectors), 1)
             solved = fold_in(
-                torch.cat([self.item_vectors, self.item_vectors.new_ones(len(self.item_vectors), 1)], 1),
+                torch.cat([self.item_vectors, ones], 1),
                 histories[others],
                 ridge=self.ridge,
                 unobserved_weight=self.unobserved_weight,
                 free_columns=1,
             )
-            index = torch.from_numpy(others).to(vectors.device)
-            vectors[index], offsets[index] = solved[:, :-1], solved[:, -1]
+            rows = torch.from_numpy(others).to(device)
+            vectors[rows], offsets[rows] = solved[:, :-1], solved[:, -1]
         return vectors, offsets
 
     def items(self) -> tuple[Tensor, Tensor | None]:

@@ -12,7 +12,7 @@ from recsys.models.autoencoder import Autoencoder
 from recsys.models.params import Count, NotNegative, Positive
 from recsys.models.registry import register
 from recsys.models.variational import Multinomial
-from recsys.nn.gaussian import CompositePrior, log_normal, reparameterised
+from recsys.nn.gaussian import CompositePrior, gaussian_log_density, reparameterized
 from recsys.nn.layers import Output
 from recsys.nn.losses import MultinomialNLL
 from recsys.nn.variational import DenseResidual, GaussianEncoder, VariationalNetwork
@@ -25,17 +25,17 @@ ENCODER_EPOCHS = 3
 
 @register
 class RecVAE(Multinomial, Autoencoder):
-    """Recommender VAE: a deep encoder, a linear decoder, a prior that remembers, and turns.
+    """Recommender VAE: a deep encoder, a linear decoder, a prior that holds the last posterior, trained in turns.
 
     Minimizes, per user, −Σ_i x_i log π_i(z) + γ Σ_i x_i · (log q(z|x) − log p(z|x)) at one sample z of q(z|x): the KL
     is weighted by the length of the history, and the prior mixes N(0, I), the posterior of the encoder as it was
     before, and a wide Gaussian (`CompositePrior`). The encoder has `layers` dense-residual layers with swish and layer
-    normalisation, over rows divided by their length; the decoder is affine in z, so that items have vectors of the
+    normalization, over rows divided by their length; the decoder is affine in z, so that items have vectors of the
     width of z. Prediction uses the posterior mean.
 
     Encoder and decoder take turns: three epochs move the encoder, with input dropout; then its copy becomes the
     prior's old posterior, and one epoch moves the decoder, without dropout. `epochs` counts all of them. Adam
-    keeps its moments per parameter, so that the turns are the two optimisers of the authors' code.
+    keeps its moments per parameter, so that the turns equal the two optimizers of the authors' code.
 
     Differs from the paper, as the authors' published code does, in: the prior mixes each latent on its own. Differs
     from that code in: the first old posterior is the encoder's start, not another random one.
@@ -63,10 +63,10 @@ class RecVAE(Multinomial, Autoencoder):
 
         def loss(batch: Batch, noise: torch.Generator, denoising: bool) -> Loss:
             mean, log_variance = network.posterior(batch, noise if denoising else None)
-            latent = reparameterised(mean, log_variance, noise)
+            latent = reparameterized(mean, log_variance, noise)
             nll = multinomial_nll(network.decode(latent), output.weight, output.bias, batch)
             length = latent.new_zeros(len(batch)).index_add_(0, batch.segments, batch.values)
-            posterior = log_normal(latent, mean, log_variance).sum(1)
+            posterior = gaussian_log_density(latent, mean, log_variance).sum(1)
             kl = posterior - network.prior.log_density(latent, batch, network.encoder)
             return Loss(nll + self.gamma * length.dot(kl), len(batch), {"nll": nll, "kl": kl.sum()})
 

@@ -1,4 +1,4 @@
-"""Autoencoders that a narrow code, a penalty, a corruption or a user's own vector keeps from copying their input."""
+"""Autoencoders kept from copying their input: by a narrow code, a penalty, a corruption or a vector per user."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from recsys.models.autoencoder import Autoencoder, WholeRow, encode_rows
 from recsys.models.capabilities import Capabilities
 from recsys.models.params import Count, NotNegative, OpenFraction, Positive, Rate, Widths
 from recsys.models.registry import register
-from recsys.nn.corruption import masked, projected_gaussian, salted_and_peppered
-from recsys.nn.layers import ActivationName, l2_normalised
+from recsys.nn.corruption import masked, projected_gaussian, salt_and_pepper
+from recsys.nn.layers import ActivationName, l2_normalized
 from recsys.nn.networks import DeepNetwork, UserNodeNetwork
 from recsys.nn.penalties import activation_kl, squared_jacobian, squared_jacobian_of_one_layer
 from recsys.sparse import Batch, Rows
@@ -43,7 +43,7 @@ class BottleneckAE(WholeRow, Autoencoder):
     latent: Count = 100
     """Width of the code."""
     activation: ActivationName = "tanh"
-    """Of every layer but the last, the code included."""
+    """Activation function of every layer but the last, the code included."""
     epochs: Count = 40
     batch_size: Count = 250
     learning_rate: Positive = 5e-3
@@ -66,7 +66,7 @@ class BottleneckAE(WholeRow, Autoencoder):
         return objective
 
     def _code(self, network: Any, batch: Batch, noise: torch.Generator) -> tuple[Tensor, Mapping[str, Tensor]]:
-        """Return the code that the rows are rebuilt from in training, and what joins the loss, as sums over rows."""
+        """Return the code to decode in training, and the terms to add to the loss, summed over rows."""
         return network.encode(batch), {}
 
 
@@ -91,7 +91,7 @@ class SparseAE(BottleneckAE):
     """Mean activation that `kl` asks of each unit."""
     latent: Count = 200
     activation: ActivationName = "tanh"
-    """Of every layer but the last, the code included; `kl` needs `sigmoid`."""
+    """Activation function of every layer but the last, the code included; `kl` needs `sigmoid`."""
 
     def _check_params(self) -> None:
         super()._check_params()
@@ -137,14 +137,14 @@ class DenoisingAE(BottleneckAE):
             projected = network.project(batch)
             projected = projected + projected_gaussian(network.input.weight, len(batch), self.level, noise)
             return network.layers(projected)[-1], {}
-        corrupt = masked if self.corruption == "masking" else salted_and_peppered
-        corrupted = corrupt(replace(batch, values=l2_normalised(batch)), self.level, noise)
+        corrupt = masked if self.corruption == "masking" else salt_and_pepper
+        corrupted = corrupt(replace(batch, values=l2_normalized(batch)), self.level, noise)
         return network.layers(network.input(corrupted))[-1], {}
 
 
 @register
 class ContractiveAE(BottleneckAE):
-    """Contractive autoencoder, for ranking: the code shall hardly move where the row moves.
+    """Contractive autoencoder, for ranking: the code should hardly move when the row moves.
 
     Adds `contraction` · ‖J(x)‖²_F per user, J = ∂code/∂x (Rifai et al. 2011, eq. 1), x the row divided by its length:
     the penalty then weighs long and short histories alike. Through one layer it has a closed form; through several it
@@ -179,8 +179,8 @@ class CDAE(BottleneckAE):
     minimizes the mean over users of the likelihood of the clean row, plus `weight_decay`/2 · (‖W‖² + ‖W′‖² + ‖V‖²).
 
     A training index is scored from its V_u and the history given, or that of training where none is given. Any other
-    user gets the mean of all V_u: the best guess of a vector that nobody has learned, while zero would leave out what
-    the vectors have in common, which training is free to put there or into b.
+    user gets the mean of all V_u. Zero would leave out what the vectors have in common, which training may put there or
+    into b.
 
     Differs from the paper in: the loss reads whole rows in place of sampled negatives; `bernoulli` is its logistic
     loss and `gaussian` its square loss, the default `multinomial` is not in it; rows are divided by their length;
@@ -211,8 +211,8 @@ class CDAE(BottleneckAE):
         self.embeddings_ = self._encode_users(rows, torch.arange(len(rows), device=rows.device)).cpu()
 
     def _codes(self, histories: sp.csr_matrix | None, userid: npt.NDArray[np.int64]) -> Tensor:
-        if histories is None:  # all are training users
-            return self.embeddings_[torch.from_numpy(userid)].to(self._device)
+        if histories is None:
+            return super()._codes(None, userid)
         users = torch.from_numpy(np.where(self._known(userid), userid, -1)).to(self._device)
         return self._encode_users(Rows(self._prepare(histories), self._device), users)
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any, ClassVar
 
-import numpy as np
-import numpy.typing as npt
 import scipy.sparse as sp
 import torch
 import torch.nn.functional as F
@@ -17,9 +15,11 @@ from recsys.models.autoencoder import Autoencoder, encode_rows
 from recsys.models.capabilities import Capabilities
 from recsys.models.params import Count, NotNegative, OpenFraction, Rate
 from recsys.models.registry import register
+from recsys.models.selection import Indices
 from recsys.models.variational import Annealed
 from recsys.nn.focal import FocalLoss
-from recsys.nn.gaussian import reparameterised
+from recsys.nn.gaussian import reparameterized
+from recsys.nn.graphs import ParallelScores
 from recsys.nn.layers import Output
 from recsys.nn.losses import gaussian_kl
 from recsys.nn.variational import DenseResidual, GaussianEncoder, ResidualDecoder, VariationalNetwork, VASPNetwork
@@ -27,7 +27,7 @@ from recsys.sparse import Batch, Rows
 from recsys.training import Loss, Objective
 
 EPS = 1e-3
-"""Of the layer normalizations, as in Keras, the authors' framework."""
+"""Added to the variance in each layer normalization, as in Keras, the authors' framework."""
 
 
 @register
@@ -36,8 +36,8 @@ class FLVAE(Annealed, Autoencoder):
 
     Minimizes, per user, Σ_i FL(p_i) + β · KL(q(z|x) ‖ N(0, I)), p = σ(W h(z) + b), with the focal loss of every entry
     (Lin et al. 2017): −α (1 − p)^γ log p of a positive and −(1 − α) p^γ log(1 − p) of any other item. The network
-    reads one random half of a history and must find the other half (`halves`), which leaves nothing to gain from
-    the identity. Prediction reads the whole history, uses z = μ(x), and draws nothing.
+    reads one random half of a history and must find the other half (`halves`), so that copying
+    the input gains nothing. Prediction reads the whole history, uses z = μ(x), and draws nothing.
 
     Encoder of `layers` and decoder of `decoder_layers` dense-residual layers with swish and layer normalization.
     Differs from the authors' notebook in: rows are divided by their length; one output layer, where the notebook
@@ -58,7 +58,7 @@ class FLVAE(Annealed, Autoencoder):
     alpha: OpenFraction = 0.25
     """α: weight of positives, against 1 − α of the others."""
     focus: NotNegative = 2.0
-    """γ: how much less an entry counts that is predicted well already; 0 is a weighted logistic loss."""
+    """γ: the larger, the less an entry that is predicted well already counts; 0 is a weighted logistic loss."""
     halves: bool = True
     """Read one half of a history to find the other; False: read all of it to find all of it."""
     beta: NotNegative = 0.005
@@ -87,7 +87,7 @@ class FLVAE(Annealed, Autoencoder):
         def objective(batch: Batch, step: int, noise: torch.Generator) -> Loss:
             given, wanted = batch.halves(noise) if self.halves else (batch, batch)
             mean, log_variance = network.posterior(given, noise)
-            hidden = network.decode(reparameterised(mean, log_variance, noise))
+            hidden = network.decode(reparameterized(mean, log_variance, noise))
             focal = focal_loss(hidden, output.weight, output.bias, wanted, self._beside(network, given))
             kl = gaussian_kl(mean, log_variance).sum()
             return Loss(focal + beta(step) * kl, len(batch), {"focal": focal, "kl": kl})
@@ -103,11 +103,10 @@ class FLVAE(Annealed, Autoencoder):
 class VASP(FLVAE):
     """FLVAE and a shallow path in parallel: p = σ(W h(z) + b) ⊙ σ(x B), diag(B) = 0 (Neural EASE), learned jointly.
 
-    Objective, input and targets are FLVAE's, with this p. Scores are log p: the sum of two log-sigmoids, which no
-    representation of the user alone gives, so that it keeps nothing of its users, and `recommend_users` needs the
-    histories. Similar items go by what one says of the other, tanh of the mean of B_ij and B_ji. B holds n_items²
-    weights, the optimizer twice that again; a step's batch × items block of x B is small beside them. The authors
-    restrict B to the most popular items on ML-20M; here it covers all.
+    Objective, input and targets are FLVAE's, with this p. Scores are log p: the sum of two log-sigmoids, of which the
+    second reads the history itself. So it keeps no vectors of its users, and `recommend_users` needs the histories. The
+    similarity of items i and j is tanh of the mean of B_ij and B_ji. B holds n_items² weights, and the optimizer twice
+    as many numbers again. The authors restrict B to the most popular items on ML-20M; here it covers all.
     """
 
     capabilities: ClassVar[Capabilities] = replace(FLVAE.capabilities, keeps_users=False)
@@ -135,11 +134,7 @@ class VASP(FLVAE):
         return logits
 
     def _scores(
-        self,
-        histories: sp.csr_matrix | None,
-        userid: npt.NDArray[np.int64],
-        items: npt.NDArray[np.int64] | None,
-        out: Tensor | None = None,
+        self, histories: sp.csr_matrix | None, userid: Indices, items: Indices | None, out: Tensor | None = None
     ) -> Tensor:
         assert histories is not None
         rows = Rows(self._prepare(histories), self._device)
@@ -149,7 +144,10 @@ class VASP(FLVAE):
             shallow = shallow[:, torch.from_numpy(items).to(self._device)]
         return F.logsigmoid(deep) + F.logsigmoid(shallow)
 
-    def _item_similarity(self, asked: npt.NDArray[np.int64], among: npt.NDArray[np.int64]) -> Tensor:
+    def _graph(self) -> nn.Module:
+        return ParallelScores(self.network_)
+
+    def _item_similarity(self, asked: Indices, among: Indices) -> Tensor:
         weights = self.network_.item_weights.detach()
         rows, columns = (torch.from_numpy(index).to(weights.device) for index in (asked, among))
         there, back = weights[rows][:, columns], weights[:, rows][columns].T

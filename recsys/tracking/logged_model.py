@@ -32,18 +32,7 @@ EXAMPLE_USERS = 3
 _PACKAGE = Path(__file__).parents[1]
 _EXAMPLES = "examples.parquet"
 _CODE = "code"
-_REQUIREMENTS = (
-    "mlflow",
-    "torch",
-    "numpy",
-    "scipy",
-    "pandas",
-    "pyarrow",
-    "implicit",
-    "safetensors",
-    "threadpoolctl",
-    "tqdm",
-)
+_REQUIREMENTS = "mlflow torch numpy scipy pandas pyarrow implicit safetensors threadpoolctl tqdm"
 
 
 @contextmanager
@@ -74,7 +63,7 @@ def log(folder: Path, run_id: str) -> None:
             artifacts={BUNDLE: str(folder / BUNDLE)},
             signature=adapter.signature("ratings" in example),
             input_example=None if example.empty else (example, dict(PARAMS)),
-            pip_requirements=[f"{library}=={version(library).partition('+')[0]}" for library in _REQUIREMENTS],
+            pip_requirements=[f"{library}=={version(library).partition('+')[0]}" for library in _REQUIREMENTS.split()],
             code_paths=[str(_PACKAGE), *map(str, sorted((folder / _CODE).glob("*")))],
             tags={"model": config["model"], **config["about"].get("tags", {})},  # registered versions get them too
         )

@@ -8,8 +8,8 @@ import torch
 from recsys.errors import ConfigError, UnsupportedError
 from recsys.models import DeepAutoRec, GLocalK, SparseFC
 from recsys.models.autoencoder import encode_rows
-from recsys.models.base import new_generator
-from recsys.nn.kernelised import KernelNetwork
+from recsys.models.device import new_generator
+from recsys.nn.kernelized import KernelNetwork
 from recsys.nn.layers import as_stored
 from recsys.nn.networks import DeepNetwork
 from recsys.sparse import Rows
@@ -96,8 +96,8 @@ def test_with_a_kernel_of_1_it_is_deep_autorec():
                 network.output.weight.copy_(kernels.output.kernel.weight)
             return network
 
-        def _initialise(self, network, rows):
-            super(DeepAutoRec, self)._initialise(network, rows)  # the weights have their scale already
+        def _initialize(self, network, rows):
+            super(DeepAutoRec, self)._initialize(network, rows)  # the weights have their scale already
 
     kernels = fit(OnePlace, hidden=(6, 4, 6), kernel_decay=0.0)
     options = {key: value for key, value in TINY.items() if key != "dim"}

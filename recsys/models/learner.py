@@ -1,0 +1,160 @@
+"""What every model has before it recommends anything: hyperparameters, capabilities, fitting, a bundle."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import numpy.typing as npt
+import scipy.sparse as sp
+from implicit.recommender_base import RecommenderBase
+
+from recsys.artifacts import read_bundle, write_bundle
+from recsys.errors import DataError, NotFittedError, UnsupportedError
+from recsys.ids import IdMap
+from recsys.interactions import Interactions
+from recsys.models.bundle import from_bundle, to_bundle
+from recsys.models.capabilities import REFUSALS, Capabilities
+from recsys.models.fitting import FitOptions, Validates
+from recsys.models.params import Parameters
+from recsys.sparse import as_csr
+from recsys.training import Record
+
+Floats = npt.NDArray[np.float32]
+
+
+class Learner(Parameters, RecommenderBase):  # type: ignore[misc]
+    """What is fitted to a users × items matrix, saved and loaded.
+
+    Hyperparameters are the keyword-only fields of each model's dataclass and are stored as given; `fit` checks them,
+    forgets what was learned before, and returns `self`. Everything learned ends in an underscore.
+    """
+
+    capabilities: ClassVar[Capabilities]
+    """What models of this class can do; what is not declared is refused."""
+
+    n_users_: int
+    n_items_: int
+    users_: IdMap | None
+    items_: IdMap | None
+    titles_: npt.NDArray[np.object_] | None
+    about_: Mapping[str, Any]
+    popularity_: Floats
+    record_: Record
+
+    @abstractmethod
+    def _fit(self, matrix: sp.csr_matrix, options: FitOptions) -> Record | None:
+        """Learn from a checked matrix; return the record of the epochs, None where there are no epochs."""
+
+    @abstractmethod
+    def _arrays(self) -> dict[str, npt.NDArray[Any]]:
+        """Return the learned arrays, for the bundle."""
+
+    @abstractmethod
+    def _restore(self, arrays: Mapping[str, npt.NDArray[Any]], state: Mapping[str, Any]) -> None:
+        """Set what `_arrays` and `_state` gave."""
+
+    def _state(self) -> dict[str, Any]:
+        """Return learned scalars as JSON values, for the bundle."""
+        return {}
+
+    def fit(
+        self,
+        user_items: Any,
+        show_progress: bool = True,
+        callback: Callable[[int, float, float | None], Any] | None = None,
+        *,
+        validation: Validates | None = None,
+        on_epoch: Callable[[dict[str, float]], None] | None = None,
+        checkpoint: str | Path | None = None,
+    ) -> Self:
+        """Learn from a users × items matrix.
+
+        Args:
+            user_items: `Interactions` (the model then remembers the external ids), or any scipy sparse matrix,
+                (n_users, n_items).
+            callback: called with (iteration, the iteration's seconds, loss) after each epoch, as in `implicit`.
+            validation: measures each epoch and chooses the weights to keep; models without epochs are measured once.
+            on_epoch: called with each epoch's entry of `record_`.
+            checkpoint: file from which an interrupted training continues (models that train by epochs only).
+
+        Raises:
+            DataError: not a sparse matrix, nothing stored, or values this model cannot take.
+            ConfigError: a hyperparameter of the wrong type or out of range.
+            TrainingError: the loss is no longer finite.
+        """
+        self._forget()
+        data = user_items if isinstance(user_items, Interactions) else None
+        matrix = as_csr(data.matrix if data else user_items)
+        if not matrix.nnz:
+            raise DataError(f"cannot fit {type(self).__name__} on a matrix of shape {matrix.shape} with nothing stored")
+        # Set before training, since validation uses the model as it grows; a failed fit leaves none of it behind.
+        self.n_users_, self.n_items_ = matrix.shape
+        self.users_, self.items_ = (data.users, data.items) if data else (None, None)
+        self.titles_ = data.titles if data else None
+        self.about_ = {}
+        counts = np.bincount(matrix.indices, minlength=matrix.shape[1])
+        self.popularity_ = (counts / matrix.shape[0]).astype(np.float32)
+        try:
+            self.check_params()
+            record = self._fit(matrix, FitOptions(show_progress, callback, validation, on_epoch, checkpoint))
+            if record is None:
+                entry = {"epoch": 1.0, **(validation(self) if validation else {})}
+                record = Record([entry], best_epoch=1, metric=validation.metric if validation else None)
+                if on_epoch:
+                    on_epoch(entry)
+        except BaseException:
+            self._forget()
+            raise
+        self.record_ = record
+        return self
+
+    def save(self, file: str | Path, *, metrics: Mapping[str, float] | None = None, about: Any = None) -> None:
+        """Write the model as a folder of plain files (see `recsys.artifacts`), whole or not at all.
+
+        Args:
+            metrics: measured figures to store beside the model.
+            about: JSON values that say where the model comes from, such as the job's configuration; `load` gives them
+                back as `about_`.
+        """
+        self._check_fitted()
+        write_bundle(to_bundle(self, metrics, about), file)
+
+    @classmethod
+    def load(cls, file: str | Path, *, device: str = "auto") -> Self:
+        """Read a saved model of this class.
+
+        Args:
+            device: where it shall compute from now on, whatever it was trained on.
+
+        Raises:
+            BundleError: nothing there, damaged, of a newer schema, or of another class (`recsys.load` takes any).
+        """
+        return from_bundle(cls, read_bundle(file), str(file), device)
+
+    def _forget(self) -> None:
+        for name in [name for name in vars(self) if name.endswith("_")]:
+            delattr(self, name)
+
+    def _check_fitted(self) -> None:
+        if not hasattr(self, "n_items_"):
+            raise NotFittedError(f"{type(self).__name__} is not fitted; call fit first")
+
+    def _require(self, ability: str) -> None:
+        """Refuse what the class does not declare."""
+        if not getattr(self.capabilities, ability):
+            raise UnsupportedError(f"{type(self).__name__} {REFUSALS[ability]}")
+
+    def _matrix(self, user_items: Any) -> sp.csr_matrix:
+        """Return checked histories with the model's columns."""
+        if isinstance(user_items, Interactions):
+            user_items = user_items.histories(self.items_) if self.items_ is not None else user_items.matrix
+        matrix = as_csr(user_items)
+        if matrix.shape[1] != self.n_items_:
+            raise DataError(
+                f"user_items must have one column per training item ({self.n_items_}), got shape {matrix.shape}"
+            )
+        return matrix
