@@ -4,8 +4,8 @@ Each is a network of two players, which take turns on every batch. A discriminat
 et al. 2018), so that it cannot win outright. What the players do is reported for each epoch beside the loss:
 
 - `discriminator_loss`: its mean logistic loss; log 2 = 0.693 at chance, 0.637 in VAE/GAN, with two made to a real one.
-- `discriminator_accuracy`: the share that it tells right, real and made ones weighing the same; 0.5 at chance.
-- `code_variance`: variance of the codes μ(x) over the users of a batch, mean over the latents; 0 where all are one.
+- `discriminator_accuracy`: share that it classifies correctly, real and made ones weighted equally; 0.5 at chance.
+- `code_variance`: variance of the codes μ(x) over the users of a batch, mean over the latents; 0 if all are the same.
 """
 
 from __future__ import annotations
@@ -32,22 +32,22 @@ from recsys.sparse import Batch, Rows
 from recsys.training import Alternation, Loss, Record, Turn
 
 WON = 0.05
-"""Mean loss of a discriminator below which it has won: it is sure of nearly every row."""
+"""Mean loss of a discriminator below which it has won: it is certain about nearly every row."""
 COLLAPSED = 1e-3
-"""Variance of the codes below which all users have the same one."""
+"""Variance of the codes below which all users count as having the same code."""
 ENOUGH_USERS = 100
-"""Training users from which either says something."""
+"""Number of training users from which either figure means something."""
 
 
 @dataclass(kw_only=True, eq=False)
 class Adversarial(Autoencoder):
-    """What the three share: Mult-VAE's encoder and decoder, a discriminator, and a warning where the game is lost.
+    """Base of the three: Mult-VAE's encoder and decoder, a discriminator, and a warning if training has collapsed.
 
     Encoder and decoder are I → `hidden` → 2·`latent` and `latent` → `hidden` → I with tanh, the input row divided by
     its length and dropped out (Liang et al. 2018, §4.3); z = μ(x) + ε · σ(x). Prediction uses z = μ(x).
 
-    Warns at the end of training, by `warnings`, where in the epoch whose weights are kept the discriminator's loss was
-    below 0.05 or the variance of the codes below 0.001; not with fewer than 100 training users, who show neither.
+    Training ends with a warning if, in the epoch whose weights are kept, the discriminator's loss was below 0.05 or the
+    variance of the codes below 0.001; not with fewer than 100 training users, for whom neither figure means anything.
     """
 
     hidden: Count = 600

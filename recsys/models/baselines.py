@@ -62,7 +62,7 @@ class Popularity(Recommender):
 
 @dataclass(kw_only=True, eq=False)
 class Factors(Recommender):
-    """What ALS and BPR share: one vector per training user and item, and new users folded in."""
+    """Base of ALS and BPR: one vector per training user and item; new users are folded in."""
 
     capabilities: ClassVar[Capabilities] = Capabilities(
         scores_known_users=True, new_users="fold-in", no_graph=NO_GRAPH_OF_EQUATIONS
@@ -71,7 +71,7 @@ class Factors(Recommender):
     factors: Count = 64
     """Width of the vectors."""
     regularization: NotNegative = 0.01
-    """L2 on the vectors."""
+    """λ of the L2 penalty on the vectors of users and items, as implicit scales it."""
     iterations: Count = 15
     """Passes over the data."""
     seed: Seed | None = 0
@@ -150,8 +150,8 @@ class Factors(Recommender):
 class ALS(Factors):
     """`implicit`'s alternating least squares (Hu, Koren and Volinsky 2008); entries are confidences `alpha` · x.
 
-    A new user's vector is the exact solution of the user's half-step, to which training takes a few steps of conjugate
-    gradients.
+    A new user's vector is the exact solution of the user's half-step, which training approximates by a few steps of
+    conjugate gradients.
     """
 
     capabilities: ClassVar[Capabilities] = replace(Factors.capabilities, popularity_fallback=True)
@@ -181,9 +181,9 @@ class ALS(Factors):
 class BPR(Factors):
     """`implicit`'s Bayesian personalized ranking (Rendle et al. 2009).
 
-    BPR has no closed form for a new user: theirs is the least-squares vector whose products with the item vectors are 1
-    for their items and 0 for all others, weighted 1 to 0.1; the items' biases join the score afterwards, as they do for
-    everyone.
+    BPR has no closed form for a new user. They get the least-squares vector whose products with the item vectors are
+    nearest to 1 for their items (weight 1) and to 0 for all others (weight 0.1); the items' biases are added to the
+    scores of all users.
     """
 
     learning_rate: Positive = 0.01

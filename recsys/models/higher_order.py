@@ -31,13 +31,13 @@ class HigherOrderEASE(LinearAutoencoder):
     e_j − P_{·E} (P_EE)⁻¹ e_j, which is 0 on E_j and satisfies the gradient everywhere else; without pairs it is EASE.
     Differs from the paper in: the number of pairs is given, not the threshold on how many users have them.
 
-    Similar items go by ±√(B_ij · B_ji), which is the partial correlation where there are no pairs.
+    `similar_items` ranks by ±√(B_ij · B_ji), which is the partial correlation if there are no pairs.
     """
 
     pairs: Natural = 1000
-    """How many pairs: those that most users have, fewer where fewer occur."""
+    """How many pairs of items to read: those that most users have; fewer if fewer occur."""
     pair_regularization: Positive = 5000.0
-    """λ_C; the paper's are 5 to 30 times λ_B."""
+    """λ_C of λ_C · ‖C‖², on the scale of `regularization`; 5 to 30 times as large in the paper."""
 
     def _fit(self, matrix: sp.csr_matrix, options: FitOptions) -> None:
         self.pairs_ = frequent_pairs(matrix, self.pairs)

@@ -17,7 +17,7 @@ from recsys.models.device import pick_device
 from recsys.models.orientation import OverItems
 from recsys.models.params import Count, Natural, NotNegative, Widths
 from recsys.models.registry import register
-from recsys.nn.kernelised import GlobalKernelNetwork, KernelNetwork
+from recsys.nn.kernelized import GlobalKernelNetwork, KernelNetwork
 from recsys.nn.losses import masked_squared_error
 from recsys.sparse import Batch, Grid, Rows
 from recsys.training import Alternation, Loss, Objective

@@ -12,7 +12,7 @@ from recsys.models.autoencoder import Autoencoder
 from recsys.models.params import Count, NotNegative, Positive
 from recsys.models.registry import register
 from recsys.models.variational import Multinomial
-from recsys.nn.gaussian import CompositePrior, log_normal, reparameterised
+from recsys.nn.gaussian import CompositePrior, gaussian_log_density, reparameterized
 from recsys.nn.layers import Output
 from recsys.nn.losses import MultinomialNLL
 from recsys.nn.variational import DenseResidual, GaussianEncoder, VariationalNetwork
@@ -63,10 +63,10 @@ class RecVAE(Multinomial, Autoencoder):
 
         def loss(batch: Batch, noise: torch.Generator, denoising: bool) -> Loss:
             mean, log_variance = network.posterior(batch, noise if denoising else None)
-            latent = reparameterised(mean, log_variance, noise)
+            latent = reparameterized(mean, log_variance, noise)
             nll = multinomial_nll(network.decode(latent), output.weight, output.bias, batch)
             length = latent.new_zeros(len(batch)).index_add_(0, batch.segments, batch.values)
-            posterior = log_normal(latent, mean, log_variance).sum(1)
+            posterior = gaussian_log_density(latent, mean, log_variance).sum(1)
             kl = posterior - network.prior.log_density(latent, batch, network.encoder)
             return Loss(nll + self.gamma * length.dot(kl), len(batch), {"nll": nll, "kl": kl.sum()})
 

@@ -17,8 +17,8 @@ from recsys.models.autoencoder import Autoencoder, WholeRow, encode_rows
 from recsys.models.capabilities import Capabilities
 from recsys.models.params import Count, NotNegative, OpenFraction, Positive, Rate, Widths
 from recsys.models.registry import register
-from recsys.nn.corruption import masked, projected_gaussian, salted_and_peppered
-from recsys.nn.layers import ActivationName, l2_normalised
+from recsys.nn.corruption import masked, projected_gaussian, salt_and_pepper
+from recsys.nn.layers import ActivationName, l2_normalized
 from recsys.nn.networks import DeepNetwork, UserNodeNetwork
 from recsys.nn.penalties import activation_kl, squared_jacobian, squared_jacobian_of_one_layer
 from recsys.sparse import Batch, Rows
@@ -137,8 +137,8 @@ class DenoisingAE(BottleneckAE):
             projected = network.project(batch)
             projected = projected + projected_gaussian(network.input.weight, len(batch), self.level, noise)
             return network.layers(projected)[-1], {}
-        corrupt = masked if self.corruption == "masking" else salted_and_peppered
-        corrupted = corrupt(replace(batch, values=l2_normalised(batch)), self.level, noise)
+        corrupt = masked if self.corruption == "masking" else salt_and_pepper
+        corrupted = corrupt(replace(batch, values=l2_normalized(batch)), self.level, noise)
         return network.layers(network.input(corrupted))[-1], {}
 
 

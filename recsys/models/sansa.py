@@ -1,4 +1,4 @@
-"""SANSA (Spišák, Bartyzal, Hoskovec, Peska and Tůma 2023): EASE for catalogs whose Gram matrix has no inverse."""
+"""SANSA (Spišák, Bartyzal, Hoskovec, Peska and Tůma 2023): EASE for catalogs too large for a dense inverse."""
 
 from __future__ import annotations
 
@@ -28,25 +28,25 @@ class SANSA(Recommender):
     """Scalable approximate non-symmetric autoencoder: EASE with a sparse inverse, for ranking.
 
     EASE's P = (XᵀX + λI)⁻¹ becomes W Wᵀ with W sparse, the transposed inverse of a Cholesky factor, and scores are
-    x (I − W Wᵀ · diag(W Wᵀ)⁻¹), two sparse products, with a diagonal of zeros as in EASE. W holds `density` ·
-    n_items² entries, in memory twice, of 8 bytes each. Fitting takes the sparse XᵀX besides, some 40 bytes for each two
-    items that share a user, and never n_items² of anything. From a density of one half it is EASE.
+    x (I − W Wᵀ · diag(W Wᵀ)⁻¹), two sparse products, with a zero diagonal as in EASE. W holds `density` · n_items²
+    entries of 8 bytes, twice in memory. Fitting also needs the sparse XᵀX, some 40 bytes for each pair of items that
+    share a user, but never a dense n_items² array. From a density of one half on, it is EASE.
 
-    Similar items go by the partial correlation −P_ij / √(P_ii P_jj), the negative cosine between rows of W. It keeps
-    nothing of its users: `recommend_users` needs the histories.
+    `similar_items` ranks by the partial correlation −P_ij / √(P_ii P_jj), the negative cosine between rows of W.
+    Nothing is kept of the training users.
 
-    Differs from the paper in: how W is found. There an incomplete Cholesky factor is made and its inverse improved by
-    residual steps, pruned after each; here each column of W is the exact minimizer of that residual over its few
-    places, no factor is needed, and nothing can break down (`recsys.models.sparse_inverse`). Items come in the order of
-    their popularity, so that each is explained by more popular ones, in place of an order that fills factors least.
+    Differs from the paper in: how W is computed. The paper makes an incomplete Cholesky factor and improves its inverse
+    by residual steps, pruning after each; here each column of W is the exact minimizer of that residual over its few
+    entries, so that no factor is needed and nothing can break down (`recsys.models.sparse_inverse`). Items are ordered
+    by popularity, so that each is explained by more popular ones, instead of by least fill-in.
     """
 
     capabilities: ClassVar[Capabilities] = Capabilities(encodes=False, keeps_users=False, popularity_fallback=True)
 
     regularization: Positive = 500.0
-    """λ, as in EASE."""
+    """λ of λ · ‖B‖², on the scale of the squared error summed over all users, as in EASE."""
     density: Annotated[float, Gt(0), Le(1)] = 0.01
-    """Entries of W as a share of n_items²: those of an item are `density` · n_items on average."""
+    """Entries of W as a share of n_items²; an item has `density` · n_items of them on average."""
 
     def _fit(self, matrix: sp.csr_matrix, options: FitOptions) -> None:
         n = self.n_items_

@@ -23,18 +23,17 @@ class UAE(WholeRow, Autoencoder):
     """Uncertainty autoencoder: a few noisy measurements of a row, and a decoder that recovers the row from them.
 
     Grover and Ermon 2019. A row x is measured as y = f(x) + ε, ε ~ N(0, `noise`² I), with m = `latent` measurements.
-    Acquisition f and decoder are trained together to maximize E log q(x|y), the decoder's log-likelihood, which with
+    Acquisition f and decoder are trained together to maximize E log q(x|y), the decoder's log-likelihood, which plus
     the constant H(X) is a lower bound of the mutual information I(X; Y) (Barber and Agakov 2003). There is no prior on
-    y. The acquisition is linear, as compressed sensing has it, or a network; the decoder, with the widths `hidden`
-    (none: linear), recovers at the cost of one pass.
+    y. The acquisition is linear, as in compressed sensing, or a network; the decoder, with hidden layers of the widths
+    `hidden` (none: linear), recovers a row in one pass.
 
-    Ranks by the decoder's output for y = f(x), without noise. To recover rows, take `likelihood="gaussian"` (the output
-    is the row) or `"bernoulli"` (its sigmoid is the chance of each entry). What is measured is the row itself, not
+    It ranks by the decoder's output for y = f(x), without noise. To recover rows, use `likelihood="gaussian"` (the
+    output is the row) or `"bernoulli"` (its sigmoid is the probability of each entry). The row itself is measured, not
     divided by its length, so that the length can be recovered too.
 
-    `weight_decay` is c of c/2 · Σ w² over all weight matrices on the mean loss per user. Without it an acquisition may
-    outgrow its noise, which then does nothing. Differs from the paper in: the acquisition has an offset, which tells
-    nothing of x; a multinomial likelihood by default, to rank.
+    Without `weight_decay` the acquisition can grow until its noise no longer matters. Differs from the paper in: the
+    acquisition has an offset, which carries no information about x; a multinomial likelihood by default, to rank.
     """
 
     acquisition: Acquisition = "linear"

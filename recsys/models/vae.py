@@ -12,7 +12,7 @@ from recsys.models.autoencoder import Autoencoder, WholeRow
 from recsys.models.params import Count, Rate, Widths
 from recsys.models.registry import register
 from recsys.models.variational import Annealed
-from recsys.nn.gaussian import CompositePrior, VampPrior, log_normal, reparameterised
+from recsys.nn.gaussian import CompositePrior, VampPrior, gaussian_log_density, reparameterized
 from recsys.nn.layers import Output
 from recsys.nn.losses import gaussian_kl
 from recsys.nn.networks import Dense
@@ -76,12 +76,12 @@ class VAE(WholeRow, Annealed, Autoencoder):
             mean, log_variance = network.posterior(batch, noise)
             nll, kl = mean.new_zeros(()), mean.new_zeros(())
             for _ in range(self.samples):
-                latent = reparameterised(mean, log_variance, noise)
+                latent = reparameterized(mean, log_variance, noise)
                 nll = nll + nll_of(network.decode(latent), output.weight, output.bias, batch)
                 if prior is None:
                     kl = kl + gaussian_kl(mean, log_variance).sum()
                 else:
-                    posterior = log_normal(latent, mean, log_variance).sum(1)
+                    posterior = gaussian_log_density(latent, mean, log_variance).sum(1)
                     kl = kl + (posterior - prior.log_density(latent, batch, network.encoder)).sum()
             nll, kl = nll / self.samples, kl / self.samples
             return Loss(nll + beta(step) * kl, len(batch), {"nll": nll, "kl": kl})

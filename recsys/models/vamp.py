@@ -11,7 +11,7 @@ from recsys.models.autoencoder import Autoencoder
 from recsys.models.params import Count, NotNegative, Positive
 from recsys.models.registry import register
 from recsys.models.variational import Annealed, Multinomial
-from recsys.nn.gaussian import kl_between, log_normal, reparameterised
+from recsys.nn.gaussian import gaussian_log_density, kl_between, reparameterized
 from recsys.nn.losses import MultinomialNLL
 from recsys.nn.variational import HVampNetwork
 from recsys.sparse import Batch, Rows
@@ -52,13 +52,13 @@ class HVamp(Multinomial, Annealed, Autoencoder):
 
         def objective(batch: Batch, step: int, noise: torch.Generator) -> Loss:
             upper_mean, upper_log_variance = network.upper(batch, noise)
-            upper = reparameterised(upper_mean, upper_log_variance, noise)  # z_2 ~ q(z_2|x)
+            upper = reparameterized(upper_mean, upper_log_variance, noise)  # z_2 ~ q(z_2|x)
             lower_mean, lower_log_variance = network.lower(batch, upper, noise)
-            lower = reparameterised(lower_mean, lower_log_variance, noise)  # z_1 ~ q(z_1|x, z_2)
+            lower = reparameterized(lower_mean, lower_log_variance, noise)  # z_1 ~ q(z_1|x, z_2)
             hidden = network.decode(torch.cat([lower, upper], 1))
             nll = multinomial_nll(hidden, output.weight, output.bias, batch)
             prior = network.prior.log_density(upper, batch, network.upper)
-            upper_kl = (log_normal(upper, upper_mean, upper_log_variance).sum(1) - prior).sum()
+            upper_kl = (gaussian_log_density(upper, upper_mean, upper_log_variance).sum(1) - prior).sum()
             lower_kl = kl_between(lower_mean, lower_log_variance, *network.conditional(upper)).sum()
             parts = {"nll": nll, "upper_kl": upper_kl, "lower_kl": lower_kl}
             return Loss(nll + beta(step) * (upper_kl + lower_kl), len(batch), parts)

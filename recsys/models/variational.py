@@ -13,7 +13,7 @@ from torch import nn
 from recsys.models.autoencoder import Autoencoder, check_entries
 from recsys.models.params import Count, Natural, NotNegative, Rate
 from recsys.models.registry import register
-from recsys.nn.gaussian import reparameterised
+from recsys.nn.gaussian import reparameterized
 from recsys.nn.losses import MultinomialNLL, gaussian_kl
 from recsys.nn.networks import MultDAENetwork, MultVAENetwork
 from recsys.sparse import Batch, Rows
@@ -76,7 +76,7 @@ class MultVAE(Multinomial, Annealed, Autoencoder):
 
         def objective(batch: Batch, step: int, noise: torch.Generator) -> Loss:
             mean, log_variance = network.posterior(batch, noise)
-            hidden = network.decode(reparameterised(mean, log_variance, noise))
+            hidden = network.decode(reparameterized(mean, log_variance, noise))
             nll = multinomial_nll(hidden, output.weight, output.bias, batch)
             return Loss(nll + beta(step) * gaussian_kl(mean, log_variance).sum(), len(batch))
 

@@ -18,7 +18,7 @@ from recsys.models.registry import register
 from recsys.models.selection import Indices
 from recsys.models.variational import Annealed
 from recsys.nn.focal import FocalLoss
-from recsys.nn.gaussian import reparameterised
+from recsys.nn.gaussian import reparameterized
 from recsys.nn.graphs import ParallelScores
 from recsys.nn.layers import Output
 from recsys.nn.losses import gaussian_kl
@@ -87,7 +87,7 @@ class FLVAE(Annealed, Autoencoder):
         def objective(batch: Batch, step: int, noise: torch.Generator) -> Loss:
             given, wanted = batch.halves(noise) if self.halves else (batch, batch)
             mean, log_variance = network.posterior(given, noise)
-            hidden = network.decode(reparameterised(mean, log_variance, noise))
+            hidden = network.decode(reparameterized(mean, log_variance, noise))
             focal = focal_loss(hidden, output.weight, output.bias, wanted, self._beside(network, given))
             kl = gaussian_kl(mean, log_variance).sum()
             return Loss(focal + beta(step) * kl, len(batch), {"focal": focal, "kl": kl})

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from recsys.nn.blocks import OutputGradients
-from recsys.nn.layers import l2_normalised, linear, xavier
+from recsys.nn.layers import l2_normalized, linear, xavier
 from recsys.nn.products import row_sums, weighted_rows
 from recsys.sparse import Batch
 
@@ -118,14 +118,14 @@ class RowDiscriminator(nn.Module):
 
     def real(self, batch: Batch, latent: Tensor | None = None) -> Tensor:
         """Return the first hidden layer of real rows, (n, widths[0])."""
-        return self._first_layer(weighted_rows(self.table, batch, l2_normalised(batch)), latent)
+        return self._first_layer(weighted_rows(self.table, batch, l2_normalized(batch)), latent)
 
     def made(self, hidden: Tensor, weight: Tensor, bias: Tensor, like: Batch, latent: Tensor | None = None) -> Tensor:
         """Return the first hidden layer of generated rows, (n, widths[0]).
 
         The decoder's softmax is that of `hidden @ weight.T + bias`; N and ‖x‖ are those of the real rows `like`.
         """
-        draws = row_sums(like, l2_normalised(like))  # N / ‖x‖
+        draws = row_sums(like, l2_normalized(like))  # N / ‖x‖
         return self._first_layer(expected_rows(hidden, weight, bias, self.table) * draws[:, None], latent)
 
     def _first_layer(self, sums: Tensor, latent: Tensor | None) -> Tensor:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
-from recsys.nn.products import deliver
+from recsys.nn.products import accumulate_grad
 from recsys.sparse import Batch
 
 
@@ -63,6 +63,6 @@ class OutputGradients:
 
         return (
             None if self.hidden is None else self.hidden * scale,
-            None if of_weight is None else deliver(parameter, write),
+            None if of_weight is None else accumulate_grad(parameter, write),
             None if self.bias is None else self.bias * scale,
         )

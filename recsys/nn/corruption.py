@@ -28,7 +28,7 @@ def masked(batch: Batch, share: float, noise: torch.Generator) -> Batch:
     )
 
 
-def salted_and_peppered(batch: Batch, share: float, noise: torch.Generator) -> Batch:
+def salt_and_pepper(batch: Batch, share: float, noise: torch.Generator) -> Batch:
     """Return the batch with each entry, stored or not, corrupted with probability `share`.
 
     A fair coin sets a corrupted entry to the smallest or to the largest value: to 0, which is not stored, or to the

@@ -27,12 +27,12 @@ class PosteriorEncoder(Protocol):
         """Return the same for dense rows (n, n_in), without noise."""
 
 
-def reparameterised(mean: Tensor, log_variance: Tensor, noise: torch.Generator) -> Tensor:
+def reparameterized(mean: Tensor, log_variance: Tensor, noise: torch.Generator) -> Tensor:
     """Return a sample μ + ε · σ, ε ~ N(0, 1), differentiable in both (Kingma and Welling 2014, §2.4)."""
     return mean + standard_normal(mean, noise) * (0.5 * log_variance).exp()
 
 
-def log_normal(values: Tensor, mean: Tensor | float, log_variance: Tensor) -> Tensor:
+def gaussian_log_density(values: Tensor, mean: Tensor | float, log_variance: Tensor) -> Tensor:
     """Return log N(values; mean, exp(log_variance)) of each element."""
     return -0.5 * (math.log(2.0 * math.pi) + log_variance + (values - mean).square() * (-log_variance).exp())
 
@@ -109,9 +109,9 @@ def composite_log_density(values: Tensor, old_mean: Tensor, old_log_variance: Te
     """Return the log density of the composite prior's mixture for each element of `values`."""
     zero = torch.zeros_like(old_mean)
     parts = (
-        log_normal(values, 0.0, zero),
-        log_normal(values, old_mean, old_log_variance),
-        log_normal(values, 0.0, zero + WIDE_LOG_VARIANCE),
+        gaussian_log_density(values, 0.0, zero),
+        gaussian_log_density(values, old_mean, old_log_variance),
+        gaussian_log_density(values, 0.0, zero + WIDE_LOG_VARIANCE),
     )
     weighted = [part + math.log(weight) for part, weight in zip(parts, COMPOSITE_WEIGHTS, strict=True)]
     return torch.logsumexp(torch.stack(weighted), 0)

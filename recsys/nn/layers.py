@@ -78,7 +78,7 @@ def as_stored(batch: Batch | DenseRows) -> Tensor:
     return batch.values
 
 
-def l2_normalised(batch: Batch | DenseRows, floor: float | Tensor = 1e-12) -> Tensor:
+def l2_normalized(batch: Batch | DenseRows, floor: float | Tensor = 1e-12) -> Tensor:
     """Return the stored values, each row divided by its Euclidean length, or by `floor` if the row is shorter.
 
     Rows of zeros stay zero.
@@ -106,7 +106,7 @@ class TypicalLength(nn.Module):
 
     def forward(self, batch: Batch | DenseRows) -> Tensor:
         """Return the values that replace the stored values."""
-        return l2_normalised(batch, 1e-3 * self.length) * self.length
+        return l2_normalized(batch, 1e-3 * self.length) * self.length
 
 
 def dropout(values: Tensor, rate: float, generator: torch.Generator | None) -> Tensor:

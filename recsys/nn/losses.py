@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from recsys.nn.blocks import OutputGradients, column_blocks
-from recsys.nn.products import deliver, row_sums, stored_products
+from recsys.nn.products import accumulate_grad, row_sums, stored_products
 from recsys.sparse import Batch
 
 
@@ -154,7 +154,7 @@ class _WholeSquares(torch.autograd.Function):
 
         return (
             torch.addmm(cross, hidden, gram) * twice if ctx.needs_input_grad[0] else None,
-            deliver(weight, write) if ctx.needs_input_grad[1] else None,
+            accumulate_grad(weight, write) if ctx.needs_input_grad[1] else None,
             (weight @ total + len(hidden) * bias) * twice if ctx.needs_input_grad[2] else None,
         )
 
@@ -281,7 +281,7 @@ class _Softmax:
 
         of_weight = None
         if wanted[1]:
-            of_weight = deliver(weight, write)
+            of_weight = accumulate_grad(weight, write)
         else:
             write(None, 0.0)
         of_hidden, _, of_bias = others.scaled(scale, weight)

@@ -17,7 +17,7 @@ from recsys.nn.layers import (
     SparseLinear,
     as_stored,
     dropout,
-    l2_normalised,
+    l2_normalized,
     linear,
 )
 from recsys.sparse import Batch
@@ -68,7 +68,7 @@ class DeepNetwork(nn.Module):
         *,
         activation: ActivationName = "tanh",
         dropout: float = 0.0,
-        scale: Scale = l2_normalised,
+        scale: Scale = l2_normalized,
     ) -> None:
         """`hidden` are the widths between the input and the latent layer; the decoder has them in reverse."""
         super().__init__()
@@ -211,7 +211,7 @@ class MultVAENetwork(nn.Module):
 
     def posterior(self, batch: Batch, noise: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
         """Return mean and log-variance of q(z|x), each (len(batch), latent); `noise` draws the input dropout."""
-        values = dropout(l2_normalised(batch), self.dropout, noise)
+        values = dropout(l2_normalized(batch), self.dropout, noise)
         mean, log_variance = self.posterior_layer(torch.tanh(self.input(batch, values))).chunk(2, dim=1)
         return mean, log_variance
 
@@ -237,7 +237,7 @@ class MultDAENetwork(nn.Module):
 
     def encode(self, batch: Batch, noise: torch.Generator | None = None) -> Tensor:
         """Return the hidden activations, (len(batch), latent); `noise` draws the input dropout."""
-        return torch.tanh(self.input(batch, dropout(l2_normalised(batch), self.dropout, noise)))
+        return torch.tanh(self.input(batch, dropout(l2_normalized(batch), self.dropout, noise)))
 
     def decode(self, latent: Tensor) -> Tensor:
         """Return the hidden activations themselves."""

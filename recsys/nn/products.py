@@ -95,7 +95,7 @@ def affine(hidden: Tensor, weight: Tensor, bias: Tensor | None = None, *, out: T
 _PIECE, _FEW_ROWS = 512, 64
 
 
-def keep_gradients(network: nn.Module) -> None:
+def add_gradient_buffers(network: nn.Module) -> None:
     """Give each large parameter a buffer for its gradient, so that steps do not allocate that memory again.
 
     The products of this module write a parameter's gradient directly into its buffer: new memory pages cost about as
@@ -111,8 +111,8 @@ LARGE = 2**18
 """Smallest number of elements for which a buffer pays off: the allocator recycles smaller tensors anyway."""
 
 
-def deliver(parameter: Tensor, write: Callable[[Tensor, float], None]) -> Tensor | None:
-    """Return the gradient of `parameter`; if it has a buffer from `keep_gradients`, accumulate there and return None.
+def accumulate_grad(parameter: Tensor, write: Callable[[Tensor, float], None]) -> Tensor | None:
+    """Return the gradient of `parameter`; None if it has a buffer (`add_gradient_buffers`), which is written instead.
 
     Args:
         write: called as `write(out, beta)`; sets `out` to `beta * out + gradient`.
@@ -178,7 +178,7 @@ class _DenseProducts(torch.autograd.Function):
 
         return (
             block @ weight if ctx.needs_input_grad[0] else None,
-            deliver(weight, write) if ctx.needs_input_grad[1] else None,
+            accumulate_grad(weight, write) if ctx.needs_input_grad[1] else None,
             None,
         )
 
@@ -197,7 +197,7 @@ class _WeightedRows(torch.autograd.Function):
         grad = grad.contiguous()
         table_grad = values_grad = None
         if ctx.needs_input_grad[0]:
-            table_grad = deliver(table, lambda out, beta: add_transposed(out, beta, ctx.batch, values, grad))
+            table_grad = accumulate_grad(table, lambda out, beta: add_transposed(out, beta, ctx.batch, values, grad))
         if ctx.needs_input_grad[1]:
             values_grad = _sample(ctx.batch, grad, table)
         return table_grad, values_grad, None
@@ -219,7 +219,7 @@ class _SampledProducts(torch.autograd.Function):
         if ctx.needs_input_grad[0]:
             hidden_grad = _sum_rows(batch.offsets, batch.columns, grad, weight)
         if ctx.needs_input_grad[1]:
-            weight_grad = deliver(weight, lambda out, beta: add_transposed(out, beta, batch, grad, hidden))
+            weight_grad = accumulate_grad(weight, lambda out, beta: add_transposed(out, beta, batch, grad, hidden))
         return hidden_grad, weight_grad, None
 
 

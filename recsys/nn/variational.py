@@ -11,9 +11,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from recsys.nn.gaussian import CompositePrior, VampPrior
-from recsys.nn.layers import Output, SparseLinear, dropout, l2_normalised, linear
+from recsys.nn.layers import Output, SparseLinear, dropout, l2_normalized, linear
 from recsys.nn.networks import Dense
-from recsys.nn.products import add_transposed, deliver, weighted_rows
+from recsys.nn.products import accumulate_grad, add_transposed, weighted_rows
 from recsys.sparse import Batch
 
 
@@ -125,7 +125,7 @@ class GaussianEncoder(nn.Module):
 
     def forward(self, batch: Batch, noise: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
         """Return mean and log-variance of q(z|x), each (len(batch), latent); `noise` draws the input dropout."""
-        return self._posterior(self.input(batch, dropout(l2_normalised(batch), self.dropout, noise)))
+        return self._posterior(self.input(batch, dropout(l2_normalized(batch), self.dropout, noise)))
 
     def of_rows(self, rows: Tensor) -> tuple[Tensor, Tensor]:
         """Return the same for dense rows (n, n_in), without dropout."""
@@ -220,7 +220,7 @@ class HVampNetwork(nn.Module):
 
     def lower(self, batch: Batch, upper: Tensor, noise: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
         """Return mean and log-variance of q(z_1|x, z_2), each (len(batch), latent)."""
-        values = dropout(l2_normalised(batch), self.dropout, noise)
+        values = dropout(l2_normalized(batch), self.dropout, noise)
         both = torch.cat([F.glu(self.lower_input(batch, values), 1), self.lower_of_upper(upper)], 1)
         moments: tuple[Tensor, Tensor] = self.lower_posterior(self.lower_joint(both))
         return moments
@@ -272,4 +272,4 @@ class _ZeroDiagonal(torch.autograd.Function):
             add_transposed(out, beta, ctx.batch, ctx.batch.values, grads[0].contiguous())
             out.fill_diagonal_(0.0)
 
-        return deliver(table, write) if ctx.needs_input_grad[0] else None, None
+        return accumulate_grad(table, write) if ctx.needs_input_grad[0] else None, None

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from recsys.errors import TrainingError
-from recsys.nn.products import keep_gradients
+from recsys.nn.products import add_gradient_buffers
 from recsys.sparse import Rows
 from recsys.training.checkpoint import Checkpoint
 from recsys.training.parts import Alternation, Loss, Objective, Precision, Record, Schedule, TrainingConfig, Turn, Watch
@@ -93,7 +93,7 @@ class _Run:
         free = [p for p in network.parameters() if p.ndim <= 1]
         groups: list[dict[str, Any]] = [{"params": decayed, "weight_decay": config.weight_decay}, {"params": free}]
         self.optimizer = torch.optim.Adam(groups, lr=config.learning_rate, fused=True)
-        keep_gradients(network)
+        add_gradient_buffers(network)
         self.record = Record(metric=watch.metric if watch else None)
         self.best: dict[str, Tensor] | None = None
         self.best_value = math.nan

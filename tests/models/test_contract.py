@@ -144,6 +144,17 @@ def test_how_new_users_are_scored_is_as_declared(name):
 
 
 @every_model
+def test_it_says_why_it_predicts_no_ratings(name):
+    can = MODELS[name].capabilities
+    if not can.rates:
+        assert new_model(name).why_no_ratings() == "predicts no ratings"
+        return
+    reason = f"with {can.ranks_with} above 0 ranks items and predicts no ratings"
+    assert new_model(name, **{can.ranks_with: 0.2}).why_no_ratings() == reason
+    assert new_model(name, **{can.ranks_with: 0.0}).why_no_ratings() == ""
+
+
+@every_model
 def test_its_graph_gives_its_scores_unless_it_declares_why_there_is_none(name):
     model, reason = on_tastes(name), MODELS[name].capabilities.no_graph
     if reason:

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from recsys.nn.layers import SIGMOID_GAIN, Scale, as_stored, xavier
-from recsys.nn.products import deliver, weighted_rows
+from recsys.nn.products import accumulate_grad, weighted_rows
 from recsys.sparse import Batch, Window
 
 
@@ -206,7 +206,7 @@ class _Kernelize(torch.autograd.Function):
                 else:
                     torch.mul(kernel, grad, out=place).addcmul_(own, of_weights)
 
-        return deliver(weight, write), of_left, of_right
+        return accumulate_grad(weight, write), of_left, of_right
 
 
 def _blocks(weight: Tensor) -> Iterator[slice]:
