@@ -1,8 +1,11 @@
-"""What a reader may copy from the README runs."""
+"""What a reader may copy from the README runs, what it names exists, and so do the files that the pages link."""
 
 import re
+import tomllib
 from operator import attrgetter
 from pathlib import Path
+
+import pytest
 
 import recsys
 from recsys.cli import parser
@@ -10,7 +13,9 @@ from recsys.commands import COMMANDS
 from recsys.models import MODELS
 from recsys.scoring.local import BATCH_SIZE
 
-README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+PAGES = [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), ROOT / "data" / "README.md"]
 
 
 def test_the_ten_lines_run(tmp_path, monkeypatch, capsys):
@@ -52,6 +57,15 @@ def test_the_size_of_a_part_that_it_names_is_the_default():
     assert int(size.replace(",", "")) == BATCH_SIZE
 
 
-def test_files_that_it_links_exist():
-    for target in re.findall(r"\]\((?!https?:)(.*?)\)", README):
-        assert (Path(__file__).parents[1] / target).exists(), target
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_files_that_a_page_links_exist(page):
+    for target in re.findall(r"\]\((?!https?:)(.*?)\)", page.read_text(encoding="utf-8")):
+        assert (page.parent / target).exists(), target
+
+
+def test_the_changelog_has_the_version_of_the_package():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    released = re.findall(
+        r"^## \[([0-9.]+)\] - \d{4}-\d\d-\d\d$", (ROOT / "CHANGELOG.md").read_text(), flags=re.MULTILINE
+    )
+    assert released[0] == project["version"]
