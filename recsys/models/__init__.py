@@ -16,6 +16,7 @@ from recsys.models.params import Count, Fraction, Natural, NotNegative, OpenFrac
 from recsys.models.registry import MODELS, load, model_class, register
 
 if TYPE_CHECKING:
+    # isort: off
     # Names for type checkers, made by make docs.
     from recsys.models.adversarial import AAE as AAE
     from recsys.models.adversarial import ALI as ALI
@@ -39,8 +40,8 @@ if TYPE_CHECKING:
     from recsys.models.linear import EDLAE as EDLAE
     from recsys.models.linear import RDLAE as RDLAE
     from recsys.models.recvae import RecVAE as RecVAE
-    from recsys.models.regularized import CDAE as CDAE
     from recsys.models.regularized import BottleneckAE as BottleneckAE
+    from recsys.models.regularized import CDAE as CDAE
     from recsys.models.regularized import ContractiveAE as ContractiveAE
     from recsys.models.regularized import DenoisingAE as DenoisingAE
     from recsys.models.regularized import SparseAE as SparseAE
@@ -53,6 +54,7 @@ if TYPE_CHECKING:
     from recsys.models.vasp import FLVAE as FLVAE
     from recsys.models.vasp import VASP as VASP
     # End of the names.
+    # isort: on
 
 for _module in iter_modules(__path__, f"{__name__}."):
     import_module(_module.name)

@@ -19,9 +19,10 @@ from recsys.models.capabilities import NO_GRAPH_OF_EQUATIONS, Capabilities
 from recsys.models.device import pick_device
 from recsys.models.fitting import FitOptions
 from recsys.models.learner import Floats
-from recsys.models.orientation import Indices, Orientation, OverItems, OverUsers
+from recsys.models.orientation import Orientation, OverItems, OverUsers
 from recsys.models.params import Count, NotNegative
 from recsys.models.registry import register
+from recsys.models.selection import Indices
 from recsys.nn.graphs import CenteredScores, UnbiasedScores
 from recsys.nn.layers import Scale, TypicalLength, as_stored
 from recsys.nn.losses import masked_squared_error
@@ -194,11 +195,7 @@ class AutoRec(Autoencoder):
         """Return the vectors of users and their offsets, as `Orientation.users`; all are known if histories is None."""
         if histories is None:
             return self.orientation_.users(userid, None)
-        known = self._known(userid)
-        if known.any() and known.all():
-            return self.orientation_.users(userid, None)
-        others = histories[np.flatnonzero(~known)] if known.any() else histories
-        return self.orientation_.users(np.where(known, userid, -1), self._prepare(others))
+        return self.orientation_.users(np.where(self._known(userid), userid, -1), self._prepare(histories))
 
     def _user_biases(self, histories: sp.csr_matrix | None, userid: Indices) -> npt.NDArray[np.float64]:
         """Return b_u of each user, (len(userid),)."""

@@ -14,9 +14,9 @@ from torch import Tensor
 
 from recsys.models.autoencoder import encode_rows
 from recsys.models.fold_in import fold_in
+from recsys.models.selection import Indices
 from recsys.sparse import Rows
 
-Indices = npt.NDArray[np.int64]
 Arrays = Mapping[str, npt.NDArray[Any]]
 
 
@@ -69,7 +69,7 @@ class Orientation(ABC):
 
         Args:
             known: (n,) index of each user who is scored by what training learned of them, -1 for any other.
-            histories: one row for each of the others, in their order; None where there are no others.
+            histories: (n, n_items) as the network reads them; None where all are known.
         """
 
     @abstractmethod
@@ -157,17 +157,18 @@ class OverItems(Orientation):
         device = self.item_vectors.device
         index = torch.from_numpy(known.clip(0)).to(device)
         vectors, offsets = self.user_vectors[index], self.user_offsets[index]
-        if histories is not None:
-            others = torch.from_numpy(np.flatnonzero(known < 0)).to(device)
+        others = np.flatnonzero(known < 0)
+        if histories is not None and len(others):
             ones = self.item_vectors.new_ones(len(self.item_vectors), 1)
             solved = fold_in(
                 torch.cat([self.item_vectors, ones], 1),
-                histories,
+                histories[others],
                 ridge=self.ridge,
                 unobserved_weight=self.unobserved_weight,
                 free_columns=1,
             )
-            vectors[others], offsets[others] = solved[:, :-1], solved[:, -1]
+            rows = torch.from_numpy(others).to(device)
+            vectors[rows], offsets[rows] = solved[:, :-1], solved[:, -1]
         return vectors, offsets
 
     def items(self) -> tuple[Tensor, Tensor | None]:
