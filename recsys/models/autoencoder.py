@@ -16,10 +16,9 @@ from torch import Tensor, nn
 from recsys.errors import DataError
 from recsys.models.base import Recommender
 from recsys.models.capabilities import Capabilities
-from recsys.models.device import new_generator, pick_device
-from recsys.models.fitting import FitOptions
+from recsys.models.fitting import FitOptions, new_generator, pick_device
 from recsys.models.params import Count, NotNegative, Positive, Seed
-from recsys.models.selection import ROW_BLOCK, Indices
+from recsys.models.selection import ROW_BLOCK, Histories, Indices
 from recsys.nn.graphs import NetworkScores
 from recsys.nn.losses import Likelihood, LikelihoodName, likelihood
 from recsys.nn.products import affine
@@ -141,15 +140,13 @@ class Autoencoder(Recommender):
     def _encode(self, histories: sp.csr_matrix) -> Tensor:
         return encode_rows(self.network_.encode, Rows(self._prepare(histories), self._device))
 
-    def _scores(
-        self, histories: sp.csr_matrix | None, userid: Indices, items: Indices | None, out: Tensor | None = None
-    ) -> Tensor:
+    def _scores(self, histories: Histories, userid: Indices, items: Indices | None, out: Tensor | None) -> Tensor:
         return self._decode_scores(self._codes(histories, userid), items, out)
 
     def _graph(self) -> nn.Module:
         return NetworkScores(self.network_)
 
-    def _codes(self, histories: sp.csr_matrix | None, userid: Indices) -> Tensor:
+    def _codes(self, histories: Histories, userid: Indices) -> Tensor:
         """Return the embeddings to decode: of the histories, or those kept of training users `userid`."""
         if histories is not None:
             return self._encode(histories)

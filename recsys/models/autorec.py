@@ -16,13 +16,12 @@ from recsys.errors import ConfigError, DataError
 from recsys.models.autoencoder import Autoencoder, encode_rows
 from recsys.models.biases import Biases
 from recsys.models.capabilities import NO_GRAPH_OF_EQUATIONS, Capabilities
-from recsys.models.device import pick_device
-from recsys.models.fitting import FitOptions
+from recsys.models.fitting import FitOptions, pick_device
 from recsys.models.fold_in import fold_in
 from recsys.models.learner import Floats
 from recsys.models.params import Count, NotNegative
 from recsys.models.registry import register
-from recsys.models.selection import Indices
+from recsys.models.selection import Histories, Indices
 from recsys.nn.graphs import CenteredScores, UnbiasedScores
 from recsys.nn.layers import Scale, TypicalLength, as_stored
 from recsys.nn.losses import masked_squared_error
@@ -125,9 +124,7 @@ class AutoRec(Autoencoder):
     def _objective(self, network: Any, rows: Rows) -> Objective | Alternation:
         return squared_error(network, self.unobserved_weight)
 
-    def _scores(
-        self, histories: sp.csr_matrix | None, userid: Indices, items: Indices | None, out: Tensor | None = None
-    ) -> Tensor:
+    def _scores(self, histories: Histories, userid: Indices, items: Indices | None, out: Tensor | None) -> Tensor:
         users, user_offsets = self._users(histories, userid)
         table, item_offsets = self._items()
         if items is not None:
@@ -148,7 +145,7 @@ class AutoRec(Autoencoder):
         items = torch.from_numpy(self.biases_.items)
         return UnbiasedScores(self.network_, self.biases_.mean, self.biases_.damping, items)
 
-    def _ratings(self, userid: Indices, histories: sp.csr_matrix | None, rows: Indices, items: Indices) -> Floats:
+    def _ratings(self, userid: Indices, histories: Histories, rows: Indices, items: Indices) -> Floats:
         users, user_offsets = self._users(histories, userid)
         table, item_offsets = self._items()
         raw = _products(users, table, rows, items)
@@ -167,7 +164,7 @@ class AutoRec(Autoencoder):
         cold = (counts[rows] == 0) | (self.popularity_[items] == 0)
         return np.where(cold, base, ratings).astype(np.float32)
 
-    def _users(self, histories: sp.csr_matrix | None, userid: Indices) -> tuple[Tensor, Tensor | None]:
+    def _users(self, histories: Histories, userid: Indices) -> tuple[Tensor, Tensor | None]:
         """Return (n, d) vectors p_u and, where offsets belong to users, their (n,) offsets.
 
         The score of user u for item i is p_u · q_i plus an offset: one of the vectors is the last hidden layer, which a
@@ -179,14 +176,15 @@ class AutoRec(Autoencoder):
         """Return (n_items, d) vectors q_i and, where offsets belong to items, their (n_items,) offsets."""
         return self.network_.output.weight, self.network_.output.bias
 
-    def _user_biases(self, histories: sp.csr_matrix | None, userid: Indices) -> npt.NDArray[np.float64]:
+    def _user_biases(self, histories: Histories, userid: Indices) -> npt.NDArray[np.float64]:
         """Return b_u of each user, (len(userid),)."""
-        assert self.biases_ is not None and self.user_biases_ is not None
+        assert self.biases_ is not None
+        assert self.user_biases_ is not None
         return self._per_user(histories, userid, self.user_biases_, self.biases_.users)
 
     def _per_user(
         self,
-        histories: sp.csr_matrix | None,
+        histories: Histories,
         userid: Indices,
         trained: npt.NDArray[Any],
         of_histories: Callable[[sp.csr_matrix], npt.NDArray[Any]],
@@ -265,7 +263,7 @@ class OverItems(_AutoRec):
         self.user_vectors_: Tensor = output.weight.detach()
         self.user_offsets_: Tensor = output.bias.detach()
 
-    def _users(self, histories: sp.csr_matrix | None, userid: Indices) -> tuple[Tensor, Tensor | None]:
+    def _users(self, histories: Histories, userid: Indices) -> tuple[Tensor, Tensor | None]:
         device, known = self.item_vectors_.device, self._known(userid)
         index = torch.from_numpy(np.where(known, userid, 0)).to(device)
         vectors, offsets = self.user_vectors_[index], self.user_offsets_[index]

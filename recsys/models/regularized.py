@@ -7,8 +7,6 @@ from dataclasses import replace
 from typing import Any, ClassVar, Literal
 
 import numpy as np
-import numpy.typing as npt
-import scipy.sparse as sp
 import torch
 from torch import Tensor, nn
 
@@ -17,6 +15,7 @@ from recsys.models.autoencoder import Autoencoder, WholeRow, encode_rows
 from recsys.models.capabilities import Capabilities
 from recsys.models.params import Count, NotNegative, OpenFraction, Positive, Rate, Widths
 from recsys.models.registry import register
+from recsys.models.selection import Histories, Indices
 from recsys.nn.corruption import masked, projected_gaussian, salt_and_pepper
 from recsys.nn.layers import ActivationName, l2_normalized, standard_normal
 from recsys.nn.networks import AcquisitionNetwork, DeepNetwork, UserNodeNetwork
@@ -200,7 +199,7 @@ class CDAE(BottleneckAE):
     def _keep_users(self, rows: Rows) -> None:
         self.embeddings_ = self._encode_users(rows, torch.arange(len(rows), device=rows.device)).cpu()
 
-    def _codes(self, histories: sp.csr_matrix | None, userid: npt.NDArray[np.int64]) -> Tensor:
+    def _codes(self, histories: Histories, userid: Indices) -> Tensor:
         if histories is None:
             return super()._codes(None, userid)
         users = torch.from_numpy(np.where(self._known(userid), userid, -1)).to(self._device)

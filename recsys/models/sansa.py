@@ -18,7 +18,7 @@ from recsys.models.capabilities import Capabilities
 from recsys.models.fitting import FitOptions
 from recsys.models.params import Positive
 from recsys.models.registry import register
-from recsys.models.selection import Indices
+from recsys.models.selection import Histories, Indices
 from recsys.nn.graphs import LinearScores
 
 _CANDIDATES = 4
@@ -73,9 +73,7 @@ class SANSA(Recommender):
         self.encoder_ = encoder
         self.decoder_ = sp.csr_matrix((sp.diags_array(-1.0 / _squares(encoder)) @ encoder).T)
 
-    def _scores(
-        self, histories: sp.csr_matrix | None, userid: Indices, items: Indices | None, out: Tensor | None = None
-    ) -> Tensor:
+    def _scores(self, histories: Histories, userid: Indices, items: Indices | None, out: Tensor | None) -> Tensor:
         assert histories is not None  # no user is known without
         decoder, own = (self.decoder_, histories) if items is None else (self.decoder_[:, items], histories[:, items])
         scores = (histories @ self.encoder_) @ decoder + own
