@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from recsys.errors import DataError, UnsupportedError
 from recsys.models.learner import Floats, Learner
-from recsys.models.selection import Indices, best_users, check_length, cosine, indices, most_similar
+from recsys.models.selection import Histories, Indices, best_users, check_length, cosine, indices, most_similar
 from recsys.ranking import Ids, Scores, top_n
 
 
@@ -31,14 +31,11 @@ class Recommender(Learner):
     # What a model supplies
 
     @abstractmethod
-    def _scores(
-        self, histories: sp.csr_matrix | None, userid: Indices, items: Indices | None, out: Tensor | None = None
-    ) -> Tensor:
+    def _scores(self, histories: Histories, userid: Indices, items: Indices | None, out: Tensor | None) -> Tensor:
         """Return a (rows, items) float32 block of scores, perhaps in the memory of `out`.
 
         Args:
-            histories: one row per user. None, for users of whom the model has learned all that it needs to know, only
-                if it declares `scores_known_users` or `keeps_users`.
+            histories: one row per user; None only if the model declares `scores_known_users` or `keeps_users`.
             items: item indices; None for all items.
         """
 
@@ -62,7 +59,7 @@ class Recommender(Learner):
         """Return the (asked, among) similarities of items; what an item scores with itself is not read."""
         return cosine(self._item_vectors(), asked, among)
 
-    def _ratings(self, userid: Indices, histories: sp.csr_matrix | None, rows: Indices, items: Indices) -> Floats:
+    def _ratings(self, userid: Indices, histories: Histories, rows: Indices, items: Indices) -> Floats:
         """Return the predicted rating of items[k] by the user of row rows[k]; (len(rows),) float32."""
         raise NotImplementedError
 
@@ -169,8 +166,8 @@ class Recommender(Learner):
 
         def scores_of(rows: slice, asked: Indices) -> Tensor:
             if history is None:
-                return self._scores(None, np.arange(rows.start, rows.stop), asked)
-            return self._scores(history[rows], of_rows[rows], asked)
+                return self._scores(None, np.arange(rows.start, rows.stop), asked, None)
+            return self._scores(history[rows], of_rows[rows], asked, None)
 
         with torch.inference_mode():
             exclude = history if filter_already_liked_users else None
@@ -321,7 +318,7 @@ class Recommender(Learner):
         """Return which users are scored from what was learned of them and need no history."""
         return (userid >= 0) & (userid < self.n_users_) & self.capabilities.scores_known_users
 
-    def _histories(self, user_items: Any, users: Indices, needed: bool) -> sp.csr_matrix | None:
+    def _histories(self, user_items: Any, users: Indices, needed: bool) -> Histories:
         """Return one history per user; None where none is given, all users are known and it is not `needed`."""
         if user_items is None:
             known = self.capabilities.scores_known_users and bool(self._known(users).all())
@@ -337,7 +334,7 @@ class Recommender(Learner):
         return matrix
 
     def _filled_scores(
-        self, histories: sp.csr_matrix | None, userid: Indices, items: Indices | None, out: Tensor | None
+        self, histories: Histories, userid: Indices, items: Indices | None, out: Tensor | None
     ) -> Tensor:
         """Return `_scores`, with popularity in the place of zeros where an empty history says nothing."""
         scores = self._scores(histories, userid, items, out)

@@ -27,7 +27,7 @@ from recsys.models.fitting import FitOptions
 from recsys.models.fold_in import fold_in
 from recsys.models.params import Count, NotNegative, Positive, Seed
 from recsys.models.registry import register
-from recsys.models.selection import Indices
+from recsys.models.selection import Histories, Indices
 from recsys.nn.graphs import LinearScores, SameScores
 from recsys.nn.products import affine
 from recsys.training import Record
@@ -44,9 +44,7 @@ class Popularity(Recommender):
     def _fit(self, matrix: sp.csr_matrix, options: FitOptions) -> None:
         self.counts_ = torch.from_numpy(np.bincount(matrix.indices, minlength=matrix.shape[1]).astype(np.float32))
 
-    def _scores(
-        self, histories: sp.csr_matrix | None, userid: Indices, items: Indices | None, out: Tensor | None = None
-    ) -> Tensor:
+    def _scores(self, histories: Histories, userid: Indices, items: Indices | None, out: Tensor | None) -> Tensor:
         counts = self.counts_ if items is None else self.counts_[torch.from_numpy(items)]
         return counts.repeat(len(userid), 1)
 
@@ -115,7 +113,7 @@ class Factors(Recommender):
                 options.on_epoch(record.epochs[-1])
         return record
 
-    def _users(self, histories: sp.csr_matrix | None, userid: npt.NDArray[np.int64]) -> Tensor:
+    def _users(self, histories: Histories, userid: Indices) -> Tensor:
         known = self._known(userid)
         vectors = self.user_factors_[torch.from_numpy(np.where(known, userid, 0))].clone()
         if not known.all() and histories is not None:
@@ -123,9 +121,7 @@ class Factors(Recommender):
             vectors[torch.from_numpy(new)] = self._fold_in(histories[new])
         return vectors
 
-    def _scores(
-        self, histories: sp.csr_matrix | None, userid: Indices, items: Indices | None, out: Tensor | None = None
-    ) -> Tensor:
+    def _scores(self, histories: Histories, userid: Indices, items: Indices | None, out: Tensor | None) -> Tensor:
         table = self.item_factors_ if items is None else self.item_factors_[torch.from_numpy(items)]
         return affine(self._users(histories, userid), table, out=out)
 
@@ -245,18 +241,15 @@ class ItemKNN(Recommender):
         self.similarity_ = sp.csr_matrix(model.similarity, dtype=np.float32)
         np.nan_to_num(self.similarity_.data, copy=False)  # an item of stored zeros alone has length 0: similar to none
 
-    def _scores(
-        self, histories: sp.csr_matrix | None, userid: Indices, items: Indices | None, out: Tensor | None = None
-    ) -> Tensor:
-        if histories is None:
-            raise DataError("ItemKNN needs the users' histories")
+    def _scores(self, histories: Histories, userid: Indices, items: Indices | None, out: Tensor | None) -> Tensor:
+        assert histories is not None  # no user is known without
         table = self.similarity_ if items is None else self.similarity_[:, items]
         return torch.from_numpy((histories @ table).toarray())
 
     def _graph(self) -> nn.Module:
         return LinearScores(torch.from_numpy(self.similarity_.toarray()))
 
-    def _item_similarity(self, asked: npt.NDArray[np.int64], among: npt.NDArray[np.int64]) -> Tensor:
+    def _item_similarity(self, asked: Indices, among: Indices) -> Tensor:
         rows = self.similarity_[asked]
         largest = rows.max(axis=1).toarray()
         largest[largest <= 0] = 1.0

@@ -34,11 +34,10 @@ from torch import Tensor, nn
 from recsys.errors import TrainingError
 from recsys.models.base import Recommender
 from recsys.models.capabilities import Capabilities
-from recsys.models.device import pick_device
-from recsys.models.fitting import FitOptions
+from recsys.models.fitting import FitOptions, pick_device
 from recsys.models.params import Fraction, NotNegative, Positive, Rate
 from recsys.models.registry import register
-from recsys.models.selection import Indices
+from recsys.models.selection import Histories, Indices
 from recsys.nn.graphs import LinearScores
 from recsys.nn.products import weighted_rows
 from recsys.sparse import Rows
@@ -118,12 +117,10 @@ class LinearAutoencoder(Recommender):
             weights.mul_(scale[:, None]).div_(scale[: self.n_items_])
         self.weights_ = weights.float()
 
-    def _scores(
-        self, histories: sp.csr_matrix | None, userid: Indices, items: Indices | None, out: Tensor | None = None
-    ) -> Tensor:
+    def _scores(self, histories: Histories, userid: Indices, items: Indices | None, out: Tensor | None) -> Tensor:
+        assert histories is not None  # no user is known without
         device = self.weights_.device
         table = self.weights_ if items is None else self.weights_[:, torch.from_numpy(items).to(device)]
-        assert histories is not None
         rows = Rows(self._features(histories), device)
         batch = rows.slice(0, len(rows))
         return weighted_rows(table, batch, batch.values)

@@ -12,7 +12,6 @@ from typing import Final, TypeVar, dataclass_transform
 from recsys.artifacts import Bundle, read_bundle
 from recsys.errors import BundleError, ConfigError, did_you_mean
 from recsys.models.base import Recommender
-from recsys.models.bundle import from_bundle
 from recsys.models.params import help_of, hints
 
 Model = TypeVar("Model", bound=Recommender)
@@ -78,7 +77,7 @@ def load(path: str | Path, *, device: str = "auto") -> Recommender:
         BundleError: nothing there, damaged, of a newer schema, or of a class that is not registered.
     """
     bundle = read_bundle(path)
-    return from_bundle(class_of(bundle, str(path)), bundle, str(path), device)
+    return class_of(bundle, str(path))._from_bundle(bundle, str(path), device)
 
 
 def class_of(bundle: Bundle, where: str) -> type[Recommender]:

@@ -15,6 +15,8 @@ from recsys.ranking import SCORE_BYTES, Ids, Scores, top_n
 from recsys.sparse import as_csr
 
 Indices = npt.NDArray[np.int64]
+Histories = sp.csr_matrix | None
+"""One row per user, or None where every user is scored by what training learned of them."""
 
 ROW_BLOCK = 4096
 """Rows scored or encoded at a time."""

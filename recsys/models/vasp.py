@@ -15,7 +15,7 @@ from recsys.models.autoencoder import Autoencoder, encode_rows
 from recsys.models.capabilities import Capabilities
 from recsys.models.params import Count, NotNegative, OpenFraction, Rate
 from recsys.models.registry import register
-from recsys.models.selection import Indices
+from recsys.models.selection import Histories, Indices
 from recsys.models.variational import Annealed
 from recsys.nn.focal import FocalLoss
 from recsys.nn.gaussian import reparameterized
@@ -133,10 +133,8 @@ class VASP(FLVAE):
         logits: Tensor = network.shallow(batch)
         return logits
 
-    def _scores(
-        self, histories: sp.csr_matrix | None, userid: Indices, items: Indices | None, out: Tensor | None = None
-    ) -> Tensor:
-        assert histories is not None
+    def _scores(self, histories: Histories, userid: Indices, items: Indices | None, out: Tensor | None) -> Tensor:
+        assert histories is not None  # no user is known without
         rows = Rows(self._prepare(histories), self._device)
         deep = self._decode_scores(encode_rows(self.network_.encode, rows), items, out)
         shallow = self.network_.shallow(rows.slice(0, len(rows)))
