@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Annotated, Literal, Protocol
 
 import torch
+from annotated_types import Ge, Gt
 from torch import Tensor, nn
 
-from recsys.errors import ConfigError
+from recsys.checks import check_fields
 from recsys.sparse import Batch
 
 Schedule = Literal["constant", "cosine"]
@@ -20,36 +21,24 @@ Precision = Literal["float32", "tf32", "bfloat16"]
 class TrainingConfig:
     """How long and how fast to train."""
 
-    epochs: int
+    epochs: Annotated[int, Ge(1)]
     """Passes over the rows."""
-    batch_size: int
+    batch_size: Annotated[int, Ge(1)]
     """Rows per step."""
-    learning_rate: float
+    learning_rate: Annotated[float, Gt(0)]
     """Adam's step size at the first step."""
-    weight_decay: float = 0.0
+    weight_decay: Annotated[float, Ge(0)] = 0.0
     """L2 coefficient c: c/2 · Σ w² of every weight matrix joins each step's mean loss per row; biases are free."""
     schedule: Schedule = "constant"
     """`cosine` lowers the learning rate to zero along half a cosine over all epochs."""
-    patience: int | None = None
+    patience: Annotated[int, Ge(1)] | None = None
     """Stop after this many epochs without a better validation metric; None trains all epochs."""
     precision: Precision = "float32"
     """`tf32` lets a GPU multiply with 10 bits of mantissa; `bfloat16` runs the dense hidden layers in it, while sparse
     layers, output layer and losses stay in float32."""
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size"):
-            if int(getattr(self, name)) < 1:
-                raise ConfigError(f"{name} must be at least 1, got {getattr(self, name)}")
-        if not self.learning_rate > 0:
-            raise ConfigError(f"learning_rate must be positive, got {self.learning_rate}")
-        if self.weight_decay < 0:
-            raise ConfigError(f"weight_decay must not be negative, got {self.weight_decay}")
-        if self.schedule not in ("constant", "cosine"):
-            raise ConfigError(f"schedule must be 'constant' or 'cosine', got {self.schedule!r}")
-        if self.precision not in ("float32", "tf32", "bfloat16"):
-            raise ConfigError(f"precision must be 'float32', 'tf32' or 'bfloat16', got {self.precision!r}")
-        if self.patience is not None and self.patience < 1:
-            raise ConfigError(f"patience must be at least 1 or None, got {self.patience}")
+        check_fields(self, "training")
 
 
 @dataclass(frozen=True)
