@@ -127,7 +127,7 @@ COMMANDS = (
     Command(
         "recommend",
         "print recommendations by title",
-        "recsys.jobs.recommend:run",
+        "recsys.jobs.serve:recommend",
         (
             MODEL,
             Option(
@@ -140,7 +140,7 @@ COMMANDS = (
     Command(
         "export",
         "write a saved model as a graph for runtimes without Python",
-        "recsys.jobs.export:run",
+        "recsys.jobs.serve:export",
         (MODEL, Option("--onnx", type=Path, metavar="FILE", required=True, help="file to write, e.g. model.onnx")),
     ),
     Command(
@@ -208,11 +208,13 @@ COMMANDS = (
         "recsys.jobs.registry:ui",
         (Option("--port", type=_positive, help="port on this machine (default 5000)"),),
     ),
-    Command("sync", "send the tracking server what it could not be sent while trainings ran", "recsys.jobs.sync:run"),
+    Command(
+        "sync", "send the tracking server what it could not be sent while trainings ran", "recsys.jobs.registry:sync"
+    ),
     Command(
         "score",
         "write the recommendations of all users, or of listed ones, as parquet",
-        "recsys.jobs.score:run",
+        "recsys.jobs.serve:score",
         (
             MODEL,
             Option("--output", type=Path, metavar="FOLDER", required=True, help="folder, e.g. data/scored/tonight"),
