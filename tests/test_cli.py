@@ -9,8 +9,7 @@ from importlib import import_module
 import pytest
 
 import recsys
-from recsys.cli import main, parser
-from recsys.commands import COMMANDS
+from recsys.cli import COMMANDS, main, parser
 from recsys.config import check_config
 from recsys.errors import ConfigError
 from recsys.jobs import data, registry, serve, tune

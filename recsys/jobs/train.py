@@ -103,19 +103,12 @@ def train_one(
     again on the same data. A tracking server that does not answer costs no training: see `tracking.start_run`.
 
     Args:
-        job: one repeat of a configuration, with its seeds written out (`JobConfig.repeat`): what the saved model says
-            of itself.
+        job: one repeat of a configuration, with its seeds written out (`JobConfig.repeat`), as it is saved.
         model_tags: of the model in MLflow, and of its version.
     """
     model = job.new_model()
     everything = split.refit() if job.train.refit else None
-    about = _about(job, split, split.train if everything is None else everything, data)
-    tags = {
-        "model": str(job.model["name"]),
-        "data.fingerprint": about["data"]["fingerprint"],
-        "split.kind": job.split.kind,
-        "protocol": "new users" if (split.test.user_index < 0).all() else "training users",
-    }
+    about, tags = _origin(job, split, split.train if everything is None else everything, data)
     files = _resume_files(workspace, model, about)
     with tracking.start_run(
         workspace,
@@ -126,9 +119,7 @@ def train_one(
         interrupted=any(path.exists() for step, path in files.items() if step != "run"),
         system_metrics=job.track.system_metrics,
     ) as tracker:
-        tracker.log_params(_params(model, split, about["config"]))
-        tracker.log_data(data, "all")
-        tracker.log_parts(split)
+        _log_inputs(tracker, model, split, data, about["config"])
         chosen = _fit_and_validate(workspace, model, job, split, files.get("fit"), tracker)
         record = model.record_
         if everything is not None:
@@ -146,8 +137,7 @@ def train_one(
         if "loss" in record.epochs[0]:
             curve = report.learning_curve(pd.DataFrame(record.epochs), metric=record.metric)
             tracker.log_figure(curve, "learning_curve.png")
-        metrics = tuple(dict.fromkeys(job.evaluate.metrics or DEFAULT))
-        curves = _test(workspace, model, job, split, metrics, tracker)
+        curves, test = _test(workspace, model, job, split, tracker)
         register_as = job.track.register_as
         if register_as is not None:
             tracker.register(register_as)
@@ -156,7 +146,7 @@ def train_one(
             model,
             split,
             curves,
-            metrics=metrics,
+            metrics=tuple(test.values),
             about=about,
             record=record,
             min_relevance=job.evaluate.min_relevance,
@@ -164,26 +154,40 @@ def train_one(
         )
         tracker.log_text(page, "report.html")
     registered = None if register_as is None else tracker.registered.get(register_as)
-    return Trained(model, chosen, curves.only(metrics), tracker.run_id, registered, tracker.waiting)
+    return Trained(model, chosen, test, tracker.run_id, registered, tracker.waiting)
 
 
-def _about(job: JobConfig, split: Split, trained_on: Interactions, data: Interactions) -> dict[str, Any]:
-    """Return what a saved model says of its origin."""
+def _origin(
+    job: JobConfig, split: Split, trained_on: Interactions, data: Interactions
+) -> tuple[dict[str, Any], dict[str, str]]:
+    """Return what a saved model says of its origin, and the tags of its run."""
     # Of a split by time: nothing that a model was trained on is as late as its test entries.
     until = {} if split.first_test_time is None else {"until": split.first_test_time - 1}
-    return {
+    about = {
         "config": job.as_dict(),
         "data": data.summary(),
         "trained_on": {"refit": job.train.refit, "fingerprint": trained_on.fingerprint(), **until},
     }
+    tags = {
+        "model": str(job.model["name"]),
+        "data.fingerprint": about["data"]["fingerprint"],
+        "split.kind": job.split.kind,
+        "protocol": "new users" if (split.test.user_index < 0).all() else "training users",
+    }
+    return about, tags
 
 
-def _params(model: Recommender, split: Split, config: Mapping[str, Any]) -> dict[str, Any]:
+def _log_inputs(
+    tracker: tracking.Tracker, model: Recommender, split: Split, data: Interactions, config: Mapping[str, Any]
+) -> None:
     sizes = {"train": split.train.nnz, "test": split.test.target.nnz}
     if split.validation is not None:
         sizes["validation"] = split.validation.target.nnz
     sections = {key: value for key, value in config.items() if key != "model"}
-    return {"model": {"name": type(model).__name__, **model.params()}, "config": sections, "parts": sizes}
+    params = {"name": type(model).__name__, **model.params()}
+    tracker.log_params({"model": params, "config": sections, "parts": sizes})
+    tracker.log_data(data, "all")
+    tracker.log_parts(split)
 
 
 def _resume_files(workspace: Workspace, model: Recommender, about: Mapping[str, Any]) -> dict[str, Path]:
@@ -263,14 +267,10 @@ def _for_refit(model: Recommender) -> Recommender:
 
 
 def _test(
-    workspace: Workspace,
-    model: Recommender,
-    job: JobConfig,
-    split: Split,
-    metrics: tuple[str, ...],
-    tracker: tracking.Tracker,
-) -> Evaluation:
-    """Read the test part once; log the metrics, and return them at further cut-offs too."""
+    workspace: Workspace, model: Recommender, job: JobConfig, split: Split, tracker: tracking.Tracker
+) -> tuple[Evaluation, Evaluation]:
+    """Read the test part once; return the evaluation at further cut-offs too, and that of the metrics asked for."""
+    metrics = tuple(dict.fromkeys(job.evaluate.metrics or DEFAULT))
     curves = evaluate(
         model,
         split.test,
@@ -285,7 +285,7 @@ def _test(
     tracker.log_frame(test.summary, "summary.parquet")
     if any("@" in name for name in test.values):
         tracker.log_figure(report.metric_at_k(curves), "metric_at_k.png")
-    return curves
+    return curves, test
 
 
 def _over_seeds(results: list[Trained]) -> pd.DataFrame:
