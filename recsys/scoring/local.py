@@ -8,7 +8,7 @@ from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -133,17 +133,6 @@ def recommend_frame(
     return pd.DataFrame({USER: kernel.users.ids(user), ITEM: kernel.items.ids(item), SCORE: scores, RANK: ranks})
 
 
-class _Lists(NamedTuple):
-    """The recommendations of some users, one after the other: four arrays of equal length."""
-
-    users: Rows
-    items: Ids
-    """Columns of the model."""
-    scores: Scores
-    ranks: npt.NDArray[np.int32]
-    """From 1."""
-
-
 class _Kernel:
     """A model with the histories that it reads; it recommends to any rows of them."""
 
@@ -167,8 +156,11 @@ class _Kernel:
         self.trained = model.users_.codes(histories.users.ids(), on_unknown="mark")
         """(n_users,) index of each user among the training users, -1 for others."""
 
-    def lists(self, rows: Rows) -> _Lists:
-        """Return the `n` best items of each of these users, fewer where a user has fewer candidates."""
+    def lists(self, rows: Rows) -> tuple[Rows, Ids, Scores, Rows]:
+        """Return the `n` best items of each of these users, fewer where a user has fewer candidates.
+
+        Four arrays of equal length, one user after the other: users, columns of the model, scores, ranks from 1.
+        """
         ids, scores = self.model.recommend(
             self.trained[rows],
             self.histories[rows],
@@ -178,7 +170,7 @@ class _Kernel:
         )
         filled = ids >= 0
         ranks = np.broadcast_to(np.arange(1, ids.shape[1] + 1, dtype=np.int32), ids.shape)
-        return _Lists(np.repeat(rows, filled.sum(axis=1)), ids[filled], scores[filled], ranks[filled])
+        return np.repeat(rows, filled.sum(axis=1)), ids[filled], scores[filled], ranks[filled]
 
 
 def _choose_rows(
@@ -240,8 +232,8 @@ def _write(
         if manifest is None:
             parts = folder.begin(identity, resume=not overwrite)
             resumed = len(parts)
-            bar = tqdm(total=len(rows), unit="user", unit_scale=True, desc="score", disable=not show_progress)
-            with bar:
+            hidden = not show_progress
+            with tqdm(total=len(rows), unit="user", unit_scale=True, desc="score", disable=hidden) as bar:
                 for number, block in enumerate(_blocks(rows, batch_size)):
                     name = f"part-{number:05d}.parquet"
                     if name not in parts:

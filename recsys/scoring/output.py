@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Mapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -65,8 +65,15 @@ class OutputFolder:
         return manifest if all(_is_whole(self.target, part) for part in manifest["parts"]) else None
 
     def begin(self, identity: Identity, *, resume: bool) -> dict[str, Entry]:
-        """Return the parts that an interrupted run of the same job finished; without any, start over."""
-        finished = self._finished(identity) if resume else {}
+        """Return the undamaged parts that an interrupted run of the same job finished; without any, start over."""
+        job, journal = read_json(self.partial / _JOB), self.partial / _JOURNAL
+        finished = {}
+        if resume and job is not None and job.get("identity") == identity and journal.is_file():
+            for line in journal.read_text(encoding="utf-8").splitlines():
+                with suppress(ValueError):  # a line that is empty, or torn when the job was killed
+                    entry = json.loads(line)
+                    if _is_whole(self.partial, entry):
+                        finished[entry["file"]] = entry
         if not finished:
             shutil.rmtree(self.partial, ignore_errors=True)
             self.partial.mkdir(parents=True)
@@ -101,21 +108,6 @@ class OutputFolder:
         for name in (_JOB, _JOURNAL):  # after the rename: a job that dies before it resumes from them
             (self.target / name).unlink()
         return manifest
-
-    def _finished(self, identity: Identity) -> dict[str, Entry]:
-        """Return the undamaged parts that the journal of the same job names."""
-        job, journal = read_json(self.partial / _JOB), self.partial / _JOURNAL
-        if job is None or job.get("identity") != identity or not journal.is_file():
-            return {}
-        finished = {}
-        for line in journal.read_text(encoding="utf-8").splitlines():
-            try:
-                entry = json.loads(line)
-            except ValueError:
-                continue  # empty, or torn when the job was killed
-            if _is_whole(self.partial, entry):
-                finished[entry["file"]] = entry
-        return finished
 
 
 def arrow_ids(ids: IdMap, what: str) -> pa.Array:
