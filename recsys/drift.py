@@ -12,7 +12,7 @@ from recsys.columns import ITEM, RANK, SCORE, USER
 from recsys.errors import DataError
 from recsys.interactions import Interactions
 from recsys.models import Recommender
-from recsys.models.params import Fraction, check
+from recsys.params import Fraction, check
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from pydantic import ConfigDict
 from recsys.errors import ConfigError
 from recsys.evaluation import Evaluation, compare
 from recsys.metrics import higher_is_better, of
-from recsys.models.params import NotNegative, OpenFraction, Positive, check
+from recsys.params import NotNegative, OpenFraction, Positive, check
 
 GUARDS: Final = {"coverage@10": 0.5, "truncated_recall@50": 0.05}
 """Guard-rails of list metrics, unless others are given."""

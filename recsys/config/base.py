@@ -9,8 +9,8 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from recsys.errors import ConfigError, did_you_mean
-from recsys.models.params import describe, plain
 from recsys.options import Option
+from recsys.params import describe, plain
 
 
 class Section(BaseModel):

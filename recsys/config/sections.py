@@ -18,7 +18,7 @@ from recsys.errors import ConfigError
 from recsys.interactions import Interactions
 from recsys.metrics import of
 from recsys.models import Recommender, model_class
-from recsys.models.params import Count, Seed, check
+from recsys.params import Count, Seed, check
 from recsys.promotion import Rule
 
 

@@ -22,12 +22,12 @@ from torch import Tensor, nn
 
 from recsys.models.autoencoder import Autoencoder, WholeRow, check_entries
 from recsys.models.fitting import FitOptions
-from recsys.models.params import Count, NotNegative, Rate, Widths
 from recsys.models.registry import register
 from recsys.nn.adversarial import Discriminator, RowDiscriminator
 from recsys.nn.layers import standard_normal
 from recsys.nn.losses import MultinomialNLL, gaussian_kl
 from recsys.nn.networks import MultVAENetwork
+from recsys.params import Count, NotNegative, Rate, Widths
 from recsys.sparse import Batch, Rows
 from recsys.training import Alternation, Loss, Record, Turn
 

@@ -13,9 +13,9 @@ from torch import Tensor, nn
 
 from recsys.models.fitting import FitOptions
 from recsys.models.linear import LinearAutoencoder
-from recsys.models.params import Natural, Positive
 from recsys.models.registry import register
 from recsys.nn.graphs import LinearScores
+from recsys.params import Natural, Positive
 
 
 @register

@@ -12,7 +12,7 @@ from typing import Final, TypeVar, dataclass_transform
 from recsys.artifacts import Bundle, read_bundle
 from recsys.errors import BundleError, ConfigError, did_you_mean
 from recsys.models.base import Recommender
-from recsys.models.params import help_of, hints
+from recsys.params import help_of, hints
 
 Model = TypeVar("Model", bound=Recommender)
 

@@ -287,7 +287,7 @@ def test_a_fit_that_breaks_off_leaves_an_unfitted_model(name):
 
 
 def wrong_values(hint):
-    """Values that a type of `recsys.models.params` does not hold, each just outside."""
+    """Values that a type of `recsys.params` does not hold, each just outside."""
     if get_origin(hint) is Annotated:
         kind, *markers = get_args(hint)
         step = 1 if kind is int else 1e-6

@@ -8,13 +8,13 @@ import pytest
 
 from recsys.errors import ConfigError
 from recsys.models import FeatureConsistentAE, ItemKNN
-from recsys.models.params import RENAMED, Count, Parameters, Rate, check, field_docs, help_of, hints, modern
+from recsys.params import RENAMED, Count, Parameters, Rate, check, field_docs, help_of, hints, modern
 
 OWN = """
 from dataclasses import dataclass
 from typing import Annotated, Literal
 from annotated_types import Gt
-from recsys.models.params import Parameters, Widths
+from recsys.params import Parameters, Widths
 
 @dataclass(kw_only=True, eq=False)
 class Own(Parameters):

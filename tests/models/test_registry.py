@@ -16,7 +16,7 @@ import recsys
 from recsys import models
 from recsys.errors import BundleError, ConfigError
 from recsys.models import EASE, MODELS, MultVAE, Popularity, Recommender, load, model_class, register, registry
-from recsys.models.params import Positive
+from recsys.params import Positive
 from tests.contract import ratings
 
 MATRIX = ratings()
@@ -126,7 +126,7 @@ def test_a_class_defined_again_takes_the_place_of_the_first():
 
 OWN = """
 from recsys.models import MultVAE, Popularity, register
-from recsys.models.params import Positive
+from recsys.params import Positive
 
 @register
 class Own(Popularity):
