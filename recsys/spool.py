@@ -80,17 +80,13 @@ class Spool:
         return len(self._files())
 
     def done(self, *entries: Entry) -> None:
-        """Remove events that were sent; removing the last one removes the queue."""
+        """Remove events that were sent, and the queue itself if none is left."""
         for entry in entries:
             number = int(entry.id.rpartition("-")[2])
             (self.folder / f"{number:08}.json").unlink()
             shutil.rmtree(self._attachments(number), ignore_errors=True)
         if not len(self):
-            self.remove()
-
-    def remove(self) -> None:
-        """Delete the queue."""
-        shutil.rmtree(self.folder, ignore_errors=True)
+            shutil.rmtree(self.folder, ignore_errors=True)
 
     def _files(self) -> list[Path]:
         return sorted(self.folder.glob("[0-9]*.json"))

@@ -23,6 +23,7 @@ from recsys.tracking.aliases import Promotion, annotate, promote, rollback
 from recsys.tracking.current import log_model, start_run
 from recsys.tracking.logged_model import MODEL
 from recsys.tracking.machine import environment, version
+from recsys.tracking.outbox import Synced, sync
 from recsys.tracking.registry import (
     RegisteredModel,
     delete_version,
@@ -33,7 +34,6 @@ from recsys.tracking.registry import (
     version_tags,
     versions_if_any,
 )
-from recsys.tracking.replay import Synced, sync
 from recsys.tracking.store import configure, describe
 from recsys.tracking.tracker import Tracker, flatten, mlflow_name
 

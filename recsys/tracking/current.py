@@ -70,7 +70,7 @@ def start_run(
         if record is None:
             record = RunRecord.new(place, experiment, run_name, facts, None if parent is None else parent.record.key)
         outbox, resumed = _open(record, facts, workspace, parent, resumed=resumed)
-        stack.callback(outbox.close)
+        stack.enter_context(outbox.lock)
         tracker = Tracker(outbox, resumed=resumed, load=load)
         if resumed and not outbox.active:
             tracker.set_tags({**facts, "resumed": now()})

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
 from itertools import groupby
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 from recsys.errors import TrackingError
 from recsys.spool import Entry, Spool
@@ -37,11 +37,6 @@ class Event(ABC):
     def to_json(self) -> dict[str, Any]:
         """Return the event without its attachment as JSON values."""
         return {field.name: getattr(self, field.name) for field in fields(self) if field.name != "attachment"}
-
-    @classmethod
-    def from_json(cls, values: dict[str, Any], attachment: Path | None) -> Self:
-        """Return the event that `to_json` described."""
-        return cls(**values, attachment=attachment)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,10 +70,6 @@ class Tags(Event):
     def to_json(self) -> dict[str, Any]:
         return dict(self.values)
 
-    @classmethod
-    def from_json(cls, values: dict[str, Any], attachment: Path | None) -> Self:
-        return cls(values=values)
-
 
 @dataclass(frozen=True, kw_only=True)
 class Metrics(Event):
@@ -93,7 +84,7 @@ class Metrics(Event):
 
     def send(self, sender: Sender, retry: bool) -> None:
         client = MlflowClient()
-        points = sender.new_points(self.points, check=retry or self.resumed, any_time=self.resumed)
+        points = sender.new_points(self.points, any_time=self.resumed) if retry or self.resumed else self.points
         model_id = logged_models(client, sender.run_id).get(MODEL) if self.of_model else None
         metrics = [entities.Metric(name, value, time, step, model_id=model_id) for name, value, time, step in points]
         try:
@@ -193,32 +184,22 @@ class Sender:
         with request(f"run {self.run_id} cannot record {event.kind}", seconds=seconds, of_run=True):
             return event.send(self, retry)
 
-    def new_points(self, points: Iterable[Point], *, check: bool, any_time: bool) -> list[Point]:
-        """Return the points that the store does not have.
-
-        Args:
-            check: ask the store; False takes all of them as new.
-            any_time: points of the same step are the same, whenever they were measured.
-        """
+    def new_points(self, points: list[Point], *, any_time: bool) -> list[Point]:
+        """Return the points that the store does not have; `any_time` takes those of one step as the same."""
         new = []
         for point in points:
             name, _, time, step = point
-            if not (check and self._has(point, any_time)):
+            if name not in self._known:
+                history = MlflowClient().get_metric_history(self.run_id, name)
+                self._known[name] = {(metric.timestamp, metric.step) for metric in history}
+            if not any(known == step and (any_time or at == time) for at, known in self._known[name]):
+                self._known[name].add((time, step))
                 new.append(point)
-                if name in self._known:
-                    self._known[name].add((time, step))
         return new
 
     def forget(self) -> None:
         """Ask the store again from now on which points it has."""
         self._known.clear()
-
-    def _has(self, point: Point, any_time: bool) -> bool:
-        name, _, time, step = point
-        if name not in self._known:
-            history = MlflowClient().get_metric_history(self.run_id, name)
-            self._known[name] = {(metric.timestamp, metric.step) for metric in history}
-        return any(known == step and (any_time or at == time) for at, known in self._known[name])
 
 
 KINDS: dict[str, type[Event]] = {cls.kind: cls for cls in (Params, Tags, Metrics, Inputs, File, Model, Register, End)}
@@ -233,7 +214,8 @@ def from_entry(entry: Entry) -> Event:
     """
     if entry.kind not in KINDS:
         raise TrackingError(f"unknown event {entry.kind!r} of a run: a newer version of recsys may have written it")
-    return KINDS[entry.kind].from_json(entry.values, entry.attachment)
+    values = {"values": entry.values} if entry.kind == Tags.kind else entry.values
+    return KINDS[entry.kind](**values, attachment=entry.attachment)
 
 
 def batches(spool: Spool) -> Iterator[tuple[Event, list[Entry]]]:

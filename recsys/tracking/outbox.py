@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from recsys.errors import TrackingError, TrackingUnavailable
+from recsys.errors import RecsysError, TrackingError, TrackingUnavailable
 from recsys.files import locked
-from recsys.spool import Spool
+from recsys.spool import Spool, spools
 from recsys.tracking import runs, store
 from recsys.tracking.events import End, Event, Metrics, Sender, batches
 from recsys.tracking.machine import milliseconds
 from recsys.tracking.registry import RegisteredModel
-from recsys.tracking.requests import TIMEOUT
+from recsys.tracking.requests import TIMEOUT, bounded
 from recsys.tracking.runs import RunRecord
-from recsys.tracking.tracker import Sink
 from recsys.workspace import Workspace
 
 SHARE = 0.02
@@ -26,19 +26,23 @@ _LAST_SECONDS = 30.0  # time to send what waits at the end of a run
 _MEMORY_SECONDS = 5.0  # metrics that wait longer wait on disk
 
 
-class Outbox(Sink):
+class Outbox:
     """Sends events in order while the store answers; from the first one that it cannot send, events wait in a spool.
 
     A later event and the end of the run try to send what waits. An event that the store refuses raises TrackingError
     when sent at once; one that has waited stays in the spool, where `sync` reports it.
     """
 
-    def __init__(self, record: RunRecord, workspace: Workspace, parent: Outbox | None, *, active: bool) -> None:
+    def __init__(
+        self, record: RunRecord, workspace: Workspace, parent: Outbox | None = None, *, active: bool = False
+    ) -> None:
         self.record = record
         self.active = active
         """Whether the run is MLflow's active one, because the store answered at its start."""
         self.registered: dict[str, RegisteredModel] = {}
         """The versions that the run has registered, by name."""
+        self.lock = ExitStack()
+        """Holds the spool while events wait; released, it may be sent by `sync`."""
         self._workspace, self._parent = workspace, parent
         self._spool = Spool(store.pending(workspace) / record.key)
         self._sender = None if record.run_id is None else Sender(record.run_id)
@@ -47,7 +51,6 @@ class Outbox(Sink):
         self._metrics_from = 0.0
         self._retry_from = 0.0
         self._refused: set[str] = set()
-        self._lock = ExitStack()
 
     @property
     def run_id(self) -> str:
@@ -89,7 +92,7 @@ class Outbox(Sink):
         if self.active and self._try(lambda: runs.end(self.run_id, status)):
             return
         self._keep(event)
-        self.send_waiting(last=True)
+        self.send_waiting(_LAST_SECONDS)
         if self.active:
             runs.deactivate(self.run_id, status)
 
@@ -97,46 +100,47 @@ class Outbox(Sink):
         """Create the spool, or continue an existing one: events wait from now on."""
         if not self._spooling:
             self._spooling = True
-            self._lock.enter_context(locked(self._spool.lock))
+            self.lock.enter_context(locked(self._spool.lock))
             self._spool.write_header(asdict(self.record))
 
-    def send_waiting(self, *, last: bool = False) -> None:
-        """Send what waits, unless the last attempt was too recent; `last`, at the end of the run, always tries."""
-        began = time.monotonic()
-        if not last and began < self._retry_from:
-            return
-        budget = _LAST_SECONDS if last else TIMEOUT
+    def send_waiting(self, seconds: float | None = None) -> str:
+        """Send what waits, and return why some of it still does.
+
+        Args:
+            seconds: how long; by default TIMEOUT, and not at all if the last attempt was too recent.
+        """
+        began, reason = time.monotonic(), ""
+        if seconds is None and began < self._retry_from:
+            return reason
         try:
             self._create_run()
             for event, entries in batches(self._spool):
                 if entries[0].id in self._refused:
                     continue
-                if time.monotonic() - began > budget:
-                    return
+                if time.monotonic() - began > (TIMEOUT if seconds is None else seconds):
+                    break
                 try:
                     self._send(event, retry=True)
                 except TrackingUnavailable:
                     raise
-                except TrackingError:
+                except RecsysError as error:
                     self._refused.add(entries[0].id)
+                    reason = f"{error}; delete {self._spool.folder} to give it up"
                 else:
                     self._spool.done(*entries)
             if not len(self._spool):
-                self._spool.remove()
+                self._spool.done()
                 self._spooling = False
-                self._lock.close()
-        except TrackingError:  # `sync` reports it, also when the store refuses the run itself
-            pass
+                self.lock.close()
+        except TrackingError as error:  # also when the store refuses the run itself
+            reason = str(error)
         finally:
             self.back_off(time.monotonic() - began)
+        return reason
 
     def back_off(self, took: float) -> None:
         """Do not try the store again for at least took / SHARE seconds, where the last attempt took `took`."""
         self._retry_from = time.monotonic() + max(1.0, took / SHARE)
-
-    def close(self) -> None:
-        """Release the spool, so that `sync` may send it."""
-        self._lock.close()
 
     def _take(self, event: Event) -> None:
         if not self._try(lambda: self._send(event, retry=False)):
@@ -185,5 +189,53 @@ class Outbox(Sink):
             self._parent._create_run()
         self.record.run_id = runs.create(self.record, self._workspace)
         self._sender = Sender(self.record.run_id)
-        if self._spooling:
-            self._spool.write_header(asdict(self.record))
+        self._spool.write_header(asdict(self.record))
+
+
+@dataclass(frozen=True)
+class Synced:
+    """What `sync` did for one run."""
+
+    name: str
+    """The run's name, or the beginning of its key."""
+    run_id: str | None
+    """None until the store has created the run."""
+    sent: int
+    """Events sent now."""
+    waiting: int
+    """Events that still wait."""
+    reason: str = ""
+    """Why they wait."""
+    registered: tuple[RegisteredModel, ...] = ()
+
+
+def sync(workspace: Workspace) -> list[Synced]:
+    """Send the spools in `mlruns/pending`, in the order in which their runs started.
+
+    A run that cannot be sent does not stop the others.
+
+    Raises:
+        TrackingError: the store cannot be opened.
+    """
+    waiting = spools(store.pending(workspace))
+    if waiting:
+        with bounded():
+            store.configure(workspace)
+    return [_sync(spool, workspace) for spool in waiting]
+
+
+def _sync(spool: Spool, workspace: Workspace) -> Synced:
+    record, place = RunRecord(**spool.read_header()), store.place(workspace)
+    try:
+        with locked(spool.lock, wait=False):
+            if not spool.folder.exists():  # the run itself has sent it meanwhile
+                return Synced(record.name, record.run_id, 0, 0)
+            outbox, events = Outbox(RunRecord(**spool.read_header()), workspace), len(spool)
+            if outbox.record.place == place:
+                reason = outbox.send_waiting(math.inf)
+            else:
+                reason = f"the run belongs to the store {outbox.record.place}, not to {place}; set {store.URI}"
+            left, versions = len(spool), tuple(outbox.registered.values())
+            return Synced(record.name, outbox.record.run_id, events - left, left, reason, versions)
+    except BlockingIOError:
+        return Synced(record.name, record.run_id, 0, len(spool), "its run is still going on")
