@@ -25,7 +25,7 @@ from recsys.jobs import train
 from recsys.models import EASE
 from recsys.splits import hold_out_ratings
 from recsys.spool import Spool
-from recsys.tracking import _mlflow, events, requests, runs
+from recsys.tracking import _mlflow, events, runs, store
 from recsys.tracking.events import Sender
 from recsys.tracking.outbox import Outbox
 from recsys.tracking.tracker import digest
@@ -359,10 +359,10 @@ def test_sync_leaves_alone_what_is_not_its_own(link, mlflow_root, monkeypatch):
 
 
 def test_the_password_of_a_store_is_not_written():
-    assert requests.without_password("postgresql+psycopg2://me:secret@host:5432/runs?a=b") == (
+    assert store.without_password("postgresql+psycopg2://me:secret@host:5432/runs?a=b") == (
         "postgresql+psycopg2://host:5432/runs"
     )
-    assert requests.without_password("sqlite:////a/b.db") == "sqlite:////a/b.db"
+    assert store.without_password("sqlite:////a/b.db") == "sqlite:////a/b.db"
 
 
 def test_epochs_go_in_batches_where_telling_takes_long(link, mlflow_root, monkeypatch):

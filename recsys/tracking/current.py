@@ -15,9 +15,10 @@ from recsys.interactions import Interactions
 from recsys.models import Recommender
 from recsys.splits import Part
 from recsys.tracking import runs, store
+from recsys.tracking._mlflow import Load
 from recsys.tracking.events import Model
 from recsys.tracking.logged_model import prepared
-from recsys.tracking.machine import Load, environment, now
+from recsys.tracking.machine import environment, now
 from recsys.tracking.outbox import Outbox
 from recsys.tracking.registry import RegisteredModel
 from recsys.tracking.runs import RunRecord

@@ -13,9 +13,8 @@ from recsys.errors import TrackingError
 from recsys.spool import Entry, Spool
 from recsys.tracking import logged_model
 from recsys.tracking._mlflow import MlflowClient, entities
-from recsys.tracking.logged_model import MODEL, logged_models
-from recsys.tracking.registry import RegisteredModel, register, registered_by
-from recsys.tracking.requests import FILE_TIMEOUT, TIMEOUT, request
+from recsys.tracking.registry import MODEL, RegisteredModel, logged_models, register, registered_by
+from recsys.tracking.store import FILE_TIMEOUT, TIMEOUT, request
 
 Point = list[Any]
 """Name, value, time in milliseconds and step of a metric."""

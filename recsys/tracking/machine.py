@@ -1,4 +1,4 @@
-"""The machine a run uses: what its result depends on besides its inputs, the system's load and the time."""
+"""The machine a run uses: what its result depends on besides its inputs, and the time."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from pathlib import Path
 
 import torch
 
-from recsys.tracking._mlflow import system_monitors
 from recsys.workspace import Workspace
 
 _LIBRARIES = ("torch", "numpy", "scipy", "implicit", "mlflow", "recsys")
@@ -54,27 +53,6 @@ def now() -> str:
 def milliseconds() -> int:
     """Return the time in milliseconds since 1970, as MLflow records it."""
     return int(time.time() * 1000)
-
-
-class Load:
-    """The load of the machine, measured by MLflow's own monitors of system metrics.
-
-    Raises:
-        TrackingError: psutil is not installed.
-    """
-
-    def __init__(self) -> None:
-        self._monitors = system_monitors()
-        self.figures()  # psutil's first figure covers the time since the process started
-
-    def figures(self) -> dict[str, float]:
-        """Return the load since the last call, with names `system/...` as MLflow's pages expect them."""
-        figures: dict[str, float] = {}
-        for monitor in self._monitors:
-            monitor.collect_metrics()
-            figures |= {f"system/{name}": float(value) for name, value in monitor.aggregate_metrics().items()}
-            monitor.clear_metrics()
-        return figures
 
 
 def _git(folder: Path, *command: str) -> str:

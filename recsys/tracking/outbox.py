@@ -16,7 +16,6 @@ from recsys.tracking import runs, store
 from recsys.tracking.events import End, Event, Metrics, Sender, batches
 from recsys.tracking.machine import milliseconds
 from recsys.tracking.registry import RegisteredModel
-from recsys.tracking.requests import TIMEOUT, bounded
 from recsys.tracking.runs import RunRecord
 from recsys.workspace import Workspace
 
@@ -117,7 +116,7 @@ class Outbox:
             for event, entries in batches(self._spool):
                 if entries[0].id in self._refused:
                     continue
-                if time.monotonic() - began > (TIMEOUT if seconds is None else seconds):
+                if time.monotonic() - began > (store.TIMEOUT if seconds is None else seconds):
                     break
                 try:
                     self._send(event, retry=True)
@@ -219,7 +218,7 @@ def sync(workspace: Workspace) -> list[Synced]:
     """
     waiting = spools(store.pending(workspace))
     if waiting:
-        with bounded():
+        with store.bounded():
             store.configure(workspace)
     return [_sync(spool, workspace) for spool in waiting]
 

@@ -18,7 +18,7 @@ from recsys.spool import Spool
 from recsys.tracking import store
 from recsys.tracking._mlflow import MlflowClient, MlflowException, mlflow, resolve_tags
 from recsys.tracking.machine import milliseconds, now
-from recsys.tracking.requests import TIMEOUT, bounded, quiet, request
+from recsys.tracking.store import TIMEOUT, bounded, quiet, request
 from recsys.workspace import Workspace
 
 _KEY = "recsys.run"

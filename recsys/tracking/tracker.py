@@ -17,8 +17,9 @@ from recsys.errors import TrackingError
 from recsys.ids import IdMap
 from recsys.interactions import Interactions
 from recsys.splits import Part, Split
+from recsys.tracking._mlflow import Load
 from recsys.tracking.events import Event, File, Inputs, Metrics, Params, Point, Register, Tags
-from recsys.tracking.machine import Load, milliseconds
+from recsys.tracking.machine import milliseconds
 from recsys.tracking.outbox import Outbox
 from recsys.tracking.registry import RegisteredModel
 from recsys.training import Record
