@@ -123,7 +123,7 @@ def test_a_store_that_comes_back_is_told_in_order(link, mlflow_root):
         epoch(tracker, 3)
         assert steps(tracker.run_id) == [1, 2, 3]
         assert tracker.waiting is None
-    assert link.sent == ["metrics", "metrics", "tags", "tags", "metrics"]
+    assert link.sent == ["metrics", "metrics", "tags", "tags", "metrics", "end"]
     run = client().get_run(tracker.run_id)
     assert (run.data.tags["stage"], run.info.status) == ("late", "FINISHED")
     assert pending(mlflow_root) == []

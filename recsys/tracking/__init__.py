@@ -10,7 +10,7 @@ metrics carry time and step, a run is found by its tag `recsys.run`, and a run l
 The modules, each of which imports only from those before it:
 
 - `_mlflow` imports MLflow; `store` opens the store, bounds and silences its calls and translates its errors;
-- `machine` describes the machine; `runs` creates, finds and resumes runs; `registry` manages versions and aliases;
+- `runs` creates, finds and resumes runs, and describes the machine; `registry` manages versions and aliases;
 - `adapter` serves a bundle; `logged_model` logs it, finds it and loads it;
 - `events` are what a run reports and how it is sent; `outbox` sends them or lets them wait, and `sync` them later;
 - `tracker` turns a job's reports into events; `current` starts, ends and knows the current run.
@@ -19,7 +19,6 @@ The modules, each of which imports only from those before it:
 from recsys.tracking.adapter import RecommendationModel, set_pyfunc_model
 from recsys.tracking.current import log_model, start_run
 from recsys.tracking.logged_model import address, load, pin, resolve
-from recsys.tracking.machine import environment, version
 from recsys.tracking.outbox import Synced, sync
 from recsys.tracking.registry import (
     MODEL,
@@ -36,6 +35,7 @@ from recsys.tracking.registry import (
     version_tags,
     versions_if_any,
 )
+from recsys.tracking.runs import environment, version
 from recsys.tracking.store import configure, describe
 from recsys.tracking.tracker import Tracker, flatten, mlflow_name
 

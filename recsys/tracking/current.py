@@ -18,10 +18,9 @@ from recsys.tracking import runs, store
 from recsys.tracking._mlflow import Load
 from recsys.tracking.events import Model
 from recsys.tracking.logged_model import prepared
-from recsys.tracking.machine import environment, now
 from recsys.tracking.outbox import Outbox
 from recsys.tracking.registry import RegisteredModel
-from recsys.tracking.runs import RunRecord
+from recsys.tracking.runs import RunRecord, environment, now
 from recsys.tracking.tracker import Tracker
 from recsys.workspace import Workspace
 
@@ -64,12 +63,11 @@ def start_run(
                 resume = None  # another process runs the same training
         load = Load() if system_metrics else None
         facts = {**environment(workspace), **{name: str(value) for name, value in (tags or {}).items()}}
-        place, parent, record = store.place(workspace), _CURRENT.get(), None
-        if resume is not None and interrupted:
-            record = runs.interrupted(resume, place, workspace)
+        place, parent = store.place(workspace), _CURRENT.get()
+        record = runs.interrupted(resume, place, workspace) if resume is not None and interrupted else None
         resumed = record is not None
         if record is None:
-            record = RunRecord.new(place, experiment, run_name, facts, None if parent is None else parent.record.key)
+            record = RunRecord(place, experiment, run_name, facts, None if parent is None else parent.record.key)
         outbox, resumed = _open(record, facts, workspace, parent, resumed=resumed)
         stack.enter_context(outbox.lock)
         tracker = Tracker(outbox, resumed=resumed, load=load)

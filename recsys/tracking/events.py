@@ -11,8 +11,8 @@ from typing import Any, ClassVar
 
 from recsys.errors import TrackingError
 from recsys.spool import Entry, Spool
-from recsys.tracking import logged_model
-from recsys.tracking._mlflow import MlflowClient, entities
+from recsys.tracking import logged_model, runs
+from recsys.tracking._mlflow import MlflowClient, entities, mlflow
 from recsys.tracking.registry import MODEL, RegisteredModel, logged_models, register, registered_by
 from recsys.tracking.store import FILE_TIMEOUT, TIMEOUT, request
 
@@ -159,7 +159,10 @@ class End(Event):
     time: int
 
     def send(self, sender: Sender, retry: bool) -> None:
-        MlflowClient().set_terminated(sender.run_id, self.status, self.time)
+        if runs.is_active(sender.run_id):
+            mlflow.end_run(self.status)
+        else:
+            MlflowClient().set_terminated(sender.run_id, self.status, self.time)
 
 
 class Sender:
@@ -222,7 +225,7 @@ def batches(spool: Spool) -> Iterator[tuple[Event, list[Entry]]]:
 
     def joinable(entry: Entry) -> tuple[Any, ...]:
         is_metrics = entry.kind == Metrics.kind
-        return (entry.values["of_model"], entry.values["resumed"]) if is_metrics else (entry.id,)
+        return (entry.values["of_model"], entry.values["resumed"]) if is_metrics else (entry.file,)
 
     for _, group in groupby(spool, joinable):
         entries = list(group)

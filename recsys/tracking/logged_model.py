@@ -28,8 +28,8 @@ from recsys.splits import Part
 from recsys.tracking import adapter, runs
 from recsys.tracking._mlflow import MlflowClient, entities, mlflow
 from recsys.tracking.adapter import BUNDLE, PARAMS, refuse_pickles
-from recsys.tracking.machine import version
 from recsys.tracking.registry import MODEL, find_version, logged_models
+from recsys.tracking.runs import version
 from recsys.tracking.store import connect, request
 
 EXAMPLE_USERS = 3

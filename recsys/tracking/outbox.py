@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,9 +13,8 @@ from recsys.files import locked
 from recsys.spool import Spool, spools
 from recsys.tracking import runs, store
 from recsys.tracking.events import End, Event, Metrics, Sender, batches
-from recsys.tracking.machine import milliseconds
 from recsys.tracking.registry import RegisteredModel
-from recsys.tracking.runs import RunRecord
+from recsys.tracking.runs import RunRecord, milliseconds
 from recsys.workspace import Workspace
 
 SHARE = 0.02
@@ -49,7 +47,7 @@ class Outbox:
         self._metrics: list[Metrics] = []
         self._metrics_from = 0.0
         self._retry_from = 0.0
-        self._refused: set[str] = set()
+        self._refused: set[Path] = set()
 
     @property
     def run_id(self) -> str:
@@ -78,22 +76,18 @@ class Outbox:
     def take_later(self, event: Metrics) -> None:
         """Send metrics soon, joined with others of their sort so that sending takes at most SHARE of the time."""
         self._metrics.append(event)
-        now = time.monotonic()
-        if now >= self._metrics_from:
+        wait = self._metrics_from - time.monotonic()
+        if wait <= 0:
             self._take_metrics()
-        elif self._metrics_from - now > _MEMORY_SECONDS:
+        elif wait > _MEMORY_SECONDS:
             self._keep(self._joined_metrics())
 
     def end(self, status: str) -> None:
         """Send or spool the end of the run."""
-        event = End(status=status, time=milliseconds())
-        self._take_metrics()
-        if self.active and self._try(lambda: runs.end(self.run_id, status)):
-            return
-        self._keep(event)
-        self.send_waiting(_LAST_SECONDS)
-        if self.active:
-            runs.deactivate(self.run_id, status)
+        self.take(End(status=status, time=milliseconds()))
+        if self._spooling:
+            self.send_waiting(_LAST_SECONDS)
+        runs.deactivate(self.run_id, status)
 
     def start_spooling(self) -> None:
         """Create the spool, or continue an existing one: events wait from now on."""
@@ -114,7 +108,7 @@ class Outbox:
         try:
             self._create_run()
             for event, entries in batches(self._spool):
-                if entries[0].id in self._refused:
+                if entries[0].file in self._refused:
                     continue
                 if time.monotonic() - began > (store.TIMEOUT if seconds is None else seconds):
                     break
@@ -123,7 +117,7 @@ class Outbox:
                 except TrackingUnavailable:
                     raise
                 except RecsysError as error:
-                    self._refused.add(entries[0].id)
+                    self._refused.add(entries[0].file)
                     reason = f"{error}; delete {self._spool.folder} to give it up"
                 else:
                     self._spool.done(*entries)
@@ -142,16 +136,21 @@ class Outbox:
         self._retry_from = time.monotonic() + max(1.0, took / SHARE)
 
     def _take(self, event: Event) -> None:
-        if not self._try(lambda: self._send(event, retry=False)):
-            self._keep(event)
-            self.send_waiting()
+        if not self._spooling:
+            began = time.monotonic()
+            try:
+                self._send(event, retry=False)
+                return
+            except TrackingUnavailable:
+                self.back_off(time.monotonic() - began)
+        self._keep(event)
+        self.send_waiting()
 
     def _keep(self, event: Event) -> None:
         self.start_spooling()
         self._spool.add(event.kind, event.to_json(), event.attachment)
 
     def _take_metrics(self) -> None:
-        """Send or spool the metrics held back, in one batch."""
         if self._metrics:
             began = time.monotonic()
             self._take(self._joined_metrics())
@@ -161,18 +160,6 @@ class Outbox:
     def _joined_metrics(self) -> Metrics:
         parts, self._metrics = self._metrics, []
         return Metrics.join(parts)
-
-    def _try(self, send: Callable[[], None]) -> bool:
-        """Send now; return False if events wait already, or the store does not answer."""
-        if self._spooling:
-            return False
-        began = time.monotonic()
-        try:
-            send()
-        except TrackingUnavailable:
-            self.back_off(time.monotonic() - began)
-            return False
-        return True
 
     def _send(self, event: Event, *, retry: bool) -> None:
         assert self._sender is not None  # events wait until the run is created

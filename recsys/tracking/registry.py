@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from recsys.errors import TrackingError, did_you_mean
 from recsys.tracking._mlflow import MlflowClient, MlflowException
-from recsys.tracking.machine import now
+from recsys.tracking.runs import now
 from recsys.tracking.store import connect, model_lock, request
 
 MODEL = "model"

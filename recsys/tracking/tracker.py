@@ -19,9 +19,9 @@ from recsys.interactions import Interactions
 from recsys.splits import Part, Split
 from recsys.tracking._mlflow import Load
 from recsys.tracking.events import Event, File, Inputs, Metrics, Params, Point, Register, Tags
-from recsys.tracking.machine import milliseconds
 from recsys.tracking.outbox import Outbox
 from recsys.tracking.registry import RegisteredModel
+from recsys.tracking.runs import milliseconds
 from recsys.training import Record
 
 _DIGEST_LENGTH = 36  # MLflow refuses longer digests of data sets
@@ -49,7 +49,7 @@ class Tracker:
     @property
     def run_id(self) -> str | None:
         """Id of the run, `local-...` until the store has created it; None if nothing is recorded."""
-        return self.sink and self.sink.run_id
+        return None if self.sink is None else self.sink.run_id
 
     @property
     def registered(self) -> Mapping[str, RegisteredModel]:
@@ -59,7 +59,7 @@ class Tracker:
     @property
     def waiting(self) -> Path | None:
         """Folder of the reports that the store has not received; None if it has all."""
-        return self.sink and self.sink.waiting
+        return None if self.sink is None else self.sink.waiting
 
     def log_params(self, values: Mapping[str, Any]) -> None:
         """Record parameters, nested ones under dotted names; the value of a parameter cannot change later."""
