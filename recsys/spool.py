@@ -28,11 +28,15 @@ class Entry:
     """The file that holds it."""
 
 
+@dataclass(frozen=True)
 class Spool:
-    """The queue of one run. Events are written whole or not at all, and stay until they are `done`."""
+    """The queue of one run: an iterable of its events, oldest first.
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    Events are written whole or not at all, and stay until they are `done`. Reading what is damaged raises
+    TrackingError.
+    """
+
+    folder: Path
 
     @property
     def lock(self) -> Path:
@@ -40,11 +44,7 @@ class Spool:
         return self.folder.with_name(f"{self.folder.name}.lock")
 
     def read_header(self) -> dict[str, Any]:
-        """Return the facts about the run, JSON values.
-
-        Raises:
-            TrackingError: they cannot be read.
-        """
+        """Return the facts about the run, JSON values."""
         return _read(self.folder / _HEADER)
 
     def write_header(self, facts: dict[str, Any]) -> None:
@@ -65,11 +65,6 @@ class Spool:
         write_text(file, json.dumps(stored), durable=True)
 
     def __iter__(self) -> Iterator[Entry]:
-        """Iterate over the events, oldest first.
-
-        Raises:
-            TrackingError: an event cannot be read.
-        """
         for file in self._files():
             stored = _read(file)
             name = stored["attachment"]

@@ -262,6 +262,20 @@ def test_an_interrupted_run_that_the_store_never_saw_goes_on_too(link, mlflow_ro
     assert client().get_run(third.run_id).info.status == "FINISHED"
 
 
+def test_an_interrupted_run_that_the_store_sees_only_now_has_each_epoch_once(link, mlflow_root):
+    file = mlflow_root / "run.json"
+    link.up = False
+    with suppress(ZeroDivisionError), tracking.start_run(Workspace(), "exp", resume=file) as first:
+        epoch(first, 1)
+        1 / 0  # noqa: B018
+    link.up = True
+    with tracking.start_run(Workspace(), "exp", resume=file) as second:
+        epoch(second, 1)
+        epoch(second, 2)
+    assert steps(second.run_id) == [1, 2]
+    assert pending(mlflow_root) == []
+
+
 def test_a_run_deleted_meanwhile_is_begun_anew(link, mlflow_root):
     file = mlflow_root / "run.json"
     with suppress(ZeroDivisionError), tracking.start_run(Workspace(), "exp", resume=file) as first:

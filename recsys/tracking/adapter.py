@@ -161,11 +161,7 @@ def example(histories: pd.DataFrame, n: int) -> pd.DataFrame:
 
 
 def refuse_pickles(folder: Path) -> None:
-    """Refuse a logged model's folder that holds a pickle: none is ever logged.
-
-    Raises:
-        BundleError: there is one.
-    """
+    """Raise BundleError if a logged model's folder holds a pickle: none is ever logged."""
     pickles = [file.name for file in sorted(folder.iterdir()) if file.suffix in _PICKLES]
     if pickles:
         raise BundleError(
@@ -180,12 +176,9 @@ def set_pyfunc_model() -> None:
 
 
 def import_source(model: str | None, module: str | None, code: Path) -> None:
-    """Import the module that defines a saved model's class, unless the class is registered already.
+    """Import the module (None in old bundles) of a saved model's class, unless the class is registered already.
 
-    Args:
-        model: name of the class.
-        module: its module; None in old bundles.
-        code: folder of the code logged with the model; the module is imported from nowhere else.
+    It is imported from `code`, the folder of the code logged with the model, and from nowhere else.
 
     Raises:
         BundleError: the module was not logged, cannot be imported, or another module has its name.

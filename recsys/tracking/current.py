@@ -68,20 +68,21 @@ def start_run(
         resumed = record is not None
         if record is None:
             record = RunRecord(place, experiment, run_name, facts, None if parent is None else parent.record.key)
-        outbox, resumed = _open(record, facts, workspace, parent, resumed=resumed)
+        key = record.key
+        outbox = _open(record, facts, workspace, parent, resumed=resumed)
+        resumed = resumed and record.key == key  # in place of a run deleted from the store, another has begun
         stack.enter_context(outbox.lock)
         tracker = Tracker(outbox, resumed=resumed, load=load)
         if resumed and not outbox.active:
             tracker.set_tags({**facts, "resumed": now()})
         if resume is not None:
             runs.remember(resume, record)
-        token = _CURRENT.set(outbox)
+        stack.callback(_CURRENT.reset, _CURRENT.set(outbox))
         status = "FAILED"
         try:
             yield tracker
             status = "FINISHED"
         finally:
-            _CURRENT.reset(token)
             outbox.end(status)
             if resume is not None and status == "FINISHED":
                 resume.unlink(missing_ok=True)
@@ -124,7 +125,7 @@ def log_model(
         if ids.kind == "other":
             raise TrackingError(f"{what} ids must be integers or strings to be served by MLflow, got {ids!r}")
     about = dict(about or {})
-    if outbox.created:
+    if outbox.record.run_id is not None:
         about["run_id"] = outbox.run_id
     with prepared(model, examples, metrics or {}, about) as folder:
         outbox.take(Model(attachment=folder))
@@ -136,23 +137,20 @@ def log_model(
 
 def _open(
     record: RunRecord, tags: dict[str, str], workspace: Workspace, parent: Outbox | None, *, resumed: bool
-) -> tuple[Outbox, bool]:
-    """Start a run and return its outbox, and whether it was resumed: a run deleted from the store is not."""
-    run_id, began = None, time.monotonic()
+) -> Outbox:
+    """Start a run, in the store if it answers, and return its outbox."""
+    began, started = time.monotonic(), False
     with suppress(TrackingUnavailable):
-        if parent is not None and not parent.created:
+        if parent is not None and parent.record.run_id is None:
             parent.send_waiting()
+        parent_id = None if parent is None else parent.record.run_id
         # A child is created after its parent, also when both are created late.
-        if parent is None or parent.created:
-            run_id = runs.start(
-                record, workspace, tags, None if parent is None else parent.record.run_id, resumed=resumed
-            )
-    if run_id is not None:
-        resumed = resumed and record.run_id == run_id
-        record.run_id = run_id
-    outbox = Outbox(record, workspace, parent, active=run_id is not None)
-    if run_id is None or outbox.waiting:
-        outbox.start_spooling()
-    if run_id is None:
+        if parent is None or parent_id is not None:
+            record.run_id = runs.start(record, workspace, tags, parent_id, resumed=resumed)
+            started = True
+    outbox = Outbox(record, workspace, parent, active=started)
+    if not started:
         outbox.back_off(time.monotonic() - began)
-    return outbox, resumed
+    if not started or outbox.waiting:
+        outbox.start_spooling()
+    return outbox

@@ -18,6 +18,8 @@ from recsys.tracking.store import FILE_TIMEOUT, TIMEOUT, request
 
 Point = list[Any]
 """Name, value, time in milliseconds and step of a metric."""
+KINDS: dict[str, type[Event]] = {}
+"""The events by their names in a spool, which later versions must be able to read."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,9 +27,12 @@ class Event(ABC):
     """A report of a run."""
 
     kind: ClassVar[str]
-    """Name of the class in spools, which later versions must be able to read."""
     attachment: Path | None = None
     """File or folder that belongs to the event."""
+
+    def __init_subclass__(cls, kind: str) -> None:
+        cls.kind = kind
+        KINDS[kind] = cls
 
     @abstractmethod
     def send(self, sender: Sender, retry: bool) -> RegisteredModel | None:
@@ -39,10 +44,9 @@ class Event(ABC):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Params(Event):
+class Params(Event, kind="params"):
     """Parameters, by their names in MLflow."""
 
-    kind = "params"
     values: dict[str, str]
     resumed: bool
     """The run was resumed: parameters that it has keep their values."""
@@ -55,10 +59,9 @@ class Params(Event):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Tags(Event):
+class Tags(Event, kind="tags"):
     """Tags of the run."""
 
-    kind = "tags"
     values: dict[str, str]
 
     def send(self, sender: Sender, retry: bool) -> None:
@@ -71,10 +74,9 @@ class Tags(Event):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Metrics(Event):
+class Metrics(Event, kind="metrics"):
     """Points of series."""
 
-    kind = "metrics"
     points: list[Point]
     of_model: bool = False
     """They also describe the model that the run has logged."""
@@ -89,7 +91,7 @@ class Metrics(Event):
         try:
             client.log_batch(sender.run_id, metrics=metrics)
         except BaseException:
-            sender.forget()  # some of them may have arrived
+            sender.known.clear()  # some of them may have arrived
             raise
 
     @staticmethod
@@ -99,10 +101,9 @@ class Metrics(Event):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Inputs(Event):
+class Inputs(Event, kind="inputs"):
     """Data sets that the run reads, as `tracker.data_set` describes them."""
 
-    kind = "inputs"
     inputs: list[dict[str, Any]]
 
     def send(self, sender: Sender, retry: bool) -> None:
@@ -117,10 +118,9 @@ class Inputs(Event):
 
 
 @dataclass(frozen=True, kw_only=True)
-class File(Event):
+class File(Event, kind="file"):
     """A file, to be stored in a folder of the run's artifacts."""
 
-    kind = "file"
     folder: str | None
 
     def send(self, sender: Sender, retry: bool) -> None:
@@ -128,10 +128,8 @@ class File(Event):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Model(Event):
+class Model(Event, kind="model"):
     """The run's model, as `logged_model.prepared` has written it."""
-
-    kind = "model"
 
     def send(self, sender: Sender, retry: bool) -> None:
         assert self.attachment is not None
@@ -140,10 +138,9 @@ class Model(Event):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Register(Event):
+class Register(Event, kind="register"):
     """Registration of the run's model as the next version of a name."""
 
-    kind = "register"
     name: str
 
     def send(self, sender: Sender, retry: bool) -> RegisteredModel:
@@ -151,10 +148,9 @@ class Register(Event):
 
 
 @dataclass(frozen=True, kw_only=True)
-class End(Event):
+class End(Event, kind="end"):
     """The end of the run, with its time in milliseconds."""
 
-    kind = "end"
     status: str
     time: int
 
@@ -170,7 +166,8 @@ class Sender:
 
     def __init__(self, run_id: str) -> None:
         self.run_id = run_id
-        self._known: dict[str, set[tuple[int, int]]] = {}
+        self.known: dict[str, set[tuple[int, int]]] = {}
+        """Times and steps of the points that the store has, by name of the series."""
 
     def send(self, event: Event, *, retry: bool) -> RegisteredModel | None:
         """Send an event; return the version if it registers one.
@@ -191,29 +188,17 @@ class Sender:
         new = []
         for point in points:
             name, _, time, step = point
-            if name not in self._known:
+            if name not in self.known:
                 history = MlflowClient().get_metric_history(self.run_id, name)
-                self._known[name] = {(metric.timestamp, metric.step) for metric in history}
-            if not any(known == step and (any_time or at == time) for at, known in self._known[name]):
-                self._known[name].add((time, step))
+                self.known[name] = {(metric.timestamp, metric.step) for metric in history}
+            if not any(known == step and (any_time or at == time) for at, known in self.known[name]):
+                self.known[name].add((time, step))
                 new.append(point)
         return new
 
-    def forget(self) -> None:
-        """Ask the store again from now on which points it has."""
-        self._known.clear()
-
-
-KINDS: dict[str, type[Event]] = {cls.kind: cls for cls in (Params, Tags, Metrics, Inputs, File, Model, Register, End)}
-"""The events by their names in a spool."""
-
 
 def from_entry(entry: Entry) -> Event:
-    """Return the event that a spool holds.
-
-    Raises:
-        TrackingError: it is of a kind that this version does not know.
-    """
+    """Return the event that a spool holds."""
     if entry.kind not in KINDS:
         raise TrackingError(f"unknown event {entry.kind!r} of a run: a newer version of recsys may have written it")
     values = {"values": entry.values} if entry.kind == Tags.kind else entry.values

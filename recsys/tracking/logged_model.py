@@ -32,9 +32,8 @@ from recsys.tracking.registry import MODEL, find_version, logged_models
 from recsys.tracking.runs import version
 from recsys.tracking.store import connect, request
 
-EXAMPLE_USERS = 3
-"""Users in the input example of a logged model."""
 _PACKAGE = Path(__file__).parents[1]
+_EXAMPLE_USERS = 3  # in the input example of a logged model
 _EXAMPLES = "examples.parquet"
 _CODE = "code"
 _REQUIREMENTS = "mlflow torch numpy scipy pandas pyarrow implicit safetensors threadpoolctl tqdm"
@@ -60,18 +59,22 @@ def log(folder: Path, run_id: str) -> None:
     if config["about"].get("run_id") != run_id:  # the store had not created the run when the model was prepared
         bundle = read_bundle(folder / BUNDLE)
         write_bundle(replace(bundle, about={**bundle.about, "run_id": run_id}), folder / BUNDLE)
-    example = adapter.example(pd.read_parquet(folder / _EXAMPLES), EXAMPLE_USERS)
-    with runs.active(run_id), _same_path():
-        mlflow.pyfunc.log_model(
-            name=MODEL,
-            python_model=str(_PACKAGE / "pyfunc_model.py"),
-            artifacts={BUNDLE: str(folder / BUNDLE)},
-            signature=adapter.signature("ratings" in example),
-            input_example=None if example.empty else (example, dict(PARAMS)),
-            pip_requirements=[f"{library}=={version(library).partition('+')[0]}" for library in _REQUIREMENTS.split()],
-            code_paths=[str(_PACKAGE), *map(str, sorted((folder / _CODE).glob("*")))],
-            tags={"model": config["model"], **config["about"].get("tags", {})},  # registered versions get them too
-        )
+    example = adapter.example(pd.read_parquet(folder / _EXAMPLES), _EXAMPLE_USERS)
+    path = list(sys.path)
+    try:
+        with runs.active(run_id):
+            mlflow.pyfunc.log_model(
+                name=MODEL,
+                python_model=str(_PACKAGE / "pyfunc_model.py"),
+                artifacts={BUNDLE: str(folder / BUNDLE)},
+                signature=adapter.signature("ratings" in example),
+                input_example=None if example.empty else (example, dict(PARAMS)),
+                pip_requirements=[f"{name}=={version(name).partition('+')[0]}" for name in _REQUIREMENTS.split()],
+                code_paths=[str(_PACKAGE), *map(str, sorted((folder / _CODE).glob("*")))],
+                tags={"model": config["model"], **config["about"].get("tags", {})},  # registered versions get them too
+            )
+    finally:
+        sys.path[:] = path  # MLflow adds a temporary folder when it validates a model
 
 
 def is_logged(run_id: str) -> bool:
@@ -173,7 +176,7 @@ def _first_histories(model: Recommender, examples: Interactions | Part) -> pd.Da
     assert model.items_ is not None
     matrix = examples.histories(model.items_) if isinstance(examples, Interactions) else examples.context
     matrix = matrix.tocsr()
-    rows = np.flatnonzero(np.diff(matrix.indptr))[:EXAMPLE_USERS].tolist()
+    rows = np.flatnonzero(np.diff(matrix.indptr))[:_EXAMPLE_USERS].tolist()
     rated = np.flatnonzero(matrix.data != 1)
     if len(rated):
         rows.append(int(np.searchsorted(matrix.indptr, rated[0], side="right")) - 1)
@@ -181,16 +184,6 @@ def _first_histories(model: Recommender, examples: Interactions | Part) -> pd.Da
     few = matrix[rows].tocoo()
     users = examples.users.ids(rows)
     return pd.DataFrame({USER: users[few.row], ITEM: model.items_.ids(few.col), RATING: few.data})
-
-
-@contextmanager
-def _same_path() -> Iterator[None]:
-    """Restore `sys.path`, to which MLflow adds a temporary folder when it validates a model."""
-    path = list(sys.path)
-    try:
-        yield
-    finally:
-        sys.path[:] = path
 
 
 def _sources(path: Path) -> Iterator[Path]:

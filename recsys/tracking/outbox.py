@@ -55,21 +55,12 @@ class Outbox:
         return self.record.run_id or f"local-{self.record.key}"
 
     @property
-    def created(self) -> bool:
-        """Whether the store has created the run."""
-        return self._sender is not None
-
-    @property
     def waiting(self) -> Path | None:
         """The spool's folder; None if the store has everything."""
         return self._spool.folder if self._spool.folder.exists() else None
 
     def take(self, event: Event) -> None:
-        """Send an event, or spool it while the store does not answer.
-
-        Raises:
-            TrackingError: the store refuses it.
-        """
+        """Send an event, or spool it while the store does not answer."""
         self._take_metrics()
         self._take(event)
 
@@ -99,8 +90,7 @@ class Outbox:
     def send_waiting(self, seconds: float | None = None) -> str:
         """Send what waits, and return why some of it still does.
 
-        Args:
-            seconds: how long; by default TIMEOUT, and not at all if the last attempt was too recent.
+        It takes about `seconds`; by default TIMEOUT, and nothing is sent if the last attempt was too recent.
         """
         began, reason = time.monotonic(), ""
         if seconds is None and began < self._retry_from:

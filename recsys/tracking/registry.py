@@ -91,13 +91,10 @@ def versions_if_any(name: str) -> list[RegisteredModel]:
 def registered_names() -> list[str]:
     """Return the names of all registered models, in order."""
     with request("cannot read the registry"):
-        client, names = connect(), []
-        page = client.search_registered_models()
-        names += [model.name for model in page]
-        while page.token:  # a page holds 100
-            page = client.search_registered_models(page_token=page.token)
-            names += [model.name for model in page]
-        return sorted(names)
+        client, pages = connect(), list[Any]()
+        while not pages or pages[-1].token:  # a page holds 100
+            pages.append(client.search_registered_models(page_token=pages[-1].token if pages else None))
+        return sorted(model.name for page in pages for model in page)
 
 
 def find_version(name: str, *, version: int | None = None, alias: str | None = None) -> RegisteredModel:

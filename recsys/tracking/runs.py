@@ -33,11 +33,7 @@ _LIBRARIES = ("torch", "numpy", "scipy", "implicit", "mlflow", "recsys")
 
 
 def environment(workspace: Workspace) -> dict[str, str]:
-    """Return git commit, Python, libraries, platform and device: tags of a run.
-
-    Args:
-        workspace: its folder may be a git checkout.
-    """
+    """Return Python, libraries, platform and device, and the commit of a workspace in git: tags of a run."""
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else platform.processor() or platform.machine()
     facts = {
         "python": platform.python_version(),
@@ -182,11 +178,7 @@ def active(run_id: str) -> Iterator[None]:
 
 
 def experiment_id(name: str, uri: str, workspace: Workspace) -> str:
-    """Return the id of an experiment in the store `uri`, creating it if necessary.
-
-    Raises:
-        TrackingError: it was deleted.
-    """
+    """Return the id of an experiment in the store `uri`, creating it if necessary."""
     client = MlflowClient()
     experiment = client.get_experiment_by_name(name)
     if experiment is None:

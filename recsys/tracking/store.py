@@ -158,13 +158,8 @@ def quiet() -> Iterator[None]:
 def bounded(seconds: int = TIMEOUT, *, check: bool = True) -> Iterator[None]:
     """Give MLflow's calls in the block a timeout and one attempt; variables the user has set take precedence.
 
-    MLflow logs nothing meanwhile, because the caller reports the error.
-
-    Args:
-        check: check first that a database server is reachable.
-
-    Raises:
-        TrackingUnavailable: it is not.
+    MLflow logs nothing meanwhile, because the caller reports the error. With `check`, a database server that is not
+    reachable raises TrackingUnavailable at once.
     """
     limits = {
         "MLFLOW_HTTP_REQUEST_TIMEOUT": str(seconds),

@@ -1,4 +1,4 @@
-"""What a job reports to: a tracker turns reports into events, and a sink takes them."""
+"""What a job reports to: a tracker turns reports into events, and an outbox takes them."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import json
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from recsys.training import Record
 _DIGEST_LENGTH = 36  # MLflow refuses longer digests of data sets
 
 
+@dataclass
 class Tracker:
     """Reports of a run; `Tracker()` records nothing, `start_run` gives one that does.
 
@@ -35,16 +37,12 @@ class Tracker:
     refuses raises TrackingError.
     """
 
-    def __init__(self, sink: Outbox | None = None, *, resumed: bool = False, load: Load | None = None) -> None:
-        """Make a tracker.
-
-        Args:
-            sink: sends the reports.
-            resumed: the run was resumed, and keeps the parameters and epochs that it has.
-            load: records the machine's load with each epoch.
-        """
-        self.sink = sink
-        self._resumed, self._load = resumed, load
+    sink: Outbox | None = None
+    """Sends the reports."""
+    resumed: bool = field(default=False, kw_only=True)
+    """The run was resumed, and keeps the parameters and epochs that it has."""
+    load: Load | None = field(default=None, kw_only=True)
+    """Records the machine's load with each epoch."""
 
     @property
     def run_id(self) -> str | None:
@@ -64,7 +62,7 @@ class Tracker:
     def log_params(self, values: Mapping[str, Any]) -> None:
         """Record parameters, nested ones under dotted names; the value of a parameter cannot change later."""
         texts = {mlflow_name(name): str(value) for name, value in flatten(values).items()}
-        self._take(Params(values=texts, resumed=self._resumed))
+        self._take(Params(values=texts, resumed=self.resumed))
 
     def log_data(self, data: Interactions, context: str = "training") -> None:
         """Record size and fingerprint of the data, as parameters and as a data set of the run."""
@@ -93,10 +91,10 @@ class Tracker:
             for name, value in entry.items()
             if name != "epoch"
         }
-        if self._load:
-            figures |= self._load.figures()
+        if self.load:
+            figures |= self.load.figures()
         if self.sink is not None:
-            self.sink.take_later(Metrics(points=_points(figures, int(entry["epoch"])), resumed=self._resumed))
+            self.sink.take_later(Metrics(points=_points(figures, int(entry["epoch"])), resumed=self.resumed))
 
     def log_best(self, record: Record) -> None:
         """Record `best_epoch` and the figures of that epoch as `best_<metric>`; nothing if no epoch was chosen."""
