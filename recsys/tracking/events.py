@@ -170,10 +170,9 @@ class Sender:
         """Times and steps of the points that the store has, by name of the series."""
 
     def send(self, event: Event, *, retry: bool) -> RegisteredModel | None:
-        """Send an event; return the version if it registers one.
+        """Send an event, and return the version if it registers one.
 
-        Args:
-            retry: it may have been sent before, so whatever the store has of it is not sent again.
+        With `retry` it may have been sent before, so whatever the store has of it is not sent again.
 
         Raises:
             TrackingUnavailable: the store does not answer, or does not accept it now.
