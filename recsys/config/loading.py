@@ -11,9 +11,10 @@ from typing import Any, get_args
 
 from pydantic import ValidationError
 
+from recsys import params
 from recsys.config.sections import JobConfig, Range, modules_of
 from recsys.errors import ConfigError, did_you_mean
-from recsys.models import MODELS, params
+from recsys.models import MODELS
 
 
 def load_config(path: str | Path, overrides: Iterable[str] = ()) -> JobConfig:
