@@ -53,9 +53,6 @@ class HigherOrderEASE(LinearAutoencoder):
         penalty[: self.n_items_] = self.regularization
         return penalty
 
-    def _diagonal(self, inverse: Tensor, penalty: Tensor) -> Tensor:
-        return torch.zeros_like(inverse)
-
     def _weights(self, inverse: Tensor, penalty: Tensor) -> Tensor:
         n = self.n_items_
         weights = inverse[:, :n] / -inverse.diagonal()[:n]

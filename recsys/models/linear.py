@@ -20,7 +20,6 @@ and the models differ in Λ and in b alone:
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
@@ -83,9 +82,9 @@ class LinearAutoencoder(Recommender):
         """Return Λ from diag G, both (n_features,)."""
         return torch.full_like(energy, self.regularization)
 
-    @abstractmethod
     def _diagonal(self, inverse: Tensor, penalty: Tensor) -> Tensor:
         """Return the diagonal b of B from diag P and Λ, all (n_features,)."""
+        return torch.zeros_like(inverse)
 
     def _weights(self, inverse: Tensor, penalty: Tensor) -> Tensor:
         """Return B, (n_features, n_items), perhaps in the memory of P."""
@@ -150,9 +149,6 @@ class EASE(LinearAutoencoder):
     B = I − P · diag(P)⁻¹ (eq. 8).
     """
 
-    def _diagonal(self, inverse: Tensor, penalty: Tensor) -> Tensor:
-        return torch.zeros_like(inverse)
-
 
 @dataclass(kw_only=True, eq=False)
 class Denoising(LinearAutoencoder):
@@ -177,9 +173,6 @@ class EDLAE(Denoising):
     predicted from itself: ‖X − XB‖² + ‖Λ^{1/2} B‖² with diag(B) = 0 and Λ = λ + p/(1−p) · diag(XᵀX). With `dropout` 0
     it is EASE.
     """
-
-    def _diagonal(self, inverse: Tensor, penalty: Tensor) -> Tensor:
-        return torch.zeros_like(inverse)
 
 
 @register
