@@ -12,14 +12,14 @@ import torch
 from torch import Tensor, nn
 
 from recsys.models.fitting import FitOptions
-from recsys.models.linear import LinearAutoencoder
+from recsys.models.linear import EASE
 from recsys.models.params import Natural, Positive
 from recsys.models.registry import register
 from recsys.nn.graphs import LinearScores
 
 
 @register
-class HigherOrderEASE(LinearAutoencoder):
+class HigherOrderEASE(EASE):
     """EASE that also reads which pairs of items a history holds, for ranking (Steck and Liang 2021).
 
     Z has one column per pair (i, k) of items, z_u = x_ui · x_uk, for the pairs that most users have. Minimizes

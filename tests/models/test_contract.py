@@ -35,7 +35,7 @@ from recsys.evaluation import Validation, evaluate
 from recsys.export import ScoreGraph
 from recsys.ids import IdMap
 from recsys.interactions import Interactions
-from recsys.models import MODELS, autoencoder, params
+from recsys.models import MODELS, autoencoder, base, params
 from recsys.splits import Part
 from tests.contract import (
     ABILITIES,
