@@ -79,10 +79,6 @@ class Factors(Recommender):
     def _implicit(self) -> Any:
         """Return implicit's model, not fitted."""
 
-    @abstractmethod
-    def _fold_in(self, histories: sp.csr_matrix) -> Tensor:
-        """Return vectors of new users."""
-
     def _fit(self, matrix: sp.csr_matrix, options: FitOptions) -> Record:
         record = Record(metric=options.validation.metric if options.validation else None)
 
@@ -118,7 +114,7 @@ class Factors(Recommender):
         vectors = self.user_factors_[torch.from_numpy(np.where(known, userid, 0))].clone()
         if not known.all() and histories is not None:
             new = np.flatnonzero(~known)
-            vectors[torch.from_numpy(new)] = self._fold_in(histories[new])
+            vectors[torch.from_numpy(new)] = self._encode(histories[new])
         return vectors
 
     def _scores(self, histories: Histories, userid: Indices, items: Indices | None, out: Tensor | None) -> Tensor:
@@ -130,9 +126,6 @@ class Factors(Recommender):
 
     def _item_vectors(self) -> Tensor:
         return self.item_factors_
-
-    def _encode(self, histories: sp.csr_matrix) -> Tensor:
-        return self._fold_in(histories)
 
     def _arrays(self) -> dict[str, npt.NDArray[Any]]:
         return {"user_factors": self.user_factors_.numpy(), "item_factors": self.item_factors_.numpy()}
@@ -164,7 +157,7 @@ class ALS(Factors):
             random_state=self.seed,
         )
 
-    def _fold_in(self, histories: sp.csr_matrix) -> Tensor:
+    def _encode(self, histories: sp.csr_matrix) -> Tensor:
         with threadpool_limits(1, "blas"):
             model = self._implicit()
             model.item_factors = self.item_factors_.numpy()
@@ -197,7 +190,7 @@ class BPR(Factors):
             random_state=self.seed,
         )
 
-    def _fold_in(self, histories: sp.csr_matrix) -> Tensor:
+    def _encode(self, histories: sp.csr_matrix) -> Tensor:
         # The last column of implicit's item factors is the item's bias, against a fixed 1 on the user's side.
         ones = sp.csr_matrix((np.ones_like(histories.data), histories.indices, histories.indptr), shape=histories.shape)
         vectors = fold_in(self.item_factors_[:, :-1], ones, ridge=self.regularization, unobserved_weight=0.1)
@@ -256,9 +249,8 @@ class ItemKNN(Recommender):
         return torch.from_numpy((rows[:, among].toarray() / largest).astype(np.float32))
 
     def _arrays(self) -> dict[str, npt.NDArray[Any]]:
-        parts = self.similarity_
-        return {"data": parts.data, "indices": parts.indices, "indptr": parts.indptr}
+        return {name: getattr(self.similarity_, name) for name in ("data", "indices", "indptr")}
 
     def _restore(self, arrays: Mapping[str, npt.NDArray[Any]], state: Mapping[str, Any]) -> None:
-        shape = (self.n_items_, self.n_items_)
-        self.similarity_ = sp.csr_matrix((arrays["data"], arrays["indices"], arrays["indptr"]), shape=shape)
+        parts = arrays["data"], arrays["indices"], arrays["indptr"]
+        self.similarity_ = sp.csr_matrix(parts, shape=(self.n_items_, self.n_items_))

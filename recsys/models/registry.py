@@ -54,11 +54,7 @@ def register(cls: type[Model]) -> type[Model]:
 
 
 def model_class(name: str) -> type[Recommender]:
-    """Return the class of that name.
-
-    Raises:
-        ConfigError: there is none; the message names the nearest.
-    """
+    """Return the class of that name; a ConfigError names the nearest if there is none."""
     if name not in _REGISTERED:
         raise ConfigError(
             f"unknown model {name!r}{did_you_mean(name, MODELS)}; "
@@ -81,18 +77,14 @@ def load(path: str | Path, *, device: str = "auto") -> Recommender:
 
 
 def class_of(bundle: Bundle, where: str) -> type[Recommender]:
-    """Return the class of a saved model.
-
-    Raises:
-        BundleError: it is not registered; the message says what to import.
-    """
+    """Return the class of a saved model; a BundleError says what to import if it is not registered."""
     if bundle.model in _REGISTERED:
         return _REGISTERED[bundle.model]
     module = bundle.module
-    if module in (None, "__main__") or str(module).startswith("recsys."):
+    if module == "__main__":
+        hint = "it was defined in a script or notebook: run what defines and registers it, then load again"
+    elif module is None or module.startswith("recsys."):
         hint = f"this version knows {', '.join(MODELS)}"
-        if module == "__main__":
-            hint = "it was defined in a script or notebook: run what defines and registers it, then load again"
     else:
         hint = f"import {module}, which registers it, then load again (in a command: --import {module})"
     raise BundleError(f"{where} holds a {bundle.model}, which is not registered: {hint}")

@@ -35,7 +35,7 @@ from recsys.evaluation import Validation, evaluate
 from recsys.export import ScoreGraph
 from recsys.ids import IdMap
 from recsys.interactions import Interactions
-from recsys.models import MODELS, autoencoder, params, selection
+from recsys.models import MODELS, autoencoder, base, params
 from recsys.splits import Part
 from tests.contract import (
     ABILITIES,
@@ -756,8 +756,7 @@ def test_the_size_of_blocks_changes_nothing(name):
     whole = list(everything())
     with (
         mock.patch.object(ranking, "SCORE_BYTES", 200),
-        mock.patch.object(selection, "SCORE_BYTES", 200),
-        mock.patch.object(selection, "ROW_BLOCK", 7),
+        mock.patch.object(base, "ROW_BLOCK", 7),
         mock.patch.object(autoencoder, "ROW_BLOCK", 7),
     ):
         for found, expected in zip(everything(), whole, strict=True):
