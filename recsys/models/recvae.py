@@ -12,10 +12,10 @@ from recsys.models.autoencoder import Autoencoder
 from recsys.models.params import Count, NotNegative, Positive
 from recsys.models.registry import register
 from recsys.models.variational import Multinomial
-from recsys.nn.gaussian import CompositePrior, gaussian_log_density, reparameterized
+from recsys.nn.gaussian import gaussian_log_density, reparameterized
 from recsys.nn.layers import Output
 from recsys.nn.losses import MultinomialNLL
-from recsys.nn.variational import DenseResidual, GaussianEncoder, VariationalNetwork
+from recsys.nn.variational import CompositePrior, DenseResidual, GaussianEncoder, VariationalNetwork
 from recsys.sparse import Batch, Rows
 from recsys.training import Alternation, Loss, Turn
 

@@ -12,11 +12,11 @@ from recsys.models.autoencoder import Autoencoder, WholeRow
 from recsys.models.params import Count, Rate, Widths
 from recsys.models.registry import register
 from recsys.models.variational import Annealed
-from recsys.nn.gaussian import CompositePrior, VampPrior, gaussian_log_density, reparameterized
+from recsys.nn.gaussian import gaussian_log_density, reparameterized
 from recsys.nn.layers import Output
 from recsys.nn.losses import gaussian_kl
 from recsys.nn.networks import Dense
-from recsys.nn.variational import GaussianEncoder, TanhLayers, VariationalNetwork
+from recsys.nn.variational import CompositePrior, GaussianEncoder, TanhLayers, VampPrior, VariationalNetwork
 from recsys.sparse import Batch, Rows
 from recsys.training import Loss, Objective
 
