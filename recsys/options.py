@@ -6,6 +6,7 @@ import inspect
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from itertools import islice
 from typing import Annotated, Any, get_type_hints
 
 from annotated_types import Ge, Lt
@@ -27,38 +28,39 @@ class Option:
     meaning: str
     """What `Args` of the docstring says about it; empty if it says nothing."""
 
-    @property
-    def required(self) -> bool:
-        """Whether it has no default."""
-        return self.default is inspect.Parameter.empty
 
-
-def options_of(function: Callable[..., Any], *, without: Iterable[str] = ()) -> dict[str, Option]:
+def options_of(function: Callable[..., Any], *, skip: int = 0, without: Iterable[str] = ()) -> dict[str, Option]:
     """Return the parameters of a function by name, in its order; `*args` and `**kwargs` are left out.
 
     Args:
-        without: parameters that are no options.
+        skip: number of first parameters that are no options.
+        without: further parameters that are none.
 
     Raises:
         ConfigError: an option has no type, or a type cannot be read.
     """
-    try:
-        types = get_type_hints(function, include_extras=True)
-    except (NameError, TypeError) as error:
-        raise ConfigError(
-            f"the types of {function.__name__}'s parameters cannot be read ({error}); "
-            "import them at the top of its module, outside functions and TYPE_CHECKING"
-        ) from None
+    types = types_of(function, "parameters")
     meanings = _meanings(function)
     variadic = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
     options = {}
-    for name, parameter in inspect.signature(function).parameters.items():
+    for name, parameter in islice(inspect.signature(function).parameters.items(), skip, None):
         if name in without or parameter.kind in variadic:
             continue
         if name not in types:
             raise ConfigError(f"{name} of {function.__name__} needs a type, such as {name}: float = 0.1")
         options[name] = Option(types[name], parameter.default, meanings.get(name, ""))
     return options
+
+
+def types_of(owner: Any, what: str) -> dict[str, Any]:
+    """Return the annotations of a class or function, ranges included; ConfigError if one cannot be read."""
+    try:
+        return get_type_hints(owner, include_extras=True)
+    except (NameError, TypeError) as error:
+        raise ConfigError(
+            f"the types of {owner.__name__}'s {what} cannot be read ({error}); "
+            "import them at the top of its module, outside functions and TYPE_CHECKING"
+        ) from None
 
 
 def _meanings(function: Callable[..., Any]) -> dict[str, str]:

@@ -20,16 +20,15 @@ from functools import cache
 from itertools import pairwise
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import Annotated, Any, Final, Literal, Self, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Final, Literal, Self, Union, get_args, get_origin
 
 import numpy as np
 from annotated_types import Ge, Gt, Le, Lt, MinLen
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from recsys.errors import ConfigError, did_you_mean
-
-SEEDS = 2**32
-"""Seeds are below this, as numpy's legacy generator asks."""
+from recsys.options import Seed as Seed
+from recsys.options import types_of
 
 Count = Annotated[int, Ge(1)]
 """A number of things of which there must be one."""
@@ -45,7 +44,6 @@ OpenFraction = Annotated[float, Gt(0), Lt(1)]
 """A share between 0 and 1, both excluded."""
 Widths = tuple[Count, ...]
 """Widths of layers, from the input inward; there may be none."""
-Seed = Annotated[int, Ge(0), Lt(SEEDS)]
 
 RENAMED: Final = {
     "centre": "center",
@@ -114,17 +112,26 @@ def check(cls: type, values: Mapping[str, Any]) -> dict[str, Any]:
         ConfigError: an unknown name (the message names the nearest), a value of the wrong type or out of range, or a
             field whose type cannot be read.
     """
-    adapters = _adapters(cls)
-    checked = {}
-    for name, value in values.items():
-        if name not in adapters:
-            raise _unknown(cls, name, adapters)
-        try:
-            checked[name] = adapters[name].validate_python(plain(value))
-        except ValidationError:
-            expected = describe(hints(cls)[name])
-            raise ConfigError(f"{name} of {cls.__name__} must be {expected}, got {value!r}") from None
-    return checked
+    types = hints(cls)
+    for name in values:
+        if name not in types:
+            raise _unknown(cls, name, types)
+    return {name: check_value(f"{name} of {cls.__name__}", types[name], value) for name, value in values.items()}
+
+
+def check_value(name: str, hint: Any, value: Any) -> Any:
+    """Return a value as Python has it, checked against a type and its range.
+
+    Args:
+        name: what the value is, for messages.
+
+    Raises:
+        ConfigError: the value is of another type or out of range.
+    """
+    try:
+        return _adapter(hint).validate_python(plain(value))
+    except ValidationError:
+        raise ConfigError(f"{name} must be {describe(hint)}, got {value!r}") from None
 
 
 def modern(cls: type, values: Mapping[str, Any]) -> dict[str, Any]:
@@ -149,13 +156,7 @@ def hints(cls: Any) -> dict[str, Any]:
     Raises:
         ConfigError: a type cannot be read, such as one that is only imported for type checkers.
     """
-    try:
-        found = get_type_hints(cls, include_extras=True)
-    except (NameError, TypeError) as error:
-        raise ConfigError(
-            f"the types of {cls.__name__}'s hyperparameters cannot be read ({error}); "
-            "import them at the top of its module, outside functions and TYPE_CHECKING"
-        ) from None
+    found = types_of(cls, "hyperparameters")
     return {field.name: found[field.name] for field in _fields(cls)}
 
 
@@ -214,9 +215,8 @@ def _fields(cls: type) -> tuple[Field[Any], ...]:
 
 
 @cache
-def _adapters(cls: type) -> dict[str, TypeAdapter[Any]]:
-    config = ConfigDict(strict=True, allow_inf_nan=False, arbitrary_types_allowed=True)
-    return {name: TypeAdapter(hint, config=config) for name, hint in hints(cls).items()}
+def _adapter(hint: Any) -> TypeAdapter[Any]:
+    return TypeAdapter(hint, config=ConfigDict(strict=True, allow_inf_nan=False, arbitrary_types_allowed=True))
 
 
 def _own_docs(cls: type) -> dict[str, str]:

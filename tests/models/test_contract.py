@@ -21,7 +21,7 @@ from implicit.evaluation import ranking_metrics_at_k
 from implicit.recommender_base import RecommenderBase
 
 import recsys.models
-from recsys import ranking
+from recsys import params, ranking
 from recsys.errors import (
     BundleError,
     ConfigError,
@@ -35,7 +35,7 @@ from recsys.evaluation import Validation, evaluate
 from recsys.export import ScoreGraph
 from recsys.ids import IdMap
 from recsys.interactions import Interactions
-from recsys.models import MODELS, autoencoder, base, params
+from recsys.models import MODELS, autoencoder, base
 from recsys.splits import Part
 from tests.contract import (
     ABILITIES,
