@@ -139,14 +139,9 @@ class Interactions:
         return pd.DataFrame({**table, **times, **self.columns})
 
     def select(self, entries: npt.NDArray[np.bool_], *, keep_shape: bool = True) -> Interactions:
-        """Return only the stored entries marked True.
+        """Return only the stored entries marked True, by (n_stored,) booleans in the order of `matrix.data`.
 
-        Args:
-            entries: (n_stored,) booleans in the order of `matrix.data`.
-            keep_shape: False also drops users and items without any entry left.
-
-        Raises:
-            DataError: `entries` is not such an array.
+        Users and items without any entry left are dropped unless `keep_shape`. DataError for other arrays.
         """
         if entries.dtype != bool or entries.shape != (self.nnz,):
             raise DataError(

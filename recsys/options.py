@@ -5,9 +5,8 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from itertools import islice
-from typing import Annotated, Any, get_type_hints
+from typing import Annotated, Any, NamedTuple, get_type_hints
 
 from annotated_types import Ge, Lt
 
@@ -17,8 +16,7 @@ Seed = Annotated[int, Ge(0), Lt(2**32)]
 """Seed of a random generator; the upper limit is that of numpy's legacy generator."""
 
 
-@dataclass(frozen=True)
-class Option:
+class Option(NamedTuple):
     """One parameter of a function."""
 
     type: Any
@@ -41,10 +39,9 @@ def options_of(function: Callable[..., Any], *, skip: int = 0, without: Iterable
     """
     types = types_of(function, "parameters")
     meanings = _meanings(function)
-    variadic = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
     options = {}
     for name, parameter in islice(inspect.signature(function).parameters.items(), skip, None):
-        if name in without or parameter.kind in variadic:
+        if name in without or parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
             continue
         if name not in types:
             raise ConfigError(f"{name} of {function.__name__} needs a type, such as {name}: float = 0.1")

@@ -48,8 +48,7 @@ def load_config(path: str | Path, overrides: Iterable[str] = ()) -> JobConfig:
     """Read a TOML file, apply `section.key=value` overrides, and import the modules that `[model] import` names.
 
     Raises:
-        ConfigError: no such file, not TOML, a module that cannot be imported, an unknown key (the message names the
-            nearest), a wrong value, or what `JobConfig.check` refuses.
+        ConfigError: there is no such file, it is not TOML, a module cannot be imported, or as `check_config`.
     """
     file, given = Path(path), list(overrides)
     try:
@@ -87,7 +86,7 @@ def check_config(values: Mapping[str, Any], where: str = "the configuration") ->
     Hyperparameters under a name of an earlier version get their present name. Messages call the values `where`.
 
     Raises:
-        ConfigError: an unknown key, a wrong value, or what `JobConfig.check` refuses.
+        ConfigError: an unknown key (the message names the nearest), a wrong value, or what `JobConfig.check` refuses.
     """
     model, tune = values.get("model"), values.get("tune")
     cls = MODELS.get(str(model.get("name"))) if isinstance(model, Mapping) else None

@@ -72,12 +72,10 @@ def load(
         name: one of `NAMES`; `synthetic` is generated, with the options of `recsys.datasets.synthetic`.
         path: a copy elsewhere, read instead.
         root: folder that holds `data/raw`; the working directory by default.
-        keep: further columns to carry along, such as a published split.
-        options: passed to `recsys.datasets.read`.
+        keep, options: passed to `recsys.datasets.read`.
 
     Raises:
-        DataError: the name is not known, there is no copy of a data set that cannot be downloaded, or the copy
-            cannot be read.
+        DataError: the name is unknown, a data set can be neither found nor downloaded, or its copy cannot be read.
         DownloadError: the download fails.
     """
     if name not in NAMES:

@@ -109,13 +109,8 @@ def synthetic(users: int = 2000, items: int = 800, interactions: int = 120_000, 
     ratings = np.clip(np.rint(3.6 + opinion + 0.72 * rng.standard_normal(interactions)), 1, 5)
     indptr = np.concatenate([[0], np.cumsum(counts)]).astype(np.int32)
     matrix = sp.csr_matrix((ratings.astype(np.float32), indices, indptr), shape=(users, items))
-    return Interactions(
-        matrix,
-        IdMap(np.arange(1, users + 1)),
-        IdMap(np.arange(1, items + 1)),
-        timestamps=_times(rng, rows, users),
-        titles=titles,
-    )
+    user_ids, item_ids = (IdMap(np.arange(1, n + 1)) for n in matrix.shape)
+    return Interactions(matrix, user_ids, item_ids, timestamps=_times(rng, rows, users), titles=titles)
 
 
 def _choose(
@@ -125,10 +120,7 @@ def _choose(
     tastes: tuple[Floats, Floats],
     styles: tuple[Floats, Floats],
 ) -> tuple[npt.NDArray[np.int32], Floats]:
-    """Return the chosen items, user by user, and how well each matches the user: log taste and style, (2, n).
-
-    `tastes` and `styles` are those of the users and of the items.
-    """
+    """Return the items chosen by each user, and how well each matches: log taste and style, (2, n)."""
     indptr = np.concatenate([[0], np.cumsum(counts)])
     indices = np.empty(indptr[-1], dtype=np.int32)
     liking = np.empty((2, indptr[-1]))
@@ -181,9 +173,8 @@ def _titles(rng: np.random.Generator, main_genre: npt.NDArray[np.int64]) -> npt.
     adjectives = _ADJECTIVES.split()
     for genre, words in enumerate(_GENRES.values()):
         nouns = words.split()
-        films = np.flatnonzero(main_genre == genre)
         order = rng.permutation(len(_PATTERNS) * len(adjectives) * len(nouns))
-        for number, film in enumerate(films):
+        for number, film in enumerate(np.flatnonzero(main_genre == genre)):
             part, place = divmod(number, len(order))
             rest, noun = divmod(int(order[place]), len(nouns))
             pattern, adjective = divmod(rest, len(adjectives))

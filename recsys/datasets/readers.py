@@ -233,7 +233,9 @@ def read(path: str | Path, *, layout: str = AUTO, keep: Iterable[str] = (), **op
         if not file.stat().st_size:
             raise DataError(f"the file is empty; expected one of the layouts {_layouts()}")
         if layout == AUTO:
-            reader = _recognize(file) or reader
+            with file.open("rb") as stream:
+                first_line = stream.readline(65_536).decode("latin-1").removeprefix("\xef\xbb\xbf").rstrip("\r\n")
+            reader = next((one for one in _REGISTERED.values() if one.recognizes(first_line, file)), reader)
         if reader is None:
             raise DataError(f"its layout is not recognized; name it with layout=, known: {_layouts()}")
         options = {**reader.columns, **options}
@@ -272,13 +274,6 @@ def _find_in(folder: Path, layout: str) -> tuple[Path, Reader]:
         f"expected one of {', '.join(str(reader.in_folder) for reader in readers)} in the folder {folder}, "
         f"found {sorted(entry.name for entry in folder.iterdir())[:8]}; the layouts are {_layouts()}"
     )
-
-
-def _recognize(file: Path) -> Reader | None:
-    """Return the first reader that recognizes a file; None if none does."""
-    with file.open("rb") as stream:
-        first_line = stream.readline(65_536).decode("latin-1").removeprefix("\xef\xbb\xbf").rstrip("\r\n")
-    return next((reader for reader in _REGISTERED.values() if reader.recognizes(first_line, file)), None)
 
 
 def _layouts() -> str:

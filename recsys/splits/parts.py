@@ -99,8 +99,7 @@ class Split:
     def overlaps(self) -> dict[tuple[str, str], int]:
         """Return how many target entries are also elsewhere in the split, compared by external user and item.
 
-        Returns:
-            Counts by (part, place): (`validation` or `test`, `context` or `training`), and (`test`, `validation`).
+        Keys are (`validation` or `test`, `context` or `training`), and (`test`, `validation`).
         """
         parts = self._held_out().items()
         return {(name, "context"): count_shared(part.context, part.target) for name, part in parts} | self._shared()
@@ -110,10 +109,9 @@ class Split:
 
     def _shared(self) -> dict[tuple[str, str], int]:
         train, validation = self.train, self.validation
-        counts = {
-            (name, "training"): _shared_of_users(train.matrix, train.users, part)
-            for name, part in self._held_out().items()
-        }
+        counts = {}
+        for name, part in self._held_out().items():
+            counts[name, "training"] = _shared_of_users(train.matrix, train.users, part)
         if validation is not None:
             counts["test", "validation"] = _shared_of_users(validation.target, validation.users, self.test)
         return counts
@@ -149,13 +147,11 @@ def by_entries(data: Interactions, is_validation: Entries | None, is_test: Entri
         if marked is not None and not marked.any():
             raise DataError(f"the {name} part would be empty: {data.nnz} entries are too few for this split")
     index = np.arange(data.shape[0], dtype=np.int32)
-    train = data.select(is_train)
-
-    def part(context: Entries, target: Entries) -> Part:
-        return Part(data.select(context).matrix, data.select(target).matrix, data.users, index)
-
-    validation = None if is_validation is None else part(is_train, is_validation)
-    return Split(train, validation, part(is_known, is_test))
+    train, known, test = (data.select(entries) for entries in (is_train, is_known, is_test))
+    validation = None
+    if is_validation is not None:
+        validation = Part(train.matrix, data.select(is_validation).matrix, data.users, index)
+    return Split(train, validation, Part(known.matrix, test.matrix, data.users, index))
 
 
 def count_shared(a: sp.csr_matrix, b: sp.csr_matrix) -> int:
@@ -174,9 +170,7 @@ def _shared_of_users(matrix: sp.csr_matrix, users: IdMap, part: Part) -> int:
 
 def _marks(matrix: sp.csr_matrix) -> sp.csr_matrix:
     """Return a matrix of ones with the entries of another, each once."""
-    ones = np.ones(matrix.nnz, dtype=np.int8)
-    marks = sp.csr_matrix(
-        (ones, matrix.indices, matrix.indptr), shape=matrix.shape, copy=not matrix.has_canonical_format
-    )
+    entries = (np.ones(matrix.nnz, dtype=np.int8), matrix.indices, matrix.indptr)
+    marks = sp.csr_matrix(entries, shape=matrix.shape, copy=not matrix.has_canonical_format)
     marks.sum_duplicates()
     return marks
