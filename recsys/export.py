@@ -65,14 +65,14 @@ def export_onnx(model: Recommender, file: str | Path) -> Path:
     target.parent.mkdir(parents=True, exist_ok=True)
     beside = target.with_name(f".{target.stem}.{uuid.uuid4().hex[:8]}.onnx")
     try:
-        _write(graph, torch.zeros(2, model.n_items_, device=graph.popularity.device), beside)
+        _write(graph, torch.zeros(2, model.n_items_, device=graph.popularity.device), beside, [OUTPUT])
         os.replace(beside, target)
     finally:
         beside.unlink(missing_ok=True)
     return target
 
 
-def _write(graph: nn.Module, example: Tensor, file: Path) -> None:
+def _write(graph: nn.Module, example: Tensor, file: Path, outputs: list[str]) -> None:
     loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir")]
     levels = [logger.level for logger in loggers]
     try:
@@ -85,7 +85,7 @@ def _write(graph: nn.Module, example: Tensor, file: Path) -> None:
                 (example,),
                 str(file),
                 input_names=[INPUT],
-                output_names=[OUTPUT],
+                output_names=outputs,
                 dynamic_shapes=({0: torch.export.Dim("batch")},),
                 dynamo=True,
                 external_data=False,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -36,11 +36,10 @@ from recsys.training.loop import Schedule
 class AutoRec(Autoencoder):
     """What rating autoencoders share: the objective, the scale of ratings, and how tables of vectors make scores.
 
-    Objective (eq. 2): Σ over stored r of (r − h(r; θ))² + λ/2 · (‖W‖² + ‖V‖²), λ = `weight_decay`, minimized by
-    Adam in batches of rows: each step sees its rows' errors and their share of the penalty. The output offsets start at
-    the constant that predicts best, the hidden ones at zero, the weights as Glorot and Bengio (2010).
-
-    A subclass names its network, which encodes the rows of users, or with the mixin `OverItems` the columns of items.
+    Objective (eq. 2): Σ over stored r of (r − h(r; θ))² + λ/2 · (‖W‖² + ‖V‖²), λ = `weight_decay`; a step sees its
+    rows' errors and their share of the penalty. The output offsets start at the constant that predicts best, the hidden
+    ones at zero, the weights as Glorot and Bengio (2010). A subclass names its network, which encodes the rows of
+    users, or with the mixin `OverItems` the columns of items.
     """
 
     capabilities: ClassVar[Capabilities] = replace(Autoencoder.capabilities, rates=True, ranks_with="unobserved_weight")
@@ -89,7 +88,6 @@ class AutoRec(Autoencoder):
         mean = float(matrix.data.mean(dtype=np.float64))
         self.mean_ = mean if self._centers() else 0.0
         self.biases_ = None if self.biases is None else Biases.of(matrix, self.biases)
-        self.user_biases_ = None if self.biases_ is None else self.biases_.users(matrix)
         self.cold_rating_ = mean if self.cold_rating is None else float(self.cold_rating)
         self.rating_range_ = (float(matrix.data.min()), float(matrix.data.max()))
         self.user_counts_ = np.diff(matrix.indptr).astype(np.int64)
@@ -134,7 +132,7 @@ class AutoRec(Autoencoder):
         if user_offsets is not None:
             scores.add_(user_offsets[:, None])
         if self.biases_ is not None:
-            of_users = torch.from_numpy(self._user_biases(histories, userid)).to(scores)
+            of_users = torch.from_numpy(self._user_biases(self.biases_, histories, userid)).to(scores)
             of_items = torch.from_numpy(self.biases_.items if items is None else self.biases_.items[items]).to(scores)
             scores.add_(of_users[:, None]).add_(of_items)
         return scores
@@ -154,13 +152,13 @@ class AutoRec(Autoencoder):
                 raw += offsets.detach().cpu().numpy()[index]
         base: Floats | np.float32 = np.float32(self.mean_)
         if self.biases_ is not None:
-            base = self.biases_.base(self._user_biases(histories, userid)[rows], items)
+            base = self.biases_.base(self._user_biases(self.biases_, histories, userid)[rows], items)
         ratings = raw + base
         if self.clip:
             ratings = np.clip(ratings, *self.rating_range_)
         if self.biases_ is None or self.cold_rating is not None:
             base = np.float32(self.cold_rating_)
-        counts = self._per_user(histories, userid, self.user_counts_, lambda matrix: np.diff(matrix.indptr))
+        counts = self._per_user(userid, self.user_counts_, None if histories is None else np.diff(histories.indptr))
         cold = (counts[rows] == 0) | (self.popularity_[items] == 0)
         return np.where(cold, base, ratings).astype(np.float32)
 
@@ -176,26 +174,16 @@ class AutoRec(Autoencoder):
         """Return (n_items, d) vectors q_i and, where offsets belong to items, their (n_items,) offsets."""
         return self.network_.output.weight, self.network_.output.bias
 
-    def _user_biases(self, histories: Histories, userid: Indices) -> npt.NDArray[np.float64]:
-        """Return b_u of each user, (len(userid),)."""
-        assert self.biases_ is not None
-        assert self.user_biases_ is not None
-        return self._per_user(histories, userid, self.user_biases_, self.biases_.users)
+    def _user_biases(self, biases: Biases, histories: Histories, userid: Indices) -> npt.NDArray[Any]:
+        return self._per_user(userid, biases.trained, None if histories is None else biases.users(histories))
 
-    def _per_user(
-        self,
-        histories: Histories,
-        userid: Indices,
-        trained: npt.NDArray[Any],
-        of_histories: Callable[[sp.csr_matrix], npt.NDArray[Any]],
-    ) -> npt.NDArray[Any]:
-        """Return trained[u] of users who are scored by what training learned of them; of others, by their history."""
-        if histories is None:
+    def _per_user(self, userid: Indices, trained: npt.NDArray[Any], new: npt.NDArray[Any] | None) -> npt.NDArray[Any]:
+        """Return trained[u] of users who are scored by what training learned of them, and of others what is `new`."""
+        if new is None:
             return trained[userid]
-        values, known = of_histories(histories), self._known(userid)
-        if known.any():
-            values[known] = trained[userid[known]]
-        return values
+        known = self._known(userid)
+        new[known] = trained[userid[known]]
+        return new
 
     def _state(self) -> dict[str, Any]:
         return {"mean": self.mean_, "cold_rating": self.cold_rating_, "rating_range": self.rating_range_}
@@ -204,16 +192,17 @@ class AutoRec(Autoencoder):
         arrays = super()._arrays()
         if self.capabilities.scores_known_users:
             arrays["user_counts"] = self.user_counts_
-        if self.biases_ is not None and self.user_biases_ is not None:
-            arrays |= {"item_biases": self.biases_.items, "user_biases": self.user_biases_}
+        if self.biases_ is not None:
+            arrays |= {"item_biases": self.biases_.items, "user_biases": self.biases_.trained}
         return arrays
 
     def _restore(self, arrays: Mapping[str, npt.NDArray[Any]], state: Mapping[str, Any]) -> None:
         super()._restore(arrays, state)
         self.mean_, self.cold_rating_ = float(state["mean"]), float(state["cold_rating"])
         self.rating_range_ = tuple(state["rating_range"])
-        self.biases_ = None if self.biases is None else Biases(self.mean_, arrays["item_biases"], self.biases)
-        self.user_biases_ = arrays.get("user_biases")
+        self.biases_ = None
+        if self.biases is not None:
+            self.biases_ = Biases(self.mean_, arrays["item_biases"], self.biases, arrays["user_biases"])
         self.user_counts_ = arrays.get("user_counts", np.zeros(0, np.int64))  # read of known users alone
 
 
