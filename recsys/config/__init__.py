@@ -12,6 +12,7 @@ from typing import Any, get_args
 
 from pydantic import ValidationError
 
+from recsys import params
 from recsys.config.data import DataConfig, SplitConfig
 from recsys.config.sections import (
     EvaluateConfig,
@@ -24,7 +25,7 @@ from recsys.config.sections import (
     modules_of,
 )
 from recsys.errors import ConfigError, did_you_mean
-from recsys.models import MODELS, params
+from recsys.models import MODELS
 
 __all__ = [
     "DataConfig",

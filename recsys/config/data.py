@@ -13,8 +13,8 @@ from recsys import datasets
 from recsys.datasets import NAMES
 from recsys.errors import ConfigError, did_you_mean
 from recsys.interactions import Interactions
-from recsys.models.params import check_value
 from recsys.options import Option, options_of
+from recsys.params import check_value
 from recsys.splits import Split, options_of_kind, splitter_of
 
 _COLUMNS = options_of(Interactions.from_frame, skip=1, without=("keep", "titles"))

@@ -16,7 +16,7 @@ from recsys.extras import check_installed
 from recsys.interactions import Interactions
 from recsys.metrics import of
 from recsys.models import Recommender, model_class
-from recsys.models.params import Count, Seed, check
+from recsys.params import Count, Seed, check
 from recsys.promotion import Rule
 
 

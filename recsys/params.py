@@ -14,10 +14,11 @@ from __future__ import annotations
 import ast
 import inspect
 import textwrap
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import MISSING, Field, fields
 from functools import cache
 from itertools import pairwise
+from pathlib import Path
 from types import NoneType, UnionType
 from typing import Annotated, Any, Final, Literal, Self, Union, get_args, get_origin
 
@@ -170,6 +171,8 @@ def describe(hint: Any) -> str:
         return " or ".join(map(repr, arguments))
     if origin is tuple:
         return f"a tuple with each entry {describe(arguments[0])}"
+    if origin is Mapping:
+        return f"a table with each value {describe(arguments[1])}"
     words = {
         int: "a whole number",
         float: "a finite number",
@@ -201,20 +204,6 @@ def field_docs(cls: type) -> dict[str, str]:
     return docs
 
 
-class HelpText:
-    """The docstring of a class, followed by a line for each hyperparameter; made when it is asked for.
-
-    Put in the place of a class's `__doc__`: Python calls a descriptor that it finds there.
-    """
-
-    def __init__(self, text: str | None) -> None:
-        self._text = text
-
-    def __get__(self, instance: object, owner: type) -> str:
-        text = inspect.cleandoc(self._text or f"{owner.__name__} has no docstring.")
-        return f"{text}\n\n{help_of(owner)}"
-
-
 def _unknown(cls: type, name: str, known: Iterable[str]) -> ConfigError:
     today = RENAMED.get(name, name)
     hint = f": it was renamed to {today!r} in 0.2.0" if today in known else did_you_mean(name, known)
@@ -230,19 +219,34 @@ def _adapter(hint: Any) -> TypeAdapter[Any]:
     return TypeAdapter(hint, config=ConfigDict(strict=True, allow_inf_nan=False, arbitrary_types_allowed=True))
 
 
-@cache
 def _own_docs(cls: type) -> dict[str, str]:
     try:
-        (definition,) = ast.parse(textwrap.dedent(inspect.getsource(cls))).body
-    except (OSError, TypeError, SyntaxError, ValueError):  # typed at a prompt, say
+        body = _classes(str(inspect.getsourcefile(cls)))[cls.__qualname__].body
+    except (OSError, TypeError, KeyError, SyntaxError):  # typed at a prompt, say
         return {}
-    body = definition.body if isinstance(definition, ast.ClassDef) else []
     docs = {}
     for node, after in pairwise(body):
         is_text = isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant)
         if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and is_text:
             docs[node.target.id] = " ".join(str(after.value.value).split())  # type: ignore[attr-defined]
     return docs
+
+
+@cache
+def _classes(file: str) -> dict[str, ast.ClassDef]:
+    """Return the classes of a file by their qualified names; each file is parsed once."""
+    return dict(_definitions(ast.parse(Path(file).read_text(encoding="utf-8")), ""))
+
+
+def _definitions(node: ast.AST, prefix: str) -> Iterator[tuple[str, ast.ClassDef]]:
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.ClassDef):
+            yield f"{prefix}{child.name}", child
+            yield from _definitions(child, f"{prefix}{child.name}.")
+        elif isinstance(child, ast.FunctionDef):
+            yield from _definitions(child, f"{prefix}{child.name}.<locals>.")
+        elif isinstance(child, ast.stmt):
+            yield from _definitions(child, prefix)
 
 
 def _ranges(markers: tuple[Any, ...]) -> str:
