@@ -165,7 +165,7 @@ COMMANDS = (
     Command(
         "promote",
         "give a registered version the alias champion, by hand or if it has earned it",
-        "recsys.jobs.promote:run",
+        "recsys.jobs.contest:promote",
         (
             NAME,
             _option("--version", type=_positive, help="version (default: the newest)"),
@@ -185,7 +185,7 @@ COMMANDS = (
     Command(
         "rollback",
         "give the alias back to the version that held it before",
-        "recsys.jobs.promote:rollback",
+        "recsys.jobs.contest:rollback",
         (NAME, ALIAS),
     ),
     Command("registry list", "every version of every model", "recsys.jobs.registry:list_models"),
@@ -295,7 +295,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def call(command: Command, arguments: dict[str, Any]) -> None:
     """Call a command's function with a workspace and its options; configuration files are read on the way."""
-    workspace = Workspace(arguments.pop("root", None), not arguments.pop("quiet", False))
+    workspace = Workspace(arguments.pop("root", Path()), not arguments.pop("quiet", False))
     modules, overrides = arguments.pop("modules", ()), arguments.pop("overrides", ())
     if modules or "config" in arguments or "configs" in arguments:
         from recsys.config import import_modules, load_config, load_configs

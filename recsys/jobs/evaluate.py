@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -47,7 +47,10 @@ def run(
         DataError: the split's items are not the model's, or the model may have been trained on the test entries.
         OSError: `output` or `report` cannot be written; nothing has been measured then.
     """
-    with _writable(output, "--output", ".parquet") as table, _writable(report, "--report", ".html") as page:
+    for path, option, suffix in ((output, "--output", ".parquet"), (report, "--report", ".html")):
+        if path is not None and (path.suffix != suffix or path.is_dir()):
+            raise ConfigError(f"{option} of evaluate is a {suffix} file, got {path}")
+    with _writable(output) as table, _writable(report) as page:
         fitted, pinned = load_model(workspace, model)
         config = config or config_of(fitted, model)
         names = tuple(dict.fromkeys(metrics or config.evaluate.metrics or DEFAULT))
@@ -112,13 +115,9 @@ def _check_unseen(model: Recommender, split: Split, uri: str, allowed: bool) -> 
 
 
 @contextmanager
-def _writable(path: Path | None, option: str, suffix: str) -> Iterator[Path | None]:
+def _writable(path: Path | None) -> Iterator[Path | None]:
     """Give a file to write, which takes the place of `path` at the end; what cannot be written is refused at once."""
-    if path is None:
-        yield None
-        return
-    if path.suffix != suffix or path.is_dir():
-        raise ConfigError(f"{option} of evaluate is a {suffix} file, got {path}")
-    with replacing(path) as beside:
-        beside.touch()
+    with nullcontext() if path is None else replacing(path) as beside:
+        if beside is not None:
+            beside.touch()
         yield beside

@@ -19,8 +19,7 @@ from recsys.drift import data_drift, list_drift, warnings_of
 from recsys.errors import ConfigError, DataError, TrackingError
 from recsys.files import locked, sha256_of_json, write_text
 from recsys.jobs.common import Sources, Versions
-from recsys.jobs.contest import refuse_seen
-from recsys.jobs.promote import settle
+from recsys.jobs.contest import refuse_seen, settle
 from recsys.jobs.train import train_and_print
 from recsys.models import Recommender
 from recsys.scoring import score

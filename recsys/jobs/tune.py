@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
-
-from pydantic import ValidationError
 
 from recsys import tracking
-from recsys.config import JobConfig, TuneConfig
-from recsys.errors import ConfigError
+from recsys.config import JobConfig, check_config
 from recsys.files import write_text
 from recsys.metrics import higher_is_better
 from recsys.tuning import Tuned, check_extra, tune
@@ -71,14 +67,11 @@ def with_budget(config: JobConfig, trials: int | None, minutes: float | None) ->
     Raises:
         ConfigError: `trials` below 1, or `minutes` not above 0.
     """
-    given: dict[str, Any] = {k: v for k, v in (("trials", trials), ("minutes", minutes)) if v is not None}
+    given = {name: value for name, value in (("trials", trials), ("minutes", minutes)) if value is not None}
     if config.tune is None or not given:
         return config
-    try:
-        changed = TuneConfig.model_validate({**config.tune.model_dump(), **given})
-    except ValidationError as error:
-        raise ConfigError("; ".join(f"{e['loc'][0]} = {e['input']!r}: {e['msg']}" for e in error.errors())) from None
-    return config.model_copy(update={"tune": changed})
+    changed = check_config({"model": config.model, "tune": {**config.tune.model_dump(), **given}}, "the budget")
+    return config.model_copy(update={"tune": changed.tune})
 
 
 def as_toml(job: JobConfig) -> str:
