@@ -13,6 +13,7 @@ from recsys import tracking
 from recsys.config import JobConfig, check_config
 from recsys.datasets import NAMES
 from recsys.errors import ConfigError, DataError, did_you_mean
+from recsys.evaluation import Evaluation, Ranker, evaluate
 from recsys.files import sha256_of_json
 from recsys.interactions import Interactions
 from recsys.models import Recommender
@@ -76,6 +77,18 @@ def histories_for(
     section = dict(model.about_.get("config", {}).get("data", {}))
     section.pop("file", None)
     return check_config({"data": section | section_of(data)}, "--data").data.histories(workspace.folder)
+
+
+def measure(workspace: Workspace, config: JobConfig, model: Ranker, split: Split, metrics: Sequence[str]) -> Evaluation:
+    """Evaluate a model on the test part as the configuration says."""
+    return evaluate(
+        model,
+        split.test,
+        metrics,
+        min_relevance=config.evaluate.min_relevance,
+        popularity=split.train,
+        show_progress=workspace.progress,
+    )
 
 
 def may_have_seen(model: Recommender, split: Split) -> bool:

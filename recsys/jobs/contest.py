@@ -15,9 +15,8 @@ import scipy.sparse as sp
 from recsys import tracking
 from recsys.config import JobConfig
 from recsys.errors import ConfigError, DataError, TrackingError
-from recsys.evaluation import evaluate
 from recsys.ids import IdMap
-from recsys.jobs.common import Sources, Versions, config_of, may_have_seen
+from recsys.jobs.common import Sources, Versions, config_of, may_have_seen, measure
 from recsys.metrics import of
 from recsys.models import Popularity, Recommender
 from recsys.promotion import Decision, Measured, Rule, decide
@@ -181,14 +180,7 @@ def contest(
         same = model.items_ == split.train.items and model.users_ == split.train.users
         contestant = model if same else RemappedModel(model, split.train.users, split.train.items)
         began = time.perf_counter()
-        evaluation = evaluate(
-            contestant,
-            split.test,
-            rule.metrics,
-            min_relevance=config.evaluate.min_relevance,
-            popularity=split.train,
-            show_progress=workspace.progress,
-        )
+        evaluation = measure(workspace, config, contestant, split, rule.metrics)
         measured.append(Measured(name, evaluation, time.perf_counter() - began))
     return decide(measured[0], measured[1], rule)
 

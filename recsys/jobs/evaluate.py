@@ -13,9 +13,9 @@ import numpy as np
 from recsys import report as pages
 from recsys.config import JobConfig, check_metrics
 from recsys.errors import ConfigError, DataError
-from recsys.evaluation import DEFAULT, Evaluation, along_k, evaluate
+from recsys.evaluation import DEFAULT, Evaluation, along_k
 from recsys.files import replacing
-from recsys.jobs.common import config_of, load_model, may_have_seen
+from recsys.jobs.common import config_of, load_model, may_have_seen, measure
 from recsys.models import Recommender
 from recsys.splits import Split
 from recsys.workspace import Workspace
@@ -59,14 +59,8 @@ def run(
         split = _split_for(fitted, config.split.split(data))
         _check_unseen(fitted, split, pinned, allow_other_split)
         print(f"{type(fitted).__name__} on {split.test}")
-        curves = evaluate(
-            fitted,
-            split.test,
-            names if page is None else along_k(names, split.test.target.shape[1]),
-            min_relevance=config.evaluate.min_relevance,
-            popularity=split.train,
-            show_progress=workspace.progress,
-        )
+        measured = names if page is None else along_k(names, split.test.target.shape[1])
+        curves = measure(workspace, config, fitted, split, measured)
         result = curves.only(names)
         print(result)
         if table is not None:

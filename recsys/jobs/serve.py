@@ -55,10 +55,7 @@ def with_titles(model: Recommender, frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def print_user(histories: Interactions, user: Hashable, lists: pd.DataFrame, shown: int = 5) -> None:
-    """Print the user's `shown` highest-valued (then latest) items, then their recommendations.
-
-    Values are not printed where all of them are 1.
-    """
+    """Print the user's `shown` highest-valued (then latest) items, with values unless all are 1, then `lists`."""
     rated = bool((histories.matrix.data != 1).any())
     row = int(histories.users.codes([user])[0])
     entries = np.arange(histories.matrix.indptr[row], histories.matrix.indptr[row + 1])
