@@ -24,8 +24,7 @@ from recsys.workspace import Workspace
 def load_model(workspace: Workspace, uri: str) -> tuple[Recommender, str]:
     """Read a model natively, from a folder, `models:/NAME@ALIAS`, `models:/NAME/VERSION` or `runs:/ID/model`.
 
-    Returns:
-        The model, and the address that it keeps when the alias moves on: `models:/NAME/VERSION`.
+    Returned with the address that it keeps when the alias moves on, `models:/NAME/VERSION`.
 
     Raises:
         TrackingError: there is no store, or no such model.
@@ -37,11 +36,7 @@ def load_model(workspace: Workspace, uri: str) -> tuple[Recommender, str]:
 
 
 def config_of(model: Recommender, uri: str) -> JobConfig:
-    """Return the configuration that the model was trained with.
-
-    Raises:
-        ConfigError: the model does not say.
-    """
+    """Return the configuration that the model was trained with; a ConfigError where it does not say."""
     about: dict[str, Any] = dict(model.about_)
     if not about.get("config"):
         raise ConfigError(f"{uri} does not say how it was trained; name a configuration file or a data set")
@@ -49,11 +44,7 @@ def config_of(model: Recommender, uri: str) -> JobConfig:
 
 
 def section_of(source: str) -> dict[str, str]:
-    """Return the key of `[data]` that names a file or folder, or a data set.
-
-    Raises:
-        ConfigError: `source` is none of them.
-    """
+    """Return the key of `[data]` for a file or folder, or for a data set; a ConfigError where it is none of them."""
     if Path(source).expanduser().exists():
         return {"file": source}
     if source in NAMES:
@@ -68,9 +59,6 @@ def histories_for(
 
     Users with few interactions are there too; a user without any that the model reads (all below `min_rating`, say) is
     not.
-
-    Raises:
-        ConfigError: `data` is neither a file or folder nor the name of a data set.
     """
     if data is None:
         return config_of(model, uri).data.histories(workspace.folder)

@@ -154,17 +154,16 @@ def _checked(configs: Mapping[str, JobConfig], trials: int | None, minutes: floa
     for name, config in configs.items():
         config.check()
         jobs[name] = with_budget(config, trials, minutes)
-    names = list(jobs)
-    first = jobs[names[0]]
-    for name in names[1:]:
+    (first, shared), *others = jobs.items()
+    for name, job in others:
         for section in SHARED:
-            if getattr(jobs[name], section) != getattr(first, section):
+            if getattr(job, section) != getattr(shared, section):
                 raise ConfigError(
-                    f"[{section}] of {name} and of {names[0]} differ, so their figures would measure different things; "
+                    f"[{section}] of {name} and of {first} differ, so their figures would measure different things; "
                     "make the sections equal"
                 )
-        if jobs[name].train.refit != first.train.refit:
-            raise ConfigError(f"train.refit of {name} and of {names[0]} differ: one would be trained on more entries")
+        if job.train.refit != shared.train.refit:
+            raise ConfigError(f"train.refit of {name} and of {first} differ: one would be trained on more entries")
     budgets = {name: (job.tune.trials, job.tune.minutes) for name, job in jobs.items() if job.tune and job.tune.space}
     if budgets:
         check_extra()

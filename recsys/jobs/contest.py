@@ -36,13 +36,12 @@ def promote(
 ) -> tracking.Promotion | None:
     """Set `alias` on a version, unopposed, or let a challenger earn it; print what changed.
 
+    Returns None where a challenger did not earn it.
+
     Args:
         version: gets the alias unopposed; the newest by default.
         challenger: is tested against the holder of the alias in place of that, see `challenge`; 0 is the newest.
         reason: why, for a promotion by hand.
-
-    Returns:
-        What was promoted; None where a challenger did not earn it.
 
     Raises:
         ConfigError: `challenger` together with `version` or `reason`.
@@ -126,11 +125,7 @@ def settle(
 
 
 def rollback(workspace: Workspace, name: str, *, alias: str = "champion") -> tracking.Promotion:
-    """Give the alias back to the version that held it before, and print it.
-
-    Raises:
-        TrackingError: no such model or alias, or there was none before.
-    """
+    """Give the alias back to the version that held it before, and print it; a TrackingError where there was none."""
     tracking.configure(workspace, create=False)
     back = tracking.rollback(name, alias)
     print(_changed(back))

@@ -72,15 +72,8 @@ def run(workspace: Workspace) -> Path:
 
     champion = tracking.load(f"models:/{NAME}@champion")
     histories, seen = config.data.histories(workspace.folder)
-    result = score(
-        champion,
-        histories,
-        workspace.scored / NAME,
-        n=10,
-        seen=seen,
-        model_uri=registered.uri,
-        show_progress=workspace.progress,
-    )
+    output, uri = workspace.scored / NAME, registered.uri
+    result = score(champion, histories, output, seen=seen, model_uri=uri, show_progress=workspace.progress)
     user = data.users.ids([0])[0]
     frame = with_titles(champion, recommend_frame(champion, histories, [user], n=10, seen=seen))
     print_user(ratings, frame[USER].iloc[0], frame)

@@ -33,10 +33,7 @@ def run(
 ) -> Evaluation:
     """Measure a saved model on the test part of `config`, by default of the configuration it was trained with.
 
-    Prints the metrics with their standard errors.
-
     Args:
-        model: as for `load_model`.
         output: parquet file for the metrics of each user.
         report: HTML file for the report (see `recsys.report.page`).
         allow_other_split: measure even if the split's training part is not what the model was trained on, with a

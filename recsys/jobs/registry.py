@@ -109,11 +109,7 @@ def ui(workspace: Workspace, port: int = 5000) -> None:
 
 
 def sync(workspace: Workspace) -> list[tracking.Synced]:
-    """Send the events that wait in `mlruns/pending`, and print what was sent to which run.
-
-    Raises:
-        TrackingError: the server does not answer, or events still wait.
-    """
+    """Send the events that wait in `mlruns/pending`, and print what was sent; a TrackingError if some still wait."""
     results = tracking.sync(workspace)
     for result in results:
         print(f"{result.name}: {result.sent} events sent to run {result.run_id or '(none yet)'}")

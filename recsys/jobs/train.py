@@ -55,7 +55,10 @@ def run(workspace: Workspace, config: JobConfig, *, tags: Mapping[str, str] | No
     for number in range(repeats):
         job = config.repeat(number)
         run_name = (config.track.run_name or name) + (f" {number + 1}/{repeats}" if repeats > 1 else "")
-        results.append(train_and_print(workspace, job, job.split.split(data), data, run_name, tags))
+        split = job.split.split(data)
+        print(f"\n{run_name}: train {split.train}, test {split.test}")
+        results.append(train_one(workspace, job, split, data, run_name=run_name, model_tags=tags))
+        print(results[-1].test)
     if repeats > 1:
         values = pd.DataFrame([result.test.values for result in results])
         over_seeds = pd.DataFrame({"mean": values.mean(), "sd": values.std()}).join(values.T.add_prefix("seed "))
@@ -72,21 +75,6 @@ def run(workspace: Workspace, config: JobConfig, *, tags: Mapping[str, str] | No
                 print(f"report   {tracking.address(result.run_id, 'report.html')}")
     print(f"runs     {tracking.describe(workspace)}")
     return results
-
-
-def train_and_print(
-    workspace: Workspace,
-    job: JobConfig,
-    split: Split,
-    data: Interactions,
-    run_name: str,
-    model_tags: Mapping[str, str] | None = None,
-) -> Trained:
-    """Call `train_one` between a line that says what is trained and the table of its test metrics."""
-    print(f"\n{run_name}: train {split.train}, test {split.test}")
-    trained = train_one(workspace, job, split, data, run_name=run_name, model_tags=model_tags)
-    print(trained.test)
-    return trained
 
 
 def train_one(

@@ -26,10 +26,6 @@ def run(
         trials: in place of `tune.trials`.
         minutes: in place of `tune.minutes`.
         output: file for the best configuration, ready for `recsys train`; by default it is only printed.
-
-    Raises:
-        ConfigError: see `recsys.tuning.tune`.
-        OSError: `output` cannot be written.
     """
     config.check()
     config = with_budget(config, trials, minutes)
@@ -62,11 +58,7 @@ def run(
 
 
 def with_budget(config: JobConfig, trials: int | None, minutes: float | None) -> JobConfig:
-    """Return the configuration with the given budget for its search.
-
-    Raises:
-        ConfigError: `trials` below 1, or `minutes` not above 0.
-    """
+    """Return the configuration with the given budget for its search; a ConfigError where it is out of range."""
     given = {name: value for name, value in (("trials", trials), ("minutes", minutes)) if value is not None}
     if config.tune is None or not given:
         return config

@@ -34,11 +34,7 @@ class Tuned:
 
 
 def check_extra() -> None:
-    """Check that the extra `tune` is installed.
-
-    Raises:
-        ConfigError: it is not.
-    """
+    """Check that the extra `tune` is installed; a ConfigError says how to install it."""
     check_installed("tuning", "optuna", "tomli-w", extra="tune")
 
 
