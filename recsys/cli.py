@@ -182,12 +182,7 @@ COMMANDS = (
             _option("--reason", metavar="TEXT", help="why; stored with the version"),
         ),
     ),
-    Command(
-        "rollback",
-        "give the alias back to the version that held it before",
-        "recsys.jobs.contest:rollback",
-        (NAME, ALIAS),
-    ),
+    Command("rollback", "give the alias back to its previous holder", "recsys.jobs.contest:rollback", (NAME, ALIAS)),
     Command("registry list", "every version of every model", "recsys.jobs.registry:list_models"),
     Command(
         "registry show",
@@ -217,9 +212,7 @@ COMMANDS = (
         "recsys.jobs.registry:ui",
         (_option("--port", type=_positive, help="port on this machine (default 5000)"),),
     ),
-    Command(
-        "sync", "send the tracking server what it could not be sent while trainings ran", "recsys.jobs.registry:sync"
-    ),
+    Command("sync", "send the tracking server what waits in mlruns/pending", "recsys.jobs.registry:sync"),
     Command(
         "score",
         "write the recommendations of all users, or of listed ones, as parquet",

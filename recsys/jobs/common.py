@@ -37,10 +37,9 @@ def load_model(workspace: Workspace, uri: str) -> tuple[Recommender, str]:
 
 def config_of(model: Recommender, uri: str) -> JobConfig:
     """Return the configuration that the model was trained with; a ConfigError where it does not say."""
-    about: dict[str, Any] = dict(model.about_)
-    if not about.get("config"):
+    if not model.about_.get("config"):
         raise ConfigError(f"{uri} does not say how it was trained; name a configuration file or a data set")
-    return check_config(about["config"], f"the configuration stored in {uri}")
+    return check_config(model.about_["config"], f"the configuration stored in {uri}")
 
 
 def section_of(source: str) -> dict[str, str]:

@@ -24,9 +24,6 @@ from recsys.splits import Split
 from recsys.tuning import check_extra, tune
 from recsys.workspace import Workspace
 
-SHARED = ("data", "split", "evaluate")
-"""Sections that all configurations must share: otherwise their figures measure different things."""
-
 Facts = dict[str, Any]
 """What a model's `done.json` holds: `model`, `validation`, `trials`, `seconds`, `hyperparameters` and more."""
 
@@ -90,11 +87,8 @@ def _run(workspace: Workspace, jobs: Mapping[str, JobConfig], output: Path, metr
         comparison = compare(evaluations, metric)
         text = _markdown(scores, evaluations, facts, comparison, metric, data)
         flat = scores.set_axis([key[0] if key[1] == "value" else " ".join(key) for key in scores.columns], axis=1)
-        for file, content in (
-            ("table.md", text),
-            ("table.csv", flat.to_csv()),
-            ("pairs.csv", comparison.pairs.to_csv(index=False)),
-        ):
+        pairs = comparison.pairs.to_csv(index=False)
+        for file, content in {"table.md": text, "table.csv": flat.to_csv(), "pairs.csv": pairs}.items():
             write_text(output / file, content)
             tracker.log_text(content, file)
         figure = report.comparison(evaluations, metric)
@@ -156,7 +150,7 @@ def _checked(configs: Mapping[str, JobConfig], trials: int | None, minutes: floa
         jobs[name] = with_budget(config, trials, minutes)
     (first, shared), *others = jobs.items()
     for name, job in others:
-        for section in SHARED:
+        for section in ("data", "split", "evaluate"):
             if getattr(job, section) != getattr(shared, section):
                 raise ConfigError(
                     f"[{section}] of {name} and of {first} differ, so their figures would measure different things; "

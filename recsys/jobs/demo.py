@@ -6,7 +6,6 @@ import time
 from pathlib import Path
 
 from recsys import tracking
-from recsys.columns import USER
 from recsys.config import DataConfig, check_config
 from recsys.errors import TrackingError
 from recsys.evaluation import formatted, table
@@ -76,7 +75,7 @@ def run(workspace: Workspace) -> Path:
     result = score(champion, histories, output, seen=seen, model_uri=uri, show_progress=workspace.progress)
     user = data.users.ids([0])[0]
     frame = with_titles(champion, recommend_frame(champion, histories, [user], n=10, seen=seen))
-    print_user(ratings, frame[USER].iloc[0], frame)
+    print_user(ratings, user, frame)
 
     print(f"\nrecommendations  {result.output}  ({result.users:,} users, {result.rows:,} rows)")
     print(f"runs             {tracking.describe(workspace)}")

@@ -45,9 +45,8 @@ def run(
         tracker.log_params({"best": best})
         text = as_toml(tuned.job)
         tracker.log_text(text, "best.toml")
-    ranked = tuned.trials.sort_values(
-        "value", ascending=not higher_is_better(config.train.metric), na_position="last", kind="stable"
-    )
+    ascending = not higher_is_better(config.train.metric)
+    ranked = tuned.trials.sort_values("value", ascending=ascending, na_position="last", kind="stable")
     print(f"\n{ranked.head(10).to_string(index=False, float_format='{:.4g}'.format)}")
     print(f"\nbest validation {config.train.metric} {tuned.value:.4f} of {len(tuned.trials)} trials: {best}")
     if output is not None:

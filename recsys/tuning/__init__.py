@@ -1,7 +1,4 @@
-"""Search for hyperparameters on the validation part: pruned, tracked, and continued where it stopped.
-
-Needs the extra `tune`, which installs Optuna.
-"""
+"""Search for hyperparameters on the validation part, with the extra `tune`: pruned, tracked, and continued."""
 
 from __future__ import annotations
 
