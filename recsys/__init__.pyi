@@ -22,7 +22,6 @@ from recsys.evaluation import evaluate as evaluate
 from recsys.evaluation import intervals as intervals
 from recsys.ids import IdMap as IdMap
 from recsys.interactions import Interactions as Interactions
-from recsys.models import *
 from recsys.models import Recommender as Recommender
 from recsys.models import load as load
 from recsys.scoring import recommend_frame as recommend_frame
@@ -30,5 +29,45 @@ from recsys.scoring import score as score
 from recsys.splits import Part as Part
 from recsys.splits import Split as Split
 from recsys.workspace import Workspace as Workspace
+
+# isort: off
+# Models, made by make docs.
+from recsys.models import AAE as AAE
+from recsys.models import ALI as ALI
+from recsys.models import VAEGAN as VAEGAN
+from recsys.models import IAutoRec as IAutoRec
+from recsys.models import UAutoRec as UAutoRec
+from recsys.models import ALS as ALS
+from recsys.models import BPR as BPR
+from recsys.models import ItemKNN as ItemKNN
+from recsys.models import Popularity as Popularity
+from recsys.models import DeepAutoRec as DeepAutoRec
+from recsys.models import DeepRecommender as DeepRecommender
+from recsys.models import ELSA as ELSA
+from recsys.models import FeatureConsistentAE as FeatureConsistentAE
+from recsys.models import HigherOrderEASE as HigherOrderEASE
+from recsys.models import InfiniteAE as InfiniteAE
+from recsys.models import GLocalK as GLocalK
+from recsys.models import SparseFC as SparseFC
+from recsys.models import DLAE as DLAE
+from recsys.models import EASE as EASE
+from recsys.models import EDLAE as EDLAE
+from recsys.models import RDLAE as RDLAE
+from recsys.models import BottleneckAE as BottleneckAE
+from recsys.models import CDAE as CDAE
+from recsys.models import ContractiveAE as ContractiveAE
+from recsys.models import DenoisingAE as DenoisingAE
+from recsys.models import SparseAE as SparseAE
+from recsys.models import UAE as UAE
+from recsys.models import SANSA as SANSA
+from recsys.models import HVamp as HVamp
+from recsys.models import MultDAE as MultDAE
+from recsys.models import MultVAE as MultVAE
+from recsys.models import RecVAE as RecVAE
+from recsys.models import VAE as VAE
+from recsys.models import FLVAE as FLVAE
+from recsys.models import VASP as VASP
+# End of the models.
+# isort: on
 
 __version__: str

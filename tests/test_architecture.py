@@ -16,8 +16,8 @@ FILES = sorted(ROOT.rglob("*.py"))
 # inside a function.
 LAYERS = [
     {"errors", "columns", "workspace"},
-    {"checks", "extras", "ids", "sparse", "files", "options"},
-    {"frames"},
+    {"extras", "ids", "sparse", "files", "options"},
+    {"frames", "params"},
     {"interactions", "nn", "ranking", "artifacts", "metrics", "spool"},
     {"datasets", "splits", "training"},
     {"data_report", "models", "evaluation"},

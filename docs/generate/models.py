@@ -35,10 +35,10 @@ def table() -> str:
     return "\n".join(lines)
 
 
-def imports() -> str:
-    """Return the imports by which type checkers know the package's models."""
+def imports(indent: str, home: str | None = None) -> str:
+    """Return the imports by which type checkers know the package's models, each from its own module by default."""
     found = sorted((cls.__module__, name) for name, cls in MODELS.items() if cls.__module__.startswith("recsys."))
-    return "\n".join(f"    from {module} import {name} as {name}" for module, name in found)
+    return "\n".join(f"{indent}from {home or module} import {name} as {name}" for module, name in found)
 
 
 def filled(text: str, opening: str, closing: str, content: str) -> str:
@@ -55,5 +55,7 @@ def pages() -> dict[Path, str]:
     marked = ("<!-- models: made by make docs -->", "<!-- /models -->")
     made = {page: (*marked, table()) for page in (ROOT / "README.md", ROOT / "docs" / "models.md")}
     names = ("    # Names for type checkers, made by make docs.", "    # End of the names.")
-    made[ROOT / "recsys" / "models" / "__init__.py"] = (*names, imports())
+    made[ROOT / "recsys" / "models" / "__init__.py"] = (*names, imports("    "))
+    names = ("# Models, made by make docs.", "# End of the models.")
+    made[ROOT / "recsys" / "__init__.pyi"] = (*names, imports("", "recsys.models"))
     return {page: filled(page.read_text(encoding="utf-8"), *parts) for page, parts in made.items()}

@@ -4,8 +4,8 @@ Each is a network of two players, which take turns on every batch. A discriminat
 et al. 2018), so that it cannot win outright. What the players do is reported for each epoch beside the loss:
 
 - `discriminator_loss`: its mean logistic loss; log 2 = 0.693 at chance, 0.637 in VAE/GAN, with two made to a real one.
-- `discriminator_accuracy`: the share that it tells right, real and made ones weighing the same; 0.5 at chance.
-- `code_variance`: variance of the codes μ(x) over the users of a batch, mean over the latents; 0 where all are one.
+- `discriminator_accuracy`: share that it classifies correctly, real and made ones weighted equally; 0.5 at chance.
+- `code_variance`: variance of the codes μ(x) over the users of a batch, mean over the latents; 0 if all are the same.
 """
 
 from __future__ import annotations
@@ -20,34 +20,36 @@ import torch.nn.functional as F
 from annotated_types import MinLen
 from torch import Tensor, nn
 
-from recsys.models.autoencoder import Autoencoder, WholeRow, check_entries
+from recsys.models.autoencoder import Autoencoder, WholeRow
 from recsys.models.fitting import FitOptions
-from recsys.models.params import Count, NotNegative, Rate, Widths
 from recsys.models.registry import register
+from recsys.models.variational import Multinomial
 from recsys.nn.adversarial import Discriminator, RowDiscriminator
+from recsys.nn.gaussian import reparameterized
 from recsys.nn.layers import standard_normal
 from recsys.nn.losses import MultinomialNLL, gaussian_kl
 from recsys.nn.networks import MultVAENetwork
+from recsys.params import Count, NotNegative, Rate, Widths
 from recsys.sparse import Batch, Rows
 from recsys.training import Alternation, Loss, Record, Turn
 
 WON = 0.05
-"""Mean loss of a discriminator below which it has won: it is sure of nearly every row."""
+"""Mean loss of a discriminator below which it has won: it is certain about nearly every row."""
 COLLAPSED = 1e-3
-"""Variance of the codes below which all users have the same one."""
+"""Variance of the codes below which all users count as having the same code."""
 ENOUGH_USERS = 100
-"""Training users from which either says something."""
+"""Number of training users from which either figure means something."""
 
 
 @dataclass(kw_only=True, eq=False)
 class Adversarial(Autoencoder):
-    """What the three share: Mult-VAE's encoder and decoder, a discriminator, and a warning where the game is lost.
+    """Base of the three: Mult-VAE's encoder and decoder, a discriminator, and a warning if training has collapsed.
 
     Encoder and decoder are I → `hidden` → 2·`latent` and `latent` → `hidden` → I with tanh, the input row divided by
     its length and dropped out (Liang et al. 2018, §4.3); z = μ(x) + ε · σ(x). Prediction uses z = μ(x).
 
-    Warns at the end of training, by `warnings`, where in the epoch whose weights are kept the discriminator's loss was
-    below 0.05 or the variance of the codes below 0.001; not with fewer than 100 training users, who show neither.
+    Training ends with a warning if, in the epoch whose weights are kept, the discriminator's loss was below 0.05 or the
+    variance of the codes below 0.001; not with fewer than 100 training users, for whom neither figure means anything.
     """
 
     hidden: Count = 600
@@ -69,9 +71,8 @@ class Adversarial(Autoencoder):
 
     def _fit(self, matrix: sp.csr_matrix, options: FitOptions) -> Record:
         record = super()._fit(matrix, options)
-        kept = record.epochs[(record.best_epoch or len(record.epochs)) - 1]
         if self.n_users_ >= ENOUGH_USERS:
-            self._warn_of_collapse(kept)
+            self._warn_of_collapse(record.epochs[(record.best_epoch or len(record.epochs)) - 1])
         return record
 
     def _warn_of_collapse(self, epoch: dict[str, float]) -> None:
@@ -94,18 +95,18 @@ class Adversarial(Autoencoder):
 
 @register
 class AAE(WholeRow, Adversarial):
-    """Adversarial autoencoder: a variational autoencoder whose KL term is a discriminator's judgement of the codes.
+    """Adversarial autoencoder: a variational autoencoder whose KL term is a discriminator's judgment of the codes.
 
     Makhzani, Shlens, Jaitly, Goodfellow and Frey 2016, §2. Per batch, in turns:
 
-    1. reconstruction: encoder and decoder minimise −log p(x|z), z from q(z|x) (the `likelihood` of whole rows);
-    2. regularisation: the discriminator learns to tell samples of p(z) = N(0, I) from codes z;
-    3. the encoder maximises log D(z), times `adversarial_weight`: the aggregated posterior q(z) = E_x q(z|x) moves
-       towards p(z), where the KL of a VAE would move each q(z|x).
+    1. reconstruction: encoder and decoder minimize −log p(x|z), z from q(z|x) (the `likelihood` of whole rows);
+    2. regularization: the discriminator learns to tell samples of p(z) = N(0, I) from codes z;
+    3. the encoder maximizes log D(z), times `adversarial_weight`: the aggregated posterior q(z) = E_x q(z|x) moves
+       toward p(z), where the KL of a VAE would move each q(z|x).
 
     q(z|x) is Gaussian, the second of the three choices in §2. Differs from the paper in: the discriminator has spectral
     norm 1; `adversarial_weight`, since Adam keeps one pair of moments per parameter and the encoder's two turns share
-    them; reconstruction and regularisation take their steps on the same batch.
+    them; reconstruction and regularization take their steps on the same batch.
     """
 
     adversarial_weight: NotNegative = 1.0
@@ -119,7 +120,7 @@ class AAE(WholeRow, Adversarial):
 
         def reconstruction(batch: Batch, step: int, noise: torch.Generator) -> Loss:
             mean, log_variance = network.posterior(batch, noise)
-            hidden = network.decode(_sample(mean, log_variance, noise))
+            hidden = network.decode(reparameterized(mean, log_variance, noise))
             return Loss(nll(hidden, output.weight, output.bias, batch), len(batch), _spread(mean))
 
         def discrimination(batch: Batch, step: int, noise: torch.Generator) -> Loss:
@@ -141,7 +142,7 @@ class AAE(WholeRow, Adversarial):
 
 
 @register
-class VAEGAN(Adversarial):
+class VAEGAN(Multinomial, Adversarial):
     """VAE/GAN: a variational autoencoder whose error is measured in a hidden layer of a discriminator of rows.
 
     Larsen, Sønderby, Larochelle and Winther 2016, algorithm 1. With x̃ the row that the decoder expects of z from
@@ -150,15 +151,15 @@ class VAEGAN(Adversarial):
         L_prior = KL(q(z|x) ‖ N(0, I));  L_like = ½ ‖Dis_l(x) − Dis_l(x̃)‖² (eq. 6 and 7)
         L_GAN = log Dis(x) + log(1 − Dis(x̃)) + log(1 − Dis(x_p))
 
-    and per batch, in turns: the encoder minimises `beta` · L_prior + L_like, the decoder `gamma` · L_like − L_GAN, the
+    and per batch, in turns: the encoder minimizes `beta` · L_prior + L_like, the decoder `gamma` · L_like − L_GAN, the
     discriminator −L_GAN. No error of the GAN reaches the encoder, and none of the likelihood the discriminator.
 
     A real row is sparse; a row that the decoder makes has a probability for every item (`RowDiscriminator` says how the
     two are laid beside each other), so that a step costs users × items × the discriminator's first width on top.
 
     Differs from the paper in: `likelihood_weight` · −log p(x|z), multinomial, joins L_like for encoder and decoder, for
-    without it the model ranks below popularity; spectral norm 1 in the discriminator, no batch normalisation; the
-    decoder maximises log Dis(x̃) + log Dis(x_p) in place of −L_GAN, whose gradient vanishes where the discriminator is
+    without it the model ranks below popularity; spectral norm 1 in the discriminator, no batch normalization; the
+    decoder maximizes log Dis(x̃) + log Dis(x_p) in place of −L_GAN, whose gradient vanishes where the discriminator is
     sure (Goodfellow et al. 2014, §3); `beta`, since a layer of bounded slope keeps L_like far below the nats of a
     likelihood: `beta` / `likelihood_weight` is what `MultVAE` calls β.
     """
@@ -169,9 +170,6 @@ class VAEGAN(Adversarial):
     """Weight of L_like against the GAN's loss in the decoder."""
     likelihood_weight: NotNegative = 0.01
     """Weight of the multinomial log-likelihood of a row beside L_like; 0 in the paper."""
-
-    def _prepare(self, matrix: sp.csr_matrix) -> sp.csr_matrix:
-        return check_entries(self, matrix, "multinomial")
 
     def _objective(self, network: Any, rows: Rows) -> Alternation:
         nll, discriminator, output = MultinomialNLL(), network.discriminator, network.output
@@ -190,7 +188,7 @@ class VAEGAN(Adversarial):
 
         def encoding(batch: Batch, step: int, noise: torch.Generator) -> Loss:
             mean, log_variance = network.posterior(batch, noise)
-            error = like(batch, *rows_of(_sample(mean, log_variance, noise), batch))
+            error = like(batch, *rows_of(reparameterized(mean, log_variance, noise), batch))
             prior = gaussian_kl(mean, log_variance).sum()
             return Loss(self.beta * prior + error, len(batch), {"kl": prior, **_spread(mean)})
 
@@ -218,13 +216,13 @@ class VAEGAN(Adversarial):
 
 
 @register
-class ALI(Adversarial):
+class ALI(Multinomial, Adversarial):
     """Adversarially learned inference: one discriminator of pairs, row and code, for encoder and decoder together.
 
     Dumoulin, Belghazi, Poole, Mastropietro, Lamb, Arjovsky and Courville 2017, algorithm 1. The pairs of the encoder
     are (x, ẑ) with ẑ from q(z|x), those of the decoder (x̃, z) with z from N(0, I) and x̃ the row it expects of z.
-    Per batch, in turns: encoder and decoder minimise −log(1 − D(x, ẑ)) − log D(x̃, z), the loss of their swapped labels;
-    the discriminator minimises −log D(x, ẑ) − log(1 − D(x̃, z)).
+    Per batch, in turns: encoder and decoder minimize −log(1 − D(x, ẑ)) − log D(x̃, z), the loss of their swapped labels;
+    the discriminator minimizes −log D(x, ẑ) − log(1 − D(x̃, z)).
 
     Differs from the paper in: `reconstruction_weight` · −log p(x|ẑ), multinomial, joins the first turn, as in ALICE
     (Li, Liu, Chen, Pu, Chen, Henao and Carin 2017, §3.2, explicit cycle consistency): equal joint distributions alone
@@ -234,9 +232,6 @@ class ALI(Adversarial):
 
     reconstruction_weight: NotNegative = 0.01
     """Weight of the log-likelihood of a row against the adversarial loss; 0: ALI as published."""
-
-    def _prepare(self, matrix: sp.csr_matrix) -> sp.csr_matrix:
-        return check_entries(self, matrix, "multinomial")
 
     def _discriminator(self, n_in: int, generator: torch.Generator) -> nn.Module:
         return RowDiscriminator(n_in, self.discriminator, generator, latent=self.latent)
@@ -251,7 +246,7 @@ class ALI(Adversarial):
 
         def deception(batch: Batch, step: int, noise: torch.Generator) -> Loss:
             mean, log_variance = network.posterior(batch, noise)
-            latent = _sample(mean, log_variance, noise)
+            latent = reparameterized(mean, log_variance, noise)
             total = taken_for(False, discriminator(discriminator.real(batch, latent)))
             total = total + taken_for(True, decoders_pair(batch, standard_normal(mean, noise)))
             if self.reconstruction_weight:
@@ -288,11 +283,7 @@ def judged(real: Tensor, *made: Tensor) -> Loss:
 
 def _code(network: Any, batch: Batch, noise: torch.Generator) -> Tensor:
     mean, log_variance = network.posterior(batch, noise)
-    return _sample(mean, log_variance, noise)
-
-
-def _sample(mean: Tensor, log_variance: Tensor, noise: torch.Generator) -> Tensor:
-    return mean + standard_normal(mean, noise) * (0.5 * log_variance).exp()
+    return reparameterized(mean, log_variance, noise)
 
 
 def _spread(mean: Tensor) -> dict[str, Tensor]:
@@ -301,8 +292,5 @@ def _spread(mean: Tensor) -> dict[str, Tensor]:
 
 def _players(network: Any) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
     """Return the parameters of encoder and decoder."""
-
-    def of(*layers: nn.Module) -> list[nn.Parameter]:
-        return [parameter for layer in layers for parameter in layer.parameters()]
-
-    return of(network.input, network.posterior_layer), of(network.decoder, network.output)
+    encoder, decoder = (network.input, network.posterior_layer), (network.decoder, network.output)
+    return [p for layer in encoder for p in layer.parameters()], [p for layer in decoder for p in layer.parameters()]

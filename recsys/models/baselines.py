@@ -18,17 +18,18 @@ from implicit.nearest_neighbours import BM25Recommender, CosineRecommender, TFID
 from implicit.recommender_base import ModelFitError
 from implicit.utils import ParameterWarning
 from threadpoolctl import threadpool_limits
-from torch import Tensor
+from torch import Tensor, nn
 
 from recsys.errors import DataError, TrainingError
 from recsys.models.base import Recommender
 from recsys.models.capabilities import NO_GRAPH_OF_EQUATIONS, Capabilities
 from recsys.models.fitting import FitOptions
 from recsys.models.fold_in import fold_in
-from recsys.models.params import Count, NotNegative, Positive, Seed
 from recsys.models.registry import register
-from recsys.models.selection import Indices
+from recsys.models.selection import Histories, Indices
+from recsys.nn.graphs import LinearScores, SameScores
 from recsys.nn.products import affine
+from recsys.params import Count, NotNegative, Positive, Seed
 from recsys.training import Record
 
 
@@ -43,11 +44,12 @@ class Popularity(Recommender):
     def _fit(self, matrix: sp.csr_matrix, options: FitOptions) -> None:
         self.counts_ = torch.from_numpy(np.bincount(matrix.indices, minlength=matrix.shape[1]).astype(np.float32))
 
-    def _scores(
-        self, histories: sp.csr_matrix | None, userid: Indices, items: Indices | None, out: Tensor | None = None
-    ) -> Tensor:
+    def _scores(self, histories: Histories, userid: Indices, items: Indices | None, out: Tensor | None) -> Tensor:
         counts = self.counts_ if items is None else self.counts_[torch.from_numpy(items)]
         return counts.repeat(len(userid), 1)
+
+    def _graph(self) -> nn.Module:
+        return SameScores(self.counts_)
 
     def _arrays(self) -> dict[str, npt.NDArray[Any]]:
         return {"counts": self.counts_.numpy()}
@@ -58,7 +60,7 @@ class Popularity(Recommender):
 
 @dataclass(kw_only=True, eq=False)
 class Factors(Recommender):
-    """What ALS and BPR share: one vector per training user and item, and new users folded in."""
+    """Base of ALS and BPR: one vector per training user and item; new users are folded in."""
 
     capabilities: ClassVar[Capabilities] = Capabilities(
         scores_known_users=True, new_users="fold-in", no_graph=NO_GRAPH_OF_EQUATIONS
@@ -67,7 +69,7 @@ class Factors(Recommender):
     factors: Count = 64
     """Width of the vectors."""
     regularization: NotNegative = 0.01
-    """L2 on the vectors."""
+    """λ of the L2 penalty on the vectors of users and items, as implicit scales it."""
     iterations: Count = 15
     """Passes over the data."""
     seed: Seed | None = 0
@@ -76,10 +78,6 @@ class Factors(Recommender):
     @abstractmethod
     def _implicit(self) -> Any:
         """Return implicit's model, not fitted."""
-
-    @abstractmethod
-    def _fold_in(self, histories: sp.csr_matrix) -> Tensor:
-        """Return vectors of new users."""
 
     def _fit(self, matrix: sp.csr_matrix, options: FitOptions) -> Record:
         record = Record(metric=options.validation.metric if options.validation else None)
@@ -111,17 +109,15 @@ class Factors(Recommender):
                 options.on_epoch(record.epochs[-1])
         return record
 
-    def _users(self, histories: sp.csr_matrix | None, userid: npt.NDArray[np.int64]) -> Tensor:
+    def _users(self, histories: Histories, userid: Indices) -> Tensor:
         known = self._known(userid)
         vectors = self.user_factors_[torch.from_numpy(np.where(known, userid, 0))].clone()
         if not known.all() and histories is not None:
             new = np.flatnonzero(~known)
-            vectors[torch.from_numpy(new)] = self._fold_in(histories[new])
+            vectors[torch.from_numpy(new)] = self._encode(histories[new])
         return vectors
 
-    def _scores(
-        self, histories: sp.csr_matrix | None, userid: Indices, items: Indices | None, out: Tensor | None = None
-    ) -> Tensor:
+    def _scores(self, histories: Histories, userid: Indices, items: Indices | None, out: Tensor | None) -> Tensor:
         table = self.item_factors_ if items is None else self.item_factors_[torch.from_numpy(items)]
         return affine(self._users(histories, userid), table, out=out)
 
@@ -130,9 +126,6 @@ class Factors(Recommender):
 
     def _item_vectors(self) -> Tensor:
         return self.item_factors_
-
-    def _encode(self, histories: sp.csr_matrix) -> Tensor:
-        return self._fold_in(histories)
 
     def _arrays(self) -> dict[str, npt.NDArray[Any]]:
         return {"user_factors": self.user_factors_.numpy(), "item_factors": self.item_factors_.numpy()}
@@ -146,8 +139,8 @@ class Factors(Recommender):
 class ALS(Factors):
     """`implicit`'s alternating least squares (Hu, Koren and Volinsky 2008); entries are confidences `alpha` · x.
 
-    A new user's vector is the exact solution of the user's half-step, to which training takes a few steps of conjugate
-    gradients.
+    A new user's vector is the exact solution of the user's half-step, which training approximates by a few steps of
+    conjugate gradients.
     """
 
     capabilities: ClassVar[Capabilities] = replace(Factors.capabilities, popularity_fallback=True)
@@ -164,7 +157,7 @@ class ALS(Factors):
             random_state=self.seed,
         )
 
-    def _fold_in(self, histories: sp.csr_matrix) -> Tensor:
+    def _encode(self, histories: sp.csr_matrix) -> Tensor:
         with threadpool_limits(1, "blas"):
             model = self._implicit()
             model.item_factors = self.item_factors_.numpy()
@@ -175,11 +168,11 @@ class ALS(Factors):
 
 @register
 class BPR(Factors):
-    """`implicit`'s Bayesian personalised ranking (Rendle et al. 2009).
+    """`implicit`'s Bayesian personalized ranking (Rendle et al. 2009).
 
-    BPR has no closed form for a new user: theirs is the least-squares vector whose products with the item vectors are 1
-    for their items and 0 for all others, weighted 1 to 0.1; the items' biases join the score afterwards, as they do for
-    everyone.
+    BPR has no closed form for a new user. They get the least-squares vector whose products with the item vectors are
+    nearest to 1 for their items (weight 1) and to 0 for all others (weight 0.1); the items' biases are added to the
+    scores of all users.
     """
 
     learning_rate: Positive = 0.01
@@ -197,7 +190,7 @@ class BPR(Factors):
             random_state=self.seed,
         )
 
-    def _fold_in(self, histories: sp.csr_matrix) -> Tensor:
+    def _encode(self, histories: sp.csr_matrix) -> Tensor:
         # The last column of implicit's item factors is the item's bias, against a fixed 1 on the user's side.
         ones = sp.csr_matrix((np.ones_like(histories.data), histories.indices, histories.indptr), shape=histories.shape)
         vectors = fold_in(self.item_factors_[:, :-1], ones, ridge=self.regularization, unobserved_weight=0.1)
@@ -215,7 +208,7 @@ _SIMILARITIES = {"cosine": CosineRecommender, "bm25": BM25Recommender, "tfidf": 
 
 @register
 class ItemKNN(Recommender):
-    """`implicit`'s item-to-item nearest neighbours: scores are x S with S the `neighbors` largest similarities.
+    """`implicit`'s item-to-item nearest neighbors: scores are x S with S the `neighbors` largest similarities.
 
     `similar_items` divides an item's similarities by the largest of them, since BM25 has no upper bound.
     """
@@ -241,24 +234,23 @@ class ItemKNN(Recommender):
         self.similarity_ = sp.csr_matrix(model.similarity, dtype=np.float32)
         np.nan_to_num(self.similarity_.data, copy=False)  # an item of stored zeros alone has length 0: similar to none
 
-    def _scores(
-        self, histories: sp.csr_matrix | None, userid: Indices, items: Indices | None, out: Tensor | None = None
-    ) -> Tensor:
-        if histories is None:
-            raise DataError("ItemKNN needs the users' histories")
+    def _scores(self, histories: Histories, userid: Indices, items: Indices | None, out: Tensor | None) -> Tensor:
+        assert histories is not None  # no user is known without
         table = self.similarity_ if items is None else self.similarity_[:, items]
         return torch.from_numpy((histories @ table).toarray())
 
-    def _item_similarity(self, asked: npt.NDArray[np.int64], among: npt.NDArray[np.int64]) -> Tensor:
+    def _graph(self) -> nn.Module:
+        return LinearScores(torch.from_numpy(self.similarity_.toarray()))
+
+    def _item_similarity(self, asked: Indices, among: Indices) -> Tensor:
         rows = self.similarity_[asked]
         largest = rows.max(axis=1).toarray()
         largest[largest <= 0] = 1.0
         return torch.from_numpy((rows[:, among].toarray() / largest).astype(np.float32))
 
     def _arrays(self) -> dict[str, npt.NDArray[Any]]:
-        parts = self.similarity_
-        return {"data": parts.data, "indices": parts.indices, "indptr": parts.indptr}
+        return {name: getattr(self.similarity_, name) for name in ("data", "indices", "indptr")}
 
     def _restore(self, arrays: Mapping[str, npt.NDArray[Any]], state: Mapping[str, Any]) -> None:
-        shape = (self.n_items_, self.n_items_)
-        self.similarity_ = sp.csr_matrix((arrays["data"], arrays["indices"], arrays["indptr"]), shape=shape)
+        parts = arrays["data"], arrays["indices"], arrays["indptr"]
+        self.similarity_ = sp.csr_matrix(parts, shape=(self.n_items_, self.n_items_))

@@ -11,10 +11,11 @@ from torch import Tensor, nn
 
 from recsys.models.autoencoder import Autoencoder
 from recsys.models.capabilities import Capabilities
-from recsys.models.params import Count, Positive
 from recsys.models.registry import register
-from recsys.models.selection import Indices
+from recsys.models.selection import Histories, Indices
+from recsys.nn.graphs import LessOwnScores
 from recsys.nn.low_rank import UnitRowsNetwork, zero_diagonal_cosine
+from recsys.params import Count, Positive
 from recsys.sparse import Batch, Rows
 from recsys.training import Loss, Objective
 from recsys.training.loop import Schedule
@@ -25,13 +26,13 @@ class ELSA(Autoencoder):
     """Scalable linear shallow autoencoder: low rank with a zero diagonal, for ranking.
 
     Scores are x (A Aᵀ − I) with the rows of A, one per item, of length 1, so that no item explains itself.
-    Minimises per user the squared error between prediction and history, each divided by its length: twice
-    1 − cos(x, y), which is reported. An embedding is x A. A training user keeps none: their own items must be taken
-    out again, so `recommend_users` needs the histories.
+    Minimizes per user the squared error between prediction and history, each divided by its length: twice
+    1 − cos(x, y), which is the reported loss. A user's embedding is x A. Those of training users are not kept, since a
+    score also subtracts the history itself: `recommend_users` needs the histories.
 
-    No prediction is made in training: a step costs stored entries × factors + (users + items) × factors². Differs from
-    the paper in: Adam in place of Nadam; no relu around the prediction, as in the authors' later PyTorch code: under it
-    every prediction would have to be made.
+    Training never computes the predictions: a step costs stored entries × factors + (users + items) × factors². Differs
+    from the paper in: Adam in place of Nadam; no ReLU on the prediction, as in the authors' later PyTorch code (with it
+    all predictions would have to be computed).
     """
 
     capabilities: ClassVar[Capabilities] = replace(
@@ -39,7 +40,7 @@ class ELSA(Autoencoder):
     )
 
     factors: Count = 256
-    """Width of A."""
+    """Columns of A: the width of item vectors and user embeddings."""
     epochs: Count = 20
     batch_size: Count = 256
     learning_rate: Positive = 0.01
@@ -54,12 +55,13 @@ class ELSA(Autoencoder):
 
         return objective
 
-    def _scores(
-        self, histories: sp.csr_matrix | None, userid: Indices, items: Indices | None, out: Tensor | None = None
-    ) -> Tensor:
+    def _scores(self, histories: Histories, userid: Indices, items: Indices | None, out: Tensor | None) -> Tensor:
         assert histories is not None  # no user is known without
         scores = super()._scores(histories, userid, items, out)
         own = Rows(histories if items is None else sp.csr_matrix(histories[:, items]), scores.device)
         batch = own.slice(0, len(own))
         scores[batch.segments, batch.columns] -= batch.values
         return scores
+
+    def _graph(self) -> nn.Module:
+        return LessOwnScores(self.network_)

@@ -9,19 +9,20 @@ import numpy as np
 import numpy.typing as npt
 import scipy.sparse as sp
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from recsys.models.fitting import FitOptions
-from recsys.models.linear import LinearAutoencoder
-from recsys.models.params import Natural, Positive
+from recsys.models.linear import EASE
 from recsys.models.registry import register
+from recsys.nn.graphs import LinearScores
+from recsys.params import Natural, Positive
 
 
 @register
-class HigherOrderEASE(LinearAutoencoder):
+class HigherOrderEASE(EASE):
     """EASE that also reads which pairs of items a history holds, for ranking (Steck and Liang 2021).
 
-    Z has one column per pair (i, k) of items, z_u = x_ui · x_uk, for the pairs that most users have. Minimises
+    Z has one column per pair (i, k) of items, z_u = x_ui · x_uk, for the pairs that most users have. Minimizes
     ‖X − XB − ZC‖² + λ_B ‖B‖² + λ_C ‖C‖² where no item predicts itself: B_jj = 0, and C_pj = 0 for pairs p with item j
     (eq. 5 to 8). Scores are x B + z C; C is mostly negative, for what a pair says its two items have said before.
 
@@ -30,13 +31,13 @@ class HigherOrderEASE(LinearAutoencoder):
     e_j − P_{·E} (P_EE)⁻¹ e_j, which is 0 on E_j and satisfies the gradient everywhere else; without pairs it is EASE.
     Differs from the paper in: the number of pairs is given, not the threshold on how many users have them.
 
-    Similar items go by ±√(B_ij · B_ji), which is the partial correlation where there are no pairs.
+    `similar_items` ranks by ±√(B_ij · B_ji), which is the partial correlation if there are no pairs.
     """
 
     pairs: Natural = 1000
-    """How many pairs: those that most users have, fewer where fewer occur."""
+    """How many pairs of items to read: those that most users have; fewer if fewer occur."""
     pair_regularization: Positive = 5000.0
-    """λ_C; the paper's are 5 to 30 times λ_B."""
+    """λ_C of λ_C · ‖C‖², on the scale of `regularization`; 5 to 30 times as large in the paper."""
 
     def _fit(self, matrix: sp.csr_matrix, options: FitOptions) -> None:
         self.pairs_ = frequent_pairs(matrix, self.pairs)
@@ -52,9 +53,6 @@ class HigherOrderEASE(LinearAutoencoder):
         penalty[: self.n_items_] = self.regularization
         return penalty
 
-    def _diagonal(self, inverse: Tensor, penalty: Tensor) -> Tensor:
-        return torch.zeros_like(inverse)
-
     def _weights(self, inverse: Tensor, penalty: Tensor) -> Tensor:
         n = self.n_items_
         weights = inverse[:, :n] / -inverse.diagonal()[:n]
@@ -65,6 +63,9 @@ class HigherOrderEASE(LinearAutoencoder):
             weights[bound, item] = 0.0
         weights.fill_diagonal_(0.0)
         return weights
+
+    def _graph(self) -> nn.Module:
+        return LinearScores(self.weights_, torch.from_numpy(self.pairs_.astype(np.int64)).to(self.weights_.device))
 
     def _arrays(self) -> dict[str, npt.NDArray[Any]]:
         return {**super()._arrays(), "pairs": self.pairs_}

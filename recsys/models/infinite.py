@@ -15,14 +15,13 @@ from torch import Tensor
 from recsys.errors import DataError, TrainingError
 from recsys.models.base import Recommender
 from recsys.models.capabilities import Capabilities
-from recsys.models.device import pick_device
-from recsys.models.fitting import FitOptions
+from recsys.models.fitting import FitOptions, pick_device
 from recsys.models.linear import gram_matrix, invert
-from recsys.models.params import Positive
 from recsys.models.registry import register
-from recsys.models.selection import Indices
+from recsys.models.selection import Histories, Indices
 from recsys.nn.products import affine, weighted_rows
 from recsys.nn.tangent import relu_tangent_kernel
+from recsys.params import Positive
 from recsys.sparse import Rows
 
 
@@ -32,12 +31,13 @@ class InfiniteAE(Recommender):
 
     Gradient descent on such a network is kernel ridge regression with its neural tangent kernel K (Jacot et al. 2018):
     α = (K(X, X) + λ' I)⁻¹ X and scores K(x, X) α, with λ' = λ · tr K(X, X) / n_users as in the authors' code. The
-    network has weights of variance 2 and biases of variance `bias_std`² in the NTK parameterisation, and reads rows as
-    they are: their lengths count.
+    network has weights of variance 2 and biases of variance `bias_std`² in the NTK parameterization, and reads rows as
+    they are, not divided by their lengths.
 
-    Time n_users³; memory 8 · n_users² bytes to fit and 4 · n_users · n_items to keep, for tens of thousands of users at
-    most. Serves any user from their history. Similar items go by the cosine of their output functions x ↦ K(x, X) α_i
-    in the kernel's own inner product, α_iᵀ K α_j. A network of infinite width has no embedding of users to give.
+    Time grows as n_users³; fitting takes 8 · n_users² bytes and the model 4 · n_users · n_items, which limits it to
+    tens of thousands of users. It serves any user from their history. `similar_items` ranks by the cosine of the items'
+    output functions x ↦ K(x, X) α_i in the inner product of the kernel, α_iᵀ K α_j. A network of infinite width has no
+    embeddings of users.
     """
 
     capabilities: ClassVar[Capabilities] = Capabilities(
@@ -85,9 +85,7 @@ class InfiniteAE(Recommender):
     def _kernel(self, products: Tensor, left: Tensor, right: Tensor) -> Tensor:
         return relu_tangent_kernel(products, left, right, self.n_items_, self.bias_std)
 
-    def _scores(
-        self, histories: sp.csr_matrix | None, userid: Indices, items: Indices | None, out: Tensor | None = None
-    ) -> Tensor:
+    def _scores(self, histories: Histories, userid: Indices, items: Indices | None, out: Tensor | None) -> Tensor:
         assert histories is not None  # no user is known without
         device = self.dual_.device
         squares = torch.from_numpy(_squares(histories.data, histories.indptr))
@@ -140,14 +138,14 @@ def _pieces(n: int, width: int) -> list[slice]:
 def _check_memory(n_users: int, n_items: int) -> None:
     needed = 8 * n_users**2 + 4 * n_users * n_items
     try:
-        there = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (AttributeError, OSError, ValueError):  # not every system says
+        available = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, OSError, ValueError):  # not every system tells
         return
-    if needed > there:
+    if needed > available:
         raise DataError(
             f"InfiniteAE needs {needed / 2**30:,.1f} GiB for {n_users:,} users and {n_items:,} items (8 bytes for each "
-            f"two users, 4 for each user and item), and this machine has {there / 2**30:,.1f}; fit it on a sample of "
-            "the users, since it serves any other user as well, or use EASE or MultVAE"
+            f"pair of users, 4 for each user and item), and this machine has {available / 2**30:,.1f}; fit it on a "
+            "sample of the users, since it serves any other user as well, or use EASE or MultVAE"
         )
 
 

@@ -1,6 +1,6 @@
-"""Linear autoencoders in closed form: EASE, EDLAE, DLAE and RDLAE, each with or without normalisation by DAN.
+"""Linear autoencoders in closed form: EASE, EDLAE, DLAE and RDLAE, each with or without normalization by DAN.
 
-All of them weigh the items of a history by one items × items matrix B that minimises
+All of them weigh the items of a history by one items × items matrix B that minimizes
 
     ‖X − XB‖² + Σ_ij Λ_i B_ij²,   Λ_i > 0, perhaps with a bound on the diagonal of B.
 
@@ -20,55 +20,55 @@ and the models differ in Λ and in b alone:
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
 import scipy.sparse as sp
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from recsys.errors import TrainingError
 from recsys.models.base import Recommender
 from recsys.models.capabilities import Capabilities
-from recsys.models.device import pick_device
-from recsys.models.fitting import FitOptions
-from recsys.models.params import Fraction, NotNegative, Positive, Rate
+from recsys.models.fitting import FitOptions, pick_device
 from recsys.models.registry import register
-from recsys.models.selection import Indices
+from recsys.models.selection import Histories, Indices
+from recsys.nn.graphs import LinearScores
 from recsys.nn.products import weighted_rows
+from recsys.params import Fraction, NotNegative, Positive, Rate
 from recsys.sparse import Rows
 
 
-@dataclass(kw_only=True, eq=False)
-class LinearAutoencoder(Recommender):
-    """A recommender whose scores are x B, B in closed form: Gram matrix, penalty, inverse, rule of the diagonal.
+@register
+class EASE(Recommender):
+    """Linear item-to-item autoencoder with a zero diagonal, for ranking (Steck 2019).
 
-    Similar items go by the partial correlation −P_ij / √(P_ii P_jj). It keeps nothing of its users: `recommend_users`
-    needs the histories.
+    Minimizes ‖X − XB‖² + λ ‖B‖² with diag(B) = 0 (eq. 2 and 3), whose solution is P = (XᵀX + λI)⁻¹,
+    B = I − P · diag(P)⁻¹ (eq. 8); scores are x B. `similar_items` ranks by the partial correlation
+    −P_ij / √(P_ii P_jj). Nothing is kept of the training users.
 
-    Two exponents normalise as DAN does (Park et al. 2025), and 0 leaves things as they are. Users weigh
-    (items in the history)^−β, and the input is X D^−α with D the users of each item:
+    Two exponents turn on the normalization of DAN (Park et al. 2025); both are 0 (off) by default. Each user's row is
+    weighted by (items in the history)^−β, and the input becomes X D^−α, where D counts the users of each item:
 
         ‖D_U^{−β/2} (X D^−α − X D^−α V)‖² + ‖Λ^{1/2} D^−α V‖²
 
-    Put B = D^−α V D^α, which has V's diagonal: but for a weight d_j^{−2α} of each column, which its minimum does not
-    depend on, that is the objective in B with G = Xᵀ D_U^−β X. So B is as ever and V = D^α B D^−α, by which raw
-    histories are scored: the longer α, the less popular items gain. Differs from the authors' code in: drop-out adds
-    p/(1−p) · diag G to Λ, as its expectation does, where theirs takes the numbers of users, the same where β = 0.
+    With B = D^−α V D^α, which has the diagonal of V, and up to a weight d_j^{−2α} per column, which does not move the
+    minimum, this is the objective above in B with G = Xᵀ D_U^−β X. Raw histories are scored by V = D^α B D^−α: the
+    larger α, the less popular items gain. Differs from the authors' code in: dropout adds p/(1−p) · diag G to Λ, its
+    exact expectation, where theirs uses the number of users of each item; the two agree if β = 0.
     """
 
     capabilities: ClassVar[Capabilities] = Capabilities(encodes=False, keeps_users=False, popularity_fallback=True)
 
     regularization: Positive = 500.0
-    """λ: larger for denser data; 200 to 1000 in the papers, less where β > 0."""
+    """λ of λ · ‖B‖², on the scale of the squared error summed over all users; 200 to 1000 in the papers, larger for
+    denser data, smaller if β > 0."""
     item_exponent: Fraction = 0.0
-    """α of DAN, as in the authors' commands."""
+    """α of DAN: exponent of the items' popularity; 0 is off."""
     user_exponent: Fraction = 0.0
-    """β of DAN."""
+    """β of DAN: exponent of the users' numbers of items; 0 is off."""
     precision: Literal["float64", "float32"] = "float64"
     """Precision of the Gram matrix and its inverse, which share n_items² values of memory; float32 halves it."""
     device: str = "auto"
@@ -82,9 +82,9 @@ class LinearAutoencoder(Recommender):
         """Return Λ from diag G, both (n_features,)."""
         return torch.full_like(energy, self.regularization)
 
-    @abstractmethod
     def _diagonal(self, inverse: Tensor, penalty: Tensor) -> Tensor:
         """Return the diagonal b of B from diag P and Λ, all (n_features,)."""
+        return torch.zeros_like(inverse)
 
     def _weights(self, inverse: Tensor, penalty: Tensor) -> Tensor:
         """Return B, (n_features, n_items), perhaps in the memory of P."""
@@ -103,7 +103,7 @@ class LinearAutoencoder(Recommender):
         energy = np.bincount(weighed.indices, weights=weighed.data**2, minlength=weighed.shape[1])
         penalty = self._penalty(torch.from_numpy(energy))
         try:
-            inverse = regularised_inverse(weighed, penalty, np.dtype(self.precision), pick_device(self.device))
+            inverse = regularized_inverse(weighed, penalty, np.dtype(self.precision), pick_device(self.device))
         except torch.linalg.LinAlgError:  # type: ignore[attr-defined]
             raise TrainingError(
                 f"the Gram matrix is singular in {self.precision}: raise regularization (now {self.regularization})"
@@ -116,21 +116,22 @@ class LinearAutoencoder(Recommender):
             weights.mul_(scale[:, None]).div_(scale[: self.n_items_])
         self.weights_ = weights.float()
 
-    def _scores(
-        self, histories: sp.csr_matrix | None, userid: Indices, items: Indices | None, out: Tensor | None = None
-    ) -> Tensor:
+    def _scores(self, histories: Histories, userid: Indices, items: Indices | None, out: Tensor | None) -> Tensor:
+        assert histories is not None  # no user is known without
         device = self.weights_.device
         table = self.weights_ if items is None else self.weights_[:, torch.from_numpy(items).to(device)]
-        assert histories is not None
         rows = Rows(self._features(histories), device)
         batch = rows.slice(0, len(rows))
         return weighted_rows(table, batch, batch.values)
+
+    def _graph(self) -> nn.Module:
+        return LinearScores(self.weights_)
 
     def _item_similarity(self, asked: Indices, among: Indices) -> Tensor:
         rows, columns = (torch.from_numpy(index).to(self.weights_.device) for index in (asked, among))
         there, back = self.weights_[rows][:, columns], self.weights_[:, rows][columns].T
         rest = 1.0 - self.weights_.diagonal()
-        # B_ij · B_ji = P_ij² · (1 − b_i)(1 − b_j) / (P_ii · P_jj), with normalisation or without.
+        # B_ij · B_ji = P_ij² · (1 − b_i)(1 − b_j) / (P_ii · P_jj), with normalization or without.
         return there.sign() * ((there * back).clamp_min(0.0) / (rest[rows, None] * rest[columns])).sqrt()
 
     def _arrays(self) -> dict[str, npt.NDArray[Any]]:
@@ -141,48 +142,25 @@ class LinearAutoencoder(Recommender):
 
 
 @register
-class EASE(LinearAutoencoder):
-    """Linear item-to-item autoencoder with a zero diagonal, for ranking (Steck 2019).
+class EDLAE(EASE):
+    """Emphasized denoising linear autoencoder of full rank, for ranking (Steck 2020).
 
-    Minimises ‖X − XB‖² + λ ‖B‖² with diag(B) = 0 (eq. 2 and 3), whose solution is P = (XᵀX + λI)⁻¹,
-    B = I − P · diag(P)⁻¹ (eq. 8).
-    """
-
-    def _diagonal(self, inverse: Tensor, penalty: Tensor) -> Tensor:
-        return torch.zeros_like(inverse)
-
-
-@dataclass(kw_only=True, eq=False)
-class Denoising(LinearAutoencoder):
-    """What learns to restore histories of which each entry was dropped with probability p and else divided by 1 − p.
-
-    Over these draws E‖X − X̃B‖² = ‖X − XB‖² + p/(1−p) Σ_ij G_ii B_ij²: the noise is a penalty that grows with the
-    popularity of the item it is read from.
+    An entry of the input is dropped with probability p, else divided by 1 − p. In expectation E‖X − X̃B‖² = ‖X − XB‖² +
+    p/(1−p) Σ_ij G_ii B_ij²: a penalty that grows with the popularity of the input item. Only dropped entries count in
+    the squared error (emphasis a = 1, b = 0), so that no item is predicted from itself: ‖X − XB‖² + ‖Λ^{1/2} B‖² with
+    diag(B) = 0 and Λ = λ + p/(1−p) · diag(XᵀX). With `dropout` 0 it is EASE.
     """
 
     dropout: Rate = 0.33
-    """p: the share of a history that the training hides."""
+    """p: share of a history's entries that training hides."""
 
     def _penalty(self, energy: Tensor) -> Tensor:
         return self.regularization + self.dropout / (1.0 - self.dropout) * energy
 
 
 @register
-class EDLAE(Denoising):
-    """Emphasised denoising linear autoencoder of full rank, for ranking (Steck 2020).
-
-    Of the squared error only the entries that were dropped from the input count (emphasis a = 1, b = 0), so no item is
-    predicted from itself: ‖X − XB‖² + ‖Λ^{1/2} B‖² with diag(B) = 0 and Λ = λ + p/(1−p) · diag(XᵀX). With `dropout` 0
-    it is EASE.
-    """
-
-    def _diagonal(self, inverse: Tensor, penalty: Tensor) -> Tensor:
-        return torch.zeros_like(inverse)
-
-
-@register
-class DLAE(Denoising):
-    """Denoising linear autoencoder, for ranking: as EDLAE, with all of the squared error and no bound on the diagonal.
+class DLAE(EDLAE):
+    """Denoising linear autoencoder, for ranking: like EDLAE, with the full squared error and a free diagonal.
 
     Steck 2020; Moon et al. 2023. B = (XᵀX + diag Λ)⁻¹ XᵀX.
     """
@@ -192,25 +170,25 @@ class DLAE(Denoising):
 
 
 @register
-class RDLAE(Denoising):
+class RDLAE(EDLAE):
     """Relaxed denoising linear autoencoder, for ranking (Moon et al. 2023): diag(B) ≤ ξ in place of 0.
 
     With `relaxation` 0 it is EDLAE, from 1 on DLAE; with `dropout` 0 it is the paper's RLAE. Differs from the authors'
-    code in: the diagonal stays in B, where theirs is set to 0 in the end; the lists of unseen items are the same.
+    code in: the diagonal stays in B, where theirs is set to 0 at the end; lists of unseen items are the same.
     """
 
     relaxation: NotNegative = 0.1
-    """ξ: the most an item may weigh for itself."""
+    """ξ: upper bound of the weight of an item for itself."""
 
     def _diagonal(self, inverse: Tensor, penalty: Tensor) -> Tensor:
         return (1.0 - penalty * inverse).clamp_max(self.relaxation)
 
 
-def regularised_inverse(matrix: sp.csr_matrix, penalty: Tensor, dtype: np.dtype[Any], device: torch.device) -> Tensor:
+def regularized_inverse(matrix: sp.csr_matrix, penalty: Tensor, dtype: np.dtype[Any], device: torch.device) -> Tensor:
     """Return (XᵀX + diag Λ)⁻¹, (n_columns, n_columns), from the Gram matrix of the columns or of the rows.
 
     With Q = X Λ^{−1/2} it is also Λ^{−1/2} (I − Qᵀ (I + QQᵀ)⁻¹ Q) Λ^{−1/2} (Woodbury), n_rows³ operations in place of
-    n_columns³ for n_rows² values more of memory: worth it on a CPU where there are clearly fewer rows than columns.
+    n_columns³ at the price of n_rows² more values in memory: worth it on a CPU if rows are clearly fewer than columns.
 
     Raises:
         torch.linalg.LinAlgError: not positive definite in this precision.
@@ -238,7 +216,7 @@ def regularised_inverse(matrix: sp.csr_matrix, penalty: Tensor, dtype: np.dtype[
 
 
 def gram_matrix(matrix: sp.csr_matrix, dtype: np.dtype[Any]) -> npt.NDArray[Any]:
-    """Return the dense XᵀX, (n_columns, n_columns), made a block of rows at a time: it never exists twice."""
+    """Return the dense XᵀX, (n_columns, n_columns), computed in blocks of rows so that memory holds it only once."""
     n = matrix.shape[1]
     gram = np.empty((n, n), dtype)
     matrix = matrix.astype(dtype)
@@ -252,10 +230,10 @@ def gram_matrix(matrix: sp.csr_matrix, dtype: np.dtype[Any]) -> npt.NDArray[Any]
 def invert(matrix: Tensor, panel: int = 512) -> None:
     """Replace a symmetric positive definite matrix by its inverse, in its own memory.
 
-    Panels of rows and columns are swept one after the other (Gauss and Jordan in blocks): with K the panel and
-    D = A_KK⁻¹, A_ij becomes A_ij − A_iK D A_Kj, A_iK becomes A_iK D and A_KK becomes −D, after which A is −A⁻¹. Those
-    are n³ operations, as many as LAPACK's factor and inverse take, but in matrix products of a panel's width, on any
-    device: the OpenBLAS of scipy's wheels died of a segmentation fault in the factor of 40,981 columns.
+    Block Gauss-Jordan elimination: panels of rows and columns are swept one after the other. With K the panel and
+    D = A_KK⁻¹, A_ij becomes A_ij − A_iK D A_Kj, A_iK becomes A_iK D and A_KK becomes −D; in the end A is −A⁻¹. That
+    takes n³ operations, as many as LAPACK's factorization and inverse, but in matrix products of a panel's width, on
+    any device; the OpenBLAS in scipy's wheels crashed with a segmentation fault when factoring 40,981 columns.
 
     Raises:
         torch.linalg.LinAlgError: not positive definite in this precision.

@@ -13,15 +13,16 @@ from torch import Tensor, nn
 from recsys.errors import DataError
 from recsys.models.autoencoder import Autoencoder, encode_rows
 from recsys.models.capabilities import Capabilities
-from recsys.models.params import Count, NotNegative, OpenFraction, Rate
 from recsys.models.registry import register
-from recsys.models.selection import Indices
+from recsys.models.selection import Histories, Indices
 from recsys.models.variational import Annealed
 from recsys.nn.focal import FocalLoss
-from recsys.nn.gaussian import reparameterised
+from recsys.nn.gaussian import reparameterized
+from recsys.nn.graphs import ParallelScores
 from recsys.nn.layers import Output
 from recsys.nn.losses import gaussian_kl
 from recsys.nn.variational import DenseResidual, GaussianEncoder, ResidualDecoder, VariationalNetwork, VASPNetwork
+from recsys.params import Count, NotNegative, OpenFraction, Rate
 from recsys.sparse import Batch, Rows
 from recsys.training import Loss, Objective
 
@@ -86,7 +87,7 @@ class FLVAE(Annealed, Autoencoder):
         def objective(batch: Batch, step: int, noise: torch.Generator) -> Loss:
             given, wanted = batch.halves(noise) if self.halves else (batch, batch)
             mean, log_variance = network.posterior(given, noise)
-            hidden = network.decode(reparameterised(mean, log_variance, noise))
+            hidden = network.decode(reparameterized(mean, log_variance, noise))
             focal = focal_loss(hidden, output.weight, output.bias, wanted, self._beside(network, given))
             kl = gaussian_kl(mean, log_variance).sum()
             return Loss(focal + beta(step) * kl, len(batch), {"focal": focal, "kl": kl})
@@ -132,16 +133,17 @@ class VASP(FLVAE):
         logits: Tensor = network.shallow(batch)
         return logits
 
-    def _scores(
-        self, histories: sp.csr_matrix | None, userid: Indices, items: Indices | None, out: Tensor | None = None
-    ) -> Tensor:
-        assert histories is not None
+    def _scores(self, histories: Histories, userid: Indices, items: Indices | None, out: Tensor | None) -> Tensor:
+        assert histories is not None  # no user is known without
         rows = Rows(self._prepare(histories), self._device)
         deep = self._decode_scores(encode_rows(self.network_.encode, rows), items, out)
         shallow = self.network_.shallow(rows.slice(0, len(rows)))
         if items is not None:
             shallow = shallow[:, torch.from_numpy(items).to(self._device)]
         return F.logsigmoid(deep) + F.logsigmoid(shallow)
+
+    def _graph(self) -> nn.Module:
+        return ParallelScores(self.network_)
 
     def _item_similarity(self, asked: Indices, among: Indices) -> Tensor:
         weights = self.network_.item_weights.detach()

@@ -1,18 +1,23 @@
-"""The charts of the page, each an HTML figure: 400 units wide, so that its text is readable on a phone."""
+"""The charts of the page, each an HTML figure with SVG whose colors follow the theme of the page.
+
+A chart is 400 units wide, so that its text is readable on a phone.
+"""
 
 from __future__ import annotations
 
+import io
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
+from xml.etree import ElementTree
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 
-from recsys.report.elements import number, percentage
-from recsys.report.markup import Markup, tag
+from recsys.report.markup import Markup, bracketed, joined, number, percentage, tag
 from recsys.report.panels import COLORS, Floats, draw_curve, draw_intervals, panels, plain, set_cutoffs, set_epochs
-from recsys.report.svg import embed
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
@@ -22,6 +27,8 @@ if TYPE_CHECKING:
 Counts = npt.NDArray[np.int64]
 _CELLS: Final = (84, 60)
 """Columns and rows of cells; `long_tail` shows at most one dot in each."""
+_SVG: Final = "{http://www.w3.org/2000/svg}"
+_VARIABLES: Final = {color: f"var(--{name})" for name, color in COLORS.items()}
 
 
 @dataclass(frozen=True)
@@ -45,24 +52,19 @@ def learning(caption: Caption, epochs: Floats, values: Floats, best: float | Non
     return _html(figure, caption, {points: texts})
 
 
-def by_cutoff(
-    caption: Caption, cutoffs: Floats, values: Floats, low: Floats, high: Floats, ticks: Sequence[int]
-) -> Markup:
+def by_cutoff(caption: Caption, points: pd.DataFrame, ticks: Sequence[int]) -> Markup:
     """Draw a metric against the length of the list.
 
     Args:
-        low: lower ends of the intervals around the values; NaN where there is none.
-        high: upper ends.
+        points: the length `k`, the `value`, and the ends `low` and `high` of its interval; NaN where there is none.
         ticks: all lengths, also those at which this metric was not measured.
     """
     figure, panel = _chart(caption, 240)
-    points = draw_curve(panel, cutoffs, values, low=low, high=high)
+    k, values, low, high = points[["k", "value", "low", "high"]].to_numpy(np.float64).T
+    drawn = draw_curve(panel, k, values, low=low, high=high)
     set_cutoffs(panel, ticks)
-    texts = [
-        f"k = {plain(k)}: {number(value)}{_interval(a, b, number)}"
-        for k, value, a, b in zip(cutoffs, values, low, high, strict=True)
-    ]
-    return _html(figure, caption, {points: texts})
+    texts = [f"k = {plain(at)}: {number(v)}{bracketed(a, b)}" for at, v, a, b in zip(k, values, low, high, strict=True)]
+    return _html(figure, caption, {drawn: texts})
 
 
 def bars(
@@ -91,7 +93,7 @@ def bars(
         known = np.flatnonzero(np.isfinite(values))
         drawn = panel.bar(middle[known], values[known], 0.95 * width, color=COLORS[f"s{place}"])
         for bar, group in zip(drawn, known.tolist(), strict=True):
-            interval = "" if place else _interval(low[group], high[group], show)
+            interval = "" if place else bracketed(low[group], high[group], show)
             hover[bar] = [f"{labels[group]}, {name}: {show(values[group])}{interval}"]
         if place == 0:
             draw_intervals(panel, middle, low, high)
@@ -171,13 +173,10 @@ def _set_counts(panel: Axes, name: str, counts: Counts) -> None:
     set_ticks([], minor=True)
 
 
-def _interval(low: float, high: float, show: Callable[[float], str]) -> str:
-    return f" (95% interval {show(low)} to {show(high)})" if np.isfinite(low) else ""
-
-
 def _chart(caption: Caption, height: float) -> tuple[Figure, Axes]:
     """Return a figure of 400 × `height` points with one labeled panel."""
     figure, (panel,) = panels(1, columns=1, width=400 / 72, height=height / 72, font_size=11.0)
+    figure.set_layout_engine("none")  # it would take as long as all the rest; `_html` sets the margins
     panel.set(xlabel=caption.x, ylabel=caption.y)
     return figure, panel
 
@@ -185,6 +184,86 @@ def _chart(caption: Caption, height: float) -> tuple[Figure, Axes]:
 def _html(
     figure: Figure, caption: Caption, hover: Mapping[Artist, Sequence[str]], legend: Sequence[tuple[str, str]] = ()
 ) -> Markup:
+    (panel,) = figure.axes
+    labels = panel.yaxis.get_major_formatter().format_ticks(panel.yaxis.get_majorticklocs().tolist())
+    width, height = 72 * figure.get_size_inches()
+    left = 22 + 7 * max(map(len, labels))  # room for the label of the axis and those of its ticks
+    panel.set_position((left / width, 36 / height, 1 - (left + 18) / width, 1 - 43 / height))
     keys = [tag("span", tag("i", class_=kind), name, class_="key") for kind, name in legend if len(legend) > 1]
     heading = tag("figcaption", tag("b", caption.title), tag("span", keys, class_="keys") if keys else None)
     return tag("figure", heading, embed(figure, f"{caption.title}. {caption.summary}", hover))
+
+
+def embed(figure: Figure, label: str, hover: Mapping[Artist, Sequence[str]]) -> Markup:
+    """Return a figure as one `<svg>` element.
+
+    Colors of the palette become CSS variables, texts take the font and the color that the page gives them, and the
+    background is transparent. Equal figures give equal text.
+
+    Args:
+        label: what a reader who does not see the figure should know; unique in a page, because ids depend on it.
+        hover: for each artist, a text per mark that it draws, in order. It becomes the mark's attribute `data-t`,
+            which the page shows under the pointer.
+
+    Raises:
+        KeyError: the figure has a color that is not in the palette.
+        ValueError: an artist draws more or fewer marks than it has texts.
+    """
+    import matplotlib
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
+
+    for place, artist in enumerate(hover):
+        artist.set_gid(f"hover{place}")
+    figure.patch.set_visible(False)
+    for panel in figure.axes:
+        panel.patch.set_visible(False)
+    file = io.StringIO()
+    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": label}):
+        FigureCanvasSVG(figure).print_svg(file, metadata={"Date": None})  # `savefig` draws everything twice
+    root = ElementTree.fromstring(file.getvalue())
+
+    groups = {group.get("id"): group for group in root.iter(f"{_SVG}g")}
+    texts: dict[ElementTree.Element, str] = {}
+    for place, given in enumerate(hover.values()):
+        texts |= zip(_marks(groups[f"hover{place}"]), given, strict=True)
+    return tag(
+        "svg", (_markup(child, texts) for child in root), viewBox=root.get("viewBox"), role="img", aria_label=label
+    )
+
+
+def _marks(group: ElementTree.Element) -> list[ElementTree.Element]:
+    """Return the elements of a group that draw something: paths and uses of a path, not what is only defined."""
+    defined = {path for definitions in group.iter(f"{_SVG}defs") for path in definitions}
+    return [mark for mark in group.iter() if mark.tag in (f"{_SVG}path", f"{_SVG}use") and mark not in defined]
+
+
+def _markup(element: ElementTree.Element, texts: Mapping[ElementTree.Element, str]) -> Markup:
+    name = element.tag.removeprefix(_SVG)
+    if name in ("metadata", "style", "clipPath"):
+        return Markup()
+    if name in ("g", "defs"):
+        style = _shared_style(element)
+        content = joined(_markup(child, texts) for child in element)
+        return tag(name, content, style=style) if content and (style or name == "defs") else content
+    given = {key.rpartition("}")[2]: _attribute(value) or None for key, value in element.items() if key != "clip-path"}
+    if name == "text":
+        anchor = re.search(r"text-anchor: \w+", given.pop("style") or "")
+        return tag(name, element.text, **given, style=anchor and anchor[0])
+    return tag(name, **given, data_t=texts.get(element))
+
+
+def _shared_style(group: ElementTree.Element) -> str | None:
+    """Take the style that all of several marks have from each of them, and return it; None where they differ."""
+    styles = {child.get("style", "") for child in group}
+    if len(group) == 1 or len(styles) != 1 or styles == {""}:
+        return None
+    for child in group:
+        del child.attrib["style"]
+    return _attribute(styles.pop())
+
+
+def _attribute(value: str) -> str:
+    """Return an attribute with the page's colors and without line breaks, rotation by 0 and thousandths of a pixel."""
+    value = re.sub(r"rotate\(-?0 .*?\)", "", " ".join(value.split()))
+    value = re.sub("#[0-9a-f]{6}", lambda color: _VARIABLES[color[0]], value)
+    return re.sub(r"\d+\.\d+", lambda digits: f"{float(digits[0]):.2f}".rstrip("0").rstrip("."), value)

@@ -1,13 +1,12 @@
-"""HTML and SVG as text; everything that is not markup already is escaped."""
+"""HTML and SVG as text, and the pieces of sections: notes, lists, tables, numbers as text."""
 
 from __future__ import annotations
 
 import html
-from collections.abc import Iterable
-from typing import Final, TypeAlias
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Final, TypeAlias
 
-_EMPTY: Final = frozenset({"path", "use"})
-"""SVG elements that are written without an end tag."""
+import numpy as np
 
 Child: TypeAlias = "str | int | Iterable[Child] | None"
 
@@ -30,9 +29,7 @@ def tag(name: str, *children: Child, **attributes: str | int | None) -> Markup:
         for key, value in attributes.items()
         if value is not None
     )
-    if name in _EMPTY:
-        return Markup(f"{opened}/>")
-    return Markup(f"{opened}>{joined(children)}</{name}>")
+    return Markup(f"{opened}/>" if name in ("path", "use") else f"{opened}>{joined(children)}</{name}>")
 
 
 def joined(child: Child) -> Markup:
@@ -50,3 +47,66 @@ def _escaped(text: str) -> str:
     # Lone surrogates, found in broken files, have no UTF-8; HTML forbids NUL and other control characters.
     readable = text.encode("utf-8", "replace").decode("utf-8")
     return html.escape("".join(c if c >= " " or c in "\t\n" else "\N{REPLACEMENT CHARACTER}" for c in readable))
+
+
+def note(*content: Child) -> Markup:
+    """Return a paragraph that explains."""
+    return tag("p", content, class_="note")
+
+
+NO_LISTS: Final = note("No metric of recommended lists was measured; evaluate ndcg@10, for instance.")
+
+
+def pairs(values: Mapping[str, Any]) -> Markup:
+    """Return names and values, nested ones as text; None is left out."""
+    shown = {name: value for name, value in values.items() if value is not None}
+    return tag("dl", ((tag("dt", name), tag("dd", _text(value))) for name, value in shown.items()))
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, str):
+        return value
+    if isinstance(value, float):
+        return f"{value:g}"
+    if isinstance(value, Sequence):
+        return ", ".join(map(_text, value)) or "none"
+    return str(value)
+
+
+def table(label: str, heads: Sequence[str], rows: Iterable[Sequence[str]], numbers: Sequence[int] = ()) -> Markup:
+    """Return a table in a box of its own, which scrolls where the page is narrow; the first cell of a row heads it.
+
+    Args:
+        label: accessible name of the box.
+        numbers: places of the columns that hold numbers, which are aligned to the right.
+    """
+    side = ["n" if place in numbers else None for place in range(len(heads))]
+    head = tag("tr", (tag("th", text, scope="col", class_=kind) for text, kind in zip(heads, side, strict=True)))
+    body = [
+        tag("tr", tag("th", row[0], scope="row"), (tag("td", row[i], class_=side[i]) for i in range(1, len(row))))
+        for row in rows
+    ]
+    content = tag("table", tag("thead", head), tag("tbody", body))
+    return tag("div", content, class_="scroll", role="region", aria_label=label, tabindex=0)
+
+
+def number(value: float) -> str:
+    """Return a number with four decimals, or one if it is 100 or more; a dash if it is not finite."""
+    if not np.isfinite(value):
+        return "–"
+    return f"{value:,.1f}" if abs(value) >= 100 else f"{value:.4f}"
+
+
+def percentage(value: float) -> str:
+    """Return a share as a percentage with one decimal; a dash if it is not finite."""
+    return "–" if not np.isfinite(value) else f"{value:.1%}"
+
+
+def span(low: float, high: float, show: Callable[[float], str] = number) -> str:
+    """Return an interval; a dash if its ends are not finite."""
+    return f"{show(low)} to {show(high)}" if np.isfinite(low) else "–"
+
+
+def bracketed(low: float, high: float, show: Callable[[float], str] = number) -> str:
+    """Return an interval to put behind its value; nothing if its ends are not finite."""
+    return f" (95% interval {span(low, high, show)})" if np.isfinite(low) else ""

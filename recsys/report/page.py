@@ -8,14 +8,13 @@ from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from typing import Any
 
-from recsys.errors import ConfigError, did_you_mean
+from recsys.errors import ConfigError
 from recsys.evaluation import Evaluation
 from recsys.models import Recommender
-from recsys.report.curves import by_cutoff, training
 from recsys.report.items import item_map, popularity
 from recsys.report.markup import Markup, tag
 from recsys.report.run import Run
-from recsys.report.sections import facts, headline, metric_table
+from recsys.report.sections import by_cutoff, facts, headline, metric_table, training
 from recsys.report.users import activity, examples
 from recsys.splits import Split
 from recsys.training import Record
@@ -56,20 +55,12 @@ def page(
     if not chosen:
         raise ConfigError("expected at least one metric for the table, got none")
     for name in chosen:
-        if name not in evaluation.values:
-            raise ConfigError(f"metric {name!r} was not evaluated{did_you_mean(name, evaluation.values)}")
+        _ = evaluation[name]  # refuses a name that was not evaluated
     from matplotlib import style  # half a second to import
 
-    run = Run(
-        model,
-        split,
-        evaluation,
-        chosen,
-        dict(model.about_ if about is None else about),
-        model.record_ if record is None else record,
-        min_relevance,
-        source,
-    )
+    about = dict(model.about_ if about is None else about)
+    record = model.record_ if record is None else record
+    run = Run(model, split, evaluation, chosen, about, record, min_relevance, source)
     with style.context("default"):
         sections = [
             ("metrics", "Test metrics", metric_table(run)),
@@ -88,30 +79,28 @@ def _document(title: str, result: Sequence[Markup], sections: Sequence[tuple[str
     style, script = (files(__package__).joinpath(f"page.{end}").read_text(encoding="utf-8") for end in ("css", "js"))
     # Even if a text got past the escaping, only this script may run and nothing may be fetched.
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    policy = f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{digest}'; base-uri 'none'"
     links = [tag("a", heading, href=f"#{name}") for name, heading, _ in sections]
     body = [
         tag("section", tag("h2", heading, id=f"{name}-heading"), content, id=name, aria_labelledby=f"{name}-heading")
         for name, heading, content in sections
     ]
     header = tag("header", tag("h1", title), result, tag("nav", links, aria_label="Sections"))
-    lines = [
-        "<!doctype html>",
-        '<html lang="en">',
-        "<head>",
-        '<meta charset="utf-8">',
-        f'<meta http-equiv="Content-Security-Policy" content="{policy}">',
-        '<meta name="viewport" content="width=device-width, initial-scale=1">',
-        '<meta name="color-scheme" content="light dark">',
-        tag("title", title),
-        f"<style>\n{style}</style>",
-        "</head>",
-        "<body>",
-        tag("main", header, body),
-        tag("div", id="tip", hidden=""),
-        f"<script>{script}</script>",
-        "</body>",
-        "</html>",
-        "",
-    ]
-    return "\n".join(lines)
+    return f"""<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'; \
+script-src 'sha256-{digest}'; base-uri 'none'">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="color-scheme" content="light dark">
+{tag("title", title)}
+<style>
+{style}</style>
+</head>
+<body>
+{tag("main", header, body)}
+{tag("div", id="tip", hidden="")}
+<script>{script}</script>
+</body>
+</html>
+"""

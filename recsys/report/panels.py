@@ -28,13 +28,7 @@ COLORS: Final[dict[str, str]] = dict(
 
 
 def panels(n: int, *, columns: int, width: float, height: float, font_size: float = 9.0) -> tuple[Figure, list[Axes]]:
-    """Return a figure with n empty panels.
-
-    Args:
-        width: of one panel, in inches.
-        height: of one panel, in inches.
-        font_size: of tick labels and axis labels, in points.
-    """
+    """Return a figure with n empty panels, each of `width` by `height` inches, and the panels."""
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator, ScalarFormatter
 
@@ -65,16 +59,7 @@ def plain(value: float) -> str:
 def draw_curve(
     panel: Axes, x: Floats, y: Floats, low: Floats | None = None, high: Floats | None = None, best: float | None = None
 ) -> PathCollection:
-    """Draw a line through points.
-
-    Args:
-        low: lower ends of the intervals around y; NaN where there is none.
-        high: upper ends.
-        best: x of a vertical line; a point there is emphasized.
-
-    Returns:
-        The points, in the order of x.
-    """
+    """Draw a line through points, intervals around them, and a vertical line at `best`; return the points."""
     panel.plot(x, y, color=COLORS["line"], linewidth=1.8)
     if low is not None and high is not None:
         draw_intervals(panel, x, low, high)
@@ -101,7 +86,6 @@ def set_epochs(panel: Axes, epochs: Floats | npt.NDArray[Any]) -> None:
 
     panel.set_xlim(epochs.min() - 0.5, epochs.max() + 0.5)
     panel.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1, steps=[1, 2, 5, 10]))
-    panel.set_xlabel("epoch")
 
 
 def set_cutoffs(panel: Axes, cutoffs: Sequence[int]) -> None:

@@ -13,8 +13,8 @@ import pandas as pd
 
 from recsys.errors import ConfigError, DataError, did_you_mean
 from recsys.evaluation import Evaluation, table
-from recsys.metrics import METRICS, higher_is_better, parse
-from recsys.report.panels import COLORS, Floats, draw_curve, draw_intervals, panels, set_cutoffs, set_epochs
+from recsys.metrics import METRICS, higher_is_better, of, parse
+from recsys.report.panels import COLORS, draw_curve, draw_intervals, panels, set_cutoffs, set_epochs
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -49,20 +49,21 @@ def learning_curve(history: Mapping[str, Any] | pd.DataFrame, *, metric: str | N
     epochs = frame["epoch"].to_numpy()
     curves = {name: pd.to_numeric(frame[name]).to_numpy(dtype=np.float64) for name in ("loss", *measured)}
     chosen = metric or (measured[0] if measured else None)
-    best = None if chosen is None else _best(curves[chosen], chosen)
+    best = None
+    if chosen is not None and np.isfinite(curves[chosen]).any():
+        best = int((np.nanargmax if higher_is_better(chosen) else np.nanargmin)(curves[chosen]))
 
     figure, axes = panels(len(curves), columns=1, width=7.0, height=2.3)
     for panel, (name, values) in zip(axes, curves.items(), strict=True):
         known = np.isfinite(values)
         draw_curve(panel, epochs[known], values[known], best=None if best is None else epochs[best])
         panel.set_title("training loss" if name == "loss" else f"validation {name}", loc="left", fontsize=11)
-        panel.set_ylabel("loss" if name == "loss" else unit(parse(name)[0]))
+        panel.set_ylabel("loss" if name == "loss" else of(name).unit)
         if best is not None and name == chosen:
             text = f"best epoch {epochs[best]:g}: {values[best]:.4f}"
             panel.set_title(text, loc="right", fontsize=10, color=COLORS["mark"])
-    for panel in axes:
         set_epochs(panel, epochs)
-        panel.set_xlabel("epoch" if panel is axes[-1] else "")
+    axes[-1].set_xlabel("epoch")
     return figure
 
 
@@ -86,7 +87,7 @@ def metric_at_k(evaluation: Evaluation) -> Figure:
         values, errors = (rows[name].to_numpy(np.float64)[order] for name in ("value", "standard_error"))
         draw_curve(panel, k[order], values, low=values - _Z * errors, high=values + _Z * errors)
         panel.set_title(f"{kind}@k", loc="left", fontsize=11)
-        panel.set_ylabel(unit(kind))
+        panel.set_ylabel(METRICS[kind].unit)
         set_cutoffs(panel, cutoffs)
     return figure
 
@@ -122,7 +123,7 @@ def comparison(evaluations: pd.DataFrame | Mapping[str, Evaluation], metric: str
     panel.set_xlim(left=0)
     panel.grid(visible=False, axis="y")
     panel.grid(visible=True, axis="x", color=COLORS["edge"])
-    counted = unit(parse(metric)[0])
+    counted = of(metric).unit
     panel.set_xlabel(f"{counted}, ± 1.96 s.e." if np.isfinite(errors).any() else counted)
     better = "higher is better" if higher_is_better(metric) else "lower is better"
     panel.set_title(f"{metric} ({better})", loc="left", fontsize=11)
@@ -136,14 +137,3 @@ def is_metric(name: str) -> bool:
     except ConfigError:
         return False
     return True
-
-
-def unit(kind: str) -> str:
-    """Return the unit of a kind of metric, for an axis."""
-    return METRICS[kind].unit
-
-
-def _best(values: Floats, metric: str) -> int | None:
-    if not np.isfinite(values).any():
-        return None
-    return int(np.nanargmax(values) if higher_is_better(metric) else np.nanargmin(values))

@@ -38,10 +38,16 @@ class Run:
     min_relevance: float | None
     source: str | None
 
-    @cached_property
+    @property
+    def data(self) -> Mapping[str, Any]:
+        """Options with which the data was read."""
+        options: Mapping[str, Any] = self.about.get("config", {}).get("data", {})
+        return options
+
+    @property
     def title(self) -> str:
         """Heading of the page."""
-        name = self.about.get("config", {}).get("data", {}).get("name")
+        name = self.data.get("name")
         return type(self.model).__name__ + (f" on {name}" if name else "")
 
     @cached_property
@@ -50,20 +56,10 @@ class Run:
         return int(np.clip(_DRAWS // max(1, len(self.evaluation.per_user)), 200, 1000))
 
     @cached_property
-    def intervals(self) -> pd.DataFrame:
-        """`value`, `low` and `high` of each metric, by its name."""
-        return intervals(self.evaluation, resamples=self.resamples).set_index("metric")
-
-    def interval(self, metric: str) -> tuple[float, float]:
-        """Return the ends of a metric's interval, NaN where there is none."""
-        low, high = self.intervals.loc[metric, ["low", "high"]].to_numpy(np.float64)
-        return float(low), float(high)
-
-    @cached_property
-    def users(self) -> dict[str, int]:
-        """Number of users over whom each metric is a mean."""
-        summary = self.evaluation.summary
-        return dict(zip(summary["metric"], summary["n"].astype(int).tolist(), strict=True))
+    def results(self) -> pd.DataFrame:
+        """`value`, the ends `low` and `high` of its interval, and `users`, their number, of each metric by its name."""
+        ends = intervals(self.evaluation, resamples=self.resamples).set_index("metric")
+        return ends.assign(users=self.evaluation.summary["n"].to_numpy(int))
 
     @cached_property
     def popularity(self) -> npt.NDArray[np.int64]:

@@ -6,15 +6,15 @@ from typing import Final
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 import scipy.sparse as sp
 
-from recsys.evaluation import relevant_entries, top_lists
-from recsys.metrics import parse
-from recsys.report import charts, findings
-from recsys.report.elements import note, number, span, table
-from recsys.report.markup import Markup, tag
-from recsys.report.plots import unit
+from recsys.evaluation import Evaluation, activity_groups, intervals, relevant_entries, top_lists
+from recsys.metrics import of
+from recsys.report import charts
+from recsys.report.markup import Markup, note, number, span, table, tag
 from recsys.report.run import LISTED, Run
+from recsys.splits import Part
 
 EXAMPLES: Final = 10
 """Users shown with their history and recommendations."""
@@ -28,17 +28,16 @@ def activity(run: Run) -> list[Markup]:
     metric = next((name for name in run.metrics if name in per_user and per_user[name].notna().any()), None)
     if metric is None:
         return [note("No metric of the table has a value per user.")]
-    frame = findings.by_activity(run.evaluation, run.split.test, metric, run.resamples)
-    groups = [str(group).removesuffix(" items") for group in frame["group"]]
-    values, low, high = (frame[name].to_numpy(np.float64) for name in ("value", "low", "high"))
+    frame = by_activity(run.evaluation, run.split.test, metric, run.resamples)
     rows = [
-        (group, f"{users:,}", number(value), span(*ends))
-        for group, users, value, *ends in zip(groups, frame["users"], values, low, high, strict=True)
+        (str(group).removesuffix(" items"), f"{users:,}", number(value), span(low, high))
+        for group, users, value, low, high in frame.itertuples(index=False, name=None)
     ]
     title = f"{metric} by length of history"
-    summary = "; ".join(f"{group} items: {number(value)}" for group, value in zip(groups, values, strict=True))
-    caption = charts.Caption(title, "items in the user's history", unit(parse(metric)[0]), f"{summary}.")
-    chart = charts.bars(caption, groups, {metric: values}, intervals=(low, high))
+    summary = "; ".join(f"{group} items: {value}" for group, _, value, _ in rows)
+    caption = charts.Caption(title, "items in the user's history", of(metric).unit, f"{summary}.")
+    values, low, high = frame[["value", "low", "high"]].to_numpy(np.float64).T
+    chart = charts.bars(caption, [row[0] for row in rows], {metric: values}, intervals=(low, high))
     listed = table(title, ("items in history", "users", metric, "95% interval"), rows, (1, 2, 3))
     return [
         tag("div", chart, listed, class_="grid"),
@@ -47,6 +46,17 @@ def activity(run: Run) -> list[Markup]:
             "Vertical bars are 95% bootstrap intervals."
         ),
     ]
+
+
+def by_activity(evaluation: Evaluation, part: Part, metric: str, resamples: int) -> pd.DataFrame:
+    """Return `group, users, value, low, high` of a metric for each group of `activity_groups` that has a value."""
+    groups, one = activity_groups(part), evaluation.only([metric])
+    known = one.per_user[metric].notna()
+    frame = one.by(groups).rename(columns={"n": "users"}).query("users > 0")
+    members = [one.per_user[known & (groups == group).to_numpy()] for group in frame["group"]]
+    ends = pd.concat([intervals(Evaluation(users, one.summary), resamples=resamples) for users in members])
+    frame = frame.assign(low=ends["low"].to_numpy(), high=ends["high"].to_numpy())
+    return frame[["group", "users", "value", "low", "high"]]
 
 
 def examples(run: Run) -> list[Markup]:

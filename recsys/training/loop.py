@@ -9,16 +9,15 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import torch
-from annotated_types import Ge, Gt
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from recsys.checks import check_fields
 from recsys.errors import TrainingError
-from recsys.nn.products import keep_gradients
+from recsys.nn.products import add_gradient_buffers
+from recsys.params import Count, NotNegative, Positive, check
 from recsys.sparse import Batch, Rows
 from recsys.training.checkpoint import Checkpoint
 
@@ -30,24 +29,24 @@ Precision = Literal["float32", "tf32", "bfloat16"]
 class TrainingConfig:
     """How long and how fast to train."""
 
-    epochs: Annotated[int, Ge(1)]
+    epochs: Count
     """Passes over the rows."""
-    batch_size: Annotated[int, Ge(1)]
+    batch_size: Count
     """Rows per step."""
-    learning_rate: Annotated[float, Gt(0)]
+    learning_rate: Positive
     """Adam's step size at the first step."""
-    weight_decay: Annotated[float, Ge(0)] = 0.0
+    weight_decay: NotNegative = 0.0
     """L2 coefficient c: c/2 · Σ w² of every weight matrix joins each step's mean loss per row; biases are free."""
     schedule: Schedule = "constant"
     """`cosine` lowers the learning rate to zero along half a cosine over all epochs."""
-    patience: Annotated[int, Ge(1)] | None = None
+    patience: Count | None = None
     """Stop after this many epochs without a better validation metric; None trains all epochs."""
     precision: Precision = "float32"
     """`tf32` lets a GPU multiply with 10 bits of mantissa; `bfloat16` runs the dense hidden layers in it, while sparse
     layers, output layer and losses stay in float32."""
 
     def __post_init__(self) -> None:
-        check_fields(self, "training")
+        check(type(self), vars(self))
 
 
 @dataclass(frozen=True)
@@ -180,7 +179,7 @@ class _Run:
         free = [p for p in network.parameters() if p.ndim <= 1]
         groups: list[dict[str, Any]] = [{"params": decayed, "weight_decay": config.weight_decay}, {"params": free}]
         self.optimizer = torch.optim.Adam(groups, lr=config.learning_rate, fused=True)
-        keep_gradients(network)
+        add_gradient_buffers(network)
         self.record = Record(metric=watch.metric if watch else None)
         self.best: dict[str, Tensor] | None = None
         self.best_value = math.nan

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from recsys.models import MODELS, FeatureConsistentAE, ItemKNN, load
-from recsys.models.params import check, modern
+from recsys.models import MODELS, FeatureConsistentAE, ItemKNN, UAutoRec, load
+from recsys.params import check, modern
 from tests.contract import ratings
 
 ARCHIVE = Path(__file__).with_name("bundles-0.1.0.zip")
@@ -47,7 +47,12 @@ def test_an_old_bundle_answers_as_before(bundles, name):
 
 @pytest.mark.parametrize(
     ("cls", "old", "new"),
-    [(ItemKNN, "neighbours", "neighbors"), (FeatureConsistentAE, "pretraining", "pretraining_share")],
+    [
+        (ItemKNN, "neighbours", "neighbors"),
+        (FeatureConsistentAE, "pretraining", "pretraining_share"),
+        (UAutoRec, "centre", "center"),
+        (UAutoRec, "normalise", "normalize"),
+    ],
 )
 def test_old_names_of_hyperparameters_are_translated(bundles, cls, old, new):
     stored = json.loads((bundles / cls.__name__ / "config.json").read_text())["params"]

@@ -21,7 +21,7 @@ from implicit.evaluation import ranking_metrics_at_k
 from implicit.recommender_base import RecommenderBase
 
 import recsys.models
-from recsys import ranking
+from recsys import params, ranking
 from recsys.errors import (
     BundleError,
     ConfigError,
@@ -32,9 +32,10 @@ from recsys.errors import (
     UnsupportedError,
 )
 from recsys.evaluation import Validation, evaluate
+from recsys.export import ScoreGraph
 from recsys.ids import IdMap
 from recsys.interactions import Interactions
-from recsys.models import MODELS, autoencoder, params, selection
+from recsys.models import MODELS, autoencoder, base
 from recsys.splits import Part
 from tests.contract import (
     ABILITIES,
@@ -140,6 +141,32 @@ def test_how_new_users_are_scored_is_as_declared(name):
     can = MODELS[name].capabilities
     assert can.new_users == "history" or (can.scores_known_users and can.encodes)
     assert can.ranks_with is None or can.rates
+
+
+@every_model
+def test_it_says_why_it_predicts_no_ratings(name):
+    can = MODELS[name].capabilities
+    if not can.rates:
+        assert new_model(name).why_no_ratings() == "predicts no ratings"
+        return
+    reason = f"with {can.ranks_with} above 0 ranks items and predicts no ratings"
+    assert new_model(name, **{can.ranks_with: 0.2}).why_no_ratings() == reason
+    assert new_model(name, **{can.ranks_with: 0.0}).why_no_ratings() == ""
+
+
+@every_model
+def test_its_graph_gives_its_scores_unless_it_declares_why_there_is_none(name):
+    model, reason = on_tastes(name), MODELS[name].capabilities.no_graph
+    if reason:
+        with pytest.raises(UnsupportedError, match=f"^{name} cannot be exported to ONNX: {reason}; export .* in its"):
+            ScoreGraph(model)
+        return
+    histories = sp.vstack([UNSEEN, sp.csr_matrix((1, 15), dtype=np.float32)]).tocsr()
+    ids, scores = model.recommend(np.full(7, -1), histories, N=15, filter_already_liked_items=False)
+    with torch.inference_mode():
+        table = ScoreGraph(model)(torch.from_numpy(histories.toarray())).numpy()
+    found = np.take_along_axis(table, ids.astype(np.int64), axis=1)
+    np.testing.assert_allclose(found, scores, rtol=1e-4, atol=1e-4 * np.abs(scores).max())
 
 
 # Construction and fitting
@@ -260,7 +287,7 @@ def test_a_fit_that_breaks_off_leaves_an_unfitted_model(name):
 
 
 def wrong_values(hint):
-    """Values that a type of `recsys.models.params` does not hold, each just outside."""
+    """Values that a type of `recsys.params` does not hold, each just outside."""
     if get_origin(hint) is Annotated:
         kind, *markers = get_args(hint)
         step = 1 if kind is int else 1e-6
@@ -729,8 +756,7 @@ def test_the_size_of_blocks_changes_nothing(name):
     whole = list(everything())
     with (
         mock.patch.object(ranking, "SCORE_BYTES", 200),
-        mock.patch.object(selection, "SCORE_BYTES", 200),
-        mock.patch.object(selection, "ROW_BLOCK", 7),
+        mock.patch.object(base, "ROW_BLOCK", 7),
         mock.patch.object(autoencoder, "ROW_BLOCK", 7),
     ):
         for found, expected in zip(everything(), whole, strict=True):

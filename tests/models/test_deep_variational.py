@@ -8,9 +8,9 @@ from torch.distributions import Bernoulli, Normal, kl_divergence
 
 from recsys.errors import ConfigError, DataError, TrainingError
 from recsys.models import FLVAE, MODELS, VAE, VASP, HVamp, MultVAE, RecVAE
-from recsys.models.device import new_generator
-from recsys.models.recvae import ENCODER_EPOCHS
-from recsys.nn.gaussian import composite_log_density, log_normal, mixture_log_density
+from recsys.models.fitting import new_generator
+from recsys.models.variational import ENCODER_EPOCHS
+from recsys.nn.gaussian import composite_log_density, gaussian_log_density, mixture_log_density
 from recsys.sparse import Rows
 from recsys.training import loop
 from tests.contract import batch_of, cells_of, csr, ratings
@@ -136,7 +136,7 @@ def test_the_divergence_from_other_priors_is_log_q_minus_log_p_at_the_samples(pr
             density = mixture_log_density(latent, *network.posterior(batch_of(inputs.numpy())))
         else:
             density = composite_log_density(latent, *network.prior.old(batch)).sum(1)
-        expected += (log_normal(latent, mean, log_variance).sum(1) - density).sum() / 2
+        expected += (gaussian_log_density(latent, mean, log_variance).sum(1) - density).sum() / 2
     loss = objective(batch, 1, rng(3))
     torch.testing.assert_close(loss.parts["kl"], expected)
     torch.testing.assert_close(loss.total, loss.parts["nll"] + 0.5 * expected)
@@ -178,7 +178,7 @@ def test_each_users_divergence_is_weighted_by_the_length_of_the_history():
     (turn,) = model._objective(network, Rows(MATRIX)).turns(0)
     mean, log_variance = (tensor.detach() for tensor in network.posterior(batch))
     latent = mean + (0.5 * log_variance).exp() * torch.randn(mean.shape, generator=rng(3), dtype=torch.float64)
-    kl = log_normal(latent, mean, log_variance) - composite_log_density(latent, *network.prior.old(batch))
+    kl = gaussian_log_density(latent, mean, log_variance) - composite_log_density(latent, *network.prior.old(batch))
     logits = latent @ network.output.weight.detach().T + network.output.bias.detach()  # the decoder is linear
     nll = -(torch.from_numpy(COUNTS) * logits.log_softmax(1)).sum()
     loss = turn.objective(batch, 0, rng(3))
@@ -270,7 +270,7 @@ def test_the_divergence_of_two_levels():
     lower_posterior = network.lower(batch, upper)
     lower = sample(lower_posterior, noise)
     density = network.prior.log_density(upper, batch, network.upper)
-    upper_kl = (log_normal(upper, *upper_posterior).sum(1) - density).sum()
+    upper_kl = (gaussian_log_density(upper, *upper_posterior).sum(1) - density).sum()
     gaussians = [Normal(mean, (0.5 * spread).exp()) for mean, spread in (lower_posterior, network.conditional(upper))]
     lower_kl = kl_divergence(*gaussians).sum()
     logits = network.output(network.decode(torch.cat([lower, upper], 1)))

@@ -8,8 +8,8 @@ import torch
 from recsys.errors import ConfigError, UnsupportedError
 from recsys.models import DeepAutoRec, GLocalK, SparseFC
 from recsys.models.autoencoder import encode_rows
-from recsys.models.device import new_generator
-from recsys.nn.kernelised import KernelNetwork
+from recsys.models.fitting import new_generator
+from recsys.nn.kernelized import KernelNetwork
 from recsys.nn.layers import as_stored
 from recsys.nn.networks import DeepNetwork
 from recsys.sparse import Rows

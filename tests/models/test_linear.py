@@ -328,7 +328,7 @@ def test_the_inverse_is_the_same_from_the_gram_matrix_of_rows_or_columns(n_rows,
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(linear, "_FEWER", fewer)
         patch.setattr(linear, "_BLOCK_BYTES", block)
-        found = linear.regularised_inverse(
+        found = linear.regularized_inverse(
             matrix.astype(np.float64), torch.from_numpy(penalty), np.dtype(dtype), torch.device("cpu")
         )
     expected = np.linalg.inv(x.T @ x + np.diag(penalty))

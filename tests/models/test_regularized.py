@@ -6,7 +6,7 @@ import torch
 
 from recsys.errors import ConfigError, DataError
 from recsys.models import CDAE, BottleneckAE, ContractiveAE, DenoisingAE, SparseAE
-from recsys.nn.layers import l2_normalised
+from recsys.nn.layers import l2_normalized
 from recsys.nn.networks import MultDAENetwork
 from recsys.sparse import Rows
 from tests.contract import batch_of, cells_of, csr, ratings
@@ -50,7 +50,7 @@ def in_double(model_class, cells=CELLS, **options):
 
 def dense_rows(batch):
     rows = torch.zeros(len(batch), N_ITEMS, dtype=torch.float64)
-    return rows.index_put_((batch.segments, batch.columns), l2_normalised(batch))
+    return rows.index_put_((batch.segments, batch.columns), l2_normalized(batch))
 
 
 def multinomial(network, code, cells=CELLS):

@@ -178,7 +178,7 @@ def test_logits_of_sparse_rows_and_pairs_equal_those_of_dense_rows(latent, large
     expected = dense_logits(network, DENSE / lengths(), codes), dense_logits(network, made_rows, codes)
     expected_gradients = gradients(*expected)
     monkeypatch.setattr(products, "LARGE", large)
-    products.keep_gradients(network)
+    products.add_gradient_buffers(network)
     found = network(network.real(BATCH, codes)), network(network.made(hidden, weight, bias, BATCH, codes))
     for one, other in zip(found, expected, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-12)

@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 import torch
 
-from recsys.nn.corruption import masked, projected_gaussian, random_places, salted_and_peppered
+from recsys.nn.corruption import masked, projected_gaussian, random_places, salt_and_pepper
 from tests.contract import batch_of, random_cells
 
 CELLS = random_cells(np.random.default_rng(3), 6, 9, 0.4, counts=True)
 BATCH = batch_of(CELLS)
-corruptions = pytest.mark.parametrize("corrupt", [masked, salted_and_peppered])
+corruptions = pytest.mark.parametrize("corrupt", [masked, salt_and_pepper])
 
 
 def rng(seed=0):
@@ -63,7 +63,7 @@ def test_salt_and_pepper_hit_every_entry_equally_often():
     """Vincent et al. (2010), §3.3, entry by entry: ν / 2 to the largest value, ν / 2 to zero."""
     cells = np.array([[3.0, np.nan, 1.0, np.nan], [np.nan] * 4, [np.nan, -2.0, np.nan, 0.0]])
     batch, draw, n = batch_of(cells), rng(), 600
-    drawn = torch.stack([dense(salted_and_peppered(batch, 0.4, draw)) for _ in range(n)])
+    drawn = torch.stack([dense(salt_and_pepper(batch, 0.4, draw)) for _ in range(n)])
     largest = torch.tensor([3.0, 1.0, 1.0])[:, None].double()  # 1 where no entry is above 0
     salt = (drawn == largest).double().mean(0)
     clean = torch.from_numpy(np.nan_to_num(cells))

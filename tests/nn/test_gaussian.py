@@ -6,16 +6,14 @@ import torch
 from torch.distributions import Categorical, Independent, MixtureSameFamily, Normal, kl_divergence
 
 from recsys.nn.gaussian import (
-    CompositePrior,
-    VampPrior,
     composite_log_density,
+    gaussian_log_density,
     kl_between,
-    log_normal,
     mixture_log_density,
-    reparameterised,
+    reparameterized,
 )
 from recsys.nn.losses import gaussian_kl
-from recsys.nn.variational import DenseResidual, GaussianEncoder
+from recsys.nn.variational import CompositePrior, DenseResidual, GaussianEncoder, VampPrior
 from tests.contract import batch_of, random_cells
 
 D = torch.float64
@@ -45,7 +43,7 @@ OTHER_MEAN, OTHER_LOG_VARIANCE = draw(5, 4, seed=2), draw(5, 4, seed=3)
 def test_log_density_is_that_of_torch():
     values = draw(5, 4, seed=4)
     expected = normal(MEAN, LOG_VARIANCE).log_prob(values)
-    torch.testing.assert_close(log_normal(values, MEAN, LOG_VARIANCE), expected)
+    torch.testing.assert_close(gaussian_log_density(values, MEAN, LOG_VARIANCE), expected)
 
 
 def test_divergence_is_that_of_torch():
@@ -58,7 +56,7 @@ def test_divergence_is_that_of_torch():
 
 def test_samples_have_their_mean_and_deviation():
     n = 200_000
-    sample = reparameterised(MEAN[:1].expand(n, 4), LOG_VARIANCE[:1].expand(n, 4), rng())
+    sample = reparameterized(MEAN[:1].expand(n, 4), LOG_VARIANCE[:1].expand(n, 4), rng())
     deviation = (0.5 * LOG_VARIANCE[0]).exp()
     assert ((sample.mean(0) - MEAN[0]).abs() < 5 * deviation / n**0.5).all()
     assert ((sample.std(0) / deviation - 1).abs() < 5 / (2 * n) ** 0.5).all()
@@ -69,17 +67,17 @@ def test_a_monte_carlo_divergence_approaches_the_exact_one(prior):
     """log q(z) − log p(z) at samples of q; exact in closed form, or by a fine grid in one dimension."""
     n, mean, log_variance = 400_000, torch.tensor([[0.7]], dtype=D), torch.tensor([[-0.8]], dtype=D)
     density = {
-        "gaussian": lambda z: log_normal(z, 0.0, torch.zeros_like(z)).sum(1),
+        "gaussian": lambda z: gaussian_log_density(z, 0.0, torch.zeros_like(z)).sum(1),
         "mixture": lambda z: mixture_log_density(z, MEAN[:, :1], LOG_VARIANCE[:, :1]),
         "composite": lambda z: composite_log_density(z, OTHER_MEAN[:1, :1], OTHER_LOG_VARIANCE[:1, :1]).sum(1),
     }[prior]
 
     def difference(z):
-        return log_normal(z, mean, log_variance).sum(1) - density(z)
+        return gaussian_log_density(z, mean, log_variance).sum(1) - density(z)
 
-    sampled = difference(reparameterised(mean.expand(n, 1), log_variance.expand(n, 1), rng()))
+    sampled = difference(reparameterized(mean.expand(n, 1), log_variance.expand(n, 1), rng()))
     grid = torch.linspace(-12, 12, 200_001, dtype=D)[:, None]
-    exact = torch.trapezoid(difference(grid) * log_normal(grid, mean, log_variance).sum(1).exp(), grid[:, 0])
+    exact = torch.trapezoid(difference(grid) * gaussian_log_density(grid, mean, log_variance).sum(1).exp(), grid[:, 0])
     if prior == "gaussian":
         torch.testing.assert_close(exact, gaussian_kl(mean, log_variance)[0])
     assert abs(float(sampled.mean() - exact)) < 5 * float(sampled.std()) / n**0.5

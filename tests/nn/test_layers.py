@@ -11,7 +11,7 @@ from recsys.nn.layers import (
     Output,
     SparseLinear,
     dropout,
-    l2_normalised,
+    l2_normalized,
     linear,
     standard_normal,
     xavier,
@@ -83,7 +83,7 @@ def test_l2_normalized_rows_have_length_one_and_zeros_stay(shape, seed):
     expected = (dense / np.where(lengths == 0, 1.0, lengths))[~np.isnan(cells)]
     batch = batch_of(cells)
     before = batch.values.clone()
-    np.testing.assert_allclose(l2_normalised(batch).numpy(), expected, rtol=0.0, atol=1e-12)
+    np.testing.assert_allclose(l2_normalized(batch).numpy(), expected, rtol=0.0, atol=1e-12)
     assert torch.equal(batch.values, before)
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from recsys.nn import products
-from recsys.nn.products import add_transposed, affine, keep_gradients, sampled_products, weighted_rows
+from recsys.nn.products import add_gradient_buffers, add_transposed, affine, sampled_products, weighted_rows
 from tests.contract import batch_of, random_cells
 
 
@@ -61,6 +61,6 @@ def test_scores_in_pieces_are_the_product(shape, with_bias):
 
 def test_only_large_parameters_get_a_gradient_buffer():
     network = torch.nn.Sequential(torch.nn.Linear(512, 512), torch.nn.Linear(512, 3))
-    keep_gradients(network)
+    add_gradient_buffers(network)
     kept = [hasattr(parameter, "gradient_buffer") for parameter in network.parameters()]
     assert kept == [True, False, False, False]

@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 
 from recsys.nn.layers import Output
-from recsys.nn.products import keep_gradients
+from recsys.nn.products import add_gradient_buffers
 from recsys.nn.variational import (
     DenseResidual,
     Gated,
@@ -165,7 +165,7 @@ def test_the_shallow_path_is_linear_and_its_gradient_has_no_diagonal():
             network.item_weights.normal_(generator=rng(1)).fill_diagonal_(0.0)
         if buffered:
             network.item_weights.gradient_buffer = torch.empty_like(network.item_weights)
-        keep_gradients(network)
+        add_gradient_buffers(network)
         logits = network.shallow(batch)
         close(logits, COUNTS @ network.item_weights.detach().numpy())
         slopes = torch.randn(7, ITEMS, generator=rng(2), dtype=torch.float64)

@@ -4,11 +4,12 @@ import re
 from xml.etree import ElementTree
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from recsys.report import charts
+from recsys.report.charts import embed
 from recsys.report.panels import COLORS, panels
-from recsys.report.svg import embed
 
 CAPTION = charts.Caption("ndcg@k", "across", "up", "It rises and falls.")
 
@@ -31,8 +32,8 @@ def written(chart):
 
 
 def by_cutoff(cutoffs=(1, 10, 100), ticks=(1, 10, 100)):
-    values, low, high = np.array([0.2, 0.4, 0.3]), np.array([0.1, 0.3, np.nan]), np.array([0.3, 0.5, np.nan])
-    return charts.by_cutoff(CAPTION, np.array(cutoffs, dtype=float), values, low, high, ticks)
+    ends = {"low": [0.1, 0.3, np.nan], "high": [0.3, 0.5, np.nan]}
+    return charts.by_cutoff(CAPTION, pd.DataFrame({"k": cutoffs, "value": [0.2, 0.4, 0.3], **ends}), ticks)
 
 
 def test_a_curve_has_a_point_per_value_with_its_interval_in_words():
@@ -72,6 +73,8 @@ def test_ticks_say_their_value_in_full():
     assert ticks[:3] == ["1", "2", "3"]
     assert "1000000.0015" in ticks or "1000000.001" in ticks
     assert all(1_000_000 < float(tick) < 1_000_001 for tick in ticks[3:])
+    upright = [label for label in ElementTree.fromstring(chart).iter("text") if "." in label.text]
+    assert all(float(label.get("x")) - 6.5 * len(label.text) > 15 for label in upright), "beside the label of the axis"
 
 
 def test_bars_are_as_high_as_their_values():

@@ -7,13 +7,14 @@ import pandas as pd
 import pytest
 import scipy.sparse as sp
 
-from recsys.errors import DataError, UnsupportedError
+from recsys.errors import UnsupportedError
 from recsys.evaluation import Evaluation, evaluate, intervals
 from recsys.ids import IdMap
 from recsys.interactions import Interactions
 from recsys.models import ALS, EASE, IAutoRec, ItemKNN, MultDAE, Popularity, UAutoRec
-from recsys.report import findings
+from recsys.report.items import by_popularity, principal_plane, strata
 from recsys.report.markup import Markup, tag
+from recsys.report.users import by_activity
 from recsys.splits import hold_out_ratings
 
 
@@ -35,9 +36,9 @@ def test_characters_that_no_page_can_hold_are_replaced():
 
 def test_strata_hold_a_fifth_of_the_interactions_each():
     popularity = np.array([1, 10, 2, 10, 0, 10, 3, 4, 10])
-    np.testing.assert_array_equal(findings.strata(popularity), [4, 0, 4, 1, 4, 2, 4, 4, 3])
-    np.testing.assert_array_equal(findings.strata(np.array([0, 100, 1])), [4, 2, 4])
-    np.testing.assert_array_equal(findings.strata(np.zeros(3, dtype=np.int64)), [4, 4, 4])
+    np.testing.assert_array_equal(strata(popularity), [4, 0, 4, 1, 4, 2, 4, 4, 3])
+    np.testing.assert_array_equal(strata(np.array([0, 100, 1])), [4, 2, 4])
+    np.testing.assert_array_equal(strata(np.zeros(3, dtype=np.int64)), [4, 4, 4])
 
 
 def test_shares_and_recall_by_popularity_by_hand():
@@ -45,14 +46,12 @@ def test_shares_and_recall_by_popularity_by_hand():
     per_item = pd.DataFrame(
         {"relevant": [4, 4, 0, 0, 1, 1], "recommended@2": [6, 2, 0, 0, 2, 0], "hits@2": [3, 1, 0, 0, 1, 0]}
     )
-    found = findings.by_popularity(popularity, per_item, 2)
+    found = by_popularity(popularity, per_item, 2)
     assert found["items"].tolist() == [1, 1, 1, 1, 2]
     np.testing.assert_allclose(found["training"], 0.2)
     np.testing.assert_allclose(found["held_out"], [0.4, 0.4, 0, 0, 0.2])
     np.testing.assert_allclose(found["recommended"], [0.6, 0.2, 0, 0, 0.2])
     np.testing.assert_allclose(found["recall"], [0.75, 0.25, np.nan, np.nan, 0.5])
-    with pytest.raises(DataError, match="did not count recommended@3"):
-        findings.by_popularity(popularity, per_item, 3)
 
 
 def test_groups_of_activity_are_means_and_intervals_of_their_users():
@@ -63,7 +62,7 @@ def test_groups_of_activity_are_means_and_intervals_of_their_users():
     data = Interactions(matrix, IdMap(np.arange(30)), IdMap(np.arange(40)))
     part = hold_out_ratings(data, test=0.3).test
     evaluation = evaluate(Popularity().fit(data, show_progress=False), part, ["recall@5", "ndcg@5"])
-    found = findings.by_activity(evaluation, part, "recall@5", 500)
+    found = by_activity(evaluation, part, "recall@5", 500)
     assert len(found) == 4
     assert found["users"].sum() == evaluation.per_user["recall@5"].notna().sum()
     lengths = np.diff(part.context.indptr)
@@ -76,7 +75,7 @@ def test_groups_of_activity_are_means_and_intervals_of_their_users():
 def test_the_plane_is_that_of_the_singular_values():
     rng = np.random.default_rng(0)
     vectors = (rng.normal(size=(60, 7)) * [5, 3, 1, 1, 1, 1, 1]).astype(np.float32)
-    plane, shares = findings.principal_plane(vectors)
+    plane, shares = principal_plane(vectors)
     unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
     left, values, _ = np.linalg.svd(unit - unit.mean(0), full_matrices=False)
     np.testing.assert_allclose(np.abs(plane), np.abs(left[:, :2] * values[:2]), atol=1e-5)
@@ -86,7 +85,7 @@ def test_the_plane_is_that_of_the_singular_values():
 
 @pytest.mark.parametrize("vectors", [np.ones((3, 1)), np.zeros((4, 3)), np.eye(2), np.ones((1, 5))])
 def test_the_plane_of_almost_nothing_is_finite(vectors):
-    plane, shares = findings.principal_plane(vectors.astype(np.float32))
+    plane, shares = principal_plane(vectors.astype(np.float32))
     assert plane.shape == (len(vectors), 2)
     assert np.isfinite(plane).all()
     assert all(0 <= share <= 1 for share in shares)

@@ -6,9 +6,9 @@ import scipy.sparse as sp
 import torch
 import torch.nn.functional as F
 
-from recsys.nn import kernelised
-from recsys.nn.kernelised import GlobalKernelNetwork, KernelNetwork, KernelOutput, KernelWeight, convolved_rows
-from recsys.nn.products import keep_gradients
+from recsys.nn import kernelized
+from recsys.nn.kernelized import GlobalKernelNetwork, KernelNetwork, KernelOutput, KernelWeight, convolved_rows
+from recsys.nn.products import add_gradient_buffers
 from recsys.sparse import Grid, Rows
 from tests.contract import csr, random_cells, ratings
 
@@ -36,7 +36,7 @@ def by_pairs(weights):
 
 @pytest.mark.parametrize("block", [2**16, 20])
 def test_weights_equal_a_loop_over_pairs(block, monkeypatch):
-    monkeypatch.setattr(kernelised, "_blocks", lambda weight: _slices(len(weight), block // weight.shape[1]))
+    monkeypatch.setattr(kernelized, "_blocks", lambda weight: _slices(len(weight), block // weight.shape[1]))
     weights = spread()
     kernel = by_pairs(weights)
     assert 0.2 < (kernel == 0).mean() < 0.8
@@ -53,7 +53,7 @@ def _slices(total, size):
 
 def test_blocks_cover_all_rows_once():
     for n_rows, n_columns in ((1, 1), (7, 3), (1000, 500), (300, 2**17)):
-        slices = list(kernelised._blocks(torch.empty(n_rows, n_columns, device="meta")))
+        slices = list(kernelized._blocks(torch.empty(n_rows, n_columns, device="meta")))
         covered = [row for block in slices for row in range(n_rows)[block]]
         assert covered == list(range(n_rows))
 
@@ -86,7 +86,7 @@ def test_gradients_are_those_of_autograd_through_all_pairs():
 def test_a_buffer_for_the_gradient_changes_nothing(monkeypatch):
     monkeypatch.setattr("recsys.nn.products.LARGE", 1)
     plain, kept = spread(), spread()
-    keep_gradients(kept)
+    add_gradient_buffers(kept)
     for weights in (plain, kept):
         for _ in range(2):  # the second adds to the first
             made = weights()

@@ -1,0 +1,110 @@
+"""Scores of dense histories as modules, which an exporter can turn into graphs: what models give it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from recsys.nn.products import weighted_rows
+from recsys.sparse import DenseRows
+
+
+class NetworkScores(nn.Module):
+    """The scores of an autoencoder: encode, decode, output."""
+
+    def __init__(self, network: Any) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, rows: DenseRows) -> Tensor:
+        """Return (n, n_items)."""
+        output = self.network.output
+        return F.linear(self.network.decode(self.network.encode(rows)), output.weight, output.bias)
+
+
+class CenteredScores(NetworkScores):
+    """The scores of a network that reads ratings less their mean."""
+
+    def __init__(self, network: Any, mean: float) -> None:
+        super().__init__(network)
+        self.mean = mean
+
+    def forward(self, rows: DenseRows) -> Tensor:
+        """Return (n, n_items)."""
+        values = rows.values
+        return super().forward(DenseRows(torch.where(values != 0, values - self.mean, 0.0)))
+
+
+class UnbiasedScores(NetworkScores):
+    """The scores of a network that reads ratings less their mean and biases, with the biases added again."""
+
+    items: Tensor
+
+    def __init__(self, network: Any, mean: float, damping: float, items: Tensor) -> None:
+        """Take μ, the damping in ratings, and the items' biases b_i, (n_items,)."""
+        super().__init__(network)
+        self.mean, self.damping = mean, damping
+        self.register_buffer("items", items.to(network.output.bias))
+
+    def forward(self, rows: DenseRows) -> Tensor:
+        """Return (n, n_items)."""
+        stored = (rows.values != 0).to(self.items)
+        rest = rows.values - stored * (self.mean + self.items)
+        count = stored.sum(1, keepdim=True) + self.damping
+        users = rest.sum(1, keepdim=True) / torch.where(count > 0, count, torch.ones_like(count))
+        return super().forward(DenseRows(rest - stored * users)) + self.items + users
+
+
+class LessOwnScores(NetworkScores):
+    """The scores of a network, less the history itself."""
+
+    def forward(self, rows: DenseRows) -> Tensor:
+        """Return (n, n_items)."""
+        return super().forward(rows) - rows.values
+
+
+class ParallelScores(NetworkScores):
+    """log σ(deep) + log σ(linear): a network's logits beside those of a linear path."""
+
+    def forward(self, rows: DenseRows) -> Tensor:
+        """Return (n, n_items)."""
+        shallow = weighted_rows(self.network.item_weights, rows, rows.values)
+        return F.logsigmoid(super().forward(rows)) + F.logsigmoid(shallow)
+
+
+class LinearScores(nn.Module):
+    """One product of the history, and of products of pairs of its columns, with a table."""
+
+    weights: Tensor
+    pairs: Tensor
+
+    def __init__(self, weights: Tensor, pairs: Tensor | None = None) -> None:
+        """`weights` (n_items + n_pairs, n_items); `pairs` (n_pairs, 2) int64."""
+        super().__init__()
+        self.register_buffer("weights", weights)
+        self.register_buffer("pairs", torch.empty(0, 2, dtype=torch.int64) if pairs is None else pairs)
+
+    def forward(self, rows: DenseRows) -> Tensor:
+        """Return (n, n_items)."""
+        values = rows.values
+        if len(self.pairs):
+            values = torch.cat([values, values[:, self.pairs[:, 0]] * values[:, self.pairs[:, 1]]], 1)
+        return values @ self.weights
+
+
+class SameScores(nn.Module):
+    """The same scores for every history."""
+
+    values: Tensor
+
+    def __init__(self, values: Tensor) -> None:
+        """`values` (n_items,)."""
+        super().__init__()
+        self.register_buffer("values", values)
+
+    def forward(self, rows: DenseRows) -> Tensor:
+        """Return (n, n_items)."""
+        return self.values.expand(rows.values.shape[0], -1)
