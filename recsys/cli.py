@@ -165,7 +165,7 @@ COMMANDS = (
     Command(
         "promote",
         "give a registered version the alias champion, by hand or if it has earned it",
-        "recsys.jobs.promote:run",
+        "recsys.jobs.contest:promote",
         (
             NAME,
             _option("--version", type=_positive, help="version (default: the newest)"),
@@ -182,12 +182,7 @@ COMMANDS = (
             _option("--reason", metavar="TEXT", help="why; stored with the version"),
         ),
     ),
-    Command(
-        "rollback",
-        "give the alias back to the version that held it before",
-        "recsys.jobs.promote:rollback",
-        (NAME, ALIAS),
-    ),
+    Command("rollback", "give the alias back to its previous holder", "recsys.jobs.contest:rollback", (NAME, ALIAS)),
     Command("registry list", "every version of every model", "recsys.jobs.registry:list_models"),
     Command(
         "registry show",
@@ -217,9 +212,7 @@ COMMANDS = (
         "recsys.jobs.registry:ui",
         (_option("--port", type=_positive, help="port on this machine (default 5000)"),),
     ),
-    Command(
-        "sync", "send the tracking server what it could not be sent while trainings ran", "recsys.jobs.registry:sync"
-    ),
+    Command("sync", "send the tracking server what waits in mlruns/pending", "recsys.jobs.registry:sync"),
     Command(
         "score",
         "write the recommendations of all users, or of listed ones, as parquet",
@@ -295,7 +288,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def call(command: Command, arguments: dict[str, Any]) -> None:
     """Call a command's function with a workspace and its options; configuration files are read on the way."""
-    workspace = Workspace(arguments.pop("root", None), not arguments.pop("quiet", False))
+    workspace = Workspace(arguments.pop("root", Path()), not arguments.pop("quiet", False))
     modules, overrides = arguments.pop("modules", ()), arguments.pop("overrides", ())
     if modules or "config" in arguments or "configs" in arguments:
         from recsys.config import import_modules, load_config, load_configs

@@ -48,9 +48,8 @@ def replacing_folder(path: Path) -> Iterator[Path]:
 
     An exception leaves what was at `path`.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
-    beside.mkdir()
+    beside.mkdir(parents=True)
     try:
         yield beside
         replace_folder(beside, path)

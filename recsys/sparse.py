@@ -116,7 +116,8 @@ class Rows:
         self.device = torch.device(device)
         self._matrix = matrix
         self._resident: tuple[Tensor, Tensor, Tensor] | None = None
-        if self.device.type == "cuda" and _fits(matrix, self.device):
+        stored = 8 * (matrix.nnz + matrix.shape[0])
+        if self.device.type == "cuda" and stored < torch.cuda.mem_get_info(self.device)[0] // 4:
             indptr, indices, values = (
                 torch.from_numpy(np.require(part, dtype, ["C", "W"])).to(self.device)
                 for part, dtype in ((matrix.indptr, np.int64), (matrix.indices, np.int32), (matrix.data, np.float32))
@@ -187,9 +188,8 @@ class Rows:
         assert self._resident is not None
         indptr, indices, values = self._resident
         host = rows.numpy()
-        stored = int(
-            (self._matrix.indptr[host + 1] - self._matrix.indptr[host]).sum()
-        )  # the device would have to be waited for
+        # On the host: the device would have to be waited for.
+        stored = int((self._matrix.indptr[host + 1] - self._matrix.indptr[host]).sum())
         rows = rows.to(self.device, non_blocking=True)
         starts = indptr[rows]
         counts = indptr[rows + 1] - starts
@@ -228,11 +228,6 @@ class Grid(Rows):
         own, above, below = (super(Grid, self).batch((rows + step) % (self.n_rows + 1)) for step in (0, -1, 1))
         parts = own.rows, own.offsets, own.columns, own.values, own.segments, own.n_columns
         return Window(*parts, above=above, below=below)
-
-
-def _fits(matrix: sp.csr_matrix, device: torch.device) -> bool:
-    free, _ = torch.cuda.mem_get_info(device)
-    return bool(8 * (matrix.nnz + matrix.shape[0]) < free // 4)
 
 
 def as_csr(matrix: Any, *, name: str = "user_items") -> sp.csr_matrix:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 
@@ -11,18 +11,17 @@ from pathlib import Path
 class Workspace:
     """The folder that holds `mlruns/` and `data/`, and how work is shown."""
 
-    root: Path | None = None
+    root: Path = field(default_factory=Path.cwd)
     """The working folder by default; an absolute path once made."""
     progress: bool = True
     """Show progress bars."""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "root", (Path.cwd() if self.root is None else Path(self.root)).resolve())
+        object.__setattr__(self, "root", Path(self.root).resolve())
 
     @property
     def folder(self) -> Path:
-        """`root`, known not to be None."""
-        assert self.root is not None
+        """`root`."""
         return self.root
 
     @property

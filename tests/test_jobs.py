@@ -430,7 +430,7 @@ def test_values_that_say_nothing_are_not_printed(night, tmp_path):
     ],
 )
 def test_a_file_that_cannot_be_is_named_before_the_work(night, tmp_path, monkeypatch, arguments, message):
-    monkeypatch.setattr(evaluate, "evaluate", lambda *_, **__: pytest.fail("the evaluation began"))
+    monkeypatch.setattr(evaluate, "measure", lambda *_, **__: pytest.fail("the evaluation began"))
     (tmp_path / "file").write_text("a file")
     arguments = [argument.format(tmp=tmp_path) for argument in arguments]
     status, _, err = night(*arguments, *([] if "recommend" in arguments else ["--quiet"]))
@@ -503,7 +503,7 @@ def test_a_failure_in_the_test_does_not_cost_the_training(run, monkeypatch):
     def fail(*_, **__):
         raise DataError("no test today")
 
-    monkeypatch.setattr(train, "evaluate", fail)
+    monkeypatch.setattr(train, "measure", fail)
     status, _, err = run("train", "bare.toml", "--quiet")
     assert status == 2
     assert "no test today" in err

@@ -16,7 +16,7 @@ from recsys.datasets import synthetic
 from recsys.errors import ConfigError, DataError, TrackingError
 from recsys.evaluation import evaluate
 from recsys.interactions import Interactions
-from recsys.jobs import contest, nightly, promote, train
+from recsys.jobs import contest, nightly, train
 from recsys.jobs.train import run as train_run
 from recsys.models import ALS, EASE, UAutoRec
 from recsys.scoring import local
@@ -118,7 +118,7 @@ def test_a_challenger_that_is_no_better_is_kept_out_with_its_reason_and_not_aske
 
 def test_a_better_model_takes_over_and_can_be_undone(tmp_path):
     trained = train_run(Workspace(tmp_path, False), config(model={"name": "Popularity"}))
-    promote.run(Workspace(tmp_path), "night", version=trained[0].registered.version)
+    contest.promote(Workspace(tmp_path), "night", version=trained[0].registered.version)
     found = night(tmp_path)
     assert found.status == "promoted"
     assert found.champion == "models:/night/2"
@@ -126,12 +126,12 @@ def test_a_better_model_takes_over_and_can_be_undone(tmp_path):
     assert tracking.pin("models:/night@champion") == "models:/night/1"
     assert tracking.version_tags("night", 2)["champion_rolled_back"]
     with pytest.raises(TrackingError, match="was the first champion"):
-        promote.rollback(Workspace(tmp_path), "night")
+        contest.rollback(Workspace(tmp_path), "night")
     after = night(tmp_path)
     assert (after.status, after.champion) == ("unchanged", "models:/night/1")  # not promoted once more
     assert "rolled back" in after.steps["promote"]
     assert "promote it by hand" in after.reason
-    promote.run(Workspace(tmp_path), "night", version=2)
+    contest.promote(Workspace(tmp_path), "night", version=2)
     assert "champion_rolled_back" not in tracking.version_tags("night", 2)
     assert night(tmp_path).champion == "models:/night/2"
 
@@ -316,6 +316,6 @@ def test_wrong_requests(tmp_path, capsys):
         nightly.run(Workspace(tmp_path), config(track={"experiment": "night"}))
     night(tmp_path)
     with pytest.raises(TrackingError, match="is the champion already"):
-        promote.challenge(Workspace(tmp_path), "night", 1)
+        contest.challenge(Workspace(tmp_path), "night", 1)
     assert main(["promote", "night", "--challenger", "1", "--version", "1", "--root", str(tmp_path)]) == 2
     assert "leave out --version" in capsys.readouterr().err

@@ -13,6 +13,7 @@ from recsys import tracking
 from recsys.config import JobConfig, check_config
 from recsys.datasets import NAMES
 from recsys.errors import ConfigError, DataError, did_you_mean
+from recsys.evaluation import Evaluation, Ranker, evaluate
 from recsys.files import sha256_of_json
 from recsys.interactions import Interactions
 from recsys.models import Recommender
@@ -23,8 +24,7 @@ from recsys.workspace import Workspace
 def load_model(workspace: Workspace, uri: str) -> tuple[Recommender, str]:
     """Read a model natively, from a folder, `models:/NAME@ALIAS`, `models:/NAME/VERSION` or `runs:/ID/model`.
 
-    Returns:
-        The model, and the address that it keeps when the alias moves on: `models:/NAME/VERSION`.
+    Returned with the address that it keeps when the alias moves on, `models:/NAME/VERSION`.
 
     Raises:
         TrackingError: there is no store, or no such model.
@@ -36,23 +36,14 @@ def load_model(workspace: Workspace, uri: str) -> tuple[Recommender, str]:
 
 
 def config_of(model: Recommender, uri: str) -> JobConfig:
-    """Return the configuration that the model was trained with.
-
-    Raises:
-        ConfigError: the model does not say.
-    """
-    about: dict[str, Any] = dict(model.about_)
-    if not about.get("config"):
+    """Return the configuration that the model was trained with; a ConfigError where it does not say."""
+    if not model.about_.get("config"):
         raise ConfigError(f"{uri} does not say how it was trained; name a configuration file or a data set")
-    return check_config(about["config"], f"the configuration stored in {uri}")
+    return check_config(model.about_["config"], f"the configuration stored in {uri}")
 
 
 def section_of(source: str) -> dict[str, str]:
-    """Return the key of `[data]` that names a file or folder, or a data set.
-
-    Raises:
-        ConfigError: `source` is none of them.
-    """
+    """Return the key of `[data]` for a file or folder, or for a data set; a ConfigError where it is none of them."""
     if Path(source).expanduser().exists():
         return {"file": source}
     if source in NAMES:
@@ -67,15 +58,24 @@ def histories_for(
 
     Users with few interactions are there too; a user without any that the model reads (all below `min_rating`, say) is
     not.
-
-    Raises:
-        ConfigError: `data` is neither a file or folder nor the name of a data set.
     """
     if data is None:
         return config_of(model, uri).data.histories(workspace.folder)
     section = dict(model.about_.get("config", {}).get("data", {}))
     section.pop("file", None)
     return check_config({"data": section | section_of(data)}, "--data").data.histories(workspace.folder)
+
+
+def measure(workspace: Workspace, config: JobConfig, model: Ranker, split: Split, metrics: Sequence[str]) -> Evaluation:
+    """Evaluate a model on the test part as the configuration says."""
+    return evaluate(
+        model,
+        split.test,
+        metrics,
+        min_relevance=config.evaluate.min_relevance,
+        popularity=split.train,
+        show_progress=workspace.progress,
+    )
 
 
 def may_have_seen(model: Recommender, split: Split) -> bool:

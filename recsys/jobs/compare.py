@@ -24,9 +24,6 @@ from recsys.splits import Split
 from recsys.tuning import check_extra, tune
 from recsys.workspace import Workspace
 
-SHARED = ("data", "split", "evaluate")
-"""Sections that all configurations must share: otherwise their figures measure different things."""
-
 Facts = dict[str, Any]
 """What a model's `done.json` holds: `model`, `validation`, `trials`, `seconds`, `hyperparameters` and more."""
 
@@ -90,11 +87,8 @@ def _run(workspace: Workspace, jobs: Mapping[str, JobConfig], output: Path, metr
         comparison = compare(evaluations, metric)
         text = _markdown(scores, evaluations, facts, comparison, metric, data)
         flat = scores.set_axis([key[0] if key[1] == "value" else " ".join(key) for key in scores.columns], axis=1)
-        for file, content in (
-            ("table.md", text),
-            ("table.csv", flat.to_csv()),
-            ("pairs.csv", comparison.pairs.to_csv(index=False)),
-        ):
+        pairs = comparison.pairs.to_csv(index=False)
+        for file, content in {"table.md": text, "table.csv": flat.to_csv(), "pairs.csv": pairs}.items():
             write_text(output / file, content)
             tracker.log_text(content, file)
         figure = report.comparison(evaluations, metric)
@@ -154,17 +148,16 @@ def _checked(configs: Mapping[str, JobConfig], trials: int | None, minutes: floa
     for name, config in configs.items():
         config.check()
         jobs[name] = with_budget(config, trials, minutes)
-    names = list(jobs)
-    first = jobs[names[0]]
-    for name in names[1:]:
-        for section in SHARED:
-            if getattr(jobs[name], section) != getattr(first, section):
+    (first, shared), *others = jobs.items()
+    for name, job in others:
+        for section in ("data", "split", "evaluate"):
+            if getattr(job, section) != getattr(shared, section):
                 raise ConfigError(
-                    f"[{section}] of {name} and of {names[0]} differ, so their figures would measure different things; "
+                    f"[{section}] of {name} and of {first} differ, so their figures would measure different things; "
                     "make the sections equal"
                 )
-        if jobs[name].train.refit != first.train.refit:
-            raise ConfigError(f"train.refit of {name} and of {names[0]} differ: one would be trained on more entries")
+        if job.train.refit != shared.train.refit:
+            raise ConfigError(f"train.refit of {name} and of {first} differ: one would be trained on more entries")
     budgets = {name: (job.tune.trials, job.tune.minutes) for name, job in jobs.items() if job.tune and job.tune.space}
     if budgets:
         check_extra()

@@ -1,4 +1,7 @@
-"""Champion against challenger on the same held-out users, though they may know other users and other items."""
+"""Give a registered model version the alias that the scoring job follows: by hand, or because it won a contest.
+
+The champion and the challenger are tested on the same held-out users, though they may know other users and other items.
+"""
 
 from __future__ import annotations
 
@@ -9,17 +12,133 @@ import numpy as np
 import numpy.typing as npt
 import scipy.sparse as sp
 
+from recsys import tracking
 from recsys.config import JobConfig
-from recsys.errors import ConfigError, DataError
-from recsys.evaluation import evaluate
+from recsys.errors import ConfigError, DataError, TrackingError
 from recsys.ids import IdMap
-from recsys.jobs.common import may_have_seen
+from recsys.jobs.common import Sources, Versions, config_of, may_have_seen, measure
 from recsys.metrics import of
 from recsys.models import Popularity, Recommender
 from recsys.promotion import Decision, Measured, Rule, decide
 from recsys.sparse import as_csr
 from recsys.splits import Split
 from recsys.workspace import Workspace
+
+
+def promote(
+    workspace: Workspace,
+    name: str,
+    *,
+    version: int | None = None,
+    challenger: int | None = None,
+    alias: str = "champion",
+    reason: str = "",
+) -> tracking.Promotion | None:
+    """Set `alias` on a version, unopposed, or let a challenger earn it; print what changed.
+
+    Returns None where a challenger did not earn it.
+
+    Args:
+        version: gets the alias unopposed; the newest by default.
+        challenger: is tested against the holder of the alias in place of that, see `challenge`; 0 is the newest.
+        reason: why, for a promotion by hand.
+
+    Raises:
+        ConfigError: `challenger` together with `version` or `reason`.
+        TrackingError: there is no store, no such model or version, or MLflow refuses the alias.
+    """
+    if challenger is not None:
+        if version is not None or reason:
+            raise ConfigError("--challenger gives its own version and reason; leave out --version and --reason")
+        return challenge(workspace, name, challenger or None, alias=alias)
+    tracking.configure(workspace, create=False)
+    promoted = tracking.promote(name, version, alias=alias, reason=reason)
+    print(_changed(promoted))
+    return promoted
+
+
+def challenge(
+    workspace: Workspace, name: str, version: int | None = None, *, alias: str = "champion"
+) -> tracking.Promotion | None:
+    """Evaluate a challenger and the champion on the same held-out users, and promote it if it has earned that.
+
+    Data, split and rule are those of the challenger's configuration; where no version holds the alias, it must beat
+    Popularity. The decision is written to the version as tags and as a note. Returns None where it was not earned.
+
+    Args:
+        version: the challenger; the newest by default.
+
+    Raises:
+        TrackingError: no such model or version, the challenger is the champion, or another promotion was faster.
+        DataError: a contestant may have been trained on what the test users are to be tested on.
+    """
+    tracking.configure(workspace, create=False)
+    versions = Versions(name, alias, tracking.model_versions(name))
+    if not versions.numbers:
+        raise TrackingError(f"model {name!r} has no versions")
+    number = versions.numbers[0] if version is None else version
+    if number == versions.holder:
+        raise TrackingError(f"version {number} of {name!r} is the {alias} already; name another challenger")
+    config = config_of(versions.load(number), versions.uri(number))
+    rule = config.promote.for_metric(config.train.metric)
+    return settle(workspace, versions, number, config, Sources.read(workspace, config).split, rule)[1]
+
+
+def settle(
+    workspace: Workspace, versions: Versions, challenger: int, config: JobConfig, split: Split, rule: Rule
+) -> tuple[Decision, tracking.Promotion | None]:
+    """Hold a challenger against the holder of the alias, and record the decision; see `challenge`."""
+    name, alias, holder = versions.name, versions.alias, versions.holder
+    decision = contest(
+        workspace,
+        versions.load(challenger),
+        None if holder is None else versions.load(holder),
+        config,
+        split,
+        rule,
+        names=(f"{name} version {holder}", f"{name} version {challenger}"),
+    )
+    note = decision.markdown()
+    print(note)
+    tags = {
+        "decision": "promoted" if decision.earned else "kept",
+        "metric": decision.metric,
+        "rule": rule.as_text(),
+        "against": holder or "Popularity",
+        "value": decision.challenger_value,
+        "value_against": decision.champion_value,
+        "gain_low": decision.low,
+        "gain_high": decision.high,
+        "p": decision.p,
+        "users": decision.n,
+    }
+    if not decision.earned:
+        tracking.annotate(name, challenger, {**tags, "reason": decision.reason}, alias=alias, note=note)
+        print(f"models:/{name}@{alias} stays with {_named(holder)}")
+        return decision, None
+    promoted = tracking.promote(
+        name, challenger, alias=alias, reason=decision.reason, instead_of=holder, note=note, tags=tags
+    )
+    versions.holder = challenger
+    print(_changed(promoted))
+    return decision, promoted
+
+
+def rollback(workspace: Workspace, name: str, *, alias: str = "champion") -> tracking.Promotion:
+    """Give the alias back to the version that held it before, and print it; a TrackingError where there was none."""
+    tracking.configure(workspace, create=False)
+    back = tracking.rollback(name, alias)
+    print(_changed(back))
+    return back
+
+
+def _changed(promoted: tracking.Promotion) -> str:
+    alias = f"models:/{promoted.name}@{promoted.alias}"
+    return f"{alias} is now version {promoted.version} (was {_named(promoted.previous)})"
+
+
+def _named(version: int | None) -> str:
+    return "no version" if version is None else f"version {version}"
 
 
 def contest(
@@ -56,14 +175,7 @@ def contest(
         same = model.items_ == split.train.items and model.users_ == split.train.users
         contestant = model if same else RemappedModel(model, split.train.users, split.train.items)
         began = time.perf_counter()
-        evaluation = evaluate(
-            contestant,
-            split.test,
-            rule.metrics,
-            min_relevance=config.evaluate.min_relevance,
-            popularity=split.train,
-            show_progress=workspace.progress,
-        )
+        evaluation = measure(workspace, config, contestant, split, rule.metrics)
         measured.append(Measured(name, evaluation, time.perf_counter() - began))
     return decide(measured[0], measured[1], rule)
 
@@ -97,24 +209,16 @@ class RemappedModel:
         self._users = model.users_.codes(users.ids(), on_unknown="mark").astype(np.int64)
 
     def recommend(
-        self,
-        userid: npt.NDArray[np.integer],
-        user_items: Any,
-        *,
-        N: int,
-        filter_already_liked_items: bool = True,
-        recalculate_user: bool = False,
-        seen: Any = None,
+        self, userid: npt.NDArray[np.integer], user_items: Any, *, N: int, seen: Any = None, **options: bool
     ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
         """Return ids of the caller's catalogue and scores, as `Recommender.recommend`."""
         ids, scores = self._model.recommend(
             np.where(userid >= 0, self._users[userid], -1),
             self._remapped(user_items),
             N=N,
-            filter_already_liked_items=filter_already_liked_items,
-            recalculate_user=recalculate_user,
             items=self._own,
             seen=None if seen is None else self._remapped(seen),
+            **options,
         )
         missing = N - ids.shape[1]  # lists are no longer than the items that both know
         ids = np.pad(ids, ((0, 0), (0, missing)), constant_values=-1)
@@ -139,8 +243,7 @@ class RemappedModel:
 
     def _remapped(self, user_items: Any) -> sp.csr_matrix:
         kept = sp.csr_matrix(as_csr(user_items)[:, self._columns])
-        moved = sp.csr_matrix(
-            (kept.data, self._own[kept.indices], kept.indptr), shape=(kept.shape[0], self._model.n_items_)
-        )
+        shape = kept.shape[0], self._model.n_items_
+        moved = sp.csr_matrix((kept.data, self._own[kept.indices], kept.indptr), shape=shape)
         moved.sort_indices()
         return moved

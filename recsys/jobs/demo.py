@@ -6,7 +6,6 @@ import time
 from pathlib import Path
 
 from recsys import tracking
-from recsys.columns import USER
 from recsys.config import DataConfig, check_config
 from recsys.errors import TrackingError
 from recsys.evaluation import formatted, table
@@ -72,18 +71,11 @@ def run(workspace: Workspace) -> Path:
 
     champion = tracking.load(f"models:/{NAME}@champion")
     histories, seen = config.data.histories(workspace.folder)
-    result = score(
-        champion,
-        histories,
-        workspace.scored / NAME,
-        n=10,
-        seen=seen,
-        model_uri=registered.uri,
-        show_progress=workspace.progress,
-    )
+    output, uri = workspace.scored / NAME, registered.uri
+    result = score(champion, histories, output, seen=seen, model_uri=uri, show_progress=workspace.progress)
     user = data.users.ids([0])[0]
     frame = with_titles(champion, recommend_frame(champion, histories, [user], n=10, seen=seen))
-    print_user(ratings, frame[USER].iloc[0], frame)
+    print_user(ratings, user, frame)
 
     print(f"\nrecommendations  {result.output}  ({result.users:,} users, {result.rows:,} rows)")
     print(f"runs             {tracking.describe(workspace)}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,9 +13,9 @@ import numpy as np
 from recsys import report as pages
 from recsys.config import JobConfig, check_metrics
 from recsys.errors import ConfigError, DataError
-from recsys.evaluation import DEFAULT, Evaluation, along_k, evaluate
+from recsys.evaluation import DEFAULT, Evaluation, along_k
 from recsys.files import replacing
-from recsys.jobs.common import config_of, load_model, may_have_seen
+from recsys.jobs.common import config_of, load_model, may_have_seen, measure
 from recsys.models import Recommender
 from recsys.splits import Split
 from recsys.workspace import Workspace
@@ -33,10 +33,7 @@ def run(
 ) -> Evaluation:
     """Measure a saved model on the test part of `config`, by default of the configuration it was trained with.
 
-    Prints the metrics with their standard errors.
-
     Args:
-        model: as for `load_model`.
         output: parquet file for the metrics of each user.
         report: HTML file for the report (see `recsys.report.page`).
         allow_other_split: measure even if the split's training part is not what the model was trained on, with a
@@ -47,7 +44,10 @@ def run(
         DataError: the split's items are not the model's, or the model may have been trained on the test entries.
         OSError: `output` or `report` cannot be written; nothing has been measured then.
     """
-    with _writable(output, "--output", ".parquet") as table, _writable(report, "--report", ".html") as page:
+    for path, option, suffix in ((output, "--output", ".parquet"), (report, "--report", ".html")):
+        if path is not None and (path.suffix != suffix or path.is_dir()):
+            raise ConfigError(f"{option} of evaluate is a {suffix} file, got {path}")
+    with _writable(output) as table, _writable(report) as page:
         fitted, pinned = load_model(workspace, model)
         config = config or config_of(fitted, model)
         names = tuple(dict.fromkeys(metrics or config.evaluate.metrics or DEFAULT))
@@ -56,14 +56,8 @@ def run(
         split = _split_for(fitted, config.split.split(data))
         _check_unseen(fitted, split, pinned, allow_other_split)
         print(f"{type(fitted).__name__} on {split.test}")
-        curves = evaluate(
-            fitted,
-            split.test,
-            names if page is None else along_k(names, split.test.target.shape[1]),
-            min_relevance=config.evaluate.min_relevance,
-            popularity=split.train,
-            show_progress=workspace.progress,
-        )
+        measured = names if page is None else along_k(names, split.test.target.shape[1])
+        curves = measure(workspace, config, fitted, split, measured)
         result = curves.only(names)
         print(result)
         if table is not None:
@@ -112,13 +106,9 @@ def _check_unseen(model: Recommender, split: Split, uri: str, allowed: bool) -> 
 
 
 @contextmanager
-def _writable(path: Path | None, option: str, suffix: str) -> Iterator[Path | None]:
+def _writable(path: Path | None) -> Iterator[Path | None]:
     """Give a file to write, which takes the place of `path` at the end; what cannot be written is refused at once."""
-    if path is None:
-        yield None
-        return
-    if path.suffix != suffix or path.is_dir():
-        raise ConfigError(f"{option} of evaluate is a {suffix} file, got {path}")
-    with replacing(path) as beside:
-        beside.touch()
+    with nullcontext() if path is None else replacing(path) as beside:
+        if beside is not None:
+            beside.touch()
         yield beside

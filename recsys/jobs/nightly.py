@@ -19,9 +19,8 @@ from recsys.drift import data_drift, list_drift, warnings_of
 from recsys.errors import ConfigError, DataError, TrackingError
 from recsys.files import locked, sha256_of_json, write_text
 from recsys.jobs.common import Sources, Versions
-from recsys.jobs.contest import refuse_seen
-from recsys.jobs.promote import settle
-from recsys.jobs.train import train_and_print
+from recsys.jobs.contest import refuse_seen, settle
+from recsys.jobs.train import train_one
 from recsys.models import Recommender
 from recsys.scoring import score
 from recsys.scoring.local import MANIFEST
@@ -152,7 +151,10 @@ class _Steps:
         run_name = self.config.track.run_name or self.config.model["name"]
         # The version has the tag as soon as it exists, whenever night or server dies.
         tags = {f"{_TAG}_digest": digest}
-        trained = train_and_print(self.workspace, sources.job, sources.split, sources.data, run_name, tags)
+        job, split = sources.job, sources.split
+        print(f"\n{run_name}: train {split.train}, test {split.test}")
+        trained = train_one(self.workspace, job, split, sources.data, run_name=run_name, model_tags=tags)
+        print(trained.test)
         if trained.registered is None:
             raise TrackingError(
                 "the new model could not be registered: the tracking server does not answer; run recsys sync when it "

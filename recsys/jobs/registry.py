@@ -1,4 +1,7 @@
-"""The tracking store and its model registry at a glance, and their housekeeping."""
+"""The tracking store and its model registry at a glance, and their housekeeping.
+
+All raise TrackingError where there is no store, or no such model or version.
+"""
 
 from __future__ import annotations
 
@@ -29,11 +32,7 @@ def list_models(workspace: Workspace) -> pd.DataFrame:
 
 
 def show(workspace: Workspace, name: str, version: int | None = None) -> dict[str, Any]:
-    """Print and return the facts of a version: by default of the champion, or of the newest without a champion.
-
-    Raises:
-        TrackingError: no such model or version.
-    """
+    """Print and return the facts of a version: by default of the champion, or of the newest without a champion."""
     tracking.configure(workspace, create=False)
     if version is None:
         versions = tracking.model_versions(name)
@@ -53,11 +52,7 @@ def show(workspace: Workspace, name: str, version: int | None = None) -> dict[st
 
 
 def diff(workspace: Workspace, name: str, one: int, other: int) -> pd.DataFrame:
-    """Print and return the parameters and metrics that differ between two versions: `what, name, <one>, <other>`.
-
-    Raises:
-        TrackingError: no such model or version.
-    """
+    """Print and return the parameters and metrics that differ between two versions: `what, name, <one>, <other>`."""
     tracking.configure(workspace, create=False)
     left, right = (tracking.version_facts(name, version) for version in (one, other))
     rows = [
@@ -85,9 +80,6 @@ def prune(workspace: Workspace, name: str, *, keep: int, delete: bool = False) -
 
     Versions with an alias stay, and so does the one that a rollback would go back to. Without `delete` nothing is
     deleted; what would be is printed and returned.
-
-    Raises:
-        TrackingError: no such model.
     """
     tracking.configure(workspace, create=False)
     versions = tracking.model_versions(name)
@@ -109,11 +101,7 @@ def prune(workspace: Workspace, name: str, *, keep: int, delete: bool = False) -
 
 
 def ui(workspace: Workspace, port: int = 5000) -> None:
-    """Open MLflow's pages on the project's store; this process becomes the server.
-
-    Raises:
-        TrackingError: there is no store.
-    """
+    """Open MLflow's pages on the project's store; this process becomes the server."""
     uri = tracking.configure(workspace, create=False)
     command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", uri, "--port", str(port), "--workers", "1"]
     print(f"http://127.0.0.1:{port}  ({uri})", flush=True)
@@ -121,11 +109,7 @@ def ui(workspace: Workspace, port: int = 5000) -> None:
 
 
 def sync(workspace: Workspace) -> list[tracking.Synced]:
-    """Send the events that wait in `mlruns/pending`, and print what was sent to which run.
-
-    Raises:
-        TrackingError: the server does not answer, or events still wait.
-    """
+    """Send the events that wait in `mlruns/pending`, and print what was sent; a TrackingError if some still wait."""
     results = tracking.sync(workspace)
     for result in results:
         print(f"{result.name}: {result.sent} events sent to run {result.run_id or '(none yet)'}")

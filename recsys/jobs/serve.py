@@ -55,10 +55,7 @@ def with_titles(model: Recommender, frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def print_user(histories: Interactions, user: Hashable, lists: pd.DataFrame, shown: int = 5) -> None:
-    """Print the user's `shown` highest-valued (then latest) items, then their recommendations.
-
-    Values are not printed where all of them are 1.
-    """
+    """Print the user's `shown` highest-valued (then latest) items, with values unless all are 1, then `lists`."""
     rated = bool((histories.matrix.data != 1).any())
     row = int(histories.users.codes([user])[0])
     entries = np.arange(histories.matrix.indptr[row], histories.matrix.indptr[row + 1])
@@ -119,13 +116,12 @@ def _read_users(path: Path, known: IdMap, on_unknown: Literal["raise", "drop"]) 
     users: list[Hashable]
     try:
         if path.suffix == ".parquet":
-            users = pd.read_parquet(path)["user_id"].tolist()
+            users = pd.read_parquet(path)[USER].tolist()
         elif path.suffix == ".csv":
-            texts = pd.read_csv(path, dtype=str, keep_default_na=False)["user_id"]
-            users = [known.from_text(text) for text in texts]
+            users = [known.from_text(text) for text in pd.read_csv(path, dtype=str, keep_default_na=False)[USER]]
         else:
-            lines = path.read_text(encoding="utf-8").splitlines()
-            users = [known.from_text(line.strip()) for line in lines if line.strip()]
+            lines = map(str.strip, path.read_text(encoding="utf-8").splitlines())
+            users = [known.from_text(line) for line in lines if line]
     except KeyError:
         raise ScoringError(f"{path} has no column user_id") from None
     except (OSError, ValueError) as error:
@@ -140,12 +136,7 @@ def _read_users(path: Path, known: IdMap, on_unknown: Literal["raise", "drop"]) 
 
 
 def export(workspace: Workspace, model: str, onnx: Path) -> Path:
-    """Write the model's ONNX graph, print what goes in and out, and return the file.
-
-    Raises:
-        UnsupportedError: no graph computes this model's scores.
-        ConfigError: the extra `onnx` is not installed, or the file name does not end in `.onnx`.
-    """
+    """Write the model's ONNX graph, print what goes in and out, and return the file; see `recsys.export`."""
     fitted, _ = load_model(workspace, model)
     file = export_onnx(fitted, onnx)
     shape = f"(batch, {fitted.n_items_})"

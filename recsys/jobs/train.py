@@ -8,16 +8,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from recsys import report, tracking
 from recsys.config import JobConfig
 from recsys.errors import TrackingUnavailable
-from recsys.evaluation import DEFAULT, Evaluation, Validation, along_k, evaluate
+from recsys.evaluation import DEFAULT, Evaluation, Validation, along_k
 from recsys.files import sha256_of_json
 from recsys.interactions import Interactions
-from recsys.jobs.common import Sources
+from recsys.jobs.common import Sources, measure
 from recsys.models import Recommender
 from recsys.splits import Split
 from recsys.workspace import Workspace
@@ -56,9 +55,14 @@ def run(workspace: Workspace, config: JobConfig, *, tags: Mapping[str, str] | No
     for number in range(repeats):
         job = config.repeat(number)
         run_name = (config.track.run_name or name) + (f" {number + 1}/{repeats}" if repeats > 1 else "")
-        results.append(train_and_print(workspace, job, job.split.split(data), data, run_name, tags))
+        split = job.split.split(data)
+        print(f"\n{run_name}: train {split.train}, test {split.test}")
+        results.append(train_one(workspace, job, split, data, run_name=run_name, model_tags=tags))
+        print(results[-1].test)
     if repeats > 1:
-        print(f"\n{name}, test, {repeats} seeds\n{_over_seeds(results).to_string(float_format='{:.4f}'.format)}")
+        values = pd.DataFrame([result.test.values for result in results])
+        over_seeds = pd.DataFrame({"mean": values.mean(), "sd": values.std()}).join(values.T.add_prefix("seed "))
+        print(f"\n{name}, test, {repeats} seeds\n{over_seeds.to_string(float_format='{:.4f}'.format)}")
     print()
     for result in results:
         if result.waiting is not None:
@@ -71,21 +75,6 @@ def run(workspace: Workspace, config: JobConfig, *, tags: Mapping[str, str] | No
                 print(f"report   {tracking.address(result.run_id, 'report.html')}")
     print(f"runs     {tracking.describe(workspace)}")
     return results
-
-
-def train_and_print(
-    workspace: Workspace,
-    job: JobConfig,
-    split: Split,
-    data: Interactions,
-    run_name: str,
-    model_tags: Mapping[str, str] | None = None,
-) -> Trained:
-    """Call `train_one` between a line that says what is trained and the table of its test metrics."""
-    print(f"\n{run_name}: train {split.train}, test {split.test}")
-    trained = train_one(workspace, job, split, data, run_name=run_name, model_tags=model_tags)
-    print(trained.test)
-    return trained
 
 
 def train_one(
@@ -271,14 +260,7 @@ def _test(
 ) -> tuple[Evaluation, Evaluation]:
     """Read the test part once; return the evaluation at further cut-offs too, and that of the metrics asked for."""
     metrics = tuple(dict.fromkeys(job.evaluate.metrics or DEFAULT))
-    curves = evaluate(
-        model,
-        split.test,
-        along_k(metrics, split.test.target.shape[1]),
-        min_relevance=job.evaluate.min_relevance,
-        popularity=split.train,
-        show_progress=workspace.progress,
-    )
+    curves = measure(workspace, job, model, split, along_k(metrics, split.test.target.shape[1]))
     test = curves.only(metrics)
     tracker.log_metrics(test.values)
     tracker.log_frame(test.per_user, "per_user.parquet")
@@ -286,14 +268,3 @@ def _test(
     if any("@" in name for name in test.values):
         tracker.log_figure(report.metric_at_k(curves), "metric_at_k.png")
     return curves, test
-
-
-def _over_seeds(results: list[Trained]) -> pd.DataFrame:
-    values = pd.DataFrame([result.test.values for result in results])
-    return pd.DataFrame(
-        {
-            "mean": values.mean(),
-            "sd": values.std(ddof=1) if len(values) > 1 else np.nan,
-            **{f"seed {i}": values.loc[i] for i in values.index},
-        }
-    )

@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
-
-from pydantic import ValidationError
 
 from recsys import tracking
-from recsys.config import JobConfig, TuneConfig
-from recsys.errors import ConfigError
+from recsys.config import JobConfig, check_config
 from recsys.files import write_text
 from recsys.metrics import higher_is_better
 from recsys.tuning import Tuned, check_extra, tune
@@ -30,10 +26,6 @@ def run(
         trials: in place of `tune.trials`.
         minutes: in place of `tune.minutes`.
         output: file for the best configuration, ready for `recsys train`; by default it is only printed.
-
-    Raises:
-        ConfigError: see `recsys.tuning.tune`.
-        OSError: `output` cannot be written.
     """
     config.check()
     config = with_budget(config, trials, minutes)
@@ -53,9 +45,8 @@ def run(
         tracker.log_params({"best": best})
         text = as_toml(tuned.job)
         tracker.log_text(text, "best.toml")
-    ranked = tuned.trials.sort_values(
-        "value", ascending=not higher_is_better(config.train.metric), na_position="last", kind="stable"
-    )
+    ascending = not higher_is_better(config.train.metric)
+    ranked = tuned.trials.sort_values("value", ascending=ascending, na_position="last", kind="stable")
     print(f"\n{ranked.head(10).to_string(index=False, float_format='{:.4g}'.format)}")
     print(f"\nbest validation {config.train.metric} {tuned.value:.4f} of {len(tuned.trials)} trials: {best}")
     if output is not None:
@@ -66,19 +57,12 @@ def run(
 
 
 def with_budget(config: JobConfig, trials: int | None, minutes: float | None) -> JobConfig:
-    """Return the configuration with the given budget for its search.
-
-    Raises:
-        ConfigError: `trials` below 1, or `minutes` not above 0.
-    """
-    given: dict[str, Any] = {k: v for k, v in (("trials", trials), ("minutes", minutes)) if v is not None}
+    """Return the configuration with the given budget for its search; a ConfigError where it is out of range."""
+    given = {name: value for name, value in (("trials", trials), ("minutes", minutes)) if value is not None}
     if config.tune is None or not given:
         return config
-    try:
-        changed = TuneConfig.model_validate({**config.tune.model_dump(), **given})
-    except ValidationError as error:
-        raise ConfigError("; ".join(f"{e['loc'][0]} = {e['input']!r}: {e['msg']}" for e in error.errors())) from None
-    return config.model_copy(update={"tune": changed})
+    changed = check_config({"model": config.model, "tune": {**config.tune.model_dump(), **given}}, "the budget")
+    return config.model_copy(update={"tune": changed.tune})
 
 
 def as_toml(job: JobConfig) -> str:

@@ -85,7 +85,6 @@ def score(
         users: external ids, in the order to write; all users of `histories` by default.
         exclude_seen: never recommend an item of the user's history.
         on_unknown: `raise` or `drop` for `users` that `histories` does not hold.
-        batch_size: users of one part.
         seen: all that these users have seen, where `histories` holds only a part of it, such as what they liked; it is
             filtered in place of the histories.
         data_id: a digest that stands for histories and `seen`; by default their fingerprints.

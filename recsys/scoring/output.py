@@ -40,20 +40,12 @@ class OutputFolder:
         return self.target.with_name(f".{self.target.name}.partial")
 
     def check(self) -> None:
-        """Refuse to replace a folder of something else.
-
-        Raises:
-            ScoringError: the folder exists and is not a scoring output.
-        """
+        """Refuse to replace a folder of something else, by a ScoringError."""
         if self.target.exists() and not (self.target / MANIFEST).is_file():
             raise ScoringError(f"{self.target} exists and is not a scoring output; choose another folder or remove it")
 
     def locked(self) -> AbstractContextManager[None]:
-        """Keep other jobs away for the block.
-
-        Raises:
-            ScoringError: another job writes the same output.
-        """
+        """Keep other jobs away for the block; a ScoringError where one writes the same output."""
         busy = ScoringError(f"another job is writing {self.target}; wait for it to end")
         return locked(self.target.with_name(f".{self.target.name}.lock"), busy=busy)
 
@@ -111,11 +103,7 @@ class OutputFolder:
 
 
 def arrow_ids(ids: IdMap, what: str) -> pa.Array:
-    """Return ids as Parquet stores them.
-
-    Raises:
-        ScoringError: they would not be read back as they are.
-    """
+    """Return ids as Parquet stores them; a ScoringError where they would not be read back as they are."""
     reason = "they come back as something else"
     try:
         if ids.kind == "int":

@@ -26,30 +26,21 @@ class Checkpoint:
         self.identity = identity
 
     def save(
-        self,
-        network: nn.Module,
-        optimizer: torch.optim.Optimizer,
-        order_state: Tensor,
-        noise_state: Tensor,
-        state: dict[str, Any],
+        self, network: nn.Module, optimizer: torch.optim.Optimizer, generators: dict[str, Tensor], state: dict[str, Any]
     ) -> None:
-        """Write weights, best weights, optimizer, generator states and position, whole or not at all."""
+        """Write weights, best weights, optimizer, states of generators and position, whole or not at all."""
         tensors = {f"network.{name}": tensor for name, tensor in network.state_dict().items()}
         for index, values in optimizer.state_dict()["state"].items():
             tensors.update({f"{_OPTIMIZER}{index}.{name}": value for name, value in values.items()})
         tensors.update({f"best.{name}": tensor for name, tensor in (state["best"] or {}).items()})
-        tensors["rng.order"], tensors["rng.noise"] = order_state, noise_state
+        tensors.update({f"rng.{name}": tensor for name, tensor in generators.items()})
         rest = {name: value for name, value in state.items() if name != "best"}
         metadata = {"state": json.dumps(rest), "identity": json.dumps(self.identity, sort_keys=True)}
         with replacing(self.path) as new:
             save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, new, metadata)
 
     def load(
-        self,
-        network: nn.Module,
-        optimizer: torch.optim.Optimizer,
-        order_rng: torch.Generator,
-        noise: torch.Generator,
+        self, network: nn.Module, optimizer: torch.optim.Optimizer, generators: dict[str, torch.Generator]
     ) -> dict[str, Any] | None:
         """Restore everything in place and return the position; None without a checkpoint.
 
@@ -81,8 +72,8 @@ class Checkpoint:
             moments.setdefault(int(index), {})[key] = tensor
         saved["state"] = moments
         optimizer.load_state_dict(saved)
-        order_rng.set_state(tensors["rng.order"])
-        noise.set_state(tensors["rng.noise"])
+        for name, generator in generators.items():
+            generator.set_state(tensors[f"rng.{name}"])
         device = next(network.parameters()).device
         state["best"] = {name: tensor.to(device) for name, tensor in _under(tensors, "best.").items()} or None
         return state

@@ -209,7 +209,7 @@ class _Run:
         }
         self.checkpoint = Checkpoint(path, {**asdict(self.config), **facts, **identity})
         self.checkpoint_seconds = seconds
-        state = self.checkpoint.load(self.network, self.optimizer, self.order_rng, self.noise)
+        state = self.checkpoint.load(self.network, self.optimizer, {"order": self.order_rng, "noise": self.noise})
         if state is not None:
             self.epoch, self.position = state["epoch"], state["position"]
             self.sums = {name: total for name, (total, _) in state["sums"].items()}
@@ -230,7 +230,7 @@ class _Run:
             self._set_learning_rate(step)
             for number, turn in enumerate(turns):
                 self.optimizer.zero_grad(set_to_none=True)
-                with _moving(turn.parameters, self.trained):
+                with nullcontext() if turn.parameters is None else _moving(turn.parameters, self.trained):
                     bfloat16 = self.config.precision == "bfloat16"
                     with torch.autocast(self.rows.device.type, torch.bfloat16, enabled=bfloat16):
                         loss = turn.objective(batch, step, self.noise)
@@ -294,7 +294,8 @@ class _Run:
             "best": self.best,
             "best_value": self.best_value,
         }
-        self.checkpoint.save(self.network, self.optimizer, order_state, self.noise.get_state(), state)
+        generators = {"order": order_state, "noise": self.noise.get_state()}
+        self.checkpoint.save(self.network, self.optimizer, generators, state)
 
 
 @contextmanager
@@ -308,11 +309,8 @@ def _tf32() -> Iterator[None]:
 
 
 @contextmanager
-def _moving(parameters: Sequence[nn.Parameter] | None, trained: Sequence[nn.Parameter]) -> Iterator[None]:
+def _moving(parameters: Sequence[nn.Parameter], trained: Sequence[nn.Parameter]) -> Iterator[None]:
     """Let gradients reach these parameters alone."""
-    if parameters is None:
-        yield
-        return
     chosen = {id(parameter) for parameter in parameters}
     for parameter in trained:
         parameter.requires_grad_(id(parameter) in chosen)

@@ -1,7 +1,4 @@
-"""Search for hyperparameters on the validation part: pruned, tracked, and continued where it stopped.
-
-Needs the extra `tune`, which installs Optuna.
-"""
+"""Search for hyperparameters on the validation part, with the extra `tune`: pruned, tracked, and continued."""
 
 from __future__ import annotations
 
@@ -34,11 +31,7 @@ class Tuned:
 
 
 def check_extra() -> None:
-    """Check that the extra `tune` is installed.
-
-    Raises:
-        ConfigError: it is not.
-    """
+    """Check that the extra `tune` is installed; a ConfigError says how to install it."""
     check_installed("tuning", "optuna", "tomli-w", extra="tune")
 
 

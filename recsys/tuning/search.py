@@ -22,8 +22,6 @@ from recsys.evaluation import Validation
 from recsys.splits import Split
 from recsys.workspace import Workspace
 
-_ENDED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
-
 
 class Trial(NamedTuple):
     """A setting that was tried."""
@@ -84,11 +82,9 @@ class Search:
         """Try one setting, store its result, and return the seconds it took."""
         began = time.perf_counter()
         trial = study.ask()
-        value: float | None = None
-        state = TrialState.FAIL
+        value, state = None, TrialState.FAIL
         try:
-            value = self._train(trial)
-            state = TrialState.COMPLETE
+            value, state = self._train(trial), TrialState.COMPLETE
         except optuna.TrialPruned:
             state = TrialState.PRUNED
         except TrainingError as error:  # such as a learning rate with which the loss diverges
@@ -162,7 +158,7 @@ def _within(values: Range | list[Any], value: Any) -> bool:
 
 
 def _ended(study: optuna.Study) -> list[FrozenTrial]:
-    return study.get_trials(deepcopy=False, states=_ENDED)
+    return study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL))
 
 
 def _show_best(bar: tqdm[Any], study: optuna.Study) -> None:
