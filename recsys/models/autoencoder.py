@@ -93,8 +93,7 @@ class Autoencoder(Recommender):
                 options.on_epoch(entry)
 
         watch = None
-        if options.validation:
-            validation = options.validation
+        if validation := options.validation:
 
             def measure() -> Mapping[str, float]:
                 self._refresh(rows)
@@ -217,11 +216,7 @@ class WholeRow:
 
 
 def check_entries(model: object, matrix: sp.csr_matrix, name: LikelihoodName) -> sp.csr_matrix:
-    """Return the histories as they are.
-
-    Raises:
-        DataError: entries that the likelihood cannot have made.
-    """
+    """Return the histories as they are; a DataError names entries that the likelihood cannot have made."""
     if name == "gaussian" or not matrix.nnz:
         return matrix
     if matrix.data.min() < 0:

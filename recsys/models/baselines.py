@@ -24,7 +24,7 @@ from recsys.errors import DataError, TrainingError
 from recsys.models.base import Recommender
 from recsys.models.capabilities import NO_GRAPH_OF_EQUATIONS, Capabilities
 from recsys.models.fitting import FitOptions
-from recsys.models.fold_in import fold_in
+from recsys.models.least_squares import fold_in
 from recsys.models.params import Count, NotNegative, Positive, Seed
 from recsys.models.registry import register
 from recsys.models.selection import Histories, Indices

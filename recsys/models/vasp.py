@@ -39,10 +39,10 @@ class FLVAE(Annealed, Autoencoder):
     reads one random half of a history and must find the other half (`halves`), so that copying
     the input gains nothing. Prediction reads the whole history, uses z = μ(x), and draws nothing.
 
-    Encoder of `layers` and decoder of `decoder_layers` dense-residual layers with swish and layer normalization.
-    Differs from the authors' notebook in: rows are divided by their length; one output layer, where the notebook
-    multiplies its sigmoid by that of a second one on z itself; each step uses one half as input, not each in turn; Adam
-    in place of Nadam; `latent`, `hidden` and β for smaller data (2048, 4096, and 1/2048 of the summed KL there).
+    Layers are dense-residual with swish and layer normalization. Differs from the authors' notebook in: rows are
+    divided by their length; one output layer, where the notebook multiplies its sigmoid by that of a second one on z
+    itself; each step uses one half as input, not each in turn; Adam in place of Nadam; `latent`, `hidden` and β for
+    smaller data (2048, 4096, and 1/2048 of the summed KL there).
     """
 
     hidden: Count = 600
