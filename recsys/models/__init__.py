@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 from recsys.models.autoencoder import Autoencoder
 from recsys.models.base import Recommender
 from recsys.models.capabilities import Capabilities
-from recsys.models.params import Count, Fraction, Natural, NotNegative, OpenFraction, Positive, Rate, Seed, Widths
 from recsys.models.registry import MODELS, load, model_class, register
+from recsys.params import Count, Fraction, Natural, NotNegative, OpenFraction, Positive, Rate, Seed, Widths
 
 if TYPE_CHECKING:
     # isort: off

@@ -22,7 +22,6 @@ from torch import Tensor, nn
 
 from recsys.models.autoencoder import Autoencoder, WholeRow
 from recsys.models.fitting import FitOptions
-from recsys.models.params import Count, NotNegative, Rate, Widths
 from recsys.models.registry import register
 from recsys.models.variational import Multinomial
 from recsys.nn.adversarial import Discriminator, RowDiscriminator
@@ -30,6 +29,7 @@ from recsys.nn.gaussian import reparameterized
 from recsys.nn.layers import standard_normal
 from recsys.nn.losses import MultinomialNLL, gaussian_kl
 from recsys.nn.networks import MultVAENetwork
+from recsys.params import Count, NotNegative, Rate, Widths
 from recsys.sparse import Batch, Rows
 from recsys.training import Alternation, Loss, Record, Turn
 

@@ -17,11 +17,11 @@ from recsys.errors import DataError
 from recsys.models.base import Recommender
 from recsys.models.capabilities import Capabilities
 from recsys.models.fitting import FitOptions, new_generator, pick_device
-from recsys.models.params import Count, NotNegative, Positive, Seed
 from recsys.models.selection import ROW_BLOCK, Histories, Indices
 from recsys.nn.graphs import NetworkScores
 from recsys.nn.losses import Likelihood, LikelihoodName, likelihood
 from recsys.nn.products import affine
+from recsys.params import Count, NotNegative, Positive, Seed
 from recsys.sparse import Batch, Rows
 from recsys.training import Alternation, Objective, Record, TrainingConfig, train
 from recsys.training.loop import Precision, Schedule, Watch

@@ -18,7 +18,6 @@ from recsys.models.capabilities import NO_GRAPH_OF_EQUATIONS, Capabilities
 from recsys.models.fitting import FitOptions, pick_device
 from recsys.models.learner import Floats
 from recsys.models.least_squares import Biases, fold_in
-from recsys.models.params import Count, NotNegative
 from recsys.models.registry import register
 from recsys.models.selection import Histories, Indices
 from recsys.nn.graphs import CenteredScores, UnbiasedScores
@@ -26,6 +25,7 @@ from recsys.nn.layers import Scale, TypicalLength, as_stored
 from recsys.nn.losses import masked_squared_error
 from recsys.nn.networks import AutoRecNetwork
 from recsys.nn.products import affine
+from recsys.params import Count, NotNegative
 from recsys.sparse import Batch, Rows
 from recsys.training import Alternation, Loss, Objective, Record
 from recsys.training.loop import Schedule

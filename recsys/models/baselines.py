@@ -25,11 +25,11 @@ from recsys.models.base import Recommender
 from recsys.models.capabilities import NO_GRAPH_OF_EQUATIONS, Capabilities
 from recsys.models.fitting import FitOptions
 from recsys.models.least_squares import fold_in
-from recsys.models.params import Count, NotNegative, Positive, Seed
 from recsys.models.registry import register
 from recsys.models.selection import Histories, Indices
 from recsys.nn.graphs import LinearScores, SameScores
 from recsys.nn.products import affine
+from recsys.params import Count, NotNegative, Positive, Seed
 from recsys.training import Record
 
 

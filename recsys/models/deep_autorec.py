@@ -10,11 +10,11 @@ from torch import Tensor, nn
 
 from recsys.errors import ConfigError
 from recsys.models.autorec import AutoRec, OverItems, squared_error
-from recsys.models.params import Count, Natural, Rate, Widths
 from recsys.models.registry import register
 from recsys.nn.layers import SIGMOID_GAIN, ActivationName, dropout
 from recsys.nn.losses import masked_squared_error
 from recsys.nn.networks import DeepNetwork
+from recsys.params import Count, Natural, Rate, Widths
 from recsys.sparse import Batch, DenseRows, Rows
 from recsys.training import Alternation, Loss, Objective
 from recsys.training.loop import Turn

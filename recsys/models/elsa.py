@@ -11,11 +11,11 @@ from torch import Tensor, nn
 
 from recsys.models.autoencoder import Autoencoder
 from recsys.models.capabilities import Capabilities
-from recsys.models.params import Count, Positive
 from recsys.models.registry import register
 from recsys.models.selection import Histories, Indices
 from recsys.nn.graphs import LessOwnScores
 from recsys.nn.low_rank import UnitRowsNetwork, zero_diagonal_cosine
+from recsys.params import Count, Positive
 from recsys.sparse import Batch, Rows
 from recsys.training import Loss, Objective
 from recsys.training.loop import Schedule

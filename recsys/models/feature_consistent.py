@@ -10,12 +10,12 @@ from torch import nn
 
 from recsys.errors import ConfigError
 from recsys.models.autoencoder import Autoencoder, WholeRow
-from recsys.models.params import Count, NotNegative, Positive, Rate, Widths
 from recsys.models.registry import register
 from recsys.nn.gaussian import reparameterized
 from recsys.nn.losses import gaussian_kl
 from recsys.nn.networks import FeatureConsistentNetwork
 from recsys.nn.reconstruction import project_means
+from recsys.params import Count, NotNegative, Positive, Rate, Widths
 from recsys.sparse import Batch, Rows
 from recsys.training import Alternation, Loss, Turn
 from recsys.training.loop import Schedule

@@ -17,11 +17,11 @@ from recsys.models.base import Recommender
 from recsys.models.capabilities import Capabilities
 from recsys.models.fitting import FitOptions, pick_device
 from recsys.models.linear import gram_matrix, invert
-from recsys.models.params import Positive
 from recsys.models.registry import register
 from recsys.models.selection import Histories, Indices
 from recsys.nn.products import affine, weighted_rows
 from recsys.nn.tangent import relu_tangent_kernel
+from recsys.params import Positive
 from recsys.sparse import Rows
 
 

@@ -12,10 +12,10 @@ from torch import nn
 
 from recsys.models.autoencoder import encode_rows
 from recsys.models.autorec import AutoRec, OverItems
-from recsys.models.params import Count, Natural, NotNegative, Widths
 from recsys.models.registry import register
 from recsys.nn.kernelized import GlobalKernelNetwork, KernelNetwork
 from recsys.nn.losses import masked_squared_error
+from recsys.params import Count, Natural, NotNegative, Widths
 from recsys.sparse import Batch, Grid, Rows
 from recsys.training import Alternation, Loss, Objective
 from recsys.training.loop import Turn

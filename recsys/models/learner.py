@@ -18,7 +18,7 @@ from recsys.ids import IdMap
 from recsys.interactions import Interactions
 from recsys.models.capabilities import REFUSALS, Capabilities
 from recsys.models.fitting import FitOptions, Validates
-from recsys.models.params import Parameters, modern, plain
+from recsys.params import Parameters, modern, plain
 from recsys.sparse import as_csr
 from recsys.training import Record
 

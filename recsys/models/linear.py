@@ -33,11 +33,11 @@ from recsys.errors import TrainingError
 from recsys.models.base import Recommender
 from recsys.models.capabilities import Capabilities
 from recsys.models.fitting import FitOptions, pick_device
-from recsys.models.params import Fraction, Natural, NotNegative, Positive, Rate
 from recsys.models.registry import register
 from recsys.models.selection import Histories, Indices
 from recsys.nn.graphs import LinearScores
 from recsys.nn.products import weighted_rows
+from recsys.params import Fraction, Natural, NotNegative, Positive, Rate
 from recsys.sparse import Rows
 
 

@@ -12,7 +12,7 @@ from typing import Final, TypeVar, dataclass_transform
 from recsys.artifacts import Bundle, read_bundle
 from recsys.errors import BundleError, ConfigError, did_you_mean
 from recsys.models.base import Recommender
-from recsys.models.params import HelpText, hints
+from recsys.params import help_of, hints
 
 Model = TypeVar("Model", bound=Recommender)
 
@@ -43,11 +43,12 @@ def register(cls: type[Model]) -> type[Model]:
     other = _REGISTERED.get(cls.__name__)
     if other is not None and (other.__module__, other.__qualname__) != (cls.__module__, cls.__qualname__):
         raise ConfigError(f"{other.__module__} registered a model {cls.__name__} already; choose another class name")
+    text = inspect.cleandoc(vars(cls).get("__doc__") or f"{cls.__name__} has no docstring.")
     if "__dataclass_fields__" not in vars(cls):
         cls = dataclass(kw_only=True, eq=False)(cls)
     hints(cls)  # type: ignore[arg-type]  # refused here if a type cannot be read
-    if not isinstance(vars(cls).get("__doc__"), HelpText):
-        cls.__doc__ = HelpText(cls.__doc__)  # type: ignore[assignment]
+    if cls is not other:
+        cls.__doc__ = f"{text}\n\n{help_of(cls)}"
     _REGISTERED[cls.__name__] = cls
     return cls
 

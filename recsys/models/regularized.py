@@ -13,13 +13,13 @@ from torch import Tensor, nn
 from recsys.errors import ConfigError
 from recsys.models.autoencoder import Autoencoder, WholeRow, encode_rows
 from recsys.models.capabilities import Capabilities
-from recsys.models.params import Count, NotNegative, OpenFraction, Positive, Rate, Widths
 from recsys.models.registry import register
 from recsys.models.selection import Histories, Indices
 from recsys.nn.corruption import masked, projected_gaussian, salt_and_pepper
 from recsys.nn.layers import ActivationName, l2_normalized, standard_normal
 from recsys.nn.networks import AcquisitionNetwork, DeepNetwork, UserNodeNetwork
 from recsys.nn.penalties import activation_kl, squared_jacobian, squared_jacobian_of_one_layer
+from recsys.params import Count, NotNegative, OpenFraction, Positive, Rate, Widths
 from recsys.sparse import Batch, Rows
 from recsys.training import Loss, Objective
 from recsys.training.loop import Schedule

@@ -16,10 +16,10 @@ from recsys.errors import TrainingError
 from recsys.models.base import Recommender
 from recsys.models.capabilities import Capabilities
 from recsys.models.fitting import FitOptions
-from recsys.models.params import Positive
 from recsys.models.registry import register
 from recsys.models.selection import Histories, Indices
 from recsys.nn.graphs import LinearScores
+from recsys.params import Positive
 
 _CANDIDATES = 4
 """Times the entries to keep from which they are chosen."""

@@ -12,13 +12,21 @@ from annotated_types import MinLen
 from torch import nn
 
 from recsys.models.autoencoder import Autoencoder, WholeRow, check_entries
-from recsys.models.params import Count, Natural, NotNegative, Positive, Rate, Widths
 from recsys.models.registry import register
-from recsys.nn.gaussian import CompositePrior, VampPrior, gaussian_log_density, kl_between, reparameterized
+from recsys.nn.gaussian import gaussian_log_density, kl_between, reparameterized
 from recsys.nn.layers import Output
 from recsys.nn.losses import MultinomialNLL, gaussian_kl
 from recsys.nn.networks import Dense, MultDAENetwork, MultVAENetwork
-from recsys.nn.variational import DenseResidual, GaussianEncoder, HVampNetwork, TanhLayers, VariationalNetwork
+from recsys.nn.variational import (
+    CompositePrior,
+    DenseResidual,
+    GaussianEncoder,
+    HVampNetwork,
+    TanhLayers,
+    VampPrior,
+    VariationalNetwork,
+)
+from recsys.params import Count, Natural, NotNegative, Positive, Rate, Widths
 from recsys.sparse import Batch, Rows
 from recsys.training import Alternation, Loss, Objective, Turn
 

@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from recsys.errors import DataError
 from recsys.models.autoencoder import Autoencoder, encode_rows
 from recsys.models.capabilities import Capabilities
-from recsys.models.params import Count, NotNegative, OpenFraction, Rate
 from recsys.models.registry import register
 from recsys.models.selection import Histories, Indices
 from recsys.models.variational import Annealed
@@ -23,6 +22,7 @@ from recsys.nn.graphs import ParallelScores
 from recsys.nn.layers import Output
 from recsys.nn.losses import gaussian_kl
 from recsys.nn.variational import DenseResidual, GaussianEncoder, ResidualDecoder, VariationalNetwork, VASPNetwork
+from recsys.params import Count, NotNegative, OpenFraction, Rate
 from recsys.sparse import Batch, Rows
 from recsys.training import Loss, Objective
 

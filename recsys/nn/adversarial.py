@@ -11,15 +11,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from recsys.nn.blocks import OutputGradients
-from recsys.nn.layers import l2_normalized, linear, xavier
-from recsys.nn.products import row_sums, weighted_rows
+from recsys.nn.layers import Layer, l2_normalized, linear, xavier
+from recsys.nn.products import apply_exactly, row_sums, weighted_rows
 from recsys.sparse import Batch
 
 _FIRST_STEPS = 20
 """Steps of the power method on new weights. After this good start, one step per update is enough."""
 
 
-class SpectralNorm(nn.Module):
+class SpectralNorm(Layer):
     """Divides a weight by its largest singular value (Miyato, Kataoka, Koyama and Yoshida 2018, eq. 8 and algorithm 1).
 
     The left singular vector is a buffer, so a resumed training continues with it. One step of the power method updates
@@ -28,7 +28,7 @@ class SpectralNorm(nn.Module):
 
     direction: Tensor
 
-    def __init__(self, weight: Tensor, generator: torch.Generator | None = None) -> None:
+    def __init__(self, weight: Tensor, generator: torch.Generator) -> None:
         """`weight` (n, m) is the initial weight."""
         super().__init__()
         start = torch.randn(len(weight), generator=generator, dtype=weight.dtype)
@@ -43,18 +43,17 @@ class SpectralNorm(nn.Module):
                 left, right = self._power_step(weight)
                 if self.training and weight.requires_grad:
                     self.direction.copy_(left)
-            sigma: Tensor = left @ weight @ right
-        return sigma.clamp_min(1e-12)  # a zero weight stays zero
+            return (left @ weight @ right).clamp_min(1e-12)  # a zero weight stays zero
 
     def _power_step(self, weight: Tensor) -> tuple[Tensor, Tensor]:
         right = F.normalize(weight.T @ self.direction, dim=0)
         return F.normalize(weight @ right, dim=0), right
 
 
-class SpectralLinear(nn.Module):
+class SpectralLinear(Layer):
     """A dense layer whose weight is divided by its spectral norm."""
 
-    def __init__(self, n_in: int, n_out: int, generator: torch.Generator | None = None) -> None:
+    def __init__(self, n_in: int, n_out: int, generator: torch.Generator) -> None:
         super().__init__()
         self.linear = linear(n_in, n_out, generator)
         self.norm = SpectralNorm(self.linear.weight, generator)
@@ -64,14 +63,14 @@ class SpectralLinear(nn.Module):
         return F.linear(values, self.linear.weight / self.norm(self.linear.weight), self.linear.bias)
 
 
-class Discriminator(nn.Module):
+class Discriminator(Layer):
     """Tells real vectors from generated ones: dense layers of spectral norm 1 with ReLU between, and a final logit.
 
     The logit changes by at most as much as the vector does, so the discriminator cannot win outright and the generator
     always gets a gradient.
     """
 
-    def __init__(self, widths: Sequence[int], generator: torch.Generator | None = None) -> None:
+    def __init__(self, widths: Sequence[int], generator: torch.Generator) -> None:
         """`widths` are the width of the vectors, then those of the hidden layers."""
         super().__init__()
         self.hidden = nn.ModuleList(SpectralLinear(n_in, n_out, generator) for n_in, n_out in pairwise(widths))
@@ -87,11 +86,10 @@ class Discriminator(nn.Module):
         """Return the logits of being real, (n,)."""
         features = self.features(values)
         with torch.autocast(values.device.type, enabled=False):  # like output layers and losses
-            logits: Tensor = self.last(features.to(self.last.linear.weight.dtype))
-        return logits[:, 0]
+            return self.last(features.to(self.last.linear.weight.dtype))[:, 0]
 
 
-class RowDiscriminator(nn.Module):
+class RowDiscriminator(Layer):
     """Tells real rows, or pairs of a row and a code, from generated ones: a first layer, then a `Discriminator`.
 
     Real rows are sparse and cost stored entries × width. Generated rows are the decoder's expectations; they are dense,
@@ -101,12 +99,7 @@ class RowDiscriminator(nn.Module):
     """
 
     def __init__(
-        self,
-        n_columns: int,
-        widths: Sequence[int],
-        generator: torch.Generator | None = None,
-        *,
-        latent: int | None = None,
+        self, n_columns: int, widths: Sequence[int], generator: torch.Generator, *, latent: int | None = None
     ) -> None:
         """`widths` are those of the hidden layers; `latent` is the width of the codes, None to judge rows alone."""
         super().__init__()
@@ -137,13 +130,11 @@ class RowDiscriminator(nn.Module):
 
     def features(self, first: Tensor) -> Tensor:
         """Return the last hidden layer, (n, widths[-1]), from the first one."""
-        features: Tensor = self.rest.features(first)
-        return features
+        return self.rest.features(first)
 
     def forward(self, first: Tensor) -> Tensor:
         """Return the logits of being real, (n,), from the first hidden layer."""
-        logits: Tensor = self.rest(first)
-        return logits
+        return self.rest(first)
 
 
 def expected_rows(hidden: Tensor, weight: Tensor, bias: Tensor, table: Tensor) -> Tensor:
@@ -160,10 +151,7 @@ def expected_rows(hidden: Tensor, weight: Tensor, bias: Tensor, table: Tensor) -
     Returns:
         (n_rows, n_out)
     """
-    with torch.autocast(hidden.device.type, enabled=False):
-        hidden = hidden.to(weight.dtype)
-        rows: Tensor = _ExpectedRows.apply(hidden, weight, bias, table)  # type: ignore[no-untyped-call]
-    return rows
+    return apply_exactly(_ExpectedRows, hidden, weight, bias, table)
 
 
 class _ExpectedRows(torch.autograd.Function):
@@ -186,7 +174,7 @@ class _ExpectedRows(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         hidden, weight, bias, table, log_sum_exp, sums = ctx.saved_tensors
-        (grad,) = grads
+        grad = grads[0]
         gradients = OutputGradients(hidden, weight, bias, ctx.needs_input_grad)
         of_table = torch.empty_like(table) if ctx.needs_input_grad[3] else None
         inner = (grad * sums).sum(1, keepdim=True)

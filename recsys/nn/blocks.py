@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -66,3 +67,16 @@ class OutputGradients:
             None if of_weight is None else accumulate_grad(parameter, write),
             None if self.bias is None else self.bias * scale,
         )
+
+
+class GradientsInForward(torch.autograd.Function):
+    """A loss whose forward pass computes its gradients too; the backward pass scales them.
+
+    `forward` saves the weight, sets `ctx.gradients`, and sets `ctx.others` to the gradients, or None, of the inputs
+    after hidden, weight and bias.
+    """
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        others = (None if other is None else other * grads[0] for other in ctx.others)
+        return *ctx.gradients.scaled(grads[0], *ctx.saved_tensors), *others

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from recsys.sparse import Batch
@@ -17,15 +17,8 @@ def masked(batch: Batch, share: float, noise: torch.Generator) -> Batch:
     Entries that are not stored are zero already. The remaining entries are scaled by 1 / (1 - share), so a row's
     product with a layer equals that of the clean row on average (Wu et al. 2016, §3.1); Vincent et al. do not scale.
     """
-    kept = _uniform(len(batch.values), batch, noise) >= share
-    return Batch(
-        batch.rows,
-        F.pad(kept.cumsum(0), (1, 0))[batch.offsets],
-        batch.columns[kept],
-        batch.values[kept] / (1.0 - share),
-        batch.segments[kept],
-        batch.n_columns,
-    )
+    kept = batch.where(_uniform(batch, noise) >= share)
+    return replace(kept, values=kept.values / (1.0 - share))
 
 
 def salt_and_pepper(batch: Batch, share: float, noise: torch.Generator) -> Batch:
@@ -39,7 +32,7 @@ def salt_and_pepper(batch: Batch, share: float, noise: torch.Generator) -> Batch
     salted = random_places(cells, share / 2, noise)
     at = batch.segments * batch.n_columns + batch.columns
     # Of the entries without salt, pepper takes (share / 2) / (1 - share / 2), which is (share / 2) of all entries.
-    kept = ~torch.isin(at, salted) & (_uniform(len(at), batch, noise) >= share / 2 / (1 - share / 2))
+    kept = ~torch.isin(at, salted) & (_uniform(batch, noise) >= share / 2 / (1 - share / 2))
     largest = batch.values.new_zeros(len(batch)).scatter_reduce(0, batch.segments, batch.values, "amax")
     largest = torch.where(largest > 0, largest, 1.0)
     at, order = torch.sort(torch.cat([at[kept], salted]))
@@ -89,5 +82,5 @@ def random_places(cells: int, chance: float, noise: torch.Generator) -> Tensor:
     return places[places < cells]
 
 
-def _uniform(n: int, batch: Batch, noise: torch.Generator) -> Tensor:
-    return torch.rand(n, generator=noise, device=batch.values.device)
+def _uniform(batch: Batch, noise: torch.Generator) -> Tensor:
+    return torch.rand(len(batch.values), generator=noise, device=batch.values.device)

@@ -8,7 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from recsys.nn.blocks import OutputGradients, column_blocks
+from recsys.nn.blocks import GradientsInForward, OutputGradients, column_blocks
+from recsys.nn.products import apply_exactly
 from recsys.sparse import Batch
 
 
@@ -16,26 +17,18 @@ class FocalLoss:
     """−Σ_u Σ_i α x (1 − p)^γ log p + (1 − α) max(0, 1 − x) p^γ log(1 − p), p = σ(h Wᵀ + b).
 
     For x of 0 and 1 this is eq. 5 of Lin et al. (2017); an entry above 1 counts as that many positives. With other
-    logits o, p is σ(h Wᵀ + b) · σ(o). The loss and the gradients of a block of columns are computed while it is in the
-    processor's cache.
+    logits o, p is σ(h Wᵀ + b) · σ(o). Like `bernoulli_nll` it takes the memory of a block of columns.
     """
 
     def __init__(self, alpha: float, focus: float, width: int | None = None) -> None:
-        """`focus` is γ; `width` is the columns per block: by default 1,024 on a CPU, all columns on a GPU."""
+        """`focus` is γ; `width` is the columns per block, see `column_blocks`."""
         self.alpha, self.focus, self.width = alpha, focus, width
 
     def __call__(
         self, hidden: Tensor, weight: Tensor, bias: Tensor, batch: Batch, other_logits: Tensor | None = None
     ) -> Tensor:
-        """Return the loss of `hidden` (n_rows, width) given `weight` (n_columns, width) and `bias`; scalar.
-
-        Args:
-            other_logits: (n_rows, n_columns), o above.
-        """
-        with torch.autocast(hidden.device.type, enabled=False):
-            hidden = hidden.to(weight.dtype)
-            loss: Tensor = _FocalLoss.apply(hidden, weight, bias, other_logits, batch, self)  # type: ignore[no-untyped-call]
-        return loss
+        """Return the sum over the batch, scalar; `other_logits` (n_rows, n_columns) is o."""
+        return apply_exactly(_FocalLoss, hidden, weight, bias, other_logits, batch, self)
 
     def absent(self, log_p: Tensor) -> tuple[Tensor, Tensor]:
         """Return the loss of entries that are 0, and its derivative with respect to log p."""
@@ -52,11 +45,10 @@ class FocalLoss:
 
 
 def _probabilities(log_p: Tensor) -> tuple[Tensor, Tensor]:
-    """Return p and 1 − p."""
     return log_p.exp(), -torch.expm1(log_p).clamp_max_(-torch.finfo(log_p.dtype).tiny)
 
 
-class _FocalLoss(torch.autograd.Function):
+class _FocalLoss(GradientsInForward):
     @staticmethod
     def forward(
         ctx: Any,
@@ -83,16 +75,10 @@ class _FocalLoss(torch.autograd.Function):
             ):
                 all_entries.view(-1)[places] = share * absent + values * present
             loss += losses.sum()
-            if of_other is not None and other_logits is not None:
-                # d log σ(o) / do = σ(−o)
+            if of_other is not None and other_logits is not None:  # d log σ(o) / do = σ(−o)
                 torch.mul(slopes, torch.sigmoid(-other_logits[:, block]), out=of_other[:, block])
             slopes.mul_(torch.sigmoid(-logits))
             gradients.add(block, slopes, hidden, weight)
         ctx.save_for_backward(weight)
-        ctx.gradients, ctx.of_other = gradients, of_other
+        ctx.gradients, ctx.others = gradients, (of_other, None, None)
         return loss
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        of_other = None if ctx.of_other is None else ctx.of_other * grads[0]
-        return *ctx.gradients.scaled(grads[0], *ctx.saved_tensors), of_other, None, None

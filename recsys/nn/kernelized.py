@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from recsys.nn.layers import SIGMOID_GAIN, Scale, as_stored, xavier
+from recsys.nn.networks import Autoencoding
 from recsys.nn.products import accumulate_grad, weighted_rows
 from recsys.sparse import Batch, Window
 
@@ -34,7 +35,9 @@ class KernelWeight(nn.Module):
     come from one product of width `dim` + 2, without an array of (n_rows, n_columns, dim).
     """
 
-    def __init__(self, n_rows: int, n_columns: int, dim: int, generator: torch.Generator | None = None) -> None:
+    __call__: Callable[..., KernelizedWeight]
+
+    def __init__(self, n_rows: int, n_columns: int, dim: int, generator: torch.Generator) -> None:
         super().__init__()
         self.weight = nn.Parameter(xavier(n_rows, n_columns, generator))
         self.row_vectors = nn.Parameter(torch.empty(n_rows, dim).normal_(0.0, 1e-3, generator=generator))
@@ -47,14 +50,13 @@ class KernelWeight(nn.Module):
         # 1 − ‖u − v‖² = (2u, 1 − ‖u‖², 1) · (v, 1, −‖v‖²)
         left = torch.cat([2 * u, 1 - of_u, torch.ones_like(of_u)])
         right = torch.cat([v, torch.ones_like(of_v), -of_v])
-        parts: tuple[Tensor, Tensor, Tensor] = _Kernelize.apply(self.weight, left, right)  # type: ignore[no-untyped-call]
-        return KernelizedWeight(*parts)
+        return KernelizedWeight(*_Kernelize.apply(self.weight, left, right))  # type: ignore[no-untyped-call]
 
 
 class KernelOutput(nn.Module):
     """An output layer with weights W ∘ K; `weight` recomputes them each time it is read."""
 
-    def __init__(self, n_in: int, n_out: int, dim: int, generator: torch.Generator | None = None) -> None:
+    def __init__(self, n_in: int, n_out: int, dim: int, generator: torch.Generator) -> None:
         super().__init__()
         self.kernel = KernelWeight(n_out, n_in, dim, generator)
         self.bias = nn.Parameter(torch.zeros(n_out))
@@ -62,23 +64,14 @@ class KernelOutput(nn.Module):
     @property
     def weight(self) -> Tensor:
         """(n_out, n_in)."""
-        kernelized: KernelizedWeight = self.kernel()
-        return kernelized.matrix
+        return self.kernel().matrix
 
 
-class KernelNetwork(nn.Module):
+class KernelNetwork(Autoencoding):
     """n_in → hidden… → n_in with kernel weights in every layer, sigmoids between and an affine output."""
 
-    output: KernelOutput
-
     def __init__(
-        self,
-        n_in: int,
-        hidden: Sequence[int],
-        dim: int,
-        generator: torch.Generator | None = None,
-        *,
-        scale: Scale = as_stored,
+        self, n_in: int, hidden: Sequence[int], dim: int, generator: torch.Generator, *, scale: Scale = as_stored
     ) -> None:
         super().__init__()
         self.scale = scale
@@ -91,13 +84,8 @@ class KernelNetwork(nn.Module):
         self.output = KernelOutput(hidden[-1], n_in, dim, generator)
 
     def encode(self, batch: Batch, noise: torch.Generator | None = None) -> Tensor:
-        """Return the last hidden layer, (len(batch), hidden[-1]); `noise` is not used."""
-        del noise
+        """Return the last hidden layer, (len(batch), hidden[-1])."""
         return self.hidden(batch, [kernel().matrix for kernel in self.kernels])
-
-    def decode(self, latent: Tensor) -> Tensor:
-        """Return the hidden activations themselves."""
-        return latent
 
     def hidden(self, batch: Batch, matrices: Sequence[Tensor]) -> Tensor:
         """Return the last hidden layer, given the effective weights of each hidden layer."""
@@ -127,7 +115,7 @@ class GlobalKernelNetwork(KernelNetwork):
         n_rows: int,
         hidden: Sequence[int],
         dim: int,
-        generator: torch.Generator | None = None,
+        generator: torch.Generator,
         *,
         scale: Scale = as_stored,
     ) -> None:

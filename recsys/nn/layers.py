@@ -26,13 +26,19 @@ SIGMOID_GAIN: Final = 4.0
 """Factor for Xavier weights between sigmoid layers: at 0 a sigmoid has a quarter of the slope of tanh."""
 
 
-class SparseLinear(nn.Module):
+class Layer(nn.Module):
+    """A module that maps to one tensor."""
+
+    __call__: Callable[..., Tensor]
+
+
+class SparseLinear(Layer):
     """Affine layer over sparse rows: `x @ weight + bias` as a gather and sum over the stored entries.
 
     The forward pass and the gradient of `weight` each cost stored entries × `n_out`.
     """
 
-    def __init__(self, n_in: int, n_out: int, generator: torch.Generator | None = None) -> None:
+    def __init__(self, n_in: int, n_out: int, generator: torch.Generator) -> None:
         super().__init__()
         self.weight = nn.Parameter(xavier(n_in, n_out, generator))
         self.bias = nn.Parameter(torch.zeros(n_out))
@@ -42,20 +48,20 @@ class SparseLinear(nn.Module):
         return weighted_rows(self.weight, batch, batch.values if values is None else values) + self.bias
 
 
-class Output(nn.Module):
+class Output(Layer):
     """The last affine layer: `weight` (n_out, n_in) and `bias` (n_out,), which the losses and ranking read directly."""
 
-    def __init__(self, n_in: int, n_out: int, generator: torch.Generator | None = None) -> None:
+    def __init__(self, n_in: int, n_out: int, generator: torch.Generator) -> None:
         super().__init__()
         self.weight = nn.Parameter(xavier(n_in, n_out, generator).T.contiguous())
         self.bias = nn.Parameter(torch.zeros(n_out))
 
     def forward(self, hidden: Tensor) -> Tensor:
-        """Return the dense product (n_rows, n_out)."""
+        """Return (n_rows, n_out)."""
         return F.linear(hidden, self.weight, self.bias)
 
 
-def linear(n_in: int, n_out: int, generator: torch.Generator | None = None) -> nn.Linear:
+def linear(n_in: int, n_out: int, generator: torch.Generator) -> nn.Linear:
     """Return a dense layer with Xavier weights drawn from `generator` and zero bias."""
     layer = nn.Linear(n_in, n_out, device="meta")  # no draw from the global generator
     layer.weight = nn.Parameter(xavier(n_in, n_out, generator).T.contiguous())
@@ -63,7 +69,7 @@ def linear(n_in: int, n_out: int, generator: torch.Generator | None = None) -> n
     return layer
 
 
-def xavier(n_in: int, n_out: int, generator: torch.Generator | None = None) -> Tensor:
+def xavier(n_in: int, n_out: int, generator: torch.Generator) -> Tensor:
     """Draw (n_in, n_out) weights uniformly within ± sqrt(6 / (n_in + n_out)) (Glorot and Bengio 2010, eq. 16)."""
     bound = (6.0 / (n_in + n_out)) ** 0.5
     return torch.empty(n_in, n_out).uniform_(-bound, bound, generator=generator)

@@ -6,24 +6,20 @@ The last layer of a network is affine. Each loss takes that layer's input `hidde
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, Literal, Protocol
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from recsys.nn.blocks import OutputGradients, column_blocks
-from recsys.nn.products import accumulate_grad, row_sums, stored_products
+from recsys.nn.blocks import GradientsInForward, OutputGradients, column_blocks
+from recsys.nn.products import accumulate_grad, apply_exactly, row_sums, stored_products
 from recsys.sparse import Batch
 
-
-class Likelihood(Protocol):
-    """A negative log-likelihood of whole rows, stored and unstored entries alike."""
-
-    def __call__(self, hidden: Tensor, weight: Tensor, bias: Tensor, batch: Batch) -> Tensor:
-        """Return the sum over the batch, up to terms that do not depend on the parameters; scalar."""
-
+Likelihood = Callable[[Tensor, Tensor, Tensor, Batch], Tensor]
+"""Maps `hidden`, `weight`, `bias` and a batch to the negative log-likelihood of its whole rows, stored and unstored
+entries alike: the sum over the batch, up to terms that do not depend on the parameters; scalar."""
 
 LikelihoodName = Literal["multinomial", "bernoulli", "gaussian"]
 
@@ -38,7 +34,7 @@ def likelihood(name: LikelihoodName, unobserved_weight: float = 1.0) -> Likeliho
     if name == "multinomial":
         return MultinomialNLL()
     if name == "bernoulli":
-        return BernoulliNLL()
+        return bernoulli_nll
     return lambda hidden, weight, bias, batch: (
         0.5 * masked_squared_error(hidden, weight, bias, batch, unobserved_weight)
     )
@@ -59,8 +55,7 @@ def masked_squared_error(
     predicted = stored_products(hidden, weight, bias, batch)
     loss = (batch.values - predicted).square().sum()
     if unobserved_weight:
-        with torch.autocast(hidden.device.type, enabled=False):
-            whole: Tensor = _WholeSquares.apply(hidden.to(weight.dtype), weight, bias)  # type: ignore[no-untyped-call]
+        whole = apply_exactly(_WholeSquares, hidden, weight, bias)
         loss = loss + unobserved_weight * (whole - predicted.square().sum())
     return loss
 
@@ -76,61 +71,34 @@ class MultinomialNLL:
 
     def __init__(self, memory: int = 2**30, width: int | None = None) -> None:
         """`memory` bounds the logits in bytes; `width` is columns per block, 1,024 or 2,048 on a CPU, all on a GPU."""
-        self.memory = memory
-        self.width = width
+        self.memory, self.width = memory, width
         self._free: Tensor | None = None
 
     def __call__(self, hidden: Tensor, weight: Tensor, bias: Tensor, batch: Batch) -> Tensor:
-        """Return the loss of `hidden` (n_rows, width) given `weight` (n_columns, width) and `bias`; scalar."""
+        """Return the sum over the batch, scalar."""
         rows = max(1, self.memory // (weight.shape[0] * weight.element_size()))
         function = _MultinomialNLL if rows >= len(hidden) else _MultinomialNLLInParts
-        with torch.autocast(hidden.device.type, enabled=False):
-            hidden = hidden.to(weight.dtype)
-            loss: Tensor = function.apply(hidden, weight, bias, batch, self, rows)  # type: ignore[no-untyped-call]
-        return loss
+        return apply_exactly(function, hidden, weight, bias, batch, self, rows)
 
-    def take(self, rows: int, like: Tensor) -> Tensor:
-        """Return free memory for `rows` × len(like) values of the type of `like`.
-
-        A second loss computed before the first one's backward pass gets its own memory.
-        """
+    def _take(self, rows: int, like: Tensor) -> Tensor:
+        # A second loss computed before the first one's backward pass gets its own memory.
         size, memory, self._free = rows * like.shape[0], self._free, None
         if memory is None or len(memory) < size or (memory.dtype, memory.device) != (like.dtype, like.device):
             memory = torch.empty(size, dtype=like.dtype, device=like.device)
         return memory
 
-    def give_back(self, memory: Tensor) -> None:
-        """Keep this memory for the next batch."""
-        self._free = memory
 
+def bernoulli_nll(hidden: Tensor, weight: Tensor, bias: Tensor, batch: Batch, width: int | None = None) -> Tensor:
+    """Return Σ_u Σ_i softplus(l_ui) − x_ui l_ui with logits l = h Wᵀ + b: the logistic loss of every entry.
 
-class BernoulliNLL:
-    """Σ_u Σ_i softplus(l_ui) − x_ui l_ui with logits l = h Wᵀ + b: the logistic loss of every entry of the rows.
-
-    This is −log of Π σ(l)^x (1 − σ(l))^(1 − x) for x in 0..1. The loss and the gradients of a block of columns are
-    computed while it is in the processor's cache, so the logits never take more memory than one block.
+    This is −log of Π σ(l)^x (1 − σ(l))^(1 − x) for x in 0..1. The loss and the gradients of a block of `width` columns
+    (see `column_blocks`) are computed while it is in the processor's cache, so the logits never take more memory.
     """
-
-    def __init__(self, width: int | None = None) -> None:
-        """`width` is the columns per block: by default 1,024 on a CPU, all columns on a GPU."""
-        self.width = width
-
-    def __call__(self, hidden: Tensor, weight: Tensor, bias: Tensor, batch: Batch) -> Tensor:
-        """Return the loss of `hidden` (n_rows, width) given `weight` (n_columns, width) and `bias`; scalar."""
-        with torch.autocast(hidden.device.type, enabled=False):
-            hidden = hidden.to(weight.dtype)
-            loss: Tensor = _BernoulliNLL.apply(hidden, weight, bias, batch, self.width)  # type: ignore[no-untyped-call]
-        return loss
+    return apply_exactly(_BernoulliNLL, hidden, weight, bias, batch, width)
 
 
 def gaussian_kl(mean: Tensor, log_variance: Tensor) -> Tensor:
-    """Return KL(N(mean, exp(log_variance)) ‖ N(0, 1)) of each row, summed over the latent dimensions.
-
-    Kingma and Welling (2014), appendix B.
-
-    Returns:
-        (n_rows,)
-    """
+    """Return KL(N(mean, exp(log_variance)) ‖ N(0, 1)) of each row, (n_rows,): Kingma and Welling (2014), appendix B."""
     return 0.5 * (mean.square() + log_variance.exp() - 1.0 - log_variance).sum(1)
 
 
@@ -176,7 +144,7 @@ class _MultinomialNLL(torch.autograd.Function):
         softmax = ctx.softmax or _Softmax(hidden, weight, bias, ctx.batch, ctx.owner)
         ctx.softmax = None
         gradients = softmax.gradients(hidden, weight, bias, ctx.needs_input_grad, grads[0])
-        ctx.owner.give_back(softmax.memory)
+        ctx.owner._free = softmax.memory
         return *gradients, None, None, None
 
 
@@ -199,7 +167,7 @@ class _MultinomialNLLInParts(torch.autograd.Function):
                 for total, gradient, where in zip(totals, gradients, (part, slice(None), slice(None)), strict=True):
                     if total is not None and gradient is not None:
                         total[where] += gradient
-            owner.give_back(softmax.memory)
+            owner._free = softmax.memory
         ctx.totals = totals
         return loss
 
@@ -208,7 +176,7 @@ class _MultinomialNLLInParts(torch.autograd.Function):
         return *(None if total is None else total * grads[0] for total in ctx.totals), None, None, None
 
 
-class _BernoulliNLL(torch.autograd.Function):
+class _BernoulliNLL(GradientsInForward):
     @staticmethod
     def forward(ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor, batch: Batch, width: int | None) -> Tensor:
         n, loss = len(hidden), hidden.new_zeros(())
@@ -225,12 +193,8 @@ class _BernoulliNLL(torch.autograd.Function):
             memory[places] -= values
             gradients.add(block, slopes, hidden, weight)
         ctx.save_for_backward(weight)
-        ctx.gradients = gradients
+        ctx.gradients, ctx.others = gradients, (None, None)
         return loss
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        return *ctx.gradients.scaled(grads[0], *ctx.saved_tensors), None, None
 
 
 class _Softmax:
@@ -242,7 +206,7 @@ class _Softmax:
 
     def __init__(self, hidden: Tensor, weight: Tensor, bias: Tensor, batch: Batch, owner: MultinomialNLL) -> None:
         n = len(hidden)
-        self.memory = owner.take(n, weight)
+        self.memory = owner._take(n, weight)
         self.blocks = list(column_blocks(batch, owner.width, cpu_width=1024 if batch.n_columns < 2**14 else 2048))
         self.largest = hidden.new_empty(len(self.blocks), n)
         sums, stored = torch.empty_like(self.largest), hidden.new_zeros(())
@@ -259,7 +223,6 @@ class _Softmax:
         self.loss = self.totals.dot(self.log_sum_exp) - stored
 
     def _view(self, block: slice, n: int) -> Tensor:
-        """Return the memory of one block, (n, block width)."""
         return self.memory[n * block.start : n * block.stop].view(n, -1)
 
     def gradients(
@@ -268,7 +231,7 @@ class _Softmax:
         """Return the gradients of hidden, weight and bias, times `scale`. This overwrites the blocks."""
         factors = self.totals * (self.largest - self.log_sum_exp).exp_()
         others = OutputGradients(hidden, weight, bias, (wanted[0], False, wanted[2]))
-        scaled = hidden * scale  # scaling the small factor saves a pass over the blocks
+        scaled = hidden * scale  # saves a pass over the blocks
 
         def write(out: Tensor | None, beta: float) -> None:
             for number, (block, places, values) in enumerate(self.blocks):

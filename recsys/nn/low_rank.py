@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from recsys.nn.layers import xavier
+from recsys.nn.networks import Autoencoding
 from recsys.nn.products import row_sums, weighted_rows
 from recsys.sparse import Batch
 
@@ -20,10 +21,10 @@ class Tied(NamedTuple):
     bias: Tensor
 
 
-class UnitRowsNetwork(nn.Module):
+class UnitRowsNetwork(Autoencoding):
     """x ↦ x A Aᵀ with one row of A per column of x. Rows of A have length 1, so the diagonal of A Aᵀ is 1."""
 
-    def __init__(self, n_in: int, latent: int, generator: torch.Generator | None = None) -> None:
+    def __init__(self, n_in: int, latent: int, generator: torch.Generator) -> None:
         super().__init__()
         self.weight = nn.Parameter(xavier(n_in, latent, generator))
 
@@ -33,13 +34,8 @@ class UnitRowsNetwork(nn.Module):
         return Tied(F.normalize(self.weight, eps=1e-12), self.weight.new_zeros(len(self.weight)))
 
     def encode(self, batch: Batch, noise: torch.Generator | None = None) -> Tensor:
-        """Return x A, (len(batch), latent); `noise` is not used."""
-        del noise
+        """Return x A, (len(batch), latent)."""
         return weighted_rows(self.output.weight, batch, batch.values)
-
-    def decode(self, latent: Tensor) -> Tensor:
-        """Return the code itself, which the output layer reads."""
-        return latent
 
 
 def zero_diagonal_cosine(weight: Tensor, batch: Batch) -> Tensor:

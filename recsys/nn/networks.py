@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +11,7 @@ from torch import Tensor, nn
 from recsys.nn.layers import (
     ACTIVATIONS,
     ActivationName,
+    Layer,
     Output,
     Scale,
     SparseLinear,
@@ -23,24 +23,22 @@ from recsys.nn.layers import (
 from recsys.sparse import Batch
 
 
-class Autoencoding(Protocol):
-    """What training, ranking and embeddings need of a network."""
-
-    output: Output
+class Autoencoding(nn.Module):
+    """What training, ranking and embeddings need of a network; `output` is its last layer, affine (see `Output`)."""
 
     def encode(self, batch: Batch, noise: torch.Generator | None = None) -> Tensor:
-        """Return (len(batch), latent) embeddings; deterministic without `noise`."""
+        """Return (len(batch), latent) embeddings; `noise` draws the input dropout, if the network has any."""
+        raise NotImplementedError
 
     def decode(self, latent: Tensor) -> Tensor:
-        """Return the input of the output layer, (n, width)."""
+        """Return the input of the output layer, (n, width): the code itself unless a network has more layers."""
+        return latent
 
 
-class Dense(nn.Module):
+class Dense(Layer):
     """Dense layers in sequence, each followed by the activation; with no layers, the identity."""
 
-    def __init__(
-        self, widths: Sequence[int], activation: ActivationName, generator: torch.Generator | None = None
-    ) -> None:
+    def __init__(self, widths: Sequence[int], activation: ActivationName, generator: torch.Generator) -> None:
         """`widths` are the width of the input, then those of the layers."""
         super().__init__()
         self.activation = ACTIVATIONS[activation]
@@ -53,7 +51,7 @@ class Dense(nn.Module):
         return values
 
 
-class DeepNetwork(nn.Module):
+class DeepNetwork(Autoencoding):
     """I → hidden… → latent → …hidden → I, with the activation after every layer except the last, which is affine.
 
     The stored entries of input rows are scaled, by default divided by the row's Euclidean length, then dropped out.
@@ -64,7 +62,7 @@ class DeepNetwork(nn.Module):
         n_in: int,
         hidden: Sequence[int],
         latent: int,
-        generator: torch.Generator | None = None,
+        generator: torch.Generator,
         *,
         activation: ActivationName = "tanh",
         dropout: float = 0.0,
@@ -81,13 +79,11 @@ class DeepNetwork(nn.Module):
         self.output = Output(widths[0], n_in, generator)
 
     def encode(self, batch: Batch, noise: torch.Generator | None = None) -> Tensor:
-        """Return (len(batch), latent) activations; `noise` draws the input dropout."""
         return self.layers(self.project(batch, noise))[-1]
 
     def project(self, batch: Batch, noise: torch.Generator | None = None) -> Tensor:
         """Return the first layer before its activation, (len(batch), width)."""
-        projected: Tensor = self.input(batch, dropout(self.scale(batch), self.dropout, noise))
-        return projected
+        return self.input(batch, dropout(self.scale(batch), self.dropout, noise))
 
     def layers(self, projected: Tensor) -> list[Tensor]:
         """Return the activations of all encoder layers, the code last, given the first layer before its activation."""
@@ -97,9 +93,7 @@ class DeepNetwork(nn.Module):
         return activations
 
     def decode(self, latent: Tensor) -> Tensor:
-        """Return the decoder's last hidden layer, (n, hidden[0]), or the code itself if there are no hidden layers."""
-        hidden: Tensor = self.decoder(latent)
-        return hidden
+        return self.decoder(latent)
 
 
 class UserNodeNetwork(DeepNetwork):
@@ -111,10 +105,10 @@ class UserNodeNetwork(DeepNetwork):
         n_in: int,
         hidden: Sequence[int],
         latent: int,
-        generator: torch.Generator | None = None,
+        generator: torch.Generator,
         *,
-        activation: ActivationName = "sigmoid",
-        dropout: float = 0.0,
+        activation: ActivationName,
+        dropout: float,
     ) -> None:
         super().__init__(n_in, hidden, latent, generator, activation=activation, dropout=dropout)
         self.users = nn.Parameter(torch.zeros(n_users, [*hidden, latent][0]))  # V
@@ -132,19 +126,14 @@ class UserNodeNetwork(DeepNetwork):
         return self.layers(self.project(batch, noise) + node)[-1]
 
 
-class AcquisitionNetwork(nn.Module):
+class AcquisitionNetwork(Autoencoding):
     """I → acquisition… → latent, an affine code of unscaled rows, and latent → …hidden → I with tanh between.
 
     Grover and Ermon 2019, §2: without acquisition layers, the code is a linear measurement of the row.
     """
 
     def __init__(
-        self,
-        n_in: int,
-        acquisition: Sequence[int],
-        latent: int,
-        hidden: Sequence[int],
-        generator: torch.Generator | None = None,
+        self, n_in: int, acquisition: Sequence[int], latent: int, hidden: Sequence[int], generator: torch.Generator
     ) -> None:
         """`acquisition` are the widths between input and code; `hidden` are those of the decoder, in reverse order."""
         super().__init__()
@@ -156,52 +145,39 @@ class AcquisitionNetwork(nn.Module):
         self.output = Output(decoder[-1], n_in, generator)
 
     def encode(self, batch: Batch, noise: torch.Generator | None = None) -> Tensor:
-        """Return the measurements before noise, (len(batch), latent); `noise` is not used."""
-        del noise
+        """Return the measurements before noise, (len(batch), latent)."""
         measured: Tensor = self.input(batch)
         for layer in self.acquisition:
             measured = layer(torch.tanh(measured))
         return measured
 
     def decode(self, latent: Tensor) -> Tensor:
-        """Return the decoder's last hidden layer, or the measurements themselves if it has none."""
-        hidden: Tensor = self.decoder(latent)
-        return hidden
+        return self.decoder(latent)
 
 
-class AutoRecNetwork(nn.Module):
+class AutoRecNetwork(Autoencoding):
     """h(r) = f(W · g(V r + μ) + b), where f is the identity and g the sigmoid (Sedhain et al. 2015, §2)."""
 
-    def __init__(
-        self, n_in: int, hidden: int, generator: torch.Generator | None = None, *, scale: Scale = as_stored
-    ) -> None:
+    def __init__(self, n_in: int, hidden: int, generator: torch.Generator, *, scale: Scale = as_stored) -> None:
         super().__init__()
         self.scale = scale
         self.input = SparseLinear(n_in, hidden, generator)  # V, μ
         self.output = Output(hidden, n_in, generator)  # W, b
 
     def encode(self, batch: Batch, noise: torch.Generator | None = None) -> Tensor:
-        """Return g(V r + μ), (len(batch), hidden); `noise` is not used."""
-        del noise
+        """Return g(V r + μ), (len(batch), hidden)."""
         return torch.sigmoid(self.input(batch, self.scale(batch)))
 
-    def decode(self, latent: Tensor) -> Tensor:
-        """Return the hidden activations themselves, which the output layer reads."""
-        return latent
 
-
-class MultVAENetwork(nn.Module):
+class MultVAENetwork(Autoencoding):
     """I → hidden → 2·latent, latent → hidden → I with tanh between (Liang et al. 2018, §4.3).
 
     The stored entries of an input row are divided by its Euclidean length, then dropped out.
     """
 
-    def __init__(
-        self, n_items: int, hidden: int, latent: int, dropout: float, generator: torch.Generator | None = None
-    ) -> None:
+    def __init__(self, n_items: int, hidden: int, latent: int, dropout: float, generator: torch.Generator) -> None:
         super().__init__()
-        self.latent = latent
-        self.dropout = dropout
+        self.latent, self.dropout = latent, dropout
         self.input = SparseLinear(n_items, hidden, generator)
         self.posterior_layer = linear(hidden, 2 * latent, generator)
         self.decoder = linear(latent, hidden, generator)
@@ -220,14 +196,13 @@ class MultVAENetwork(nn.Module):
         return self.posterior(batch, noise)[0]
 
     def decode(self, latent: Tensor) -> Tensor:
-        """Return the decoder's hidden layer, (n, hidden)."""
         return torch.tanh(self.decoder(latent))
 
 
-class MultDAENetwork(nn.Module):
+class MultDAENetwork(Autoencoding):
     """I → latent → I with tanh (Liang et al. 2018, §2.3); input normalized and dropped out as in Mult-VAE."""
 
-    def __init__(self, n_items: int, latent: int, dropout: float, generator: torch.Generator | None = None) -> None:
+    def __init__(self, n_items: int, latent: int, dropout: float, generator: torch.Generator) -> None:
         super().__init__()
         self.dropout = dropout
         self.input = SparseLinear(n_items, latent, generator)
@@ -236,12 +211,7 @@ class MultDAENetwork(nn.Module):
             nn.init.trunc_normal_(bias, std=0.001, a=-0.002, b=0.002, generator=generator)
 
     def encode(self, batch: Batch, noise: torch.Generator | None = None) -> Tensor:
-        """Return the hidden activations, (len(batch), latent); `noise` draws the input dropout."""
         return torch.tanh(self.input(batch, dropout(l2_normalized(batch), self.dropout, noise)))
-
-    def decode(self, latent: Tensor) -> Tensor:
-        """Return the hidden activations themselves."""
-        return latent
 
 
 class FeatureConsistentNetwork(MultVAENetwork):
@@ -254,7 +224,7 @@ class FeatureConsistentNetwork(MultVAENetwork):
         latent: int,
         dropout: float,
         perceptual: Sequence[int],
-        generator: torch.Generator | None = None,
+        generator: torch.Generator,
     ) -> None:
         """`perceptual` are the widths of that encoder's layers."""
         super().__init__(n_items, hidden, latent, dropout, generator)

@@ -44,14 +44,19 @@ def row_sums(batch: Batch, values: Tensor) -> Tensor:
     return values.new_zeros(len(batch)).index_add_(0, batch.segments, values)
 
 
+def apply_exactly(function: type[torch.autograd.Function], hidden: Tensor, weight: Tensor, *others: Any) -> Tensor:
+    """Apply an autograd function outside of autocast, to `hidden` in the precision of `weight`."""
+    with torch.autocast(hidden.device.type, enabled=False):
+        result: Tensor = function.apply(hidden.to(weight.dtype), weight, *others)  # type: ignore[no-untyped-call]
+    return result
+
+
 def stored_products(hidden: Tensor, weight: Tensor, bias: Tensor, batch: Batch) -> Tensor:
     """Return `hidden @ weight.T + bias` at the stored entries of the batch, (n_stored,)."""
-    with torch.autocast(hidden.device.type, enabled=False):
-        hidden = hidden.to(weight.dtype)
-        if batch.density > DENSE_ABOVE["cuda" if hidden.is_cuda else "cpu"]:
-            products: Tensor = _DenseProducts.apply(hidden, weight, batch)  # type: ignore[no-untyped-call]
-        else:
-            products = sampled_products(hidden, weight, batch)
+    if batch.density > DENSE_ABOVE["cuda" if hidden.is_cuda else "cpu"]:
+        products = apply_exactly(_DenseProducts, hidden, weight, batch)
+    else:
+        products = sampled_products(hidden, weight, batch)
     biases: Tensor = _Bias.apply(bias, batch)  # type: ignore[no-untyped-call]
     return products + biases
 
@@ -63,8 +68,7 @@ def sampled_products(hidden: Tensor, weight: Tensor, batch: Batch) -> Tensor:
         hidden: (len(batch), width).
         weight: (n_columns, width).
     """
-    products: Tensor = _SampledProducts.apply(hidden, weight, batch)  # type: ignore[no-untyped-call]
-    return products
+    return apply_exactly(_SampledProducts, hidden, weight, batch)
 
 
 def affine(hidden: Tensor, weight: Tensor, bias: Tensor | None = None, *, out: Tensor | None = None) -> Tensor:
@@ -112,10 +116,9 @@ LARGE = 2**18
 
 
 def accumulate_grad(parameter: Tensor, write: Callable[[Tensor, float], None]) -> Tensor | None:
-    """Return the gradient of `parameter`; if it has a buffer (`add_gradient_buffers`), accumulate there and return None.
+    """Return the gradient of `parameter`, or add it to the parameter's buffer (`add_gradient_buffers`) and return None.
 
-    Args:
-        write: called as `write(out, beta)`; sets `out` to `beta * out + gradient`.
+    `write(out, beta)` sets `out` to `beta * out + gradient`.
     """
     buffer = getattr(parameter, "gradient_buffer", None)
     if buffer is None:
@@ -193,14 +196,16 @@ class _WeightedRows(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         table, values = ctx.saved_tensors
-        (grad,) = grads
-        grad = grad.contiguous()
-        table_grad = values_grad = None
-        if ctx.needs_input_grad[0]:
-            table_grad = accumulate_grad(table, lambda out, beta: add_transposed(out, beta, ctx.batch, values, grad))
-        if ctx.needs_input_grad[1]:
-            values_grad = _sample(ctx.batch, grad, table)
-        return table_grad, values_grad, None
+        batch, grad = ctx.batch, grads[0].contiguous()
+
+        def write(out: Tensor, beta: float) -> None:
+            add_transposed(out, beta, batch, values, grad)
+
+        return (
+            accumulate_grad(table, write) if ctx.needs_input_grad[0] else None,
+            _sample(batch, grad, table) if ctx.needs_input_grad[1] else None,
+            None,
+        )
 
 
 class _SampledProducts(torch.autograd.Function):
@@ -213,14 +218,16 @@ class _SampledProducts(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         hidden, weight = ctx.saved_tensors
-        batch: Batch = ctx.batch
-        grad = grads[0].contiguous()
-        hidden_grad = weight_grad = None
-        if ctx.needs_input_grad[0]:
-            hidden_grad = _sum_rows(batch.offsets, batch.columns, grad, weight)
-        if ctx.needs_input_grad[1]:
-            weight_grad = accumulate_grad(weight, lambda out, beta: add_transposed(out, beta, batch, grad, hidden))
-        return hidden_grad, weight_grad, None
+        batch, grad = ctx.batch, grads[0].contiguous()
+
+        def write(out: Tensor, beta: float) -> None:
+            add_transposed(out, beta, batch, grad, hidden)
+
+        return (
+            _sum_rows(batch.offsets, batch.columns, grad, weight) if ctx.needs_input_grad[0] else None,
+            accumulate_grad(weight, write) if ctx.needs_input_grad[1] else None,
+            None,
+        )
 
 
 def _sum_rows(offsets: Tensor, columns: Tensor, values: Tensor, table: Tensor) -> Tensor:

@@ -1,8 +1,9 @@
-"""Networks of variational autoencoders: encoders of rows, their hidden layers, and decoders."""
+"""Networks of variational autoencoders: encoders of rows, their hidden layers, priors other than N(0, I), decoders."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import copy
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -10,31 +11,30 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from recsys.nn.gaussian import CompositePrior, VampPrior
-from recsys.nn.layers import Output, SparseLinear, dropout, l2_normalized, linear
-from recsys.nn.networks import Dense
+from recsys.nn.gaussian import composite_log_density, mixture_log_density
+from recsys.nn.layers import Layer, Output, SparseLinear, dropout, l2_normalized, linear
+from recsys.nn.networks import Autoencoding, Dense
 from recsys.nn.products import accumulate_grad, add_transposed, weighted_rows
 from recsys.sparse import Batch
 
 
-class TanhLayers(nn.Module):
+class TanhLayers(Layer):
     """tanh of the input, then dense layers with tanh."""
 
-    def __init__(self, widths: Sequence[int], generator: torch.Generator | None = None) -> None:
+    def __init__(self, widths: Sequence[int], generator: torch.Generator) -> None:
         super().__init__()
         self.n_in, self.n_out = widths[0], widths[-1]
         self.dense = Dense(widths, "tanh", generator)
 
     def forward(self, first: Tensor) -> Tensor:
         """Return (n, n_out) from the affine output (n, n_in) of the layer before."""
-        hidden: Tensor = self.dense(torch.tanh(first))
-        return hidden
+        return self.dense(torch.tanh(first))
 
 
-class DenseResidual(nn.Module):
+class DenseResidual(Layer):
     """h_1 = LN(swish(a_1)), h_l = LN(swish(W_l h_(l−1) + b_l + Σ_(j<l) h_j)): the encoder of Shenbin et al. (2020)."""
 
-    def __init__(self, width: int, layers: int, generator: torch.Generator | None = None, *, eps: float = 0.1) -> None:
+    def __init__(self, width: int, layers: int, generator: torch.Generator, *, eps: float = 0.1) -> None:
         """`layers` counts the layer before this module, which computes a_1; `eps` is that of the layer norms."""
         super().__init__()
         self.n_in = self.n_out = width
@@ -51,10 +51,10 @@ class DenseResidual(nn.Module):
         return hidden
 
 
-class GatedLayers(nn.Module):
+class GatedLayers(Layer):
     """Layers h = (A x + a) ⊙ σ(B x + b) (Kim and Suh 2019); the input is the affine part of the first one."""
 
-    def __init__(self, widths: Sequence[int], generator: torch.Generator | None = None) -> None:
+    def __init__(self, widths: Sequence[int], generator: torch.Generator) -> None:
         """`widths[0]` is the width of the first layer; the input holds its values, then its gates."""
         super().__init__()
         self.n_in, self.n_out = 2 * widths[0], widths[-1]
@@ -68,10 +68,10 @@ class GatedLayers(nn.Module):
         return hidden
 
 
-class Gated(nn.Module):
+class Gated(Layer):
     """h = (A x + a) ⊙ σ(B x + b) of dense rows; one product computes both."""
 
-    def __init__(self, n_in: int, n_out: int, generator: torch.Generator | None = None) -> None:
+    def __init__(self, n_in: int, n_out: int, generator: torch.Generator) -> None:
         super().__init__()
         self.layer = linear(n_in, 2 * n_out, generator)
         bound = (6.0 / n_in) ** 0.5  # He et al. 2015, as in the authors' code: new gates pass half of the value
@@ -85,12 +85,10 @@ class Gated(nn.Module):
 class GaussianLayer(nn.Module):
     """Mean and log-variance of a diagonal Gaussian, affine in the input; `bounds` clamp the log-variance."""
 
+    __call__: Callable[..., tuple[Tensor, Tensor]]
+
     def __init__(
-        self,
-        n_in: int,
-        n_out: int,
-        generator: torch.Generator | None = None,
-        bounds: tuple[float, float] | None = None,
+        self, n_in: int, n_out: int, generator: torch.Generator, bounds: tuple[float, float] | None = None
     ) -> None:
         super().__init__()
         self.layer = linear(n_in, 2 * n_out, generator)
@@ -108,13 +106,15 @@ class GaussianEncoder(nn.Module):
     The body reads the sparse layer's affine output.
     """
 
+    __call__: Callable[..., tuple[Tensor, Tensor]]
+
     def __init__(
         self,
         n_in: int,
         body: TanhLayers | DenseResidual | GatedLayers,
         latent: int,
-        dropout: float = 0.0,
-        generator: torch.Generator | None = None,
+        dropout: float,
+        generator: torch.Generator,
         bounds: tuple[float, float] | None = None,
     ) -> None:
         super().__init__()
@@ -125,20 +125,55 @@ class GaussianEncoder(nn.Module):
 
     def forward(self, batch: Batch, noise: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
         """Return mean and log-variance of q(z|x), each (len(batch), latent); `noise` draws the input dropout."""
-        return self._posterior(self.input(batch, dropout(l2_normalized(batch), self.dropout, noise)))
+        first = self.input(batch, dropout(l2_normalized(batch), self.dropout, noise))
+        return self.posterior_layer(self.body(first))
 
     def of_rows(self, rows: Tensor) -> tuple[Tensor, Tensor]:
         """Return the same for dense rows (n, n_in), without dropout."""
         with torch.autocast(rows.device.type, enabled=False):  # like the sparse layer
             first = F.normalize(rows, dim=1) @ self.input.weight + self.input.bias
-        return self._posterior(first)
-
-    def _posterior(self, first: Tensor) -> tuple[Tensor, Tensor]:
-        moments: tuple[Tensor, Tensor] = self.posterior_layer(self.body(first))
-        return moments
+        return self.posterior_layer(self.body(first))
 
 
-class VariationalNetwork(nn.Module):
+class VampPrior(nn.Module):
+    """p(z) = 1/K Σ_k q(z|u_k) with learned pseudo-inputs u_k in 0..1 (Tomczak and Welling 2018, §2).
+
+    A pseudo-input is a dense row over all items: there are K × items weights, and every step encodes all of them.
+    """
+
+    def __init__(self, n_pseudo_inputs: int, n_in: int, generator: torch.Generator) -> None:
+        super().__init__()
+        start = torch.empty(n_pseudo_inputs, n_in).normal_(0.05, 0.01, generator=generator)
+        self.pseudo_inputs = nn.Parameter(start)
+
+    def log_density(self, latent: Tensor, batch: Batch, encoder: GaussianEncoder) -> Tensor:
+        """Return log p(z) of each row of `latent`, (n_rows,)."""
+        return mixture_log_density(latent, *encoder.of_rows(self.pseudo_inputs.clamp(0.0, 1.0)))
+
+
+class CompositePrior(nn.Module):
+    """p(z|x) = Π_d 3/20 N(z_d; 0, 1) + 3/4 q_old(z_d|x) + 1/10 N(z_d; 0, e^10) (Shenbin et al. 2020).
+
+    q_old is a copy of the encoder as it was at the last call of `remember`; it is saved, never trained. As in the
+    authors' code, each latent dimension has its own mixture; the paper's formula mixes whole vectors.
+    """
+
+    def __init__(self, encoder: nn.Module) -> None:
+        super().__init__()
+        self.old = copy.deepcopy(encoder).requires_grad_(False)
+
+    def remember(self, encoder: nn.Module) -> None:
+        """Copy the current weights of `encoder` to the old encoder."""
+        self.old.load_state_dict(encoder.state_dict())
+
+    def log_density(self, latent: Tensor, batch: Batch, encoder: GaussianEncoder) -> Tensor:
+        """Return log p(z|x) of each row of `latent`, (n_rows,); the old posterior reads the input without dropout."""
+        with torch.no_grad():
+            mean, log_variance = self.old(batch)
+        return composite_log_density(latent, mean, log_variance).sum(1)
+
+
+class VariationalNetwork(Autoencoding):
     """q(z|x), the decoder's hidden layers, the affine output, and the prior."""
 
     def __init__(
@@ -154,36 +189,31 @@ class VariationalNetwork(nn.Module):
 
     def posterior(self, batch: Batch, noise: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
         """Return mean and log-variance of q(z|x), each (len(batch), latent); `noise` draws the input dropout."""
-        moments: tuple[Tensor, Tensor] = self.encoder(batch, noise)
-        return moments
+        return self.encoder(batch, noise)
 
     def encode(self, batch: Batch, noise: torch.Generator | None = None) -> Tensor:
         """Return the posterior mean, (len(batch), latent); `noise` draws the input dropout only."""
         return self.posterior(batch, noise)[0]
 
     def decode(self, latent: Tensor) -> Tensor:
-        """Return the input of the output layer, (n, width)."""
         hidden: Tensor = self.decoder(latent)
         return hidden
 
 
-class ResidualDecoder(nn.Module):
+class ResidualDecoder(Layer):
     """A dense layer from the code, then `DenseResidual` of the given width."""
 
-    def __init__(
-        self, latent: int, width: int, layers: int, generator: torch.Generator | None = None, *, eps: float = 0.1
-    ) -> None:
+    def __init__(self, latent: int, width: int, layers: int, generator: torch.Generator, *, eps: float = 0.1) -> None:
         super().__init__()
         self.first = linear(latent, width, generator)
         self.body = DenseResidual(width, layers, generator, eps=eps)
 
     def forward(self, latent: Tensor) -> Tensor:
         """Return (n, width)."""
-        hidden: Tensor = self.body(self.first(latent))
-        return hidden
+        return self.body(self.first(latent))
 
 
-class HVampNetwork(nn.Module):
+class HVampNetwork(Autoencoding):
     """Two latent layers, z_2 above z_1, with gated layers throughout (Kim and Suh 2019).
 
     The encoder is q(z_2|x) q(z_1|x, z_2), the generator p(x|z_1, z_2) p(z_1|z_2) p(z_2), and p(z_2) is a VampPrior. As
@@ -193,19 +223,12 @@ class HVampNetwork(nn.Module):
     BOUNDS = (-12.0, 4.0)
 
     def __init__(
-        self,
-        n_items: int,
-        hidden: int,
-        latent: int,
-        pseudo_inputs: int,
-        dropout: float,
-        generator: torch.Generator | None = None,
+        self, n_items: int, hidden: int, latent: int, pseudo_inputs: int, dropout: float, generator: torch.Generator
     ) -> None:
         super().__init__()
         self.dropout = dropout
-        self.upper = GaussianEncoder(
-            n_items, GatedLayers([hidden, hidden], generator), latent, dropout, generator, self.BOUNDS
-        )
+        gated = GatedLayers([hidden, hidden], generator)
+        self.upper = GaussianEncoder(n_items, gated, latent, dropout, generator, self.BOUNDS)
         self.lower_input = SparseLinear(n_items, 2 * hidden, generator)
         self.lower_of_upper = Gated(latent, hidden, generator)
         self.lower_joint = Gated(2 * hidden, hidden, generator)
@@ -222,13 +245,11 @@ class HVampNetwork(nn.Module):
         """Return mean and log-variance of q(z_1|x, z_2), each (len(batch), latent)."""
         values = dropout(l2_normalized(batch), self.dropout, noise)
         both = torch.cat([F.glu(self.lower_input(batch, values), 1), self.lower_of_upper(upper)], 1)
-        moments: tuple[Tensor, Tensor] = self.lower_posterior(self.lower_joint(both))
-        return moments
+        return self.lower_posterior(self.lower_joint(both))
 
     def conditional(self, upper: Tensor) -> tuple[Tensor, Tensor]:
         """Return mean and log-variance of p(z_1|z_2), each (n, latent)."""
-        moments: tuple[Tensor, Tensor] = self.conditional_prior(self.conditional_layers(upper))
-        return moments
+        return self.conditional_prior(self.conditional_layers(upper))
 
     def encode(self, batch: Batch, noise: torch.Generator | None = None) -> Tensor:
         """Return the mean of z_1 given the mean of z_2, then the mean of z_2, (len(batch), 2 · latent)."""
@@ -236,10 +257,8 @@ class HVampNetwork(nn.Module):
         return torch.cat([self.lower(batch, upper, noise)[0], upper], 1)
 
     def decode(self, latent: Tensor) -> Tensor:
-        """Return the decoder's last hidden layer, (n, hidden)."""
         lower, upper = latent.chunk(2, 1)
-        hidden: Tensor = self.decoder_joint(torch.cat([self.decoder_of_lower(lower), self.decoder_of_upper(upper)], 1))
-        return hidden
+        return self.decoder_joint(torch.cat([self.decoder_of_lower(lower), self.decoder_of_upper(upper)], 1))
 
 
 class VASPNetwork(VariationalNetwork):

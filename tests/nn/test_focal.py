@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from recsys.nn.focal import FocalLoss
-from recsys.nn.losses import BernoulliNLL
+from recsys.nn.losses import bernoulli_nll
 from tests.contract import batch_of, random_cells
 
 N, ITEMS, WIDTH = 6, 11, 3
@@ -69,7 +69,7 @@ def test_without_focus_it_is_half_the_bernoulli_loss():
     (hidden, weight, bias, _), cells = problem(values="shares")
     batch = batch_of(cells)
     found = FocalLoss(0.5, 0.0)(hidden, weight, bias, batch)
-    torch.testing.assert_close(2 * found, BernoulliNLL()(hidden, weight, bias, batch))
+    torch.testing.assert_close(2 * found, bernoulli_nll(hidden, weight, bias, batch))
 
 
 def test_extreme_logits_give_finite_losses_and_gradients():

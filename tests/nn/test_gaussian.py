@@ -6,8 +6,6 @@ import torch
 from torch.distributions import Categorical, Independent, MixtureSameFamily, Normal, kl_divergence
 
 from recsys.nn.gaussian import (
-    CompositePrior,
-    VampPrior,
     composite_log_density,
     gaussian_log_density,
     kl_between,
@@ -15,7 +13,7 @@ from recsys.nn.gaussian import (
     reparameterized,
 )
 from recsys.nn.losses import gaussian_kl
-from recsys.nn.variational import DenseResidual, GaussianEncoder
+from recsys.nn.variational import CompositePrior, DenseResidual, GaussianEncoder, VampPrior
 from tests.contract import batch_of, random_cells
 
 D = torch.float64

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from recsys.nn import products
 from recsys.nn.losses import (
-    BernoulliNLL,
     MultinomialNLL,
+    bernoulli_nll,
     gaussian_kl,
     likelihood,
     masked_squared_error,
@@ -111,7 +111,7 @@ def test_bernoulli_likelihood_equals_dense_autograd(dtype, drawn, width):
         logits = hidden @ weight.T + bias
         return torch.nn.functional.binary_cross_entropy_with_logits(logits, target, reduction="sum")
 
-    found = value_and_gradients(lambda h, w, b: BernoulliNLL(width)(h, w, b, batch), leaves, dtype)
+    found = value_and_gradients(lambda h, w, b: bernoulli_nll(h, w, b, batch, width), leaves, dtype)
     agree(found, value_and_gradients(dense, leaves), dtype)
 
 
@@ -121,9 +121,9 @@ def test_bernoulli_gradient_is_added_to_an_existing_one():
     hidden, weight, bias = (leaf.detach().clone().requires_grad_() for leaf in leaves)
     weight.gradient_buffer = torch.empty_like(weight)
     for _ in range(2):
-        (2.0 * BernoulliNLL(2)(hidden, weight, bias, batch)).backward()
+        (2.0 * bernoulli_nll(hidden, weight, bias, batch, 2)).backward()
     plain = [leaf.detach().clone().requires_grad_() for leaf in leaves]
-    (4.0 * BernoulliNLL(2)(*plain, batch)).backward()
+    (4.0 * bernoulli_nll(*plain, batch, 2)).backward()
     for one, other in zip((hidden, weight, bias), plain, strict=True):
         torch.testing.assert_close(one.grad, other.grad)
 
@@ -135,7 +135,7 @@ def test_likelihoods_by_name(name, expected):
     found = likelihood(name, 0.3)(*arguments, batch)
     whole = {
         "multinomial": MultinomialNLL(),
-        "bernoulli": BernoulliNLL(),
+        "bernoulli": bernoulli_nll,
         "gaussian": lambda *given: 0.5 * masked_squared_error(*given, 0.3),
     }
     assert float(found) == float(whole[name](*arguments, batch))
