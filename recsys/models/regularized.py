@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -12,7 +12,6 @@ from torch import Tensor, nn
 
 from recsys.errors import ConfigError
 from recsys.models.autoencoder import Autoencoder, WholeRow, encode_rows
-from recsys.models.capabilities import Capabilities
 from recsys.models.registry import register
 from recsys.models.selection import Histories, Indices
 from recsys.nn.corruption import masked, projected_gaussian, salt_and_pepper
@@ -178,7 +177,7 @@ class CDAE(BottleneckAE):
     tanh by default, as the paper's sigmoid learns more slowly from such rows.
     """
 
-    capabilities: ClassVar[Capabilities] = replace(BottleneckAE.capabilities, scores_known_users=True)
+    capabilities = replace(BottleneckAE.capabilities, scores_known_users=True)
 
     dropout: Rate = 0.5
     """Share of a history's entries hidden from the encoder in each training step; q in the paper."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any, ClassVar
+from typing import Any
 
 import scipy.sparse as sp
 import torch
@@ -12,7 +12,6 @@ from torch import Tensor, nn
 
 from recsys.errors import DataError
 from recsys.models.autoencoder import Autoencoder, encode_rows
-from recsys.models.capabilities import Capabilities
 from recsys.models.registry import register
 from recsys.models.selection import Histories, Indices
 from recsys.models.variational import Annealed
@@ -109,7 +108,7 @@ class VASP(FLVAE):
     as many numbers again. The authors restrict B to the most popular items on ML-20M; here it covers all.
     """
 
-    capabilities: ClassVar[Capabilities] = replace(FLVAE.capabilities, keeps_users=False)
+    capabilities = replace(FLVAE.capabilities, keeps_users=False)
 
     regularization: NotNegative = 0.0
     """λ of λ/2 · ‖B‖² on the mean loss per user; the notebook has none."""
