@@ -1,7 +1,7 @@
 """Autoencoders with an adversary: AAE (Makhzani et al. 2016), VAE/GAN (Larsen et al. 2016), ALI (Dumoulin et al. 2017).
 
-Each is a network of two players, which take turns on every batch. A discriminator's layers have spectral norm 1 (Miyato
-et al. 2018), so that it cannot win outright. What the players do is reported for each epoch beside the loss:
+Two players take turns on every batch. A discriminator's layers have spectral norm 1 (Miyato et al. 2018), so that it
+cannot win outright. Reported for each epoch beside the loss:
 
 - `discriminator_loss`: its mean logistic loss; log 2 = 0.693 at chance, 0.637 in VAE/GAN, with two made to a real one.
 - `discriminator_accuracy`: share that it classifies correctly, real and made ones weighted equally; 0.5 at chance.
@@ -45,11 +45,9 @@ ENOUGH_USERS = 100
 class Adversarial(Autoencoder):
     """Base of the three: Mult-VAE's encoder and decoder, a discriminator, and a warning if training has collapsed.
 
-    Encoder and decoder are I → `hidden` → 2·`latent` and `latent` → `hidden` → I with tanh, the input row divided by
-    its length and dropped out (Liang et al. 2018, §4.3); z = μ(x) + ε · σ(x). Prediction uses z = μ(x).
-
-    Training ends with a warning if, in the epoch whose weights are kept, the discriminator's loss was below 0.05 or the
-    variance of the codes below 0.001; not with fewer than 100 training users, for whom neither figure means anything.
+    Encoder and decoder are `MultVAE`'s; z = μ(x) + ε · σ(x), in prediction μ(x). Training ends with a warning if, in
+    the epoch whose weights are kept, the discriminator's loss was below 0.05 or the variance of the codes below 0.001;
+    not with fewer than 100 training users, for whom neither figure means anything.
     """
 
     hidden: Count = 600
@@ -133,11 +131,8 @@ class AAE(WholeRow, Adversarial):
             return Loss(self.adversarial_weight * taken_for(True, discriminator(made)), len(batch))
 
         encoder, decoder = _players(network)
-        turns = (
-            Turn(reconstruction, [*encoder, *decoder]),
-            Turn(discrimination, list(discriminator.parameters())),
-            Turn(deception, encoder),
-        )
+        second = Turn(discrimination, list(discriminator.parameters()))
+        turns = (Turn(reconstruction, [*encoder, *decoder]), second, Turn(deception, encoder))
         return Alternation(lambda epoch: turns)
 
 
@@ -154,8 +149,8 @@ class VAEGAN(Multinomial, Adversarial):
     and per batch, in turns: the encoder minimizes `beta` · L_prior + L_like, the decoder `gamma` · L_like − L_GAN, the
     discriminator −L_GAN. No error of the GAN reaches the encoder, and none of the likelihood the discriminator.
 
-    A real row is sparse; a row that the decoder makes has a probability for every item (`RowDiscriminator` says how the
-    two are laid beside each other), so that a step costs users × items × the discriminator's first width on top.
+    A real row is sparse, a made one has a probability for every item (`RowDiscriminator` lays the two beside each
+    other), so that a step costs users × items × the discriminator's first width on top.
 
     Differs from the paper in: `likelihood_weight` · −log p(x|z), multinomial, joins L_like for encoder and decoder, for
     without it the model ranks below popularity; spectral norm 1 in the discriminator, no batch normalization; the
@@ -207,11 +202,8 @@ class VAEGAN(Multinomial, Adversarial):
             return judged(discriminator(discriminator.real(batch)), *made)
 
         encoder, decoder = _players(network)
-        turns = (
-            Turn(encoding, encoder),
-            Turn(decoding, decoder),
-            Turn(discrimination, list(discriminator.parameters())),
-        )
+        third = Turn(discrimination, list(discriminator.parameters()))
+        turns = (Turn(encoding, encoder), Turn(decoding, decoder), third)
         return Alternation(lambda epoch: turns)
 
 
@@ -220,8 +212,8 @@ class ALI(Multinomial, Adversarial):
     """Adversarially learned inference: one discriminator of pairs, row and code, for encoder and decoder together.
 
     Dumoulin, Belghazi, Poole, Mastropietro, Lamb, Arjovsky and Courville 2017, algorithm 1. The pairs of the encoder
-    are (x, ẑ) with ẑ from q(z|x), those of the decoder (x̃, z) with z from N(0, I) and x̃ the row it expects of z.
-    Per batch, in turns: encoder and decoder minimize −log(1 − D(x, ẑ)) − log D(x̃, z), the loss of their swapped labels;
+    are (x, ẑ) with ẑ from q(z|x), those of the decoder (x̃, z) with z from N(0, I) and x̃ the row it expects of z. Per
+    batch, in turns: encoder and decoder minimize −log(1 − D(x, ẑ)) − log D(x̃, z), the loss of their swapped labels;
     the discriminator minimizes −log D(x, ẑ) − log(1 − D(x̃, z)).
 
     Differs from the paper in: `reconstruction_weight` · −log p(x|ẑ), multinomial, joins the first turn, as in ALICE

@@ -93,8 +93,7 @@ class Autoencoder(Recommender):
                 options.on_epoch(entry)
 
         watch = None
-        if options.validation:
-            validation = options.validation
+        if validation := options.validation:
 
             def measure() -> Mapping[str, float]:
                 self._refresh(rows)
@@ -134,8 +133,7 @@ class Autoencoder(Recommender):
 
     @property
     def _device(self) -> torch.device:
-        device: torch.device = next(self.network_.parameters()).device
-        return device
+        return torch.device(next(self.network_.parameters()).device)
 
     def _encode(self, histories: sp.csr_matrix) -> Tensor:
         return encode_rows(self.network_.encode, Rows(self._prepare(histories), self._device))
@@ -173,9 +171,7 @@ class Autoencoder(Recommender):
 
     def _restore(self, arrays: Mapping[str, npt.NDArray[Any]], state: Mapping[str, Any]) -> None:
         network = self._network(self._n_in(), torch.Generator())
-        weights = {
-            k.removeprefix("network."): torch.from_numpy(v) for k, v in arrays.items() if k.startswith("network.")
-        }
+        weights = {k.partition(".")[2]: torch.from_numpy(v) for k, v in arrays.items() if k.startswith("network.")}
         network.load_state_dict(weights)
         self.network_ = network.to(pick_device(self.device)).eval()
         if "embeddings" in arrays:
@@ -217,11 +213,7 @@ class WholeRow:
 
 
 def check_entries(model: object, matrix: sp.csr_matrix, name: LikelihoodName) -> sp.csr_matrix:
-    """Return the histories as they are.
-
-    Raises:
-        DataError: entries that the likelihood cannot have made.
-    """
+    """Return the histories as they are; a DataError names entries that the likelihood cannot have made."""
     if name == "gaussian" or not matrix.nnz:
         return matrix
     if matrix.data.min() < 0:

@@ -14,11 +14,10 @@ from torch import Tensor, nn
 
 from recsys.errors import ConfigError, DataError
 from recsys.models.autoencoder import Autoencoder, encode_rows
-from recsys.models.biases import Biases
 from recsys.models.capabilities import NO_GRAPH_OF_EQUATIONS, Capabilities
 from recsys.models.fitting import FitOptions, pick_device
-from recsys.models.fold_in import fold_in
 from recsys.models.learner import Floats
+from recsys.models.least_squares import Biases, fold_in
 from recsys.models.registry import register
 from recsys.models.selection import Histories, Indices
 from recsys.nn.graphs import CenteredScores, UnbiasedScores

@@ -24,10 +24,9 @@ class Recommender(Learner):
 
     All models take a user's history as an argument, so that a user whom training never saw is served by the same call.
     Where an empty history would score every item 0, the most popular items are recommended; the score is then the share
-    of training users who have the item.
-
-    A model of your own gives `capabilities`, `_fit`, `_scores`, `_arrays` and `_restore`, and for what it declares the
-    hooks `_encode`, `_item_vectors` or `_item_similarity`, `_user_vectors` and `_ratings`.
+    of training users who have the item. A model of your own gives `capabilities`, `_fit`, `_scores`, `_arrays` and
+    `_restore`, and for what it declares the hooks `_encode`, `_item_vectors` or `_item_similarity`, `_user_vectors` and
+    `_ratings`.
     """
 
     @abstractmethod
@@ -112,7 +111,7 @@ class Recommender(Learner):
         length = check_length(N)
 
         def block(rows: slice, out: Tensor | None) -> Tensor:
-            return self._filled_scores(None if history is None else history[rows], users[rows], candidates, out)
+            return self._filled(None if history is None else history[rows], users[rows], candidates, out)
 
         with torch.inference_mode():
             ids, scores = top_n(
@@ -224,27 +223,17 @@ class Recommender(Learner):
         return ""
 
     def encode(self, user_items: Any) -> Floats:
-        """Return (n_rows, d) embeddings of users, from their histories alone; nothing is drawn.
-
-        Raises:
-            UnsupportedError: the model has none.
-        """
+        """Return (n_rows, d) embeddings of users, from their histories alone; an UnsupportedError if it has none."""
         self._check_fitted()
         self._require("encodes")
         histories = self._matrix(user_items)
         with torch.inference_mode():
-            vectors: Floats = self._encode(histories).cpu().numpy()
-        return vectors
+            return self._encode(histories).cpu().numpy()
 
     def item_vectors(self) -> Floats:
-        """Return (n_items, d) vectors of the items, whose cosine `similar_items` ranks by.
-
-        Raises:
-            UnsupportedError: the model compares items by something else, or not at all.
-        """
+        """Return (n_items, d) vectors, whose cosine `similar_items` ranks by; an UnsupportedError if there are none."""
         self._check_fitted()
-        vectors: Floats = self._item_vectors().detach().cpu().numpy()
-        return vectors
+        return self._item_vectors().detach().cpu().numpy()
 
     def similar_items(
         self,
@@ -322,14 +311,11 @@ class Recommender(Learner):
             raise DataError(f"user_items must have one row per userid ({len(users)}), got {matrix.shape[0]} rows")
         return matrix
 
-    def _filled_scores(
-        self, histories: Histories, userid: Indices, items: Indices | None, out: Tensor | None
-    ) -> Tensor:
+    def _filled(self, histories: Histories, userid: Indices, items: Indices | None, out: Tensor | None) -> Tensor:
         """Return `_scores`, with popularity in the place of zeros where an empty history says nothing."""
         scores = self._scores(histories, userid, items, out)
         if self.capabilities.popularity_fallback and histories is not None:
-            cold = np.flatnonzero((np.diff(histories.indptr) == 0) & ~self._known(userid))
-            if len(cold):
-                popularity = self.popularity_ if items is None else self.popularity_[items]
-                scores[torch.from_numpy(cold).to(scores.device)] = torch.from_numpy(popularity).to(scores.device)
+            cold = (np.diff(histories.indptr) == 0) & ~self._known(userid)
+            popularity = self.popularity_ if items is None else self.popularity_[items]
+            scores[torch.from_numpy(cold).to(scores.device)] = torch.from_numpy(popularity).to(scores.device)
         return scores

@@ -24,7 +24,7 @@ from recsys.errors import DataError, TrainingError
 from recsys.models.base import Recommender
 from recsys.models.capabilities import NO_GRAPH_OF_EQUATIONS, Capabilities
 from recsys.models.fitting import FitOptions
-from recsys.models.fold_in import fold_in
+from recsys.models.least_squares import fold_in
 from recsys.models.registry import register
 from recsys.models.selection import Histories, Indices
 from recsys.nn.graphs import LinearScores, SameScores
@@ -170,9 +170,8 @@ class ALS(Factors):
 class BPR(Factors):
     """`implicit`'s Bayesian personalized ranking (Rendle et al. 2009).
 
-    BPR has no closed form for a new user. They get the least-squares vector whose products with the item vectors are
-    nearest to 1 for their items (weight 1) and to 0 for all others (weight 0.1); the items' biases are added to the
-    scores of all users.
+    A new user gets the least-squares vector whose products with the item vectors are nearest to 1 for their items
+    (weight 1) and to 0 for all others (weight 0.1); the items' biases are added to the scores of all users.
     """
 
     learning_rate: Positive = 0.01

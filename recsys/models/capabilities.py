@@ -8,11 +8,7 @@ from typing import Final, Literal
 
 @dataclass(frozen=True, kw_only=True)
 class Capabilities:
-    """What a class of models can do.
-
-    Evaluation, configuration, export, the report, the jobs and the tables in the documentation read it, and the
-    contract tests hold every model to it: what is declared must work, what is not must be refused.
-    """
+    """What a class of models can do: what is declared must work, what is not must be refused."""
 
     rates: bool = False
     """`predict` and `predict_pairs` give ratings."""

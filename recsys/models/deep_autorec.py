@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -29,12 +28,11 @@ class DeepAutoRec(OverItems, AutoRec):
     the penalty on the weights of all layers. Item i has the last hidden layer as its vector, so that new users fold in
     as in `IAutoRec`.
 
-    For `pretrain_epochs` each pair of layers learns as if the deeper ones were not there: the outermost pair is
-    I-AutoRec, the next encodes and rebuilds its hidden layer so that what the outer pair makes of it errs least, and so
-    on; a pair moves nothing but itself. Then all layers learn together. `loss` sums over the depths until then.
-
-    Differs from the paper in: the pairs are pre-trained side by side, each on the current output of those around it,
-    by the error of the ratings; Adam with a cosine schedule over both stages; predictions are clipped (`clip`).
+    For `pretrain_epochs` each pair of layers learns as if the deeper ones were not there: the outermost is I-AutoRec,
+    the next rebuilds its hidden layer so that what the outer pair makes of it errs least, and so on; a pair moves
+    nothing but itself, and `loss` sums over the depths. Then all layers learn together. Differs from the paper in: the
+    pairs are pre-trained side by side, each on the current output of those around it, by the error of the ratings; Adam
+    with a cosine schedule over both stages; predictions are clipped (`clip`).
     """
 
     hidden: Widths = (500,)
@@ -47,10 +45,8 @@ class DeepAutoRec(OverItems, AutoRec):
     def _check_params(self) -> None:
         super()._check_params()
         if self.pretrain_epochs is not None and self.pretrain_epochs >= self.epochs:
-            raise ConfigError(
-                f"pretrain_epochs must leave one of the {self.epochs} epochs for all layers together, "
-                f"got {self.pretrain_epochs}"
-            )
+            left = f"must leave one of the {self.epochs} epochs for all layers together"
+            raise ConfigError(f"pretrain_epochs {left}, got {self.pretrain_epochs}")
 
     def _network(self, n_in: int, generator: torch.Generator) -> nn.Module:
         scale = self._scale()
@@ -104,9 +100,8 @@ class DeepRecommender(AutoRec):
     losses count per entry, as theirs (eq. 1): the second is a mean over all entries times the number of stored ones.
     SELU in all layers but the affine output, `dropout` on the code. Serves any user from their history.
 
-    A step on dense rows has three products of batch × items × hidden[0] in each of two layers, so an epoch costs twice
-    3 · users · items · hidden[0] for each re-feeding, whatever is stored; `refeeds=0` costs in proportion to the stored
-    entries alone.
+    An epoch costs 6 · users · items · hidden[0] for each re-feeding, whatever is stored; `refeeds=0` costs in
+    proportion to the stored entries alone.
 
     Differs from the paper in: Adam with a cosine schedule in place of SGD with momentum; ratings are centered
     (`center`), predictions clipped (`clip`).
@@ -150,5 +145,5 @@ class DeepRecommender(AutoRec):
             fed = again.detach()
             return Loss(total, len(batch.columns), {"refed": total})
 
-        turns: Sequence[Turn] = (Turn(observed), *[Turn(refed)] * self.refeeds)
+        turns = (Turn(observed), *[Turn(refed)] * self.refeeds)
         return Alternation(lambda epoch: turns)

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any, ClassVar
+from typing import Any
 
 import scipy.sparse as sp
 import torch
 from torch import Tensor, nn
 
 from recsys.models.autoencoder import Autoencoder
-from recsys.models.capabilities import Capabilities
 from recsys.models.registry import register
 from recsys.models.selection import Histories, Indices
 from recsys.nn.graphs import LessOwnScores
 from recsys.nn.low_rank import UnitRowsNetwork, zero_diagonal_cosine
 from recsys.params import Count, Positive
-from recsys.sparse import Batch, Rows
+from recsys.sparse import Rows
 from recsys.training import Loss, Objective
 from recsys.training.loop import Schedule
 
@@ -25,19 +24,17 @@ from recsys.training.loop import Schedule
 class ELSA(Autoencoder):
     """Scalable linear shallow autoencoder: low rank with a zero diagonal, for ranking.
 
-    Scores are x (A Aᵀ − I) with the rows of A, one per item, of length 1, so that no item explains itself.
-    Minimizes per user the squared error between prediction and history, each divided by its length: twice
-    1 − cos(x, y), which is the reported loss. A user's embedding is x A. Those of training users are not kept, since a
-    score also subtracts the history itself: `recommend_users` needs the histories.
+    Scores are x (A Aᵀ − I) with the rows of A, one per item, of length 1, so that no item explains itself. Minimizes
+    per user the squared error between prediction and history, each divided by its length: twice 1 − cos(x, y), which is
+    the reported loss. A user's embedding is x A; a score also subtracts the history, so `recommend_users` needs
+    histories.
 
     Training never computes the predictions: a step costs stored entries × factors + (users + items) × factors². Differs
     from the paper in: Adam in place of Nadam; no ReLU on the prediction, as in the authors' later PyTorch code (with it
     all predictions would have to be computed).
     """
 
-    capabilities: ClassVar[Capabilities] = replace(
-        Autoencoder.capabilities, keeps_users=False, popularity_fallback=True
-    )
+    capabilities = replace(Autoencoder.capabilities, keeps_users=False, popularity_fallback=True)
 
     factors: Count = 256
     """Columns of A: the width of item vectors and user embeddings."""
@@ -50,10 +47,7 @@ class ELSA(Autoencoder):
         return UnitRowsNetwork(n_in, self.factors, generator)
 
     def _objective(self, network: Any, rows: Rows) -> Objective:
-        def objective(batch: Batch, step: int, noise: torch.Generator) -> Loss:
-            return Loss(zero_diagonal_cosine(network.output.weight, batch), len(batch))
-
-        return objective
+        return lambda batch, step, noise: Loss(zero_diagonal_cosine(network.output.weight, batch), len(batch))
 
     def _scores(self, histories: Histories, userid: Indices, items: Indices | None, out: Tensor | None) -> Tensor:
         assert histories is not None  # no user is known without

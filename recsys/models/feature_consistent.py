@@ -59,10 +59,8 @@ class FeatureConsistentAE(WholeRow, Autoencoder):
     def _check_params(self) -> None:
         super()._check_params()
         if self.patience is not None and self.patience <= self._pretraining_epochs():
-            raise ConfigError(
-                f"patience must be above the {self._pretraining_epochs()} epochs of pretraining, in which nothing that "
-                f"ranks is trained, got {self.patience}"
-            )
+            above = f"the {self._pretraining_epochs()} epochs of pretraining, in which nothing that ranks is trained"
+            raise ConfigError(f"patience must be above {above}, got {self.patience}")
 
     def _pretraining_epochs(self) -> int:
         return int(self.pretraining_share * self.epochs)

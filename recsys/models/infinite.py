@@ -30,14 +30,12 @@ class InfiniteAE(Recommender):
     """Autoencoder with one hidden layer of infinitely many ReLUs, trained to the end in closed form, for ranking.
 
     Gradient descent on such a network is kernel ridge regression with its neural tangent kernel K (Jacot et al. 2018):
-    α = (K(X, X) + λ' I)⁻¹ X and scores K(x, X) α, with λ' = λ · tr K(X, X) / n_users as in the authors' code. The
-    network has weights of variance 2 and biases of variance `bias_std`² in the NTK parameterization, and reads rows as
-    they are, not divided by their lengths.
+    α = (K(X, X) + λ' I)⁻¹ X and scores K(x, X) α, with λ' = λ · tr K(X, X) / n_users as in the authors' code, weights
+    of variance 2, biases of variance `bias_std`² (NTK parameterization), and rows not divided by their lengths.
 
-    Time grows as n_users³; fitting takes 8 · n_users² bytes and the model 4 · n_users · n_items, which limits it to
-    tens of thousands of users. It serves any user from their history. `similar_items` ranks by the cosine of the items'
-    output functions x ↦ K(x, X) α_i in the inner product of the kernel, α_iᵀ K α_j. A network of infinite width has no
-    embeddings of users.
+    Time grows as n_users³, memory as 8 · n_users² bytes in fitting and 4 · n_users · n_items after: tens of thousands
+    of users at most. `similar_items` ranks by the cosine of the items' output functions x ↦ K(x, X) α_i in the inner
+    product of the kernel, α_iᵀ K α_j. A network of infinite width has no embeddings of users.
     """
 
     capabilities: ClassVar[Capabilities] = Capabilities(
@@ -60,7 +58,7 @@ class InfiniteAE(Recommender):
         kernel = torch.from_numpy(gram_matrix(by_item, np.dtype(np.float64))).to(device)
         squares = kernel.diagonal().clone()
         for rows in _pieces(*kernel.shape):
-            self._kernel(kernel[rows], squares[rows], squares)
+            relu_tangent_kernel(kernel[rows], squares[rows], squares, self.n_items_, self.bias_std)
         ridge = self.regularization * float(kernel.diagonal().mean())
         kernel.diagonal().add_(ridge)
         try:
@@ -82,9 +80,6 @@ class InfiniteAE(Recommender):
         self.ridge_ = ridge
         self.squares_ = torch.from_numpy(_squares(by_item.tocsc().data, by_item.tocsc().indptr))
 
-    def _kernel(self, products: Tensor, left: Tensor, right: Tensor) -> Tensor:
-        return relu_tangent_kernel(products, left, right, self.n_items_, self.bias_std)
-
     def _scores(self, histories: Histories, userid: Indices, items: Indices | None, out: Tensor | None) -> Tensor:
         assert histories is not None  # no user is known without
         device = self.dual_.device
@@ -92,7 +87,8 @@ class InfiniteAE(Recommender):
         kernel = torch.empty(histories.shape[0], len(self.squares_), device=device)
         for rows in _pieces(*kernel.shape):
             products = torch.from_numpy((histories[rows] @ self.by_item_).toarray()).to(device).double()
-            kernel[rows] = self._kernel(products, squares[rows].to(device), self.squares_.to(device))
+            own, others = squares[rows].to(device), self.squares_.to(device)
+            kernel[rows] = relu_tangent_kernel(products, own, others, self.n_items_, self.bias_std)
         dual = self.dual_ if items is None else self.dual_[torch.from_numpy(items).to(device)]
         return affine(kernel, dual, out=out)
 
@@ -108,11 +104,8 @@ class InfiniteAE(Recommender):
         return inner / torch.outer(*lengths)
 
     def _arrays(self) -> dict[str, npt.NDArray[Any]]:
-        parts = self.by_item_
-        return {
-            "dual": self.dual_.cpu().numpy(),
-            **{f"by_item.{name}": getattr(parts, name) for name in ("data", "indices", "indptr")},
-        }
+        parts = {f"by_item.{name}": getattr(self.by_item_, name) for name in ("data", "indices", "indptr")}
+        return {"dual": self.dual_.cpu().numpy(), **parts}
 
     def _state(self) -> dict[str, Any]:
         return {"ridge": self.ridge_}
@@ -126,8 +119,7 @@ class InfiniteAE(Recommender):
 def _squares(data: npt.NDArray[np.float32], indptr: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
     """Return the squared lengths of a matrix's rows, or of its columns where it is compressed by them."""
     segments = np.repeat(np.arange(len(indptr) - 1), np.diff(indptr))
-    squares = np.bincount(segments, np.square(data, dtype=np.float64), minlength=len(indptr) - 1)
-    return squares.astype(np.float64)
+    return np.bincount(segments, np.square(data, dtype=np.float64), minlength=len(indptr) - 1).astype(np.float64)
 
 
 def _pieces(n: int, width: int) -> list[slice]:

@@ -60,9 +60,9 @@ class SparseFC(Kernelized, OverItems, AutoRec):
     become sparse. The authors' λ₂ = 60 and λ_s = 0.013 stand in half of this objective: λ = 120 and κ = 0.026 here.
 
     Muller, Martel and Indiveri 2018 (finite-support kernel of the collaborative filtering experiment) and the authors'
-    code: two hidden layers of 500 sigmoids, an affine output, predictions clipped. Item i has the last hidden layer as
-    its vector, so that new users fold in as in `IAutoRec`. Differs from the paper in: Adam with a cosine schedule in
-    place of L-BFGS over the whole matrix. Each step makes the matrices W ∘ K once: users × hidden × (`dim` + 2).
+    code: two hidden layers of 500 sigmoids, an affine output, predictions clipped; new users fold in as in `IAutoRec`.
+    Differs from the paper in: Adam with a cosine schedule in place of L-BFGS over the whole matrix. Each step makes the
+    matrices W ∘ K once: users × hidden × (`dim` + 2).
     """
 
     def _network(self, n_in: int, generator: torch.Generator) -> nn.Module:
@@ -113,6 +113,5 @@ class GLocalK(Kernelized, OverItems, AutoRec):
     def _pool(self, network: Any, rows: Rows) -> None:
         """Keep μ: each item's mean over all users of h(r), from the means of the output layer alone."""
         with torch.no_grad():
-            output = network.output
-            codes = encode_rows(network.encode, rows)
+            codes, output = encode_rows(network.encode, rows), network.output
             network.pooled.copy_(codes @ output.weight.mean(0) + output.bias.mean())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -121,18 +120,12 @@ class Learner(Parameters, RecommenderBase):  # type: ignore[misc]
                 back as `about_`.
         """
         self._check_fitted()
-        record = self.record_
-        state = {
-            "n_users": self.n_users_,
-            "n_items": self.n_items_,
-            "record": {"epochs": record.epochs, "best_epoch": record.best_epoch, "metric": record.metric},
-            **self._state(),
-        }
+        state = {"n_users": self.n_users_, "n_items": self.n_items_, "record": vars(self.record_), **self._state()}
         bundle = Bundle(
             model=type(self).__name__,
             module=type(self).__module__,
             params=self.params(),
-            state=json.loads(json.dumps(state)),
+            state=state,
             arrays={"popularity": self.popularity_, **self._arrays()},
             users=self.users_,
             items=self.items_,
@@ -144,10 +137,7 @@ class Learner(Parameters, RecommenderBase):  # type: ignore[misc]
 
     @classmethod
     def load(cls, file: str | Path, *, device: str = "auto") -> Self:
-        """Read a saved model of this class.
-
-        Args:
-            device: where it shall compute from now on, whatever it was trained on.
+        """Read a saved model of this class, to compute on `device`, whatever it was trained on.
 
         Raises:
             BundleError: nothing there, damaged, of a newer schema, or of another class (`recsys.load` takes any).
@@ -156,11 +146,7 @@ class Learner(Parameters, RecommenderBase):  # type: ignore[misc]
 
     @classmethod
     def _from_bundle(cls, bundle: Bundle, where: str, device: str = "auto") -> Self:
-        """Return the model that a bundle holds, of version 0.1.0 or later; `where` it was read from is for messages.
-
-        Raises:
-            BundleError: it is of another class, or does not fit this version's.
-        """
+        """Return the model that a bundle of version 0.1.0 or later holds; `where` is for messages."""
         if bundle.model != cls.__name__:
             raise BundleError(f"{where} holds a {bundle.model}, not a {cls.__name__}; use recsys.load for any model")
         try:

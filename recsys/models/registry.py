@@ -64,10 +64,9 @@ def model_class(name: str) -> type[Recommender]:
 
 
 def load(path: str | Path, *, device: str = "auto") -> Recommender:
-    """Read a saved model of any registered class from its folder. Nothing in it is executed, and nothing imported.
+    """Read a saved model of any registered class from its folder; nothing in it is executed, and nothing imported.
 
-    Args:
-        device: where it shall compute from now on, whatever it was trained on.
+    It computes on `device` from now on, whatever it was trained on.
 
     Raises:
         BundleError: nothing there, damaged, of a newer schema, or of a class that is not registered.

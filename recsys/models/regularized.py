@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -12,7 +12,6 @@ from torch import Tensor, nn
 
 from recsys.errors import ConfigError
 from recsys.models.autoencoder import Autoencoder, WholeRow, encode_rows
-from recsys.models.capabilities import Capabilities
 from recsys.models.registry import register
 from recsys.models.selection import Histories, Indices
 from recsys.nn.corruption import masked, projected_gaussian, salt_and_pepper
@@ -73,10 +72,9 @@ class SparseAE(BottleneckAE):
     Adds `sparsity` times, per user, Σ_j |a_j| over the code's activations, or Σ_j KL(ρ ‖ ρ̂_j) with ρ = `target` and
     ρ̂_j the mean activation of unit j (Bank, Koenigstein and Giryes 2020, §2.1; Ng 2011).
 
-    Differs from the source in: ρ̂_j is the mean over the batch in place of all rows, an estimate whose penalty is on
-    average too large, by about `sparsity` · Var(a_j) / (2 · `batch_size` · ρ(1 − ρ)) near the target, hence the
-    stronger the smaller the batch; the penalty is on the code alone where there are other hidden layers. A penalty on
-    activations is evaded by small codes and a large decoder: keep `weight_decay` above 0.
+    Differs from the source in: ρ̂_j is the mean over the batch in place of all rows, whose penalty is on average too
+    large, by about `sparsity` · Var(a_j) / (2 · `batch_size` · ρ(1 − ρ)) near the target; the penalty is on the code
+    alone. Small codes and a large decoder evade it: keep `weight_decay` above 0.
     """
 
     penalty: Literal["l1", "kl"] = "l1"
@@ -92,10 +90,8 @@ class SparseAE(BottleneckAE):
     def _check_params(self) -> None:
         super()._check_params()
         if self.penalty == "kl" and self.activation != "sigmoid":
-            raise ConfigError(
-                f"activation must be 'sigmoid' with penalty='kl', which reads activations as chances, got "
-                f"{self.activation!r}; use penalty='l1'"
-            )
+            reason = "'sigmoid' with penalty='kl', which reads activations as chances"
+            raise ConfigError(f"activation must be {reason}, got {self.activation!r}; use penalty='l1'")
 
     def _code(self, network: Any, batch: Batch, noise: torch.Generator) -> tuple[Tensor, Mapping[str, Tensor]]:
         code = network.encode(batch)
@@ -147,8 +143,7 @@ class ContractiveAE(BottleneckAE):
     is estimated along `probes` random directions.
 
     Differs from the paper in: encoder and decoder weights are not tied, so that a small encoder with a large decoder
-    would evade the penalty: keep `weight_decay` above 0; the paper stacks layers, here the penalty is on the code of
-    the whole encoder.
+    would evade the penalty (keep `weight_decay` above 0); the penalty is on the whole encoder, not on stacked layers.
     """
 
     contraction: NotNegative = 0.003
@@ -175,15 +170,14 @@ class CDAE(BottleneckAE):
     minimizes the mean over users of the likelihood of the clean row, plus `weight_decay`/2 · (‖W‖² + ‖W′‖² + ‖V‖²).
 
     A training index is scored from its V_u and the history given, or that of training where none is given. Any other
-    user gets the mean of all V_u. Zero would leave out what the vectors have in common, which training may put there or
-    into b.
+    user gets the mean of all V_u, since training may put what the vectors have in common there or into b.
 
     Differs from the paper in: the loss reads whole rows in place of sampled negatives; `bernoulli` is its logistic
     loss and `gaussian` its square loss, the default `multinomial` is not in it; rows are divided by their length;
     tanh by default, as the paper's sigmoid learns more slowly from such rows.
     """
 
-    capabilities: ClassVar[Capabilities] = replace(BottleneckAE.capabilities, scores_known_users=True)
+    capabilities = replace(BottleneckAE.capabilities, scores_known_users=True)
 
     dropout: Rate = 0.5
     """Share of a history's entries hidden from the encoder in each training step; q in the paper."""
@@ -206,7 +200,7 @@ class CDAE(BottleneckAE):
         return self._encode_users(Rows(self._prepare(histories), self._device), users)
 
     def _encode_users(self, rows: Rows, users: Tensor) -> Tensor:
-        """Return the embeddings of rows whose training users are `users`, -1 for those training never saw."""
+        """Return the embeddings of rows of training users, -1 for those training never saw."""
         return encode_rows(lambda batch: self.network_.encode(batch, users=users[batch.rows]), rows)
 
 
@@ -221,11 +215,10 @@ class UAE(WholeRow, Autoencoder):
     `hidden` (none: linear), recovers a row in one pass.
 
     It ranks by the decoder's output for y = f(x), without noise. To recover rows, use `likelihood="gaussian"` (the
-    output is the row) or `"bernoulli"` (its sigmoid is the probability of each entry). The row itself is measured, not
-    divided by its length, so that the length can be recovered too.
-
-    Without `weight_decay` the acquisition can grow until its noise no longer matters. Differs from the paper in: the
-    acquisition has an offset, which carries no information about x; a multinomial likelihood by default, to rank.
+    output is the row) or `"bernoulli"` (its sigmoid is the probability of each entry). Rows are not divided by their
+    length, so that it can be recovered too. Without `weight_decay` the acquisition can outgrow its noise. Differs from
+    the paper in: the acquisition has an offset, which carries no information about x; a multinomial likelihood by
+    default, to rank.
     """
 
     acquisition: Literal["linear", "network"] = "linear"

@@ -37,15 +37,13 @@ class SANSA(Recommender):
     EASE's P = (XᵀX + λI)⁻¹ becomes W Wᵀ with W sparse, the transposed inverse of a Cholesky factor, and scores are
     x (I − W Wᵀ · diag(W Wᵀ)⁻¹), two sparse products, with a zero diagonal as in EASE. W holds `density` · n_items²
     entries of 8 bytes, twice in memory. Fitting also needs the sparse XᵀX, some 40 bytes for each pair of items that
-    share a user, but never a dense n_items² array. From a density of one half on, it is EASE.
+    share a user, but never a dense n_items² array. From a density of one half on, it is EASE. `similar_items` ranks by
+    the partial correlation −P_ij / √(P_ii P_jj), the negative cosine between rows of W.
 
-    `similar_items` ranks by the partial correlation −P_ij / √(P_ii P_jj), the negative cosine between rows of W.
-    Nothing is kept of the training users.
-
-    Differs from the paper in: how W is computed. The paper makes an incomplete Cholesky factor and improves its inverse
-    by residual steps, pruning after each; here each column of W is the exact minimizer of that residual over its few
-    entries, so that no factor is needed and nothing can break down (`inverse_factor`). Items are ordered
-    by popularity, so that each is explained by more popular ones, instead of by least fill-in.
+    Differs from the paper in: it makes an incomplete Cholesky factor and improves its inverse by residual steps,
+    pruning after each; here each column of W is the exact minimizer of that residual over its few entries
+    (`inverse_factor`), so that nothing can break down. Items are ordered by popularity, so that each is explained by
+    more popular ones, instead of by least fill-in.
     """
 
     capabilities: ClassVar[Capabilities] = Capabilities(encodes=False, keeps_users=False, popularity_fallback=True)
@@ -63,9 +61,8 @@ class SANSA(Recommender):
         try:
             factor = inverse_factor(gram, int(self.density * n**2)).tocoo()
         except torch.linalg.LinAlgError:  # type: ignore[attr-defined]
-            raise TrainingError(
-                f"the Gram matrix is singular: raise regularization (now {self.regularization})"
-            ) from None
+            now = self.regularization
+            raise TrainingError(f"the Gram matrix is singular: raise regularization (now {now})") from None
         places = order[factor.col], factor.row  # items, and the rows of the factor
         self._keep(sp.csr_matrix((factor.data.astype(np.float32), places), shape=(n, n)))
 
@@ -98,8 +95,7 @@ class SANSA(Recommender):
 
 def _squares(matrix: sp.csr_matrix) -> npt.NDArray[np.float32]:
     """Return each row's squared length."""
-    squares: npt.NDArray[np.float32] = np.asarray(matrix.multiply(matrix).sum(1)).ravel()
-    return squares
+    return np.asarray(matrix.multiply(matrix).sum(1)).ravel()
 
 
 def inverse_factor(matrix: sp.csr_matrix, n_entries: int) -> sp.csr_matrix:
@@ -107,12 +103,11 @@ def inverse_factor(matrix: sp.csr_matrix, n_entries: int) -> sp.csr_matrix:
 
     Of all triangles with entries in its places, G has the smallest KL(N(0, A) ‖ N(0, (GᵀG)⁻¹)) (Schäfer, Katzfuss and
     Owhadi 2021, theorem 2.1) and, but for the lengths of its rows, the smallest ‖I − G L‖_F, L being the Cholesky
-    factor of A, which is never made (Kolotilina and Yeremin 1993, §2): each row solves a small dense system, A at the
-    row's places.
+    factor of A, which is never made (Kolotilina and Yeremin 1993, §2): each row solves A at its places, small and
+    dense.
 
-    The places are chosen twice, each time over the whole matrix, so that some rows have more of them than others: first
-    where |a_ij| / √(a_ii a_jj) is largest, some times more than may stay, then where |g_ij| / g_ii is, the weight with
-    which row j explains row i.
+    The places are chosen twice over the whole matrix: first where |a_ij| / √(a_ii a_jj) is largest, some times more
+    than may stay, then where |g_ij| / g_ii is, the weight with which row j explains row i.
 
     Args:
         matrix: (n, n) csr, A, both triangles of it.

@@ -32,15 +32,11 @@ def check_length(n: int) -> int:
 
 
 def indices(values: npt.ArrayLike, name: str, below: int | None = None) -> Indices:
-    """Return indices as an int64 array of one dimension.
-
-    Args:
-        name: what messages call them.
-        below: they must lie in 0..below-1; None for any whole numbers.
+    """Return indices as an int64 array of one dimension; messages call them `name`.
 
     Raises:
         DataError: a mask, or fractions.
-        OutOfRangeError: an index out of range.
+        OutOfRangeError: an index that is not in 0..below-1, where `below` is given.
     """
     array = np.atleast_1d(np.asarray(values))
     if array.size and array.dtype.kind not in "iu":

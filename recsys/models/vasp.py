@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any, ClassVar
+from typing import Any
 
 import scipy.sparse as sp
 import torch
@@ -12,7 +12,6 @@ from torch import Tensor, nn
 
 from recsys.errors import DataError
 from recsys.models.autoencoder import Autoencoder, encode_rows
-from recsys.models.capabilities import Capabilities
 from recsys.models.registry import register
 from recsys.models.selection import Histories, Indices
 from recsys.models.variational import Annealed
@@ -39,10 +38,10 @@ class FLVAE(Annealed, Autoencoder):
     reads one random half of a history and must find the other half (`halves`), so that copying
     the input gains nothing. Prediction reads the whole history, uses z = μ(x), and draws nothing.
 
-    Encoder of `layers` and decoder of `decoder_layers` dense-residual layers with swish and layer normalization.
-    Differs from the authors' notebook in: rows are divided by their length; one output layer, where the notebook
-    multiplies its sigmoid by that of a second one on z itself; each step uses one half as input, not each in turn; Adam
-    in place of Nadam; `latent`, `hidden` and β for smaller data (2048, 4096, and 1/2048 of the summed KL there).
+    Layers are dense-residual with swish and layer normalization. Differs from the authors' notebook in: rows are
+    divided by their length; one output layer, where the notebook multiplies its sigmoid by that of a second one on z
+    itself; each step uses one half as input, not each in turn; Adam in place of Nadam; `latent`, `hidden` and β for
+    smaller data (2048, 4096, and 1/2048 of the summed KL there).
     """
 
     hidden: Count = 600
@@ -109,7 +108,7 @@ class VASP(FLVAE):
     as many numbers again. The authors restrict B to the most popular items on ML-20M; here it covers all.
     """
 
-    capabilities: ClassVar[Capabilities] = replace(FLVAE.capabilities, keeps_users=False)
+    capabilities = replace(FLVAE.capabilities, keeps_users=False)
 
     regularization: NotNegative = 0.0
     """λ of λ/2 · ‖B‖² on the mean loss per user; the notebook has none."""

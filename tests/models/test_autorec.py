@@ -12,7 +12,7 @@ from recsys.evaluation import Validation, evaluate
 from recsys.ids import IdMap
 from recsys.models import IAutoRec, UAutoRec
 from recsys.models.fitting import new_generator
-from recsys.models.fold_in import fold_in
+from recsys.models.least_squares import fold_in
 from recsys.nn.networks import AutoRecNetwork
 from recsys.splits import Part
 from tests.contract import cells_of, csr, random_cells, ratings

@@ -7,7 +7,7 @@ import torch
 
 from recsys.errors import ConfigError
 from recsys.models import DeepRecommender, GLocalK, IAutoRec, SparseFC, UAutoRec, load
-from recsys.models.biases import Biases
+from recsys.models.least_squares import Biases
 from tests.contract import ratings
 
 MATRIX = ratings(n_users=18, n_items=11, density=0.35)
