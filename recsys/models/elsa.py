@@ -15,7 +15,8 @@ from recsys.models.params import Count, Positive
 from recsys.models.registry import register
 from recsys.models.selection import Indices
 from recsys.nn.graphs import LessOwnScores
-from recsys.nn.low_rank import UnitRowsNetwork, zero_diagonal_cosine
+from recsys.nn.losses import zero_diagonal_cosine
+from recsys.nn.networks import UnitRowsNetwork
 from recsys.sparse import Batch, Rows
 from recsys.training import Loss, Objective
 from recsys.training.loop import Schedule
