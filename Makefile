@@ -1,12 +1,13 @@
-# Every target sets up what it needs in .venv; a machine with Python >= 3.11 (with venv) and make is enough.
-#   make demo    the whole path on generated data
-#   make test    format, lint, types and tests: what CI runs
-#   make lint    the first three alone
-#   make docs    the pages and tables that are made of docstrings and declarations
-#   make slow    the tests that take minutes and real data
-#   make bench   timings into docs/benchmarks.md (BENCH="--device cuda" for a GPU)
-#   make bench-peers   the same against RecBole, Cornac and plain torch (needs Python 3.11)
-# Another build of torch (CUDA, or the small CPU build): make demo TORCH_INDEX=<index URL from pytorch.org's install page>
+# You need Python 3.11, 3.12 or 3.13 (with venv) and make. Every target installs what it needs into .venv.
+#   make demo    train, compare, register, promote and score on generated data
+#   make test    format, lint, types and tests, as in CI
+#   make lint    only format, lint and types
+#   make docs    write the pages and tables that are generated from docstrings and declarations
+#   make slow    tests that take minutes and need real data
+#   make bench   write timings to docs/benchmarks.md (BENCH="--device cuda" for a GPU)
+#   make bench-peers   the same for RecBole, Cornac and plain torch (needs Python 3.11)
+# For another build of torch (CUDA, or the small CPU build): make demo TORCH_INDEX=URL, with the index URL that pytorch.org's
+# install page shows.
 
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null && echo $$p && break; done)
@@ -43,7 +44,7 @@ bench: $(VENV)/.dev
 bench-peers: $(VENV)/.dev $(PEERS_VENV)/.installed
 	$(BIN)/python -m tests.benchmarks.against_peers --python $(PEERS_VENV)/bin/python $(BENCH)
 
-# RecBole needs ray 2.6, which has no wheel beyond Python 3.11.
+# RecBole needs ray 2.6, which has no wheel for Python 3.12 or later.
 $(PEERS_VENV)/.installed: tests/benchmarks/peers/requirements.txt
 	$(PEERS_PYTHON) -m venv $(PEERS_VENV)
 	$(PEERS_VENV)/bin/python -m pip install --quiet $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) torch==2.13.0
@@ -54,7 +55,7 @@ $(VENV)/bin/python:
 	@test -n "$(PYTHON)" || { echo "recsys needs Python 3.11, 3.12 or 3.13; none was found. Name one: make PYTHON=/path/to/python"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 
-# torch comes first and by its exact version: left to a resolver it is the largest build there is.
+# torch is installed first and by its exact version; a resolver would choose the largest build.
 $(VENV)/.torch: constraints.txt | $(VENV)/bin/python
 	$(PIP) install $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) torch==2.13.0
 	@touch $@

@@ -53,18 +53,18 @@ from recsys.models import DLAE as DLAE
 from recsys.models import EASE as EASE
 from recsys.models import EDLAE as EDLAE
 from recsys.models import RDLAE as RDLAE
-from recsys.models import RecVAE as RecVAE
 from recsys.models import BottleneckAE as BottleneckAE
 from recsys.models import CDAE as CDAE
 from recsys.models import ContractiveAE as ContractiveAE
 from recsys.models import DenoisingAE as DenoisingAE
 from recsys.models import SparseAE as SparseAE
-from recsys.models import SANSA as SANSA
 from recsys.models import UAE as UAE
-from recsys.models import VAE as VAE
+from recsys.models import SANSA as SANSA
 from recsys.models import HVamp as HVamp
 from recsys.models import MultDAE as MultDAE
 from recsys.models import MultVAE as MultVAE
+from recsys.models import RecVAE as RecVAE
+from recsys.models import VAE as VAE
 from recsys.models import FLVAE as FLVAE
 from recsys.models import VASP as VASP
 # End of the models.

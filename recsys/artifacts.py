@@ -91,7 +91,8 @@ def read_bundle(path: str | Path) -> Bundle:
     """
     folder = Path(path)
     config = _read_config(folder)
-    _check_config(config, folder)
+    if config["schema"] > 1 and config.get("checksum") != _checksum(config):
+        raise BundleError(f"{folder / 'config.json'} does not match its recorded checksum: it was changed")
     listed = {"config.json", *config["files"]}
     # Hidden files, such as .DS_Store, belong to the operating system.
     foreign = [file.name for file in sorted(folder.iterdir()) if file.name not in listed and file.name[0] != "."]
@@ -110,10 +111,8 @@ def read_bundle(path: str | Path) -> Bundle:
         raise BundleError(f"{folder} is incomplete: it lists no weights or no metrics")
     try:
         arrays = load_file(folder / "weights.safetensors")
-        users = _read_ids(folder / "users.parquet", USER)[0] if "users.parquet" in config["files"] else None
-        items, titles = (
-            _read_ids(folder / "items.parquet", ITEM) if "items.parquet" in config["files"] else (None, None)
-        )
+        users, _ = _read_ids(folder / "users.parquet", USER)
+        items, titles = _read_ids(folder / "items.parquet", ITEM)
     except (SafetensorError, pa.ArrowException, KeyError) as error:
         raise BundleError(f"{folder} cannot be read: {error}") from None
     return Bundle(
@@ -134,20 +133,20 @@ def _write_ids(path: Path, column: str, ids: IdMap, titles: npt.NDArray[np.objec
     if ids.kind == "other" and len(ids):
         first = next(iter(ids))
         if type(first) not in (bytes, bool) and not hasattr(first, "isoformat"):
-            raise BundleError(
-                f"ids of type {type(first).__name__} cannot be stored in a file; use integers, strings or dates"
-            )
+            kind = type(first).__name__
+            raise BundleError(f"ids of type {kind} cannot be stored in a file; use integers, strings or dates")
     table = {column: pa.array(ids.ids())}
     if titles is not None:
         table[TITLE] = pa.array(titles.tolist(), pa.string())
     pq.write_table(pa.table(table), path, compression="zstd")
 
 
-def _read_ids(path: Path, column: str) -> tuple[IdMap, npt.NDArray[np.object_] | None]:
+def _read_ids(path: Path, column: str) -> tuple[IdMap | None, npt.NDArray[np.object_] | None]:
+    if not path.exists():
+        return None, None
     table = pq.read_table(path)
-    ids = IdMap(table[column].to_pandas())
     titles = np.array(table[TITLE].to_pylist(), dtype=object) if TITLE in table.column_names else None
-    return ids, titles
+    return IdMap(table[column].to_pandas()), titles
 
 
 def _read_config(folder: Path) -> dict[str, Any]:
@@ -161,16 +160,9 @@ def _read_config(folder: Path) -> dict[str, Any]:
     return config
 
 
-def _check_config(config: Mapping[str, Any], folder: Path) -> None:
-    """Raise BundleError if `config.json` was changed since it was written."""
-    if config["schema"] > 1 and config.get("checksum") != _checksum(config):
-        raise BundleError(f"{folder / 'config.json'} does not match its recorded checksum: it was changed")
-
-
 def _checksum(config: Mapping[str, Any]) -> str:
     """Return the SHA-256 of the contents of a `config.json` without its own checksum."""
-    content = {key: value for key, value in config.items() if key != "checksum"}
-    return sha256_of_json(content)
+    return sha256_of_json({key: value for key, value in config.items() if key != "checksum"})
 
 
 def _read_json(path: Path, folder: Path) -> dict[str, Any]:

@@ -10,14 +10,10 @@ import numpy.typing as npt
 import pandas as pd
 
 from recsys.interactions import Interactions
-from recsys.metrics.beyond import gini
+from recsys.metrics.ranking import gini
 from recsys.splits import Part, Split
 
-HEADS: Final = (1, 10, 20)
-"""Percentages of the most popular items whose share of the entries is reported."""
 _QUANTILES: Final = {"min": 0.0, "25 %": 0.25, "median": 0.5, "75 %": 0.75, "max": 1.0}
-_DISTINCT: Final = 20
-"""Up to this many distinct values are counted one by one, more in ten bins."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -40,18 +36,22 @@ class DataReport:
     gini: float
     """Gini index of the users per item: 0 if all items have equally many."""
     values: dict[str, int]
-    """Number of entries by value, or by ten ranges of values if there are many."""
+    """Number of entries by value, or by ten ranges of values if there are more than 20 values."""
     time: tuple[str, str] | None
     """First and last time, UTC; None for data without times."""
 
     def __repr__(self) -> str:
+        history, audience = (
+            ", ".join(f"{name} {value:,.{1 if name == 'mean' else 0}f}" for name, value in spread.items())
+            for spread in (self.history, self.audience)
+        )
         lines = [
             ("users", f"{self.users:,}"),
             ("items", f"{self.items:,}"),
             ("entries", f"{self.entries:,} ({self.density:.3%} of all pairs)"),
             ("repeated rows", "not counted" if self.repeated is None else f"{self.repeated:,}"),
-            ("items per user", _spread(self.history)),
-            ("users per item", _spread(self.audience)),
+            ("items per user", history),
+            ("users per item", audience),
             ("popularity", ", ".join(f"{share:.1%} on the top {top} %" for top, share in self.head.items())),
             ("", f"Gini {self.gini:.3f}"),
             ("time", "none" if self.time is None else " to ".join(self.time)),
@@ -69,69 +69,65 @@ def describe(data: Interactions, *, repeated: int | None = None) -> DataReport:
         repeated: rows that were dropped or merged as duplicates when the data were read, if known; `Interactions`
             hold each pair of user and item once.
     """
-    matrix = data.matrix
-    popularity = np.bincount(matrix.indices, minlength=data.shape[1])
+    users, items = data.shape
+    popularity = np.bincount(data.matrix.indices, minlength=items)
     falling = np.cumsum(np.sort(popularity)[::-1])
-    heads = {top: float(falling[-(-data.shape[1] * top // 100) - 1] / max(1, data.nnz)) for top in HEADS}
     times = data.timestamps
     return DataReport(
-        users=data.shape[0],
-        items=data.shape[1],
+        users=users,
+        items=items,
         entries=data.nnz,
-        density=data.nnz / max(1, data.shape[0] * data.shape[1]),
+        density=data.nnz / max(1, users * items),
         repeated=repeated,
-        history=_quantiles(np.diff(matrix.indptr)),
+        history=_quantiles(np.diff(data.matrix.indptr)),
         audience=_quantiles(popularity),
-        head=heads,
+        head={top: float(falling[-(-items * top // 100) - 1] / max(1, data.nnz)) for top in (1, 10, 20)},
         gini=gini(popularity),
-        values=_values(matrix.data),
+        values=_values(data.matrix.data),
         time=None if times is None else (_utc(times.min()), _utc(times.max())),
     )
 
 
 def leaks(data: Interactions, split: Split) -> pd.DataFrame:
-    """Count the target entries of each part that are also in training or context: `part, what, count, of`.
+    """Count the target entries of each part that are also in training or context, by external ids.
 
-    Pairs are identified by external ids. `training entries later than the first of the part` are entries from the
-    future that a model reads: 0 for a split by time, meaningless if users or entries are held out at random, and left
-    out for data without times.
+    `training entries later than the first of the part` are entries from the future that a model reads: 0 for a split by
+    time, meaningless if users or entries are held out at random, and left out for data without times.
 
     Args:
         data: the data that were split; they hold the times of held-out entries.
 
     Returns:
-        One row per check: `count` entries out of `of` target entries, or of training entries.
+        `part, what, count, of`: `count` entries out of `of` target entries, or of training entries.
     """
-    named: dict[str, Part | None] = {"validation": split.validation, "test": split.test}
-    parts = {name: part for name, part in named.items() if part is not None}
-    rows: list[tuple[str, str, int, int]] = [
-        (name, f"target entries in its {where}" if where == "context" else f"target entries in {where}", n, of)
-        for (name, where), n in split.overlaps().items()
-        for of in [parts[name].target.nnz]
-    ]
-    if data.timestamps is not None and split.train.timestamps is not None:
-        for name, part in parts.items():
+    overlaps, rows = split.overlaps(), []
+    for name, part in {"validation": split.validation, "test": split.test}.items():
+        if part is None:
+            continue
+        for (own, where), n in overlaps.items():
+            if own == name:
+                what = f"target entries in {'its ' if where == 'context' else ''}{where}"
+                rows.append((name, what, n, part.target.nnz))
+        if data.timestamps is not None and split.train.timestamps is not None:
             times = _times(data, part, split)
             if len(times):
                 late = int(np.count_nonzero(split.train.timestamps > times.min()))
                 rows.append((name, "training entries later than the first of the part", late, split.train.nnz))
-    rows.sort(key=lambda row: list(parts).index(row[0]))
     return pd.DataFrame(rows, columns=["part", "what", "count", "of"])
 
 
 def _times(data: Interactions, part: Part, split: Split) -> npt.NDArray[np.int64]:
     """Return the times of those target entries of a part that are in the data."""
-    n_items = np.int64(data.shape[1])
-    counts = np.diff(data.matrix.indptr)
-    keys = np.repeat(np.arange(data.shape[0]), counts) * n_items + data.matrix.indices  # ascending, as CSR is
+    n_users, n_items = data.shape
+    starts = np.arange(n_users, dtype=np.int64) * n_items
+    keys = np.repeat(starts, np.diff(data.matrix.indptr)) + data.matrix.indices  # ascending, as CSR is
     users = data.users.codes(part.users.ids(), on_unknown="mark").astype(np.int64)
     items = data.items.codes(split.train.items.ids(), on_unknown="mark").astype(np.int64)
     rows, cols = np.repeat(users, np.diff(part.target.indptr)), items[part.target.indices]
     asked = (rows * n_items + cols)[(rows >= 0) & (cols >= 0)]
     place = np.minimum(np.searchsorted(keys, asked), len(keys) - 1)
     assert data.timestamps is not None
-    found: npt.NDArray[np.int64] = data.timestamps[place[keys[place] == asked]]
-    return found
+    return np.asarray(data.timestamps[place[keys[place] == asked]])
 
 
 def _quantiles(counts: npt.NDArray[np.integer[Any]]) -> dict[str, float]:
@@ -141,15 +137,9 @@ def _quantiles(counts: npt.NDArray[np.integer[Any]]) -> dict[str, float]:
     return {"mean": float(counts.mean()), **dict(zip(_QUANTILES, map(float, found), strict=True))}
 
 
-def _spread(numbers: dict[str, float]) -> str:
-    return ", ".join(
-        f"{name} {value:,.1f}" if name == "mean" else f"{name} {value:,.0f}" for name, value in numbers.items()
-    )
-
-
 def _values(values: npt.NDArray[np.float32]) -> dict[str, int]:
     distinct, counts = np.unique(values, return_counts=True)
-    if len(distinct) <= _DISTINCT:
+    if len(distinct) <= 20:
         return {f"{value:g}": int(count) for value, count in zip(distinct, counts, strict=True)}
     counts, edges = np.histogram(values.astype(np.float64), bins=10)
     return {f"{low:g} to {high:g}": int(n) for low, high, n in zip(edges[:-1], edges[1:], counts, strict=True)}

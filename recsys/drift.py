@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated
 
 import numpy as np
 import pandas as pd
-from annotated_types import Ge, Le
+from pydantic import ConfigDict
 
-from recsys.checks import SECTION, check_fields
 from recsys.columns import ITEM, RANK, SCORE, USER
 from recsys.errors import DataError
 from recsys.interactions import Interactions
 from recsys.models import Recommender
-
-Share = Annotated[float, Ge(0), Le(1)]
+from recsys.params import Fraction, check
 
 
 @dataclass(frozen=True)
@@ -26,21 +23,21 @@ class Limits:
         ConfigError: a limit out of range.
     """
 
-    __pydantic_config__ = SECTION
+    __pydantic_config__ = ConfigDict(extra="forbid", allow_inf_nan=False)
 
-    new_users: Share = 0.3
+    new_users: Fraction = 0.3
     """Warn above this share of users whom the champion was not trained on."""
-    new_items: Share = 0.1
+    new_items: Fraction = 0.1
     """Warn above this share of interactions with items that the champion does not know and so never recommends."""
-    popularity: Share = 0.2
+    popularity: Fraction = 0.2
     """Warn above this total variation distance between the popularity of items then and now."""
-    overlap: Share = 0.3
+    overlap: Fraction = 0.3
     """Warn if on average less than this share of a user's last list is in the new one."""
-    scores: Share = 0.2
+    scores: Fraction = 0.2
     """Warn above this Kolmogorov-Smirnov distance between the scores at rank 1 then and now."""
 
     def __post_init__(self) -> None:
-        check_fields(self, "drift")
+        check(Limits, vars(self))
 
 
 def data_drift(model: Recommender, data: Interactions) -> dict[str, float]:
@@ -48,7 +45,7 @@ def data_drift(model: Recommender, data: Interactions) -> dict[str, float]:
 
     `popularity` is ½ Σ_i |p_i − q_i|, where p and q are each item's share of all interactions then and now, over the
     items of both; 0 means the same popularity, 1 no item in common. Users who were held out when the model was trained
-    are not new: their number is subtracted from the number of users that the model does not know.
+    are not new: their number is subtracted from that of unknown users.
 
     Raises:
         DataError: the model does not know its ids.
@@ -56,13 +53,11 @@ def data_drift(model: Recommender, data: Interactions) -> dict[str, float]:
     if model.users_ is None or model.items_ is None:
         raise DataError(f"this {type(model).__name__} does not know its ids; fit it on Interactions")
     codes = model.items_.codes(data.items.ids(), on_unknown="mark")
-    counts = np.bincount(data.matrix.indices, minlength=len(data.items)).astype(np.float64)
-    now = counts / max(1.0, counts.sum())
+    now = np.bincount(data.matrix.indices, minlength=len(data.items)) / max(1, data.nnz)
     before = model.popularity_.astype(np.float64)
     before = before / max(before.sum(), 1e-12)
     known = codes >= 0
-    there = np.zeros(len(before))
-    there[codes[known]] = now[known]
+    there = np.bincount(codes[known], now[known], len(before))
     unknown = int((model.users_.codes(data.users.ids(), on_unknown="mark") < 0).sum())
     held_out = int(dict(model.about_).get("data", {}).get("users", len(model.users_))) - len(model.users_)
     return {

@@ -11,7 +11,6 @@ import logging
 import os
 import uuid
 import warnings
-from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -73,7 +72,7 @@ def export_onnx(model: Recommender, file: str | Path) -> Path:
     return target
 
 
-def _write(graph: nn.Module, example: Tensor, file: Path, outputs: Sequence[str]) -> None:
+def _write(graph: nn.Module, example: Tensor, file: Path, outputs: list[str]) -> None:
     loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir")]
     levels = [logger.level for logger in loggers]
     try:
@@ -105,7 +104,17 @@ class ScoreGraph(nn.Module):
     def __init__(self, model: Recommender) -> None:
         """Raise UnsupportedError where the model's scores are no function of a dense row."""
         super().__init__()
-        self.scores = graph_of(model)
+        name = type(model).__name__
+        if reason := model.capabilities.no_graph:
+            raise UnsupportedError(
+                f"{name} cannot be exported to ONNX: {reason}; export UAutoRec, MultVAE or EASE in its place"
+            )
+        owners = [next(cls for cls in type(model).__mro__ if method in vars(cls)) for method in ("_graph", "_scores")]
+        if not issubclass(*owners):
+            raise UnsupportedError(
+                f"{name} cannot be exported to ONNX: it scores in a way of its own; define _graph beside its _scores"
+            )
+        self.scores = model._graph()
         self.silent = model.capabilities.popularity_fallback
         device = next((tensor.device for tensor in self.scores.state_dict().values()), torch.device("cpu"))
         self.register_buffer("popularity", torch.from_numpy(np.array(model.popularity_)).to(device))
@@ -116,22 +125,3 @@ class ScoreGraph(nn.Module):
         if self.silent:
             scores = torch.where((histories != 0).any(1, keepdim=True), scores, self.popularity)
         return scores
-
-
-def graph_of(model: Recommender) -> nn.Module:
-    """Return a module that scores `DenseRows` as the model scores histories.
-
-    Raises:
-        UnsupportedError: there is none; the message says why.
-    """
-    name = type(model).__name__
-    if reason := model.capabilities.no_graph:
-        raise UnsupportedError(
-            f"{name} cannot be exported to ONNX: {reason}; export UAutoRec, MultVAE or EASE in its place"
-        )
-    owners = [next(cls for cls in type(model).__mro__ if method in vars(cls)) for method in ("_graph", "_scores")]
-    if not issubclass(*owners):
-        raise UnsupportedError(
-            f"{name} cannot be exported to ONNX: it scores in a way of its own; define _graph beside its _scores"
-        )
-    return model._graph()

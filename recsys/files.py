@@ -44,9 +44,9 @@ def write_text(path: Path, text: str, *, durable: bool = False) -> None:
 
 @contextmanager
 def replacing_folder(path: Path) -> Iterator[Path]:
-    """Give a new folder beside `path` to fill, which takes its place at the end of the block.
+    """Give a new folder beside `path` to fill, which takes its place at the end of the block, as `replace_folder` does.
 
-    What was at `path` is set aside first and deleted last; an exception leaves it as it was.
+    An exception leaves what was at `path`.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
@@ -94,22 +94,23 @@ def sha256_of_json(value: Any) -> str:
 
 
 @contextmanager
-def locked(path: Path, *, wait: bool = True) -> Iterator[None]:
+def locked(path: Path, *, wait: bool = True, busy: Exception | None = None) -> Iterator[None]:
     """Hold the lock file `path` for the block and remove it afterwards; the system frees what a killed process held.
 
     Args:
         path: the lock file; its folder is created.
         wait: wait for another holder, of this or another process.
+        busy: raised instead of waiting.
 
     Raises:
-        BlockingIOError: someone else holds it and `wait` is False.
+        BlockingIOError: someone else holds it, `wait` is False and `busy` is not given.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(path, timeout=-1 if wait else 0)
+    lock = FileLock(path, timeout=-1 if wait and busy is None else 0)
     try:
         lock.acquire()
     except Timeout:
-        raise BlockingIOError(f"{path} is held by another process") from None
+        raise busy or BlockingIOError(f"{path} is held by another process") from None
     try:
         yield
     finally:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -19,20 +17,6 @@ Duplicates = Literal["error", "last", "sum", "max"]
 """What to do with several rows of one user and item: refuse them, keep the latest, sum them, keep the largest."""
 
 
-@dataclass(frozen=True, eq=False)
-class Entries:
-    """The entries of a table: one for each user and item that occur together."""
-
-    matrix: sp.csr_matrix
-    """(n_users, n_items) float32, indices sorted within each row."""
-    users: IdMap
-    items: IdMap
-    timestamps: npt.NDArray[np.int64] | None
-    """(n_stored,) seconds since 1970, in the order of `matrix.data`."""
-    columns: Mapping[str, npt.NDArray[Any]]
-    """The kept columns, each (n_stored,), in the order of `matrix.data`."""
-
-
 def entries_of(
     frame: Any,
     user: str,
@@ -41,30 +25,26 @@ def entries_of(
     timestamp: str | None,
     duplicates: Duplicates,
     keep: tuple[str, ...],
-) -> Entries:
-    """Return the entries of a table with one row per interaction; see `Interactions.from_frame`.
-
-    Raises:
-        DataError: as `Interactions.from_frame`.
-    """
+) -> tuple[sp.csr_matrix, IdMap, IdMap, npt.NDArray[np.int64] | None, dict[str, npt.NDArray[Any]]]:
+    """Return matrix, users, items, times and kept columns of a table, all checked as `Interactions.from_frame` says."""
     if duplicates not in get_args(Duplicates):
         raise DataError(f"duplicates must be one of {', '.join(get_args(Duplicates))}, got {duplicates!r}")
-    table = _as_pandas(frame)
+    table = frame
+    while hasattr(table, "to_pandas"):
+        table = table.to_pandas()
+    if not isinstance(table, pd.DataFrame):
+        raise DataError(f"expected a pandas frame or something with to_pandas(), got {type(frame).__name__}")
     for wanted in (user, item, *keep):
         _require(table, wanted)
-    has_rating = rating is not None and (rating in table or rating != RATING)
-    has_time = timestamp is not None and (timestamp in table or timestamp != TIMESTAMP)
     if not len(table):
         raise DataError("the frame has no rows; expected at least one interaction")
 
     users, rows = IdMap.factorize(table[user])
     items, cols = IdMap.factorize(table[item])
-    values = _ratings(table, str(rating)) if has_rating else np.ones(len(table), dtype=np.float32)
-    times = _times(table, str(timestamp)) if has_time else None
+    values, times = _ratings(table, rating), _times(table, timestamp)
 
     # One stable sort by (user, item[, time]) gives CSR order, with the latest row of a pair last.
-    keys = (cols, rows) if times is None else (times, cols, rows)
-    order = np.lexsort(keys)
+    order = np.lexsort((cols, rows) if times is None else (times, cols, rows))
     rows, cols, values = rows[order], cols[order], values[order]
     last = np.ones(len(rows), dtype=bool)
     last[:-1] = (rows[1:] != rows[:-1]) | (cols[1:] != cols[:-1])
@@ -76,28 +56,15 @@ def entries_of(
                 f"{int((~last).sum())} rows repeat a user and item, for instance {pair}; "
                 "choose duplicates='last', 'sum' or 'max'"
             )
-        values = _merge(values, last, duplicates)
+        starts = np.concatenate([[0], np.flatnonzero(last)[:-1] + 1])
+        merge = {"sum": np.add, "max": np.maximum}.get(duplicates)
+        values = values[last] if merge is None else merge.reduceat(values, starts)
     picked = order[last]
-    indptr = np.zeros(len(users) + 1, dtype=np.int64)
-    np.cumsum(np.bincount(rows[last], minlength=len(users)), out=indptr[1:])
-    matrix = sp.csr_matrix((values, cols[last], indptr.astype(np.int32)), shape=(len(users), len(items)))
-    matrix.has_sorted_indices = True
-    matrix.has_canonical_format = True
-    return Entries(
-        matrix,
-        users,
-        items,
-        None if times is None else times[picked],
-        {name: table[name].to_numpy()[picked] for name in keep},
-    )
-
-
-def _as_pandas(frame: Any) -> pd.DataFrame:
-    if isinstance(frame, pd.DataFrame):
-        return frame
-    if hasattr(frame, "to_pandas"):
-        return _as_pandas(frame.to_pandas())
-    raise DataError(f"expected a pandas frame or something with to_pandas(), got {type(frame).__name__}")
+    indptr = np.searchsorted(rows[last], np.arange(len(users) + 1)).astype(np.int32)
+    matrix = sp.csr_matrix((values, cols[last], indptr), shape=(len(users), len(items)))
+    matrix.has_sorted_indices = matrix.has_canonical_format = True
+    columns = {name: table[name].to_numpy()[picked] for name in keep}
+    return matrix, users, items, None if times is None else times[picked], columns
 
 
 def _require(table: pd.DataFrame, column: str) -> pd.Series[Any]:
@@ -111,7 +78,9 @@ def _require(table: pd.DataFrame, column: str) -> pd.Series[Any]:
     return table[column]
 
 
-def _ratings(table: pd.DataFrame, column: str) -> npt.NDArray[np.float32]:
+def _ratings(table: pd.DataFrame, column: str | None) -> npt.NDArray[np.float32]:
+    if column is None or (column == RATING and column not in table):
+        return np.ones(len(table), dtype=np.float32)
     raw = _require(table, column)
     if raw.dtype.kind in "cmM":  # pandas would cast them silently
         raise DataError(f"column {column!r} must hold numbers, got {raw.dtype}")
@@ -128,7 +97,9 @@ def _ratings(table: pd.DataFrame, column: str) -> npt.NDArray[np.float32]:
     return values
 
 
-def _times(table: pd.DataFrame, column: str) -> npt.NDArray[np.int64]:
+def _times(table: pd.DataFrame, column: str | None) -> npt.NDArray[np.int64] | None:
+    if column is None or (column == TIMESTAMP and column not in table):
+        return None
     raw = _require(table, column)
     if raw.isna().any():
         raise DataError(f"{int(raw.isna().sum())} values in {column!r} are missing; drop them, or pass timestamp=None")
@@ -140,17 +111,6 @@ def _times(table: pd.DataFrame, column: str) -> npt.NDArray[np.int64]:
         seconds = pd.to_numeric(raw).to_numpy()
     except (TypeError, ValueError) as error:
         raise DataError(f"column {column!r} must hold datetimes or seconds: {error}") from None
-    infinite = int(np.isinf(seconds).sum())
-    if infinite:
+    if infinite := int(np.isinf(seconds).sum()):
         raise DataError(f"{infinite} values in {column!r} are infinite; expected datetimes or seconds since 1970")
     return seconds.astype(np.int64)
-
-
-def _merge(
-    values: npt.NDArray[np.float32], last: npt.NDArray[np.bool_], policy: Literal["last", "sum", "max"]
-) -> npt.NDArray[np.float32]:
-    """Return one value per pair from sorted rows; `last` marks the last row of each pair."""
-    starts = np.concatenate([[0], np.flatnonzero(last)[:-1] + 1])
-    if policy == "sum":
-        return np.add.reduceat(values, starts).astype(np.float32)
-    return np.maximum.reduceat(values, starts) if policy == "max" else values[last]

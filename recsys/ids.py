@@ -45,11 +45,7 @@ class IdMap:
 
     @classmethod
     def factorize(cls, values: Iterable[Hashable]) -> tuple[IdMap, npt.NDArray[np.int32]]:
-        """Return the map of the distinct `values`, sorted if they have an order, and the code of each value.
-
-        Returns:
-            The map and an int32 array of shape (len(values),).
-        """
+        """Return the map of the distinct `values`, sorted if they have an order, and the code of each."""
         # Hash all values, then check, cast and sort the distinct ones: sorting every row costs several times more.
         index = _plain_index(values)
         if index.dtype == object and pd.api.types.infer_dtype(index, skipna=True).startswith("mixed"):
@@ -115,7 +111,6 @@ class IdMap:
         """Return the codes of external `ids`.
 
         Args:
-            ids: external ids.
             on_unknown: `raise` an error, `drop` the unknown ones, or `mark` them with -1.
 
         Raises:
@@ -126,18 +121,18 @@ class IdMap:
             raise DataError(f"on_unknown must be 'raise', 'drop' or 'mark', got {on_unknown!r}")
         if isinstance(ids, (str, bytes)):
             raise DataError(f"codes takes a collection of ids, got the single {ids!r}; pass [{ids!r}]")
-        asked = list(ids) if not isinstance(ids, (np.ndarray, pd.Index, pd.Series)) else ids
+        asked = ids if isinstance(ids, (np.ndarray, pd.Index, pd.Series)) else list(ids)
         codes = self._lookup(asked)
+        missing = np.flatnonzero(codes < 0)
         if on_unknown == "drop":
             return codes[codes >= 0]
-        if on_unknown == "raise" and (codes < 0).any():
-            missing = np.flatnonzero(codes < 0)
-            examples = [asked[int(i)] if isinstance(asked, list) else asked.tolist()[int(i)] for i in missing[:3]]
-            hint = ""
-            if self.kind == "int" and isinstance(examples[0], str):
-                hint = "; the known ids are integers and these are strings"
-            elif self.kind == "str" and not isinstance(examples[0], str):
-                hint = "; the known ids are strings and these are not"
+        if on_unknown == "raise" and len(missing):
+            values = asked if isinstance(asked, list) else asked.tolist()
+            examples = [values[place] for place in missing[:3]]
+            hint = {
+                ("int", True): "; the known ids are integers and these are strings",
+                ("str", False): "; the known ids are strings and these are not",
+            }.get((self.kind, isinstance(examples[0], str)), "")
             raise UnknownIdError(
                 f"{len(missing)} of {len(codes)} ids are unknown, for instance {examples}{hint}; "
                 "pass on_unknown='drop' to leave them out"
@@ -145,10 +140,7 @@ class IdMap:
         return codes
 
     def from_text(self, text: str) -> Hashable:
-        """Return text as an id of this map: an integer if its ids are integers, else the text.
-
-        Text that is not an integer is returned as it is, so that the lookup can refuse or drop it.
-        """
+        """Return text as an id of this map: an integer if the ids are integers and the text is one, else the text."""
         return int(text) if self.kind == "int" and re.fullmatch(r"\s*[+-]?[0-9]+\s*", text) else text
 
     def parse(self, text: str) -> Hashable:
@@ -170,8 +162,7 @@ class IdMap:
 
     def _lookup(self, values: Any) -> npt.NDArray[np.int32]:
         try:
-            codes: npt.NDArray[np.int32] = self._index.get_indexer(_plain_index(values)).astype(np.int32)
-            return codes
+            return self._index.get_indexer(_plain_index(values)).astype(np.int32)
         except TypeError as error:
             raise DataError(f"ids must be hashable: {error}") from None
 
@@ -187,10 +178,7 @@ def _plain_index(values: Any) -> pd.Index[Any]:
         index = pd.Index(np.fromiter(items, dtype=object, count=len(items)), dtype=object, tupleize_cols=False)
     if isinstance(index.dtype, pd.CategoricalDtype):
         index = pd.Index(index.to_numpy(), tupleize_cols=False)
-    if index.dtype != object:
-        return index
-    inferred = pd.api.types.infer_dtype(index, skipna=False)
-    if inferred == "integer":
+    if index.dtype == object and pd.api.types.infer_dtype(index, skipna=False) == "integer":
         with suppress(OverflowError):  # beyond 64 bits they stay objects: unknown to a lookup, refused by a map
             return pd.Index(index.to_numpy().astype(np.int64))
     return index
@@ -199,8 +187,7 @@ def _plain_index(values: Any) -> pd.Index[Any]:
 def _to_index(values: Any) -> pd.Index[Any]:
     """Return a checked index of one id type."""
     index = _plain_index(values)
-    missing = np.asarray(index.isna())
-    if missing.any():
+    if index.hasnans:
         raise DataError(
             "ids must not be missing, got None or NaN; drop those rows first, "
             "e.g. frame.dropna(subset=['user_id', 'item_id'])"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -44,7 +45,7 @@ class Interactions:
 
     def __post_init__(self) -> None:
         matrix = self.matrix
-        aligned = any(values is not None for values in (self.timestamps, *self.columns.values()))
+        aligned = {TIMESTAMP: self.timestamps, **self.columns} if self.timestamps is not None else self.columns
         stored = getattr(matrix, "nnz", 0)
         if aligned and getattr(matrix, "format", None) != "csr":
             raise DataError("a matrix with timestamps or columns must be CSR: they follow the order of its entries")
@@ -55,7 +56,7 @@ class Interactions:
                 f"the matrix must have one row per user and one column per item, "
                 f"got {matrix.shape} for {len(self.users)} users and {len(self.items)} items"
             )
-        if not matrix.has_sorted_indices or not matrix.has_canonical_format:
+        if not matrix.has_canonical_format:
             if aligned:
                 raise DataError("a matrix with timestamps or columns must come with sorted, distinct indices")
             matrix = matrix.copy()
@@ -65,13 +66,11 @@ class Interactions:
         if not np.isfinite(matrix.data).all():
             raise DataError(f"{int((~np.isfinite(matrix.data)).sum())} stored values are NaN or infinite")
         if matrix.indices.dtype != np.int32 and matrix.nnz < 2**31:
-            matrix = sp.csr_matrix(
-                (matrix.data, matrix.indices.astype(np.int32), matrix.indptr.astype(np.int32)),
-                shape=matrix.shape,
-            )
+            indices, indptr = matrix.indices.astype(np.int32), matrix.indptr.astype(np.int32)
+            matrix = sp.csr_matrix((matrix.data, indices, indptr), shape=matrix.shape)
         object.__setattr__(self, "matrix", matrix)
-        for name, values in {TIMESTAMP: self.timestamps, **self.columns}.items():
-            if values is not None and len(values) != matrix.nnz:
+        for name, values in aligned.items():
+            if len(values) != matrix.nnz:
                 raise DataError(
                     f"column {name!r} must have one value per stored entry ({matrix.nnz}), got {len(values)}"
                 )
@@ -109,15 +108,9 @@ class Interactions:
                 infinite, or a user and item repeat under `duplicates="error"`.
         """
         names = (keep,) if isinstance(keep, str) else tuple(keep)
-        entries = entries_of(frame, user, item, rating, timestamp, duplicates, names)
-        return cls(
-            entries.matrix,
-            entries.users,
-            entries.items,
-            timestamps=entries.timestamps,
-            columns=entries.columns,
-            titles=None if titles is None else np.array([str(titles.get(i, i)) for i in entries.items], dtype=object),
-        )
+        matrix, users, items, times, columns = entries_of(frame, user, item, rating, timestamp, duplicates, names)
+        shown = None if titles is None else np.array([str(titles.get(item, item)) for item in items], dtype=object)
+        return cls(matrix, users, items, times, columns, shown)
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -141,43 +134,25 @@ class Interactions:
     def to_frame(self) -> pd.DataFrame:
         """Return a row per stored entry: `user_id, item_id, rating`, `timestamp` if known, and the kept columns."""
         rows = np.repeat(np.arange(self.shape[0]), np.diff(self.matrix.indptr))
-        table = {
-            USER: self.users.ids(rows),
-            ITEM: self.items.ids(self.matrix.indices),
-            RATING: self.matrix.data,
-        }
-        if self.timestamps is not None:
-            table[TIMESTAMP] = self.timestamps
-        return pd.DataFrame({**table, **self.columns})
+        table = {USER: self.users.ids(rows), ITEM: self.items.ids(self.matrix.indices), RATING: self.matrix.data}
+        times = {} if self.timestamps is None else {TIMESTAMP: self.timestamps}
+        return pd.DataFrame({**table, **times, **self.columns})
 
     def select(self, entries: npt.NDArray[np.bool_], *, keep_shape: bool = True) -> Interactions:
-        """Return only the stored entries marked True.
+        """Return only the stored entries marked True, by (n_stored,) booleans in the order of `matrix.data`.
 
-        Args:
-            entries: (n_stored,) booleans in the order of `matrix.data`.
-            keep_shape: False also drops users and items without any entry left.
-
-        Raises:
-            DataError: `entries` is not such an array.
+        Users and items without any entry left are dropped unless `keep_shape`. DataError for other arrays.
         """
         if entries.dtype != bool or entries.shape != (self.nnz,):
             raise DataError(
                 f"entries must be one boolean per stored entry ({self.nnz}), got {entries.dtype} {entries.shape}"
             )
-        counts = np.add.reduceat(np.append(entries, False), self.matrix.indptr[:-1]) if self.shape[0] else entries
-        counts = np.where(np.diff(self.matrix.indptr) > 0, counts, 0)
-        indptr = np.zeros(self.shape[0] + 1, dtype=np.int32)
-        np.cumsum(counts, out=indptr[1:])
+        indptr = np.append(np.int32(0), np.cumsum(entries, dtype=np.int32))[self.matrix.indptr]
         matrix = sp.csr_matrix((self.matrix.data[entries], self.matrix.indices[entries], indptr), shape=self.shape)
-        kept = replace(
-            self,
-            matrix=matrix,
-            timestamps=None if self.timestamps is None else self.timestamps[entries],
-            columns={name: values[entries] for name, values in self.columns.items()},
-        )
+        kept = self._with_entries(matrix, entries)
         if keep_shape:
             return kept
-        kept = kept.take_users(np.flatnonzero(counts))
+        kept = kept.take_users(np.flatnonzero(np.diff(indptr)))
         return kept.take_items(np.flatnonzero(np.bincount(kept.matrix.indices, minlength=self.shape[1])))
 
     def take_users(self, codes: npt.ArrayLike) -> Interactions:
@@ -185,14 +160,7 @@ class Interactions:
         users = self.users.take(codes)
         codes = np.asarray(codes, dtype=np.int64)
         positions = sp.csr_matrix((np.arange(self.nnz), self.matrix.indices, self.matrix.indptr), shape=self.shape)
-        entries = positions[codes].data.astype(np.int64)
-        return replace(
-            self,
-            matrix=self.matrix[codes],
-            users=users,
-            timestamps=None if self.timestamps is None else self.timestamps[entries],
-            columns={name: values[entries] for name, values in self.columns.items()},
-        )
+        return self._with_entries(self.matrix[codes], positions[codes].data, users=users)
 
     def take_items(self, codes: npt.ArrayLike) -> Interactions:
         """Return the columns of these items, in ascending order of `codes`; all users stay, with or without entries."""
@@ -201,35 +169,31 @@ class Interactions:
         codes = codes.astype(np.int64)
         place = np.full(self.shape[1], -1, dtype=np.int32)
         place[codes] = np.arange(len(codes), dtype=np.int32)
-        kept = self.select(place[self.matrix.indices] >= 0)
-        matrix = sp.csr_matrix(
-            (kept.matrix.data, place[kept.matrix.indices], kept.matrix.indptr),
-            shape=(self.shape[0], len(codes)),
-        )
-        titles = None if self.titles is None else self.titles[codes]
-        return replace(kept, matrix=matrix, items=items, titles=titles)
+        kept, matrix = self._placed(place, len(codes))
+        return replace(kept, matrix=matrix, items=items, titles=None if self.titles is None else self.titles[codes])
 
     def histories(self, items: IdMap) -> sp.csr_matrix:
         """Return the matrix with the columns of another item map, such as that of a fitted model.
 
-        Interactions with items that are not in the map are left out: the model cannot read them.
-
-        Returns:
-            (n_users, len(items)) csr, float32.
+        It is (n_users, len(items)), csr float32. Interactions with items that are not in the map are left out.
         """
         if items == self.items:
             return self.matrix
-        place = items.codes(self.items.ids(), on_unknown="mark")
-        cols = place[self.matrix.indices]
-        rows = np.repeat(np.arange(self.shape[0]), np.diff(self.matrix.indptr))
-        known = cols >= 0
-        matrix = sp.csr_matrix(
-            (self.matrix.data[known], (rows[known], cols[known])),
-            shape=(self.shape[0], len(items)),
-            dtype=np.float32,
-        )
+        _, matrix = self._placed(items.codes(self.items.ids(), on_unknown="mark"), len(items))
         matrix.sort_indices()
         return matrix
+
+    def _with_entries(self, matrix: sp.csr_matrix, entries: npt.NDArray[Any], **changes: Any) -> Interactions:
+        """Return interactions with another matrix, which holds these entries."""
+        times = None if self.timestamps is None else self.timestamps[entries]
+        columns = {name: values[entries] for name, values in self.columns.items()}
+        return replace(self, matrix=matrix, timestamps=times, columns=columns, **changes)
+
+    def _placed(self, place: npt.NDArray[np.int32], n_items: int) -> tuple[Interactions, sp.csr_matrix]:
+        """Return the entries of items with a place of at least 0, and their matrix with the items in these places."""
+        kept = self.select(place[self.matrix.indices] >= 0)
+        columns = place[kept.matrix.indices]
+        return kept, sp.csr_matrix((kept.matrix.data, columns, kept.matrix.indptr), shape=(self.shape[0], n_items))
 
     def filter(self, *, min_rating: float | None = None, min_user: int = 0, min_item: int = 0) -> Interactions:
         """Return the interactions of at least `min_rating`, with items and users that have enough of these.
@@ -267,18 +231,12 @@ class Interactions:
 
     def fingerprint(self) -> str:
         """Return a SHA-256 of ids, entries, values and times; equal data have equal fingerprints. Computed once."""
-        if "_fingerprint" not in vars(self):
-            object.__setattr__(self, "_fingerprint", self._digest())
-        return str(vars(self)["_fingerprint"])
+        return self._digest
 
+    @cached_property
     def _digest(self) -> str:
         digest = hashlib.sha256()
-        for array in (
-            self.matrix.indptr.astype(np.int64),
-            self.matrix.indices,
-            self.matrix.data,
-            self.timestamps,
-        ):
+        for array in (self.matrix.indptr.astype(np.int64), self.matrix.indices, self.matrix.data, self.timestamps):
             if array is not None:
                 digest.update(np.ascontiguousarray(array).tobytes())
             digest.update(b"|")

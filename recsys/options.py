@@ -5,8 +5,8 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from typing import Annotated, Any, get_type_hints
+from itertools import islice
+from typing import Annotated, Any, NamedTuple, get_type_hints
 
 from annotated_types import Ge, Lt
 
@@ -16,8 +16,7 @@ Seed = Annotated[int, Ge(0), Lt(2**32)]
 """Seed of a random generator; the upper limit is that of numpy's legacy generator."""
 
 
-@dataclass(frozen=True)
-class Option:
+class Option(NamedTuple):
     """One parameter of a function."""
 
     type: Any
@@ -27,38 +26,38 @@ class Option:
     meaning: str
     """What `Args` of the docstring says about it; empty if it says nothing."""
 
-    @property
-    def required(self) -> bool:
-        """Whether it has no default."""
-        return self.default is inspect.Parameter.empty
 
-
-def options_of(function: Callable[..., Any], *, without: Iterable[str] = ()) -> dict[str, Option]:
+def options_of(function: Callable[..., Any], *, skip: int = 0, without: Iterable[str] = ()) -> dict[str, Option]:
     """Return the parameters of a function by name, in its order; `*args` and `**kwargs` are left out.
 
     Args:
-        without: parameters that are no options.
+        skip: number of first parameters that are no options.
+        without: further parameters that are none.
 
     Raises:
         ConfigError: an option has no type, or a type cannot be read.
     """
-    try:
-        types = get_type_hints(function, include_extras=True)
-    except (NameError, TypeError) as error:
-        raise ConfigError(
-            f"the types of {function.__name__}'s parameters cannot be read ({error}); "
-            "import them at the top of its module, outside functions and TYPE_CHECKING"
-        ) from None
+    types = types_of(function, "parameters")
     meanings = _meanings(function)
-    variadic = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
     options = {}
-    for name, parameter in inspect.signature(function).parameters.items():
-        if name in without or parameter.kind in variadic:
+    for name, parameter in islice(inspect.signature(function).parameters.items(), skip, None):
+        if name in without or parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
             continue
         if name not in types:
             raise ConfigError(f"{name} of {function.__name__} needs a type, such as {name}: float = 0.1")
         options[name] = Option(types[name], parameter.default, meanings.get(name, ""))
     return options
+
+
+def types_of(owner: Any, what: str) -> dict[str, Any]:
+    """Return the annotations of a class or function, ranges included; ConfigError if one cannot be read."""
+    try:
+        return get_type_hints(owner, include_extras=True)
+    except (NameError, TypeError) as error:
+        raise ConfigError(
+            f"the types of {owner.__name__}'s {what} cannot be read ({error}); "
+            "import them at the top of its module, outside functions and TYPE_CHECKING"
+        ) from None
 
 
 def _meanings(function: Callable[..., Any]) -> dict[str, str]:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Annotated, Final
+from typing import Final
 
-from annotated_types import Ge, Gt, Lt
+from pydantic import ConfigDict
 
-from recsys.checks import SECTION, check_fields
 from recsys.errors import ConfigError
 from recsys.evaluation import Evaluation, compare
 from recsys.metrics import higher_is_better, of
+from recsys.params import NotNegative, OpenFraction, Positive, check
 
 GUARDS: Final = {"coverage@10": 0.5, "truncated_recall@50": 0.05}
 """Guard-rails of list metrics, unless others are given."""
@@ -26,34 +26,31 @@ class Rule:
         ConfigError: a value out of range, an unknown metric, or a deciding metric without a value per user.
     """
 
-    __pydantic_config__ = SECTION
+    __pydantic_config__ = ConfigDict(extra="forbid", allow_inf_nan=False)
 
     metric: str | None = None
     """The metric that decides; by default the one that chose the weights, `train.metric`. It needs a value per user."""
-    minimum_gain: Annotated[float, Ge(0)] = 0.01
+    minimum_gain: NotNegative = 0.01
     """Share of the champion's value that must certainly be gained: the whole interval of the difference lies above it.
     A gain that two seeds of one model may show is no reason to change what users see."""
-    confidence: Annotated[float, Gt(0), Lt(1)] = 0.95
+    confidence: OpenFraction = 0.95
     """Coverage of the interval; 1 − confidence is the level of the test."""
-    guards: Mapping[str, Annotated[float, Ge(0)]] | None = None
+    guards: Mapping[str, NotNegative] | None = None
     """Metrics that may not get worse by more than a share of the champion's value, such as `{"coverage@10" = 0.5}`; by
     default `coverage@10` by 0.5 and `truncated_recall@50` by 0.05, none if the weights were chosen by an error of
     ratings."""
-    slowdown: Annotated[float, Gt(0)] | None = 5.0
+    slowdown: Positive | None = 5.0
     """How many times the champion's scoring time the challenger may take; None: any."""
 
     def __post_init__(self) -> None:
-        check_fields(self, "promote")
+        check(Rule, vars(self))
         for name in self.guards or ():
             of(name)
         if self.metric is not None and not of(self.metric).per_user:
             raise ConfigError(f"promote.metric must have a value per user, and {self.metric} has none")
 
     def for_metric(self, metric: str | None = None) -> Rule:
-        """Return the rule with its defaults filled in.
-
-        Args:
-            metric: the metric that chose the weights; may be left out if the rule names a metric.
+        """Return the rule with its defaults filled in for the metric that chose the weights.
 
         Raises:
             ConfigError: neither the rule nor the argument names a metric.
@@ -72,8 +69,7 @@ class Rule:
 
     def as_text(self) -> str:
         """Return the rule as one line of JSON, the same for equal rules."""
-        guards = None if self.guards is None else dict(self.guards)
-        return json.dumps({**vars(self), "guards": guards}, sort_keys=True)
+        return json.dumps(check(Rule, vars(self)), sort_keys=True, default=dict)
 
 
 @dataclass(frozen=True)
@@ -84,14 +80,6 @@ class Measured:
     evaluation: Evaluation
     seconds: float | None = None
     """Time that scoring the users took."""
-
-
-@dataclass(frozen=True)
-class Check:
-    """One condition of a rule and its outcome."""
-
-    passed: bool
-    what: str
 
 
 @dataclass(frozen=True)
@@ -109,19 +97,18 @@ class Decision:
     p: float
     n: int
     """Number of users."""
-    checks: tuple[Check, ...]
+    checks: tuple[tuple[bool, str], ...]
+    """Of each condition of the rule whether it is met, and a sentence with its figures."""
 
     @property
     def earned(self) -> bool:
-        """Every check passed."""
-        return all(check.passed for check in self.checks)
+        """Whether every condition is met."""
+        return all(passed for passed, _ in self.checks)
 
     @property
     def reason(self) -> str:
-        """One line: the gain if earned, else the failed checks."""
-        if self.earned:
-            return self.checks[0].what
-        return "; ".join(check.what for check in self.checks if not check.passed)
+        """One line: the gain if earned, else the conditions that are not met."""
+        return self.checks[0][1] if self.earned else "; ".join(what for passed, what in self.checks if not passed)
 
     def markdown(self) -> str:
         """Return the decision with its figures as a readable note."""
@@ -136,7 +123,7 @@ class Decision:
             f"| gain, interval, p | {self.challenger_value - self.champion_value:+.4f}, {self.low:+.4f} to "
             f"{self.high:+.4f}, {self.p:.4f} |",
             "",
-            *(f"- {'passed' if check.passed else 'failed'}: {check.what}" for check in self.checks),
+            *(f"- {'passed' if passed else 'failed'}: {what}" for passed, what in self.checks),
         ]
         return "\n".join(lines) + "\n"
 
@@ -144,9 +131,7 @@ class Decision:
 def decide(champion: Measured, challenger: Measured, rule: Rule, *, seed: int = 0) -> Decision:
     """Compare the challenger with the champion, both evaluated on the same users with `rule.metrics`.
 
-    The gain is that of the deciding metric, positive if better; its interval and p-value are those of `compare`. The
-    promotion is earned if the whole interval lies above `minimum_gain` times the champion's value and no guard-rail is
-    crossed.
+    The gain is that of the deciding metric, positive if better; its interval and p-value are those of `compare`.
 
     Raises:
         DataError: the evaluations are of different users.
@@ -157,44 +142,20 @@ def decide(champion: Measured, challenger: Measured, rule: Rule, *, seed: int = 
     models = {"champion": champion.evaluation, "challenger": challenger.evaluation}
     row = compare(models, metric, confidence=rule.confidence, seed=seed).pairs.iloc[0]
     sign = 1.0 if row["better"] == "challenger" else -1.0
-    low, high = sorted((sign * row["low"], sign * row["high"]))
+    low, high = sorted((sign * float(row["low"]), sign * float(row["high"])))
     before, after = champion.evaluation[metric], challenger.evaluation[metric]
     needed = rule.minimum_gain * abs(before)
-    checks = [
-        Check(
-            bool(low > needed and row["p"] < 1 - rule.confidence),
-            f"{metric} {before:.4f} -> {after:.4f}: gain {sign * row['difference']:+.4f}, {rule.confidence:.0%} "
-            f"interval {low:+.4f} to {high:+.4f}, must lie above {needed:+.4f}",
-        )
-    ]
+    clear = bool(low > needed and row["p"] < 1 - rule.confidence)
+    gain = f"gain {sign * row['difference']:+.4f}, {rule.confidence:.0%} interval {low:+.4f} to {high:+.4f}"
+    checks = [(clear, f"{metric} {before:.4f} -> {after:.4f}: {gain}, must lie above {needed:+.4f}")]
     for name, share in (rule.guards or {}).items():
-        checks.append(_guard(name, champion.evaluation[name], challenger.evaluation[name], share))
+        old, new = champion.evaluation[name], challenger.evaluation[name]
+        up, verb = (1, "fall below") if higher_is_better(name) else (-1, "rise above")
+        bound = old - up * share * abs(old)
+        checks.append((up * new >= up * bound, f"{name} {old:.4f} -> {new:.4f}, must not {verb} {bound:.4f}"))
     if rule.slowdown is not None and champion.seconds and challenger.seconds is not None:
         times = challenger.seconds / champion.seconds
-        checks.append(
-            Check(
-                times <= rule.slowdown,
-                f"scoring takes {times:.2f} times the {champion.seconds:.2f} s of {champion.name}, at most "
-                f"{rule.slowdown:g} times is allowed",
-            )
-        )
-    return Decision(
-        champion.name,
-        challenger.name,
-        metric,
-        before,
-        after,
-        float(low),
-        float(high),
-        float(row["p"]),
-        int(row["n"]),
-        tuple(checks),
-    )
-
-
-def _guard(name: str, before: float, after: float, share: float) -> Check:
-    if higher_is_better(name):
-        bound, passed = before - share * abs(before), after >= before - share * abs(before)
-        return Check(bool(passed), f"{name} {before:.4f} -> {after:.4f}, must not fall below {bound:.4f}")
-    bound, passed = before + share * abs(before), after <= before + share * abs(before)
-    return Check(bool(passed), f"{name} {before:.4f} -> {after:.4f}, must not rise above {bound:.4f}")
+        what = f"scoring takes {times:.2f} times the {champion.seconds:.2f} s of {champion.name}, at most"
+        checks.append((times <= rule.slowdown, f"{what} {rule.slowdown:g} times is allowed"))
+    test = float(row["p"]), int(row["n"])
+    return Decision(champion.name, challenger.name, metric, before, after, low, high, *test, tuple(checks))

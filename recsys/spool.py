@@ -24,15 +24,19 @@ class Entry:
     """JSON values."""
     attachment: Path | None
     """File or folder that belongs to it."""
-    id: str
-    """`<run>-<number>`, unique among all queues."""
+    file: Path
+    """The file that holds it."""
 
 
+@dataclass(frozen=True)
 class Spool:
-    """The queue of one run. Events are written whole or not at all, and stay until they are `done`."""
+    """The queue of one run: an iterable of its events, oldest first.
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    Events are written whole or not at all, and stay until they are `done`. Reading what is damaged raises
+    TrackingError.
+    """
+
+    folder: Path
 
     @property
     def lock(self) -> Path:
@@ -40,11 +44,7 @@ class Spool:
         return self.folder.with_name(f"{self.folder.name}.lock")
 
     def read_header(self) -> dict[str, Any]:
-        """Return the facts about the run, JSON values.
-
-        Raises:
-            TrackingError: they cannot be read.
-        """
+        """Return the facts about the run, JSON values."""
         return _read(self.folder / _HEADER)
 
     def write_header(self, facts: dict[str, Any]) -> None:
@@ -55,54 +55,44 @@ class Spool:
         """Append an event; its attachment, a file or folder, is moved into the queue."""
         self.folder.mkdir(parents=True, exist_ok=True)
         number = max((int(path.stem) for path in self._files()), default=0) + 1
-        kept = None
+        file = self.folder / f"{number:08}.json"
         if attachment is not None:
-            kept = self._attachments(number) / attachment.name
-            shutil.rmtree(kept.parent, ignore_errors=True)  # left by an event that was not finished
-            kept.parent.mkdir()
-            shutil.move(attachment, kept)
-        stored = {"kind": kind, "values": values, "attachment": None if kept is None else kept.name}
-        write_text(self.folder / f"{number:08}.json", json.dumps(stored), durable=True)
+            kept = _attachments(file)
+            shutil.rmtree(kept, ignore_errors=True)  # left by an event that was not finished
+            kept.mkdir()
+            shutil.move(attachment, kept / attachment.name)
+        stored = {"kind": kind, "values": values, "attachment": None if attachment is None else attachment.name}
+        write_text(file, json.dumps(stored), durable=True)
 
     def __iter__(self) -> Iterator[Entry]:
-        """Iterate over the events, oldest first.
-
-        Raises:
-            TrackingError: an event cannot be read.
-        """
-        for path in self._files():
-            stored, number = _read(path), int(path.stem)
+        for file in self._files():
+            stored = _read(file)
             name = stored["attachment"]
-            attachment = None if name is None else self._attachments(number) / name
-            yield Entry(stored["kind"], stored["values"], attachment, f"{self.folder.name}-{number}")
+            yield Entry(stored["kind"], stored["values"], None if name is None else _attachments(file) / name, file)
 
     def __len__(self) -> int:
         return len(self._files())
 
     def done(self, *entries: Entry) -> None:
-        """Remove events that were sent; removing the last one removes the queue."""
+        """Remove events that were sent, and the queue itself if none is left."""
         for entry in entries:
-            number = int(entry.id.rpartition("-")[2])
-            (self.folder / f"{number:08}.json").unlink()
-            shutil.rmtree(self._attachments(number), ignore_errors=True)
+            entry.file.unlink()
+            shutil.rmtree(_attachments(entry.file), ignore_errors=True)
         if not len(self):
-            self.remove()
-
-    def remove(self) -> None:
-        """Delete the queue."""
-        shutil.rmtree(self.folder, ignore_errors=True)
+            shutil.rmtree(self.folder, ignore_errors=True)
 
     def _files(self) -> list[Path]:
         return sorted(self.folder.glob("[0-9]*.json"))
-
-    def _attachments(self, number: int) -> Path:
-        return self.folder / f"{number:08}.files"
 
 
 def spools(folder: Path) -> list[Spool]:
     """Return the queues in a folder, also those without events, ordered by the start of their runs."""
     queues = [Spool(path.parent) for path in folder.glob(f"*/{_HEADER}")]
     return sorted(queues, key=lambda spool: (spool.read_header().get("start_time", 0), spool.folder.name))
+
+
+def _attachments(file: Path) -> Path:
+    return file.with_suffix(".files")
 
 
 def _read(path: Path) -> dict[str, Any]:

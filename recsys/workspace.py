@@ -31,11 +31,6 @@ class Workspace:
         return self.folder / "mlruns"
 
     @property
-    def raw(self) -> Path:
-        """Folder of the data sets that are found by name."""
-        return self.folder / "data" / "raw"
-
-    @property
     def scored(self) -> Path:
         """Folder of recommendations, unless a job is told another."""
         return self.folder / "data" / "scored"

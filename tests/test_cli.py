@@ -9,11 +9,10 @@ from importlib import import_module
 import pytest
 
 import recsys
-from recsys.cli import main, parser
-from recsys.commands import COMMANDS
+from recsys.cli import COMMANDS, main, parser
 from recsys.config import check_config
 from recsys.errors import ConfigError
-from recsys.jobs import data, recommend, registry, tune
+from recsys.jobs import data, registry, serve, tune
 from recsys.workspace import Workspace
 
 
@@ -43,7 +42,7 @@ def test_every_option_is_a_parameter_that_its_function_reads(command):
     (workspace, *parameters) = inspect.signature(function).parameters
     assert workspace == "workspace"
     assert options <= set(parameters), "parsed, and no parameter of the function"
-    assert set(parameters) - options <= {"tags", "rule"}, "a parameter that no option gives"
+    assert set(parameters) - options <= {"tags"}, "a parameter that no option gives"
     definition = ast.parse(textwrap.dedent(inspect.getsource(function))).body[0]
     read = {node.id for node in ast.walk(definition) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)}
     assert options <= read, "parsed and not used"
@@ -92,9 +91,7 @@ def test_recommendations_say_what_stands_in_brackets(capsys):
     rows = recsys.datasets.synthetic(50, 20, 400)
     model = recsys.Popularity().fit(rows)
     user = rows.users.ids()[0]
-    recommend.print_user(
-        rows, user, recommend.with_titles(model, recsys.recommend_frame(model, rows, [user], n=2, seen=rows))
-    )
+    serve.print_user(rows, user, serve.with_titles(model, recsys.recommend_frame(model, rows, [user], n=2, seen=rows)))
     assert "recommended (score)" in capsys.readouterr().out
 
 

@@ -11,7 +11,7 @@ from recsys.config import JobConfig, SplitConfig, check_config, import_modules, 
 from recsys.datasets import synthetic
 from recsys.errors import ConfigError, DataError
 from recsys.models import registry as models
-from recsys.splits import registry
+from recsys.splits import splitters as registry
 
 CONFIGS = sorted((Path(__file__).parents[1] / "pipelines" / "configs").rglob("*.toml"))
 
@@ -227,7 +227,7 @@ def test_defaults_are_a_whole_job():
 
 
 def test_system_metrics_need_psutil(monkeypatch):
-    monkeypatch.setattr("recsys.config.sections.find_spec", lambda name: None)
+    monkeypatch.setattr("recsys.extras.find_spec", lambda name: None)
     with pytest.raises(ConfigError, match="needs psutil: pip install psutil"):
         check_config({"track": {"system_metrics": True}, "model": {"name": "EASE"}})
 

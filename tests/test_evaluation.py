@@ -220,10 +220,16 @@ def test_answers_of_a_wrong_shape_are_refused():
         def predict_pairs(self, userid, user_items, rows, items):
             return np.zeros(len(rows) - 1, dtype=np.float32)
 
+    class Unsure(Ratings):
+        def predict_pairs(self, userid, user_items, rows, items):
+            return np.append(np.zeros(len(rows) - 1), np.nan)
+
     with pytest.raises(DataError, match=re.escape("shape (3, 2), empty slots -1, got (3, 1)")):
         evaluate(Short([1] * 5), SMALL, "ndcg@2")
     with pytest.raises(DataError, match="one prediction per rating"):
         evaluate(Few([1] * 5), SMALL, "rmse")
+    with pytest.raises(DataError, match=r"1 of \d+ predicted ratings are NaN or infinite"):
+        evaluate(Unsure([1] * 5), SMALL, "rmse")
 
 
 def test_refusals():

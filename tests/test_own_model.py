@@ -64,6 +64,12 @@ def project(tmp_path_factory):
     return folder, python(COMMANDS, folder)
 
 
+def logged(folder):
+    """The folder of a logged CoCounts; other models are logged beside it."""
+    configs = folder.rglob("artifacts/bundle/config.json")
+    return next(file.parents[2] for file in configs if json.loads(file.read_text())["model"] == "CoCounts")
+
+
 def test_every_job_takes_it(project):
     folder, printed = project
     assert "models:/co-counts/1" in printed
@@ -75,7 +81,7 @@ def test_every_job_takes_it(project):
 
 def test_loading_it_says_what_to_import_and_imports_nothing(project):
     folder, _ = project
-    bundle = next(path.parent for path in (folder / "mlruns").rglob("bundle/config.json"))
+    bundle = logged(folder) / "artifacts" / "bundle"
     code = f"""
 import sys, recsys
 try:
@@ -93,13 +99,9 @@ assert type(recsys.load({str(bundle)!r})) is my_models.CoCounts
 
 def test_mlflow_serves_it_with_the_module_logged_beside_it(project, tmp_path):
     folder, _ = project
-    (model,) = (
-        (folder / "mlruns" / "artifacts" / "models").glob("*/artifacts/MLmodel")
-        if False
-        else [next((folder / "mlruns").rglob("MLmodel"))]
-    )
     copied = tmp_path / "served"
-    shutil.copytree(model.parent, copied)
+    shutil.copytree(logged(folder), copied)
+    assert (copied / "code" / "my_models.py").is_file()
     code = f"""
 import mlflow, pandas as pd
 model = mlflow.pyfunc.load_model({str(copied)!r})

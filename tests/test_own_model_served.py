@@ -15,7 +15,8 @@ from recsys.errors import BundleError, TrackingUnavailable
 from recsys.interactions import Interactions
 from recsys.models import registry
 from recsys.tracking import runs
-from recsys.tracking.sources import copy_source, import_source
+from recsys.tracking.adapter import import_source
+from recsys.tracking.logged_model import copy_source
 from recsys.workspace import Workspace
 
 RNG = np.random.default_rng(0)

@@ -16,7 +16,7 @@ from mlflow.projects.utils import load_project
 from recsys import cli, tracking
 from recsys.config import load_config, load_configs
 from recsys.datasets import synthetic
-from recsys.jobs import compare, evaluate, nightly, recommend, score, train, tune
+from recsys.jobs import compare, evaluate, nightly, serve, train, tune
 from recsys.workspace import Workspace
 
 ROOT = Path(__file__).parents[1]
@@ -191,12 +191,12 @@ def test_a_champion_is_promoted_scored_with_and_rolled_back(script, config, mlfl
         script("promote", "nightly")
 
     script("score", CHAMPION, "scored")
-    score.run(Workspace(progress=False), CHAMPION, mlflow_root / "by-command")
+    serve.score(Workspace(progress=False), CHAMPION, mlflow_root / "by-command")
     lists = pd.read_parquet("scored")
     pd.testing.assert_frame_equal(lists, pd.read_parquet("by-command"), check_exact=True)
 
     frame = script("recommend", CHAMPION, "2", "1")["recommend"](Workspace(), CHAMPION, ["2", "1"])
-    command = recommend.run(Workspace(), CHAMPION, ["2", "1"])
+    command = serve.recommend(Workspace(), CHAMPION, ["2", "1"])
     pd.testing.assert_frame_equal(frame, command[frame.columns], check_exact=True)
     assert frame["title"][0] in capsys.readouterr().out
 

@@ -38,7 +38,7 @@ def test_a_clear_gain_is_earned_and_the_note_says_by_how_much():
     note = found.markdown()
     assert "**new earned the promotion** against old, on 800 held-out users." in note
     assert "passed: ndcg@10" in note
-    assert found.reason == found.checks[0].what
+    assert found.reason == found.checks[0][1]
 
 
 def test_a_worse_challenger_is_kept_out_and_the_reason_is_the_gain():
@@ -102,16 +102,16 @@ def test_an_equal_challenger_is_rarely_promoted_and_a_better_one_mostly():
     [
         ({"metric": "coverage@10"}, "must have a value per user, and coverage@10 has none"),
         ({"metric": "ndgc@10"}, "unknown metric"),
-        ({"minimum_gain": -0.1}, "promote.minimum_gain = -0.1: Input should be greater than or equal to 0"),
-        ({"confidence": 1.0}, "promote.confidence = 1.0: Input should be less than 1"),
+        ({"minimum_gain": -0.1}, "minimum_gain of Rule must be a finite number ≥ 0, got -0.1"),
+        ({"confidence": 1.0}, "confidence of Rule must be a finite number > 0 and < 1, got 1.0"),
         (
             {"guards": {"coverage@10": -1}},
-            "promote.guards.coverage@10 = -1: Input should be greater than or equal to 0",
+            "guards of Rule must be a table with each value a finite number ≥ 0 or None, got {'coverage@10': -1}",
         ),
         ({"guards": {"covrage@10": 1}}, "unknown metric"),
-        ({"minimum_gain": float("nan")}, "promote.minimum_gain = nan: Input should be a finite number"),
-        ({"slowdown": "5"}, "promote.slowdown = '5': Input should be a valid number"),
-        ({"slowdown": 0}, "promote.slowdown = 0: Input should be greater than 0"),
+        ({"minimum_gain": float("nan")}, "minimum_gain of Rule must be a finite number ≥ 0, got nan"),
+        ({"slowdown": "5"}, "slowdown of Rule must be a finite number > 0 or None, got '5'"),
+        ({"slowdown": 0}, "slowdown of Rule must be a finite number > 0 or None, got 0"),
     ],
 )
 def test_rules_that_cannot_work(change, message):

@@ -1,11 +1,21 @@
-"""What a reader may copy from the README runs."""
+"""What a reader may copy from the README runs, what it names exists, and so do the files that the pages link."""
 
 import re
+import tomllib
+from operator import attrgetter
 from pathlib import Path
 
-import recsys
+import pytest
+from recsys.commands import COMMANDS
 
-README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+import recsys
+from recsys.cli import parser
+from recsys.models import MODELS
+from recsys.scoring.local import BATCH_SIZE
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+PAGES = [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), ROOT / "data" / "README.md"]
 
 
 def test_the_ten_lines_run(tmp_path, monkeypatch, capsys):
@@ -19,30 +29,43 @@ def test_the_ten_lines_run(tmp_path, monkeypatch, capsys):
     assert type(recsys.load("my-model")).__name__ == "MultVAE"
 
 
-def test_commands_and_models_that_it_names_exist():
-    from recsys.cli import parser
-    from recsys.models import MODELS
-
-    commands = re.findall(r"^\| `recsys (\w+) ([^`]*)`", README, flags=re.MULTILINE)
-    assert {name for name, _ in commands} >= {"train", "tune", "compare", "evaluate", "promote", "nightly", "score"}
-    for name, arguments in commands:
-        parser().parse_args([name, *arguments.split()])
-    rows = re.findall(r"^\| (`.*?`(?:, `.*?`)*) \|", README, flags=re.MULTILINE)
-    named = {model for row in rows for model in re.findall(r"`(\w+)`", row)}
-    assert named == set(MODELS)
+def test_commands_that_it_names_exist():
+    rows = re.findall(r"^\| `recsys .*$", README, flags=re.MULTILINE)
+    commands = [command.split() for row in rows for command in re.findall(r"`recsys (.*?)`", row)]
+    assert {name for name, *_ in commands} == {command.name.split()[0] for command in COMMANDS} - {"demo"}
+    for command in commands:
+        if command != ["rollback"]:  # named in passing, without its argument
+            parser().parse_args(command)
 
 
-def test_what_it_says_of_the_models_and_of_the_parts_is_so():
-    from recsys.models import MODELS
-    from recsys.scoring.local import BATCH_SIZE
+def test_the_table_of_what_models_are_names_each_once():
+    by_hand, _ = README.split("<!-- models: made by make docs -->")
+    rows = re.findall(r"^\| (`\w+`(?:, `\w+`)*) \|", by_hand, flags=re.MULTILINE)
+    named = [model for row in rows for model in re.findall(r"`(\w+)`", row)]
+    assert sorted(named) == sorted(MODELS)
 
-    (sentence,) = re.findall(r"^All models also `encode` users, except (.*)$", README, flags=re.MULTILINE)
-    without = {name for name, model in MODELS.items() if not model.capabilities.encodes}
-    assert set(re.findall(r"`(\w+)`", sentence)) == without
-    (size,) = re.findall(r"of ([0-9,]+) users unless `--batch-size`", README)
+
+def test_names_of_the_package_exist():
+    named = re.findall(r"(?<![\w/])recsys((?:\.\w+)+)", README)
+    assert len(named) > 10
+    for name in named:
+        attrgetter(name[1:])(recsys)
+
+
+def test_the_size_of_a_part_that_it_names_is_the_default():
+    (size,) = re.findall(r"of ([0-9,]+) users unless\s`--batch-size`", README)
     assert int(size.replace(",", "")) == BATCH_SIZE
 
 
-def test_files_that_it_links_exist():
-    for target in re.findall(r"\]\((?!https?:)(.*?)\)", README):
-        assert (Path(__file__).parents[1] / target).exists(), target
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_files_that_a_page_links_exist(page):
+    for target in re.findall(r"\]\((?!https?:)(.*?)\)", page.read_text(encoding="utf-8")):
+        assert (page.parent / target).exists(), target
+
+
+def test_the_changelog_has_the_version_of_the_package():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    released = re.findall(
+        r"^## \[([0-9.]+)\] - \d{4}-\d\d-\d\d$", (ROOT / "CHANGELOG.md").read_text(), flags=re.MULTILINE
+    )
+    assert released[0] == project["version"]

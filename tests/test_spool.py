@@ -20,7 +20,7 @@ def test_events_come_back_in_order_with_what_belongs_to_them(tmp_path):
     assert [event.values["number"] for event in again[:-1]] == list(range(12))
     assert again[-1].attachment.read_text() == "hello"
     assert again[-1].attachment.name == "table.txt"
-    assert len({event.id for event in again}) == 13
+    assert len({event.file for event in again}) == 13
 
 
 def test_an_event_is_there_until_it_is_done_and_the_queue_ends_with_the_last(tmp_path):
@@ -35,7 +35,7 @@ def test_an_event_is_there_until_it_is_done_and_the_queue_ends_with_the_last(tmp
     for event in spool:
         spool.done(event)
     assert not spool.folder.exists()
-    assert second.id != first.id
+    assert second.file != first.file
 
 
 def test_what_was_never_finished_is_not_seen(tmp_path):

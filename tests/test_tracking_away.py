@@ -25,7 +25,7 @@ from recsys.jobs import train
 from recsys.models import EASE
 from recsys.splits import hold_out_ratings
 from recsys.spool import Spool
-from recsys.tracking import _mlflow, events, requests, runs
+from recsys.tracking import _mlflow, events, runs, store
 from recsys.tracking.events import Sender
 from recsys.tracking.outbox import Outbox
 from recsys.tracking.tracker import digest
@@ -123,7 +123,7 @@ def test_a_store_that_comes_back_is_told_in_order(link, mlflow_root):
         epoch(tracker, 3)
         assert steps(tracker.run_id) == [1, 2, 3]
         assert tracker.waiting is None
-    assert link.sent == ["metrics", "metrics", "tags", "tags", "metrics"]
+    assert link.sent == ["metrics", "metrics", "tags", "tags", "metrics", "end"]
     run = client().get_run(tracker.run_id)
     assert (run.data.tags["stage"], run.info.status) == ("late", "FINISHED")
     assert pending(mlflow_root) == []
@@ -262,6 +262,20 @@ def test_an_interrupted_run_that_the_store_never_saw_goes_on_too(link, mlflow_ro
     assert client().get_run(third.run_id).info.status == "FINISHED"
 
 
+def test_an_interrupted_run_that_the_store_sees_only_now_has_each_epoch_once(link, mlflow_root):
+    file = mlflow_root / "run.json"
+    link.up = False
+    with suppress(ZeroDivisionError), tracking.start_run(Workspace(), "exp", resume=file) as first:
+        epoch(first, 1)
+        1 / 0  # noqa: B018
+    link.up = True
+    with tracking.start_run(Workspace(), "exp", resume=file) as second:
+        epoch(second, 1)
+        epoch(second, 2)
+    assert steps(second.run_id) == [1, 2]
+    assert pending(mlflow_root) == []
+
+
 def test_a_run_deleted_meanwhile_is_begun_anew(link, mlflow_root):
     file = mlflow_root / "run.json"
     with suppress(ZeroDivisionError), tracking.start_run(Workspace(), "exp", resume=file) as first:
@@ -359,10 +373,10 @@ def test_sync_leaves_alone_what_is_not_its_own(link, mlflow_root, monkeypatch):
 
 
 def test_the_password_of_a_store_is_not_written():
-    assert requests.without_password("postgresql+psycopg2://me:secret@host:5432/runs?a=b") == (
+    assert store.without_password("postgresql+psycopg2://me:secret@host:5432/runs?a=b") == (
         "postgresql+psycopg2://host:5432/runs"
     )
-    assert requests.without_password("sqlite:////a/b.db") == "sqlite:////a/b.db"
+    assert store.without_password("sqlite:////a/b.db") == "sqlite:////a/b.db"
 
 
 def test_epochs_go_in_batches_where_telling_takes_long(link, mlflow_root, monkeypatch):

@@ -10,8 +10,8 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from recsys.config import JobConfig, data
 from recsys.datasets import READERS
-from recsys.models.params import describe, field_docs, hints
 from recsys.options import Option
+from recsys.params import describe, field_docs, hints
 from recsys.splits import SPLITTERS, options_of_kind
 
 PAGE = Path(__file__).parents[1] / "configuration.md"

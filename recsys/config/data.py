@@ -3,25 +3,56 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from inspect import Parameter
 from pathlib import Path
 from typing import Any, Final
 
+from pydantic import BaseModel, ConfigDict
+
 from recsys import datasets
-from recsys.config.base import OpenSection, checked
 from recsys.datasets import NAMES
 from recsys.errors import ConfigError, did_you_mean
 from recsys.interactions import Interactions
 from recsys.options import Option, options_of
+from recsys.params import check_value
 from recsys.splits import Split, options_of_kind, splitter_of
 
-READ: Final = options_of(datasets.read, without=("path", "keep")) | options_of(
-    Interactions.from_frame, without=("frame", "keep", "titles")
-)
+_COLUMNS = options_of(Interactions.from_frame, skip=1, without=("keep", "titles"))
+READ: Final = options_of(datasets.read, skip=1, without=["keep"]) | _COLUMNS
 """Keys of `[data]` for data that are read."""
 GENERATE: Final = options_of(datasets.synthetic)
 """Keys of `[data]` for the synthetic data set."""
-FILTER: Final = options_of(Interactions.filter, without=("self",))
+FILTER: Final = options_of(Interactions.filter, skip=1)
 """Keys of `[data]` that select interactions."""
+
+
+class Section(BaseModel):
+    """A part of the configuration; it cannot be changed, and has no other keys than its fields."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+
+
+class OpenSection(Section):
+    """A section whose further keys are the parameters of functions. It holds those that are given, unchecked."""
+
+    model_config = ConfigDict(extra="allow")
+
+    @property
+    def given(self) -> dict[str, Any]:
+        """The further keys with a value."""
+        return {name: value for name, value in (self.model_extra or {}).items() if value is not None}
+
+    def _checked(self, section: str, options: Mapping[str, Option]) -> dict[str, Any]:
+        """Return the further keys as Python values, checked against these parameters; messages name the section."""
+        known = [*type(self).model_fields, *options]
+        unknown = [name for name in self.given if name not in options]
+        mistakes = [f"unknown key '{section}.{name}'{did_you_mean(name, known)}" for name in unknown]
+        needed = [name for name, option in options.items() if option.default is Parameter.empty]
+        missing = [name for name in needed if name not in self.given]
+        mistakes += [f"{section}.{name} is needed: {options[name].meaning}" for name in missing]
+        if mistakes:
+            raise ConfigError("; ".join(mistakes))
+        return {name: check_value(f"{section}.{name}", options[name].type, value) for name, value in self.given.items()}
 
 
 class DataConfig(OpenSection):
@@ -35,21 +66,14 @@ class DataConfig(OpenSection):
     """Give every interaction the value 1."""
 
     def load(self, keep: str | Iterable[str] = (), root: Path | None = None) -> Interactions:
-        """Read, filter and binarize.
-
-        Args:
-            keep: further columns to carry along, such as a published split.
-            root: folder whose `data/raw` holds the data sets by name, after `$RECSYS_DATA`; the working folder by
-                default.
-        """
+        """Read, filter and binarize, with further columns to keep; `root` as in `recsys.datasets.load`."""
         return self.training_data(self.read(keep, root))
 
     def histories(self, root: Path | None = None) -> tuple[Interactions, Interactions | None]:
         """Return the histories to recommend from: what a model reads, and everything that its users have seen.
 
-        The first is `load` without the filters by count, which select what to train on. The second is without the
-        filter by value either: it also holds items that a user has seen and rated too low to be read. It is None if
-        nothing is filtered by value.
+        The first is `load` without the filters by count, which select what to train on. The second also holds items
+        that a user has seen and rated below `min_rating`; it is None without that filter.
         """
         return self.histories_of(self.read((), root))
 
@@ -63,29 +87,23 @@ class DataConfig(OpenSection):
 
     def training_data(self, raw: Interactions) -> Interactions:
         """Return the result of `read`, filtered and binarized for training."""
-        return self._prepared(raw, self._values(FILTER))
+        data = raw.filter(**self._values(FILTER))
+        return data.binarized() if self.binary else data
 
     def histories_of(self, raw: Interactions) -> tuple[Interactions, Interactions | None]:
         """Return `histories` of the result of `read`."""
-        by_value = {name: value for name, value in self._values(FILTER).items() if name == "min_rating"}
-        return self._prepared(raw, by_value), raw if by_value else None
+        least = self.given.get("min_rating")
+        without_counts = self.model_copy(update={"min_user": 0, "min_item": 0})
+        return without_counts.training_data(raw), None if least is None else raw
 
     def check(self) -> dict[str, Any]:
-        """Return the keys that are parameters of functions, checked.
-
-        Raises:
-            ConfigError: an unknown data set or key, or a value of the wrong type or out of range.
-        """
+        """Return the keys that are parameters of functions, checked; ConfigError if they or the name are wrong."""
         if self.file is None and self.name not in NAMES:
             raise ConfigError(f"unknown data set {self.name!r}{did_you_mean(self.name, NAMES)}")
-        return checked("data", self.given, {**READ, **FILTER, **GENERATE}, type(self).model_fields)
+        return self._checked("data", {**READ, **FILTER, **GENERATE})
 
     def _values(self, options: Mapping[str, Option]) -> dict[str, Any]:
         return {name: value for name, value in self.check().items() if name in options}
-
-    def _prepared(self, data: Interactions, filters: Mapping[str, Any]) -> Interactions:
-        data = data.filter(**filters)
-        return data.binarized() if self.binary else data
 
 
 class SplitConfig(OpenSection):
@@ -97,8 +115,8 @@ class SplitConfig(OpenSection):
     @property
     def column(self) -> str | None:
         """Name of the column that the splitter reads, if it has an option `column`."""
-        column = self._value_of("column")
-        return column if isinstance(column, str) else None
+        column: str | None = self._value_of("column", str)
+        return column
 
     def split(self, data: Interactions) -> Split:
         """Split the data."""
@@ -106,22 +124,18 @@ class SplitConfig(OpenSection):
 
     def repeat(self, number: int) -> SplitConfig:
         """Return the split of a repeat: `number` is added to the seed, if the kind has one."""
-        first = self._value_of("seed")
-        return self.model_copy(update={"seed": first + number}) if isinstance(first, int) else self
+        first = self._value_of("seed", int)
+        return self if first is None else self.model_copy(update={"seed": first + number})
 
     def check(self) -> dict[str, Any]:
-        """Return the options of the splitter, checked.
-
-        Raises:
-            ConfigError: an unknown kind, or an option that is unknown, missing, of the wrong type or out of range.
-        """
+        """Return the options of the splitter, checked; ConfigError if one or the kind is unknown, wrong or missing."""
         try:
-            return checked("split", self.given, options_of_kind(self.kind), ["kind"])
+            return self._checked("split", options_of_kind(self.kind))
         except ConfigError as error:
             raise ConfigError(f"split.kind = {self.kind!r}: {error}") from None
 
-    def _value_of(self, option: str) -> Any:
+    def _value_of(self, option: str, kind: type) -> Any:
+        """Return the value of an option, given or by default; None if it is not of this kind."""
         options = options_of_kind(self.kind)
-        if option not in options or options[option].required:
-            return self.given.get(option)
-        return self.given.get(option, options[option].default)
+        value = self.given.get(option, options[option].default if option in options else None)
+        return value if isinstance(value, kind) else None

@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import fields
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from annotated_types import Gt
 from pydantic import Field, field_validator, model_validator
 
-from recsys.config.base import Section
-from recsys.config.data import DataConfig, SplitConfig
+from recsys.config.data import DataConfig, Section, SplitConfig
 from recsys.drift import Limits
 from recsys.errors import ConfigError
+from recsys.extras import check_installed
 from recsys.interactions import Interactions
 from recsys.metrics import of
 from recsys.models import Recommender, model_class
-from recsys.models.params import Count, Seed, check
+from recsys.params import Count, Seed, check
 from recsys.promotion import Rule
 
 
@@ -58,13 +56,9 @@ class TrackConfig(Section):
     """Record the load of the machine with every epoch (needs psutil)."""
 
     def check(self) -> None:
-        """Check what the registry and the installed packages allow.
-
-        Raises:
-            ConfigError: psutil is missing, or a name that the registry refuses.
-        """
-        if self.system_metrics and find_spec("psutil") is None:
-            raise ConfigError("track.system_metrics needs psutil: pip install psutil, or set it to false")
+        """Raise a ConfigError if psutil is needed and missing, or if the registry would refuse the name."""
+        if self.system_metrics:
+            check_installed("track.system_metrics", "psutil")
         name = self.register_as
         if name is not None and (not name.strip() or set(name) & set("/:") or name in (".", "..")):
             raise ConfigError(f"track.register must be a name without '/' and ':', got {name!r}")
@@ -113,11 +107,7 @@ class TuneConfig(Section):
     """Values of each hyperparameter: a list of choices, or `{low = …, high = …, log = true}`."""
 
     def bounds(self) -> list[dict[str, Any]]:
-        """Return settings that together contain every choice and both ends of every range.
-
-        Raises:
-            ConfigError: a hyperparameter has no choices.
-        """
+        """Return settings with every choice and both ends of every range; ConfigError if there are no choices."""
         ends = {name: [v.low, v.high] if isinstance(v, Range) else v for name, v in self.space.items()}
         for name, values in ends.items():
             if not values:
@@ -165,11 +155,7 @@ class JobConfig(Section):
         return model_class(self.model["name"])(**{**hyperparameters(self.model), **overrides})
 
     def with_model(self, **params: Any) -> JobConfig:
-        """Return the job with other hyperparameters of its model, checked.
-
-        Raises:
-            ConfigError: a hyperparameter that the model does not have, or a value that it cannot take.
-        """
+        """Return the job with other hyperparameters of its model; ConfigError if the model cannot take them."""
         try:
             changed = self.model_copy(update={"model": self._checked_model({**self.model, **params})})
         except ConfigError as error:
@@ -182,11 +168,8 @@ class JobConfig(Section):
 
         The seeds of split and model, if they have one, are those of the first repeat plus `number`.
         """
-        model = dict(self.model)
-        defaults = {field.name: field.default for field in fields(model_class(model["name"]))}
-        first = model.get("seed", defaults.get("seed"))
-        if first is not None:
-            model["seed"] = first + number
+        first = getattr(self.new_model(), "seed", None)
+        model = self.model if first is None else {**self.model, "seed": first + number}
         once = self.train.model_copy(update={"repeats": 1})
         return self.model_copy(update={"split": self.split.repeat(number), "model": model, "train": once})
 
@@ -194,9 +177,7 @@ class JobConfig(Section):
         """Refuse, before any work, what cannot be done or does not go together.
 
         Raises:
-            ConfigError: an unknown data set or metric, an option that the split does not take, a hyperparameter out of
-                range, rating metrics for a model that predicts no ratings, a refit without validation entries of the
-                training users, or a name that the registry refuses.
+            ConfigError: a section refuses its keys, the model a hyperparameter or a metric, or the split a refit.
         """
         self.data.check()
         self.split.check()
@@ -214,11 +195,7 @@ class JobConfig(Section):
             self.with_model(**setting)
 
     def search(self) -> TuneConfig:
-        """Return the settings of the search for hyperparameters.
-
-        Raises:
-            ConfigError: there is no search space.
-        """
+        """Return the settings of the search for hyperparameters; ConfigError without a search space."""
         if self.tune is None or not self.tune.space:
             raise ConfigError(
                 "there is nothing to tune: name the hyperparameters and their values under [tune.space], for instance "
@@ -228,8 +205,7 @@ class JobConfig(Section):
 
     def as_dict(self) -> dict[str, Any]:
         """Return the configuration as JSON values, without keys that are None."""
-        values: dict[str, Any] = self.model_dump(mode="json", exclude_none=True, by_alias=True)
-        return values
+        return self.model_dump(mode="json", exclude_none=True, by_alias=True)
 
 
 def hyperparameters(section: Mapping[str, Any]) -> dict[str, Any]:
@@ -238,11 +214,7 @@ def hyperparameters(section: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def modules_of(section: Any) -> list[str]:
-    """Return the names under `import` of a `[model]` section.
-
-    Raises:
-        ConfigError: neither a name nor a list of names.
-    """
+    """Return the names under `import` of a `[model]` section; ConfigError if they are no names."""
     given = section.get("import", []) if isinstance(section, Mapping) else []
     names = [given] if isinstance(given, str) else given
     if not isinstance(names, list | tuple) or not all(isinstance(name, str) for name in names):
@@ -251,21 +223,14 @@ def modules_of(section: Any) -> list[str]:
 
 
 def check_metrics(model: Recommender, names: Iterable[str]) -> None:
-    """Refuse metrics that a job cannot measure of a model.
-
-    Raises:
-        ConfigError: an unknown metric, one that a job cannot measure, or a rating metric of a model that predicts no
-            ratings.
-    """
+    """Raise a ConfigError for a metric that is unknown, or that a job cannot measure of this model."""
     metrics = [of(name) for name in names]
     for metric in metrics:
         if metric.needs_item_vectors:
             raise ConfigError(f"{metric.name} needs vectors of the items: call recsys.evaluate with item_vectors=")
-    rated = [metric.name for metric in metrics if metric.rates]
-    if not rated:
-        return
-    if reason := model.why_no_ratings():
+    rated = dict.fromkeys(metric.name for metric in metrics if metric.rates)
+    if rated and (reason := model.why_no_ratings()):
         raise ConfigError(
-            f"{type(model).__name__} {reason}, so it has no {' or '.join(dict.fromkeys(rated))}; "
+            f"{type(model).__name__} {reason}, so it has no {' or '.join(rated)}; "
             "ask for a metric of its lists, such as 'ndcg@10'"
         )

@@ -6,7 +6,6 @@
 
 from recsys.datasets.catalog import NAMES, load
 from recsys.datasets.generator import synthetic
-from recsys.datasets.layouts import SPLIT
-from recsys.datasets.readers import READERS, Reader, read, register_reader
+from recsys.datasets.readers import READERS, SPLIT, Reader, read, register_reader
 
 __all__ = ["NAMES", "READERS", "SPLIT", "Reader", "load", "read", "register_reader", "synthetic"]

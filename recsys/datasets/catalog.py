@@ -1,17 +1,54 @@
-"""Data sets by name: where copies are looked for, and which can be downloaded."""
+"""Data sets by name: where copies are looked for, and downloads with checksums, which are complete or absent."""
 
 from __future__ import annotations
 
+import hashlib
+import http.client
 import os
+import shutil
+import tempfile
+import urllib.request
+import zipfile
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from recsys.datasets.download import ARCHIVES, fetch
+from tqdm import tqdm
+
 from recsys.datasets.generator import synthetic
 from recsys.datasets.readers import read
-from recsys.errors import DataError, did_you_mean
+from recsys.errors import DataError, DownloadError, did_you_mean
 from recsys.interactions import Interactions
+
+MOVIELENS: Final = "https://files.grouplens.org/datasets/movielens/"
+"""Where GroupLens publishes the MovieLens archives."""
+
+_CHUNK: Final = 2**20
+
+
+@dataclass(frozen=True)
+class Archive:
+    """A published zip file: its name and checksum, and the names of a folder in it and of the needed files in that."""
+
+    file: str
+    md5: str
+    folder: str
+    members: tuple[str, ...]
+
+
+_CSV: Final = ("ratings.csv", "movies.csv", "README.txt")
+_DAT: Final = ("ratings.dat", "movies.dat")
+
+ARCHIVES: Final = {
+    "ml-100k": Archive("ml-100k.zip", "0e33842e24a9c977be4e0107933c0723", "ml-100k", ("u.data", "u.item", "README")),
+    "ml-1m": Archive("ml-1m.zip", "c4d9eecfca2ab87c1945afe126590906", "ml-1m", (*_DAT, "README")),
+    "ml-10m": Archive("ml-10m.zip", "ce571fd55effeba0271552578f2648bd", "ml-10M100K", (*_DAT, "README.html")),
+    "ml-20m": Archive("ml-20m.zip", "cd245b17a1ae2cc31bb14903e1204af3", "ml-20m", _CSV),
+    "ml-25m": Archive("ml-25m.zip", "6b51fb2759a8657d3bfcbfc42b592ada", "ml-25m", _CSV),
+    "ml-32m": Archive("ml-32m.zip", "d472be332d4daa821edc399621853b57", "ml-32m", _CSV),
+}
+"""The archives that `load` can download; their members include the publisher's terms of use."""
 
 SYNTHETIC: Final = "synthetic"
 NAMES: Final = (*ARCHIVES, "gowalla-lightgcn", "douban-monti", SYNTHETIC)
@@ -35,12 +72,10 @@ def load(
         name: one of `NAMES`; `synthetic` is generated, with the options of `recsys.datasets.synthetic`.
         path: a copy elsewhere, read instead.
         root: folder that holds `data/raw`; the working directory by default.
-        keep: further columns to carry along, such as a published split.
-        options: passed to `recsys.datasets.read`.
+        keep, options: passed to `recsys.datasets.read`.
 
     Raises:
-        DataError: the name is not known, there is no copy of a data set that cannot be downloaded, or the copy
-            cannot be read.
+        DataError: the name is unknown, a data set can be neither found nor downloaded, or its copy cannot be read.
         DownloadError: the download fails.
     """
     if name not in NAMES:
@@ -52,23 +87,86 @@ def load(
         if path is not None or tuple(keep):
             raise DataError("'synthetic' is generated: it has no path and no columns to keep")
         return synthetic(**options)
-    return read(_find(name, path, RAW if root is None else Path(root) / RAW), keep=keep, **options)
+    return read(path or _find(name, Path(root or "") / RAW), keep=keep, **options)
 
 
-def _find(name: str, path: str | Path | None, raw: Path) -> Path:
+def _find(name: str, raw: Path) -> Path:
     """Return the path of the data set, after a download into `raw` if there is no copy yet."""
-    if path is not None:
-        return Path(path)
     shared = os.environ.get("RECSYS_DATA")
     places = [Path(folder).expanduser() / name for folder in (shared, raw) if folder]
-    for place in places:
-        if place.is_dir() and any(place.iterdir()):
-            return place
+    if found := next(filter(_is_full, places), None):
+        return found
     if name in ARCHIVES:
         return fetch(ARCHIVES[name], raw / name)
     raise DataError(
         f"there is no copy of {name!r} and it cannot be downloaded; looked for "
-        f"{' and '.join(str(place) for place in places)}"
-        f"{'' if shared else ' ($RECSYS_DATA is not set)'}; put interactions.parquet, or the publisher's own files, "
-        f"into {raw / name}, or pass path="
+        f"{' and '.join(map(str, places))}{'' if shared else ' ($RECSYS_DATA is not set)'}; put interactions.parquet, "
+        f"or the publisher's own files, into {raw / name}, or pass path="
     )
+
+
+def fetch(archive: Archive, target: str | Path, *, base_url: str = MOVIELENS) -> Path:
+    """Download an archive, verify its checksum, and put its members into the folder `target`, which is returned.
+
+    `target` is complete or absent, and two processes may fetch it at once: it is renamed from a temporary folder.
+
+    Args:
+        target: folder to create; one that exists and is not empty is left as it is.
+        base_url: address of the folder that holds the zip file.
+
+    Raises:
+        DownloadError: the server or the disk fails, the transfer is cut short, the checksum differs, or a member is
+            not in the zip file; nothing is left behind.
+    """
+    target = Path(target)
+    url = f"{base_url.rstrip('/')}/{archive.file}"
+    if _is_full(target):
+        return target
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=f".{target.name}-", dir=target.parent) as temporary:
+            zipped, unpacked = Path(temporary) / archive.file, Path(temporary) / archive.folder
+            _download(url, zipped, archive)
+            _unpack(zipped, unpacked, archive)
+            try:
+                unpacked.rename(target)
+            except OSError:
+                if not _is_full(target):  # else another process was faster, and its copy is as good
+                    raise
+    except (OSError, http.client.HTTPException, zipfile.BadZipFile, EOFError) as error:
+        raise DownloadError(
+            f"could not fetch {url}: {error}; nothing was kept. Try again, or download it yourself and unpack "
+            f"its folder {archive.folder}/ as {target}"
+        ) from error
+    return target
+
+
+def _is_full(folder: Path) -> bool:
+    return folder.is_dir() and any(folder.iterdir())
+
+
+def _download(url: str, path: Path, archive: Archive) -> None:
+    with urllib.request.urlopen(url, timeout=60.0) as response, path.open("wb") as file:
+        size = int(response.headers.get("Content-Length") or 0)
+        with tqdm.wrapattr(file, "write", total=size or None, desc=archive.file) as sink:
+            shutil.copyfileobj(response, sink, _CHUNK)
+    received = path.stat().st_size
+    if size and received != size:  # urllib reports no error when the connection closes early
+        raise DownloadError(f"the transfer was cut short: expected {size:,} bytes, got {received:,}")
+    with path.open("rb") as file:
+        md5 = hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+    if md5 != archive.md5:
+        raise DownloadError(f"the checksum of {received:,} bytes differs: expected md5 {archive.md5}, got {md5}")
+
+
+def _unpack(zipped: Path, folder: Path, archive: Archive) -> None:
+    """Write the needed members into `folder`, under names that come from `archive` and never from the zip file."""
+    folder.mkdir()
+    with zipfile.ZipFile(zipped) as content:
+        present = set(content.namelist())
+        for member in archive.members:
+            name = f"{archive.folder}/{member}"
+            if name not in present:
+                raise DownloadError(f"expected {name} in {archive.file}, found {sorted(present)[:8]}")
+            with content.open(name) as source, (folder / member).open("wb") as file:
+                shutil.copyfileobj(source, file, _CHUNK)

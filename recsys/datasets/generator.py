@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Final
 
 import numpy as np
@@ -18,7 +17,6 @@ Floats = npt.NDArray[np.float64]
 
 _START: Final = 1_672_531_200  # 2023-01-01 00:00:00 UTC
 _SPAN: Final = 730 * 86_400
-_FEWEST: Final = 5
 _STYLES: Final = 3
 _BLOCK: Final = 2**22  # users × items weighted at once: 32 MiB of float64
 
@@ -104,41 +102,33 @@ def synthetic(users: int = 2000, items: int = 800, interactions: int = 120_000, 
     user_styles = rng.standard_normal((users, _STYLES)) * 0.5
     counts = _activity(rng, users, items, interactions)
 
-    def weights(block: slice) -> tuple[Floats, Floats]:
-        """Return taste and style of a block of users for each item, (block, items) each."""
-        taste = 0.2 + len(_GENRES) * (tastes[block] @ genres.T)
-        return taste, user_styles[block] @ item_styles.T
-
-    indices, liking = _choose(rng, counts, popularity, weights)
+    indices, liking = _choose(rng, counts, popularity, (tastes, genres), (user_styles, item_styles))
     rows = np.repeat(np.arange(users), counts)
     opinion = 0.4 * rng.standard_normal(users)[rows] + 0.35 * quality[indices]
     opinion += 0.3 * _standard(liking[0]) + 0.55 * _standard(liking[1])
     ratings = np.clip(np.rint(3.6 + opinion + 0.72 * rng.standard_normal(interactions)), 1, 5)
     indptr = np.concatenate([[0], np.cumsum(counts)]).astype(np.int32)
     matrix = sp.csr_matrix((ratings.astype(np.float32), indices, indptr), shape=(users, items))
-    return Interactions(
-        matrix,
-        IdMap(np.arange(1, users + 1)),
-        IdMap(np.arange(1, items + 1)),
-        timestamps=_times(rng, rows, users),
-        titles=titles,
-    )
+    user_ids, item_ids = (IdMap(np.arange(1, n + 1)) for n in matrix.shape)
+    return Interactions(matrix, user_ids, item_ids, timestamps=_times(rng, rows, users), titles=titles)
 
 
 def _choose(
     rng: np.random.Generator,
     counts: npt.NDArray[np.int64],
     popularity: npt.NDArray[np.floating],
-    weights: Callable[[slice], tuple[Floats, Floats]],
+    tastes: tuple[Floats, Floats],
+    styles: tuple[Floats, Floats],
 ) -> tuple[npt.NDArray[np.int32], Floats]:
-    """Return the chosen items, user by user, and how well each matches the user: log taste and style, (2, n)."""
+    """Return the items chosen by each user, and how well each matches: log taste and style, (2, n)."""
     indptr = np.concatenate([[0], np.cumsum(counts)])
     indices = np.empty(indptr[-1], dtype=np.int32)
     liking = np.empty((2, indptr[-1]))
     rows_at_once = max(1, _BLOCK // len(popularity))
     for first in range(0, len(counts), rows_at_once):
         block = slice(first, min(first + rows_at_once, len(counts)))
-        taste, style = weights(block)
+        taste = 0.2 + len(_GENRES) * (tastes[0][block] @ tastes[1].T)
+        style = styles[0][block] @ styles[1].T
         keys = rng.standard_exponential(taste.shape) / (popularity * taste * np.exp(style))
         for row, user in enumerate(range(block.start, block.stop)):
             chosen = np.sort(np.argpartition(keys[row], counts[user] - 1)[: counts[user]])
@@ -150,16 +140,14 @@ def _choose(
 
 def _activity(rng: np.random.Generator, users: int, items: int, interactions: int) -> npt.NDArray[np.int64]:
     """Return log-normal numbers of items per user, (users,), that add up to `interactions`."""
-    fewest, most = min(_FEWEST, interactions // users), max(1, 3 * items // 4)
-    fewest = min(fewest, most)
+    most = max(1, 3 * items // 4)
+    fewest = min(5, interactions // users, most)
     weights = rng.lognormal(sigma=0.9, size=users)
     low, high = 0.0, most / weights.min()
     for _ in range(100):  # bisection: the clipped sum grows with the scale
         scale = (low + high) / 2
-        if np.clip(np.floor(weights * scale), fewest, most).sum() > interactions:
-            high = scale
-        else:
-            low = scale
+        fits = np.clip(np.floor(weights * scale), fewest, most).sum() <= interactions
+        low, high = (scale, high) if fits else (low, scale)
     counts = np.clip(np.floor(weights * low), fewest, most).astype(np.int64)
     # The remainder that rounding down left goes, one each, to users below the maximum.
     while missing := interactions - int(counts.sum()):
@@ -169,11 +157,10 @@ def _activity(rng: np.random.Generator, users: int, items: int, interactions: in
 
 def _item_genres(rng: np.random.Generator, items: int) -> tuple[Floats, npt.NDArray[np.int64]]:
     """Return the share of each genre in each item, (items, n_genres), and each item's main genre, (items,)."""
-    n_genres = len(_GENRES)
-    main = rng.integers(n_genres, size=items)
-    second = (main + rng.integers(1, n_genres, size=items)) % n_genres
+    main = rng.integers(len(_GENRES), size=items)
+    second = (main + rng.integers(1, len(_GENRES), size=items)) % len(_GENRES)
     share = np.where(rng.random(items) < 0.4, 0.4, 0.0)
-    genres = np.zeros((items, n_genres))
+    genres = np.zeros((items, len(_GENRES)))
     genres[np.arange(items), main] = 1 - share
     genres[np.arange(items), second] += share
     return genres, main
@@ -186,9 +173,8 @@ def _titles(rng: np.random.Generator, main_genre: npt.NDArray[np.int64]) -> npt.
     adjectives = _ADJECTIVES.split()
     for genre, words in enumerate(_GENRES.values()):
         nouns = words.split()
-        films = np.flatnonzero(main_genre == genre)
         order = rng.permutation(len(_PATTERNS) * len(adjectives) * len(nouns))
-        for number, film in enumerate(films):
+        for number, film in enumerate(np.flatnonzero(main_genre == genre)):
             part, place = divmod(number, len(order))
             rest, noun = divmod(int(order[place]), len(nouns))
             pattern, adjective = divmod(rest, len(adjectives))

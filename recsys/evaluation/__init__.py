@@ -1,13 +1,9 @@
 """How good a model is: one pass of top-N lists over held-out users, tables, intervals, comparisons and breakdowns."""
 
 from recsys.evaluation.breakdown import activity_groups, cold_user_curve
-from recsys.evaluation.comparison import Comparison, compare, intervals
-from recsys.evaluation.lists import Ranker, relevant_entries, top_lists
-from recsys.evaluation.measure import DEFAULT, evaluate
-from recsys.evaluation.resampling import holm
-from recsys.evaluation.results import RATINGS, Evaluation
-from recsys.evaluation.tables import along_k, formatted, table
-from recsys.evaluation.validation import Validation
+from recsys.evaluation.comparison import Comparison, compare, holm, intervals
+from recsys.evaluation.measure import DEFAULT, Ranker, Validation, evaluate, relevant_entries, top_lists
+from recsys.evaluation.results import RATINGS, Evaluation, along_k, formatted, table
 
 __all__ = [
     "DEFAULT",

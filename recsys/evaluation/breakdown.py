@@ -12,16 +12,14 @@ import scipy.sparse as sp
 
 from recsys.columns import USER
 from recsys.errors import ConfigError, DataError
-from recsys.evaluation.lists import Ranker
-from recsys.evaluation.measure import evaluate
+from recsys.evaluation.measure import Ranker, evaluate
 from recsys.splits import Part
 
 
 def activity_groups(part: Part, n_groups: int = 4) -> pd.Series:
     """Return the group of each user of a part by the number of items in the user's context: quartiles by default.
 
-    The groups are cut at the quantiles of those numbers over the part's users. Users with the same number stay
-    together, so groups may differ in size, and there may be fewer if many users have the same number.
+    Users with the same number stay together, so groups may differ in size, and there may be fewer.
 
     Returns:
         An ordered categorical such as `12-30 items`, indexed by user id, to be passed to `Evaluation.by`.
@@ -55,20 +53,17 @@ def cold_user_curve(
 
     All lengths are measured on the same users: those whose context has at least the greatest length. Each user's
     context is shuffled once and the model reads its first items, so a longer history contains the shorter ones. The
-    rest of the context is never recommended, so candidates and targets are the same at every length too, and
-    differences are due to what was read. All users are served from their history, as if they were new.
+    rest of the context is never recommended, so candidates and targets are the same at every length too. All users are
+    served from their history, as if they were new.
 
     Args:
         model: a model whose `recommend` takes `seen`, such as those of this package.
-        part: users with context and target.
-        lengths: numbers of items to read.
-        metric: one name or several.
         seed: seed of the shuffling.
         options: further arguments of `evaluate`.
 
     Returns:
-        `length, metric, value, standard_error, n`. The standard errors are those of each point; points share their
-        users, so differences along the curve are more certain than the errors suggest.
+        `length, metric, value, standard_error, n`. Points share their users, so differences along the curve are more
+        certain than the standard errors of the points suggest.
 
     Raises:
         ConfigError: lengths that are not positive whole numbers, or none.
@@ -88,8 +83,7 @@ def cold_user_curve(
     counts = np.diff(context.indptr)
     owner = np.repeat(np.arange(len(rows)), counts)
     order = np.lexsort((np.random.default_rng(seed).random(context.nnz), owner))
-    place = np.empty(context.nnz, dtype=np.int64)
-    place[order] = np.arange(context.nnz) - np.repeat(context.indptr[:-1], counts)
+    place = np.argsort(order) - np.repeat(context.indptr[:-1], counts)
     full = replace(
         part,
         context=context,
@@ -98,12 +92,10 @@ def cold_user_curve(
         user_index=np.full(len(rows), -1, dtype=np.int32),
         seen=context if part.seen is None else part.seen[rows],
     )
-    points = []
+    points = {}
     for length in asked:
         first = place < length
         entries = (context.data[first], (owner[first], context.indices[first]))
         read = sp.csr_matrix(entries, shape=context.shape, dtype=np.float32)
-        summary = evaluate(model, replace(full, context=read), metric, **options).summary
-        points.append(summary.assign(length=length))
-    columns = ["length", "metric", "value", "standard_error", "n"]
-    return pd.concat(points, ignore_index=True)[columns]
+        points[length] = evaluate(model, replace(full, context=read), metric, **options).summary
+    return pd.concat(points, names=["length"]).reset_index("length").reset_index(drop=True)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from functools import partial
+from inspect import signature
+from typing import Any, Final, Protocol, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -14,11 +16,11 @@ from tqdm import tqdm
 
 from recsys.columns import USER
 from recsys.errors import ConfigError, DataError, UnsupportedError
-from recsys.evaluation.lists import Ranker, check_part, relevant_entries, top_lists
 from recsys.evaluation.results import RATINGS, Evaluation, mean_over_users
 from recsys.interactions import Interactions
-from recsys.metrics import Catalog, Lists, Metric, beyond, of, parse, rating
-from recsys.splits import Part
+from recsys.metrics import Catalog, Lists, Metric, higher_is_better, of, parse, rating
+from recsys.metrics.lists import recommendation_counts
+from recsys.splits import Part, Split
 
 DEFAULT: Final = (
     "ndcg@10",
@@ -36,8 +38,22 @@ DEFAULT: Final = (
 
 Rows = npt.NDArray[np.intp]
 Floats = npt.NDArray[np.float64]
+Matrix = sp.csr_matrix
+Blocks = Callable[[Rows], Iterator[Rows]]
+Requested = Mapping[str, tuple[Metric, int]]
 Summary = tuple[float, float, int]
 """Value, standard error and number of users."""
+Measured = tuple[dict[str, Floats], dict[str, Summary]]
+"""Values per user, and their summary, by metric."""
+
+
+class Ranker(Protocol):
+    """What `evaluate` needs of a model: also `predict_pairs` for errors of ratings, and `seen=` if the part has it."""
+
+    def recommend(
+        self, userid: Any, user_items: Any, *, N: int, filter_already_liked_items: bool, recalculate_user: bool
+    ) -> tuple[Any, Any]:
+        """Return ids and scores, each (B, N), for users whose histories are the rows of `user_items`."""
 
 
 def evaluate(
@@ -71,7 +87,6 @@ def evaluate(
         item_vectors: (n_items, d) array or sparse matrix for `diversity`: one-hot genres or other features, or a
             model's embeddings. Use the same vectors for all models that are compared.
         batch_size: users per block; affects memory, not the result.
-        show_progress: show a progress bar.
 
     Raises:
         ConfigError: an unknown metric, or none; `diversity` without `item_vectors`.
@@ -85,22 +100,76 @@ def evaluate(
         raise ConfigError(f"batch_size must be at least 1, got {batch_size}")
     if not part.target.nnz:
         raise DataError("the part has no target entries to find; split the data in another way")
-    one_pass = _Pass(model, part, batch_size, show_progress)
-    catalog = Catalog(_counted(part, popularity), item_vectors)
-    columns, rows, per_item = one_pass.lists(wanted, catalog, min_relevance)
-    errors, error_rows, n_ratings = one_pass.ratings([metric for metric, _ in wanted.values() if metric.rates])
-    columns, rows = columns | errors, rows | error_rows
+    if popularity is not None and popularity.shape[1] != part.target.shape[1]:
+        raise DataError(
+            f"popularity must count the part's {part.target.shape[1]} items, got {popularity.shape[1]}; "
+            "pass split.train"
+        )
+    blocks = partial(_blocks, part.user_index, batch_size, show_progress)
+    columns: dict[str, Floats] = {}
+    rows: dict[str, Summary] = {}
+    per_item, n_ratings = None, {}
+    if listed := {name: asked for name, asked in wanted.items() if not asked[0].rates}:
+        seen = part.context if part.seen is None else part.seen
+        catalog = Catalog(seen if popularity is None else popularity.matrix, item_vectors)
+        relevant = relevant_entries(part.target, min_relevance)
+        columns, rows, per_item = _measure_lists(model, part, listed, catalog, relevant, seen, blocks)
+    if rated := [metric for metric, _ in wanted.values() if metric.rates]:
+        errors, error_rows = _measure_ratings(model, part, rated, blocks)
+        columns, rows, n_ratings = columns | errors, rows | error_rows, {RATINGS: np.diff(part.target.indptr)}
     summary = pd.DataFrame([(name, *rows[name]) for name in wanted], columns=["metric", "value", "standard_error", "n"])
     in_order = {name: columns[name] for name in wanted if name in columns}
     return Evaluation(pd.DataFrame({USER: part.users.ids(), **in_order, **n_ratings}), summary, per_item)
 
 
-def requested(metrics: str | Sequence[str], item_vectors: Any) -> dict[str, tuple[Metric, int]]:
-    """Return record and cut-off of each requested metric by its name; the cut-off of an error of ratings is 0.
+@dataclass(frozen=True, eq=False)
+class Validation:
+    """Measures a model on a validation part: called with the model after each epoch.
+
+    The other fields are arguments of `evaluate`.
 
     Raises:
-        ConfigError: an unknown metric, none at all, or one that needs item vectors if there are none.
+        ConfigError: an unknown metric.
+        DataError: the split has no validation part.
     """
+
+    part: Part | None
+    """Users to evaluate, such as `split.validation`."""
+    metric: str = "ndcg@10"
+    """The metric that chooses the best epoch."""
+    also: tuple[str, ...] = ()
+    """Further metrics to report."""
+    min_relevance: float | None = None
+    popularity: Interactions | None = None
+    item_vectors: Any = None
+    batch_size: int = 1024
+
+    def __post_init__(self) -> None:
+        if self.part is None:
+            raise DataError("the split has no validation part; choose a share above 0 for it when splitting")
+        check_part(self.part, "split.validation")
+        requested((self.metric, *self.also), self.item_vectors)
+
+    @property
+    def higher_is_better(self) -> bool:
+        """Direction of `metric`."""
+        return higher_is_better(self.metric)
+
+    def __call__(self, model: Ranker) -> dict[str, float]:
+        """Return the value of `metric`, then of `also`, by name."""
+        return evaluate(
+            model,
+            cast(Part, self.part),
+            (self.metric, *self.also),
+            min_relevance=self.min_relevance,
+            popularity=self.popularity,
+            item_vectors=self.item_vectors,
+            batch_size=self.batch_size,
+        ).values
+
+
+def requested(metrics: str | Sequence[str], item_vectors: Any) -> dict[str, tuple[Metric, int]]:
+    """Return record and cut-off of each requested metric by its name; the cut-off of an error of ratings is 0."""
     names = (metrics,) if isinstance(metrics, str) else metrics
     wanted = {name: (of(name), parse(name)[1] or 0) for name in names}
     if not wanted:
@@ -113,90 +182,100 @@ def requested(metrics: str | Sequence[str], item_vectors: Any) -> dict[str, tupl
     return wanted
 
 
-@dataclass(frozen=True)
-class _Pass:
-    """One pass over the users of a part."""
-
-    model: Ranker
-    part: Part
-    batch_size: int
-    show_progress: bool
-
-    def lists(
-        self, wanted: Mapping[str, tuple[Metric, int]], catalog: Catalog, min_relevance: float | None
-    ) -> tuple[dict[str, Floats], dict[str, Summary], pd.DataFrame | None]:
-        """Return values per user and summaries by metric, and the counts of each item; None without list metrics."""
-        wanted = {name: found for name, found in wanted.items() if not found[0].rates}
-        if not wanted:
-            return {}, {}, None
-        relevant = relevant_entries(self.part.target, min_relevance)
-        n_rows, n_items = relevant.shape
-        users = np.flatnonzero(np.diff(relevant.indptr))
-        columns = {name: np.full(n_rows, np.nan) for name, (metric, _) in wanted.items() if metric.per_user}
-        counts = {k: np.zeros((2, n_items), dtype=np.int64) for _, k in wanted.values()}
-        seen = self.part.context if self.part.seen is None else self.part.seen
-        for block in self._blocks(users):
-            ids = top_lists(self.model, self.part, block, min(n_items, max(counts)))
-            lists = Lists(catalog, ids, relevant[block], seen[block])
-            for name, values in columns.items():
-                metric, k = wanted[name]
-                values[block] = metric.of_lists(lists, k)
-            hits = np.where(lists.hits, ids, -1)
-            for k, (recommended, hit) in counts.items():
-                recommended += beyond.recommendation_counts(ids, n_items, k)
-                hit += beyond.recommendation_counts(hits, n_items, k)
-        rows = {name: mean_over_users(values) for name, values in columns.items()}
-        for name, (metric, k) in wanted.items():
-            if not metric.per_user:
-                rows[name] = (metric.of_all_lists(counts[k][0], catalog), float("nan"), len(users))
-        per_item = {"relevant": np.bincount(relevant.indices, minlength=n_items)}
-        for k in sorted(counts):
-            per_item |= {f"recommended@{k}": counts[k][0], f"hits@{k}": counts[k][1]}
-        return columns, rows, pd.DataFrame(per_item)
-
-    def ratings(self, metrics: Sequence[Metric]) -> tuple[dict[str, Floats], dict[str, Summary], dict[str, Rows]]:
-        """Return errors per user and summaries by metric, and the column of the number of ratings; empty for none."""
-        if not metrics:
-            return {}, {}, {}
-        predict = getattr(self.model, "predict_pairs", None)
-        if predict is None:
+def top_lists(model: Ranker, part: Part, block: Rows, length: int) -> npt.NDArray[np.integer]:
+    """Return the lists of some rows of a part, (len(block), length): all new users or all of the training data."""
+    userid = part.user_index[block]
+    options: dict[str, Any] = {"filter_already_liked_items": True, "recalculate_user": bool(userid[0] < 0)}
+    if part.seen is not None:
+        if "seen" not in signature(model.recommend).parameters:
             raise UnsupportedError(
-                f"{type(self.model).__name__} predicts no ratings, so it has no "
-                f"{' or '.join(metric.name for metric in metrics)}; ask for a list metric, such as 'ndcg@10'"
+                f"recommend of {type(model).__name__} takes no seen=, so it can exclude only what it reads; "
+                "evaluate a part without seen, or a model of this package"
             )
-        counts = np.diff(self.part.target.indptr)
-        sums = {metric.name: np.zeros(len(counts)) for metric in metrics}
-        for block in self._blocks(np.flatnonzero(counts)):
-            target = self.part.target[block]
-            rows = np.repeat(np.arange(len(block)), np.diff(target.indptr))
-            predicted = np.asarray(predict(self.part.user_index[block], self.part.context[block], rows, target.indices))
-            rating.check_predictions(predicted, target.data)
-            for metric in metrics:
-                errors = metric.of_ratings(predicted, target.data)
-                sums[metric.name][block] = rating.sums_per_user(errors, rows, len(block))
-        columns = {m.name: rating.per_user(sums[m.name], counts, root=m.root) for m in metrics}
-        n = int(np.count_nonzero(counts))
-        summary = {m.name: (*rating.mean_error(sums[m.name], counts, root=m.root), n) for m in metrics}
-        return columns, summary, {RATINGS: counts}
-
-    def _blocks(self, users: Rows) -> Iterator[Rows]:
-        """Yield rows of `users`, never users of the training data and new users in one block."""
-        new = self.part.user_index[users] < 0
-        with tqdm(total=len(users), unit="user", desc="evaluate", disable=not self.show_progress) as bar:
-            for group in (users[~new], users[new]):
-                for start in range(0, len(group), self.batch_size):
-                    block = group[start : start + self.batch_size]
-                    yield block
-                    bar.update(len(block))
+        options["seen"] = part.seen[block]
+    ids = np.asarray(model.recommend(userid, part.context[block], N=length, **options)[0])
+    if ids.shape != (len(block), length):
+        raise DataError(f"recommend must return ids of shape {(len(block), length)}, empty slots -1, got {ids.shape}")
+    return ids
 
 
-def _counted(part: Part, popularity: Interactions | None) -> sp.csr_matrix:
-    """Return the users and items that popularity is counted from."""
-    if popularity is None:
-        return part.context if part.seen is None else part.seen
-    if popularity.shape[1] != part.target.shape[1]:
-        raise DataError(
-            f"popularity must count the part's {part.target.shape[1]} items, got {popularity.shape[1]}; "
-            "pass split.train"
+def relevant_entries(target: sp.csr_matrix, min_relevance: float | None) -> sp.csr_matrix:
+    """Return the relevant entries of a target: all stored ones, or those of at least `min_relevance`."""
+    if min_relevance is None:
+        return target
+    kept = target.data >= min_relevance
+    if not kept.any():
+        raise DataError(f"no target entry reaches min_relevance={min_relevance}; the largest is {target.data.max():g}")
+    indptr = np.append(0, np.cumsum(kept))[target.indptr]
+    return sp.csr_matrix((target.data[kept], target.indices[kept], indptr), shape=target.shape)
+
+
+def check_part(part: object, example: str) -> None:
+    """Raise DataError if this is not a part of a split; the message suggests `example`."""
+    if not isinstance(part, Part):
+        whole = "a whole split" if isinstance(part, Split) else type(part).__name__
+        raise DataError(f"expected one part of a split, got {whole}; pass {example}")
+
+
+def _measure_lists(
+    model: Ranker, part: Part, wanted: Requested, catalog: Catalog, relevant: Matrix, seen: Matrix, blocks: Blocks
+) -> tuple[*Measured, pd.DataFrame]:
+    """Measure list metrics; the frame has the counts of each item."""
+    n_rows, n_items = relevant.shape
+    users = np.flatnonzero(np.diff(relevant.indptr))
+    columns = {name: np.full(n_rows, np.nan) for name, (metric, _) in wanted.items() if metric.per_user}
+    counts = {k: np.zeros((2, n_items), dtype=np.int64) for _, k in wanted.values()}
+    for block in blocks(users):
+        ids = top_lists(model, part, block, min(n_items, max(counts)))
+        lists = Lists(catalog, ids, relevant[block], seen[block])
+        for name, values in columns.items():
+            metric, k = wanted[name]
+            values[block] = metric.of_lists(lists, k)
+        hits = np.where(lists.hits, ids, -1)
+        for k, (recommended, hit) in counts.items():
+            recommended += recommendation_counts(ids, n_items, k)
+            hit += recommendation_counts(hits, n_items, k)
+    rows = {name: mean_over_users(values) for name, values in columns.items()}
+    for name, (metric, k) in wanted.items():
+        if not metric.per_user:
+            rows[name] = (metric.of_all_lists(counts[k][0], catalog), float("nan"), len(users))
+    per_item = {"relevant": np.bincount(relevant.indices, minlength=n_items)}
+    for k in sorted(counts):
+        per_item |= {f"recommended@{k}": counts[k][0], f"hits@{k}": counts[k][1]}
+    return columns, rows, pd.DataFrame(per_item)
+
+
+def _measure_ratings(model: Ranker, part: Part, metrics: Sequence[Metric], blocks: Blocks) -> Measured:
+    predict = getattr(model, "predict_pairs", None)
+    if predict is None:
+        raise UnsupportedError(
+            f"{type(model).__name__} predicts no ratings, so it has no "
+            f"{' or '.join(metric.name for metric in metrics)}; ask for a list metric, such as 'ndcg@10'"
         )
-    return popularity.matrix
+    counts = np.diff(part.target.indptr)
+    sums = {metric: np.zeros(len(counts)) for metric in metrics}
+    for block in blocks(np.flatnonzero(counts)):
+        target = part.target[block]
+        rows = np.repeat(np.arange(len(block)), np.diff(target.indptr))
+        predicted = np.asarray(predict(part.user_index[block], part.context[block], rows, target.indices))
+        if predicted.shape != target.data.shape:
+            raise DataError(f"expected one prediction per rating ({target.data.shape}), got {predicted.shape}")
+        if wrong := np.count_nonzero(~np.isfinite(predicted)):
+            raise DataError(f"{wrong} of {len(predicted)} predicted ratings are NaN or infinite; check the model")
+        for metric, total in sums.items():
+            errors = metric.of_ratings(predicted, target.data)
+            total[block] = np.bincount(rows, weights=errors, minlength=len(block))
+    n = int(np.count_nonzero(counts))
+    columns = {metric.name: rating.per_user(total, counts, root=metric.root) for metric, total in sums.items()}
+    return columns, {m.name: (*rating.mean_error(total, counts, root=m.root), n) for m, total in sums.items()}
+
+
+def _blocks(user_index: npt.NDArray[np.int32], size: int, show_progress: bool, users: Rows) -> Iterator[Rows]:
+    """Yield rows of `users`, never users of the training data and new users in one block."""
+    new = user_index[users] < 0
+    with tqdm(total=len(users), unit="user", desc="evaluate", disable=not show_progress) as bar:
+        for group in (users[~new], users[new]):
+            for start in range(0, len(group), size):
+                block = group[start : start + size]
+                yield block
+                bar.update(len(block))

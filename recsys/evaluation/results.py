@@ -1,8 +1,8 @@
-"""What a model scored on a part of a split: per user, per item and over all users."""
+"""What models scored on a part of a split, one model's evaluation or several side by side."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -12,7 +12,7 @@ import pandas as pd
 
 from recsys.columns import USER
 from recsys.errors import ConfigError, DataError, did_you_mean
-from recsys.metrics import of, rating
+from recsys.metrics import higher_is_better, of, parse, rating
 
 RATINGS: Final = "ratings"
 """Column with each user's number of held-out ratings, next to errors of ratings per user."""
@@ -22,7 +22,7 @@ Floats = npt.NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Evaluation:
-    """What a model scored on a part: per user, and over all users."""
+    """What a model scored on a part of a split."""
 
     per_user: pd.DataFrame
     """`user_id` and one column per metric that has a value per user. NaN: the user has no relevant items (for `rmse`
@@ -63,8 +63,7 @@ class Evaluation:
         value has NaN and n = 0.
 
         Args:
-            groups: group of each user, indexed by user id: a column of a table of users, or the result of
-                `recsys.activity_groups`. Users that were not evaluated are ignored.
+            groups: group of each user by user id, such as those of `activity_groups`; users not evaluated are ignored.
 
         Raises:
             DataError: not such a series, a user twice in it, or an evaluated user without a group.
@@ -98,6 +97,53 @@ class Evaluation:
             known = "-" if np.isnan(error) else f"{error:.4f}"
             lines.append(f"{name:<{width}}  {value:>10,.4f}  {known:>8}  {n:>9,}")
         return "\n".join(lines)
+
+
+def along_k(metrics: Sequence[str], n_items: int) -> list[str]:
+    """Return the metrics, and the list metrics at further cut-offs: points of a curve, from the same top-N pass."""
+    names = dict.fromkeys(metrics)
+    for kind, k in map(parse, metrics):
+        if k is not None:
+            names |= dict.fromkeys(f"{kind}@{cut}" for cut in (1, 2, 5, 10, 20, 50, 100) if cut <= max(1, n_items // 2))
+    return list(names)
+
+
+def table(evaluations: Mapping[str, Evaluation], *, sort_by: str | None = None) -> pd.DataFrame:
+    """Return a row per model, the best by `sort_by` (the first metric by default) first.
+
+    Returns:
+        Columns (metric, `value`) and (metric, `standard_error`), NaN where a model has none; the index is its name.
+
+    Raises:
+        ConfigError: no model was evaluated on `sort_by`.
+        DataError: there are no evaluations.
+    """
+    if not evaluations:
+        raise DataError("expected at least one evaluation to compare, got none")
+    metrics = list(dict.fromkeys(name for evaluation in evaluations.values() for name in evaluation.values))
+    sort_by = metrics[0] if sort_by is None else sort_by
+    if sort_by not in metrics:
+        raise ConfigError(f"no model was evaluated on {sort_by!r}{did_you_mean(sort_by, metrics)}")
+    fields = ["value", "standard_error"]
+    rows = [one.summary.set_index("metric")[fields].reindex(metrics).to_numpy().ravel() for one in evaluations.values()]
+    columns = pd.MultiIndex.from_product([metrics, fields])
+    frame = pd.DataFrame(np.array(rows), index=pd.Index(list(evaluations), name="model"), columns=columns)
+    return frame.sort_values((sort_by, "value"), ascending=not higher_is_better(sort_by), kind="stable")
+
+
+def formatted(comparison: pd.DataFrame, *, digits: int = 4) -> pd.DataFrame:
+    """Return a `table` as text: `0.3212 ± 0.0021` per cell, without ± if there is no standard error."""
+
+    def cell(value: float, error: float) -> str:
+        if np.isnan(value):
+            return "-"
+        return f"{value:.{digits}f}" if np.isnan(error) else f"{value:.{digits}f} ± {error:.{digits}f}"
+
+    cells = {
+        name: [cell(*pair) for pair in zip(comparison[name, "value"], comparison[name, "standard_error"], strict=True)]
+        for name in comparison.columns.get_level_values(0).unique()
+    }
+    return pd.DataFrame(cells, index=comparison.index)
 
 
 def mean_over_users(values: Floats) -> tuple[float, float, int]:

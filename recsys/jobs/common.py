@@ -1,7 +1,11 @@
-"""What several jobs need: a model and the data that go with it."""
+"""What several jobs need: models, the data that go with them, and the versions of a registered model."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +13,7 @@ from recsys import tracking
 from recsys.config import JobConfig, check_config
 from recsys.datasets import NAMES
 from recsys.errors import ConfigError, DataError, did_you_mean
+from recsys.files import sha256_of_json
 from recsys.interactions import Interactions
 from recsys.models import Recommender
 from recsys.splits import Split
@@ -42,6 +47,19 @@ def config_of(model: Recommender, uri: str) -> JobConfig:
     return check_config(about["config"], f"the configuration stored in {uri}")
 
 
+def section_of(source: str) -> dict[str, str]:
+    """Return the key of `[data]` that names a file or folder, or a data set.
+
+    Raises:
+        ConfigError: `source` is none of them.
+    """
+    if Path(source).expanduser().exists():
+        return {"file": source}
+    if source in NAMES:
+        return {"name": source}
+    raise ConfigError(f"there is no file or folder {source}, nor a data set of that name{did_you_mean(source, NAMES)}")
+
+
 def histories_for(
     workspace: Workspace, model: Recommender, uri: str, data: str | None
 ) -> tuple[Interactions, Interactions | None]:
@@ -57,31 +75,81 @@ def histories_for(
         return config_of(model, uri).data.histories(workspace.folder)
     section = dict(model.about_.get("config", {}).get("data", {}))
     section.pop("file", None)
-    if Path(data).exists():
-        section["file"] = data
-    elif data in NAMES:
-        section["name"] = data
-    else:
-        raise ConfigError(f"there is no file or folder {data}, nor a data set of that name{did_you_mean(data, NAMES)}")
-    return check_config({"data": section}, "--data").data.histories(workspace.folder)
+    return check_config({"data": section | section_of(data)}, "--data").data.histories(workspace.folder)
 
 
-def why_unseen(model: Recommender, split: Split) -> str | None:
-    """Return why the model cannot have been trained on the test targets of the split; None where it may have been.
+def may_have_seen(model: Recommender, split: Split) -> bool:
+    """Return whether the model may have been trained on the test targets of the split.
 
-    Either its training part was this split's, with or without the validation entries; or it was trained on none of the
-    test users; or on nothing as late as the first test entry, where the split cuts by time.
+    It was not where its training part was this split's, with or without the validation entries; nor where it was
+    trained on none of the test users; nor, if the split cuts by time, on anything as late as the first test entry.
     """
     trained: dict[str, Any] = dict(model.about_.get("trained_on") or {})
-    try:
+    with suppress(DataError):  # this split has no part to refit on
         part = split.refit() if trained.get("refit") else split.train
         if trained and part.fingerprint() == trained["fingerprint"]:
-            return "it was trained on this split's training part"
-    except DataError:  # this split has no part to refit on
-        pass
+            return False
     if model.users_ is not None and (model.users_.codes(split.test.users.ids(), on_unknown="mark") < 0).all():
-        return "it was trained on none of the test users"
+        return False
     until, first = trained.get("until"), split.first_test_time
-    if until is not None and first is not None and until < first:
-        return "it was trained on nothing as late as the test part"
-    return None
+    return until is None or first is None or until >= first
+
+
+@dataclass(frozen=True, eq=False)
+class Sources:
+    """The data of a job: read once, filtered once, split once, passed on from step to step."""
+
+    job: JobConfig
+    """One repeat of a configuration, with its seeds written out."""
+    raw: Interactions
+    """As read, before any filter."""
+
+    @classmethod
+    def read(cls, workspace: Workspace, job: JobConfig) -> Sources:
+        """Read the data of a job, with the columns that its split needs."""
+        return cls(job, job.data.read(job.split.column or (), workspace.folder))
+
+    @cached_property
+    def data(self) -> Interactions:
+        """What models are trained and tested on."""
+        return self.job.data.training_data(self.raw)
+
+    @cached_property
+    def histories(self) -> tuple[Interactions, Interactions | None]:
+        """What to recommend from, and all that its users have seen where that is more: see `DataConfig.histories`."""
+        given = self.job.data.given
+        if given.get("min_user") or given.get("min_item"):
+            return self.job.data.histories_of(self.raw)
+        return self.data, None if given.get("min_rating") is None else self.raw
+
+    @cached_property
+    def split(self) -> Split:
+        """Training, validation and test part."""
+        return self.job.split.split(self.data)
+
+    @cached_property
+    def identity(self) -> str:
+        """A digest that equal data read in the same way have: what `histories` follow from."""
+        return sha256_of_json([self.raw.fingerprint(), self.job.data.model_dump(mode="json")])
+
+
+class Versions:
+    """The versions of a registered model as a job finds them; each is loaded once."""
+
+    def __init__(self, name: str, alias: str, registered: Sequence[tracking.RegisteredModel]) -> None:
+        self.name, self.alias = name, alias
+        self.numbers = [version.version for version in registered]
+        """Newest first."""
+        self.holder = next((version.version for version in registered if alias in version.aliases), None)
+        """The version that holds the alias; None where none does."""
+        self._loaded: dict[int, Recommender] = {}
+
+    def uri(self, version: int) -> str:
+        """Return the address of a version, which it keeps when the alias moves on."""
+        return f"models:/{self.name}/{version}"
+
+    def load(self, version: int) -> Recommender:
+        """Return the model of a version; a TrackingError where there is no such version."""
+        if version not in self._loaded:
+            self._loaded[version] = tracking.load(self.uri(version))
+        return self._loaded[version]

@@ -21,11 +21,14 @@ from recsys.jobs.train import train_one
 from recsys.jobs.tune import as_toml, with_budget
 from recsys.metrics import of
 from recsys.splits import Split
-from recsys.tuning import Tuned, check_extra, tune
+from recsys.tuning import check_extra, tune
 from recsys.workspace import Workspace
 
 SHARED = ("data", "split", "evaluate")
 """Sections that all configurations must share: otherwise their figures measure different things."""
+
+Facts = dict[str, Any]
+"""What a model's `done.json` holds: `model`, `validation`, `trials`, `seconds`, `hyperparameters` and more."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,13 +39,6 @@ class Compared:
     """`recsys.evaluation.table` of all models."""
     comparison: Comparison
     output: Path
-
-
-@dataclass(frozen=True, eq=False)
-class _Result:
-    evaluation: Evaluation
-    facts: Mapping[str, Any]
-    """What `done.json` holds: `model`, `validation`, `trials`, `seconds`, `hyperparameters` and more."""
 
 
 def run(
@@ -73,11 +69,9 @@ def run(
     first = next(iter(jobs.values()))
     metric = metric or first.train.metric
     _check_metric(metric, first)
-    try:
-        with locked(output / ".lock", wait=False):
-            return _run(workspace, jobs, output, metric)
-    except BlockingIOError:
-        raise ConfigError(f"another process is comparing in {output}; wait for it, or choose another folder") from None
+    busy = ConfigError(f"another process is comparing in {output}; wait for it, or choose another folder")
+    with locked(output / ".lock", busy=busy):
+        return _run(workspace, jobs, output, metric)
 
 
 def _run(workspace: Workspace, jobs: Mapping[str, JobConfig], output: Path, metric: str) -> Compared:
@@ -87,18 +81,18 @@ def _run(workspace: Workspace, jobs: Mapping[str, JobConfig], output: Path, metr
     print(f"{data}\ntrain {split.train}, test {split.test}")
     with tracking.start_run(workspace, first.track.experiment, f"compare {len(jobs)} models") as tracker:
         tracker.log_data(data)
-        results: dict[str, _Result] = {}
+        evaluations: dict[str, Evaluation] = {}
+        facts: dict[str, Facts] = {}
         for number, (name, job) in enumerate(jobs.items(), 1):
-            results[name] = _result(workspace, name, job, split, data, output)
-            value = results[name].evaluation[metric]
-            print(f"{number}/{len(jobs)}  {name:<24} test {metric} {value:.4f}")
-        evaluations = {name: result.evaluation for name, result in results.items()}
+            evaluations[name], facts[name] = _result(workspace, name, job, split, data, output)
+            print(f"{number}/{len(jobs)}  {name:<24} test {metric} {evaluations[name][metric]:.4f}")
         scores = table(evaluations, sort_by=metric)
         comparison = compare(evaluations, metric)
-        text = _markdown(scores, results, comparison, metric, data)
+        text = _markdown(scores, evaluations, facts, comparison, metric, data)
+        flat = scores.set_axis([key[0] if key[1] == "value" else " ".join(key) for key in scores.columns], axis=1)
         for file, content in (
             ("table.md", text),
-            ("table.csv", _flat(scores).to_csv(index=False)),
+            ("table.csv", flat.to_csv()),
             ("pairs.csv", comparison.pairs.to_csv(index=False)),
         ):
             write_text(output / file, content)
@@ -107,30 +101,35 @@ def _run(workspace: Workspace, jobs: Mapping[str, JobConfig], output: Path, metr
         with replacing(output / "comparison.png") as image:
             figure.savefig(image, dpi=150)
         tracker.log_figure(figure, "comparison.png")
-        for name, result in results.items():
-            tracker.log_metrics({f"{name} {metric}": result.evaluation[metric]})
+        tracker.log_metrics({f"{name} {metric}": evaluation[metric] for name, evaluation in evaluations.items()})
     print(f"\n{text}\nwritten  {output}")
     print(f"runs     {tracking.describe(workspace)}")
     return Compared(scores, comparison, output)
 
 
-def _result(workspace: Workspace, name: str, job: JobConfig, split: Split, data: Interactions, output: Path) -> _Result:
+def _result(
+    workspace: Workspace, name: str, job: JobConfig, split: Split, data: Interactions, output: Path
+) -> tuple[Evaluation, Facts]:
     """Return a model's test result: read from its folder if it is finished, else tuned, trained and tested."""
     folder = output / "models" / name
-    digest = _digest(job, data)
-    finished = _read(folder, digest)
-    if finished is not None:
-        return finished
-    job = job.repeat(0)
-    tuned = _tuned(workspace, name, job, split, data)
-    if tuned is not None:
+    digest = sha256_of_json([{k: v for k, v in job.as_dict().items() if k != "track"}, data.fingerprint()])
+    version = tracking.version("recsys")
+    facts = read_json(folder / "done.json")
+    if facts is not None and facts.get("digest") == digest and facts.get("recsys", version) == version:
+        per_user, summary = (pd.read_parquet(folder / f"{part}.parquet") for part in ("per_user", "summary"))
+        return Evaluation(per_user, summary), facts
+    job, tuned = job.repeat(0), None
+    if job.tune and job.tune.space:
+        with tracking.start_run(workspace, job.track.experiment, f"tune {name}"):
+            # Within the budget: an earlier search by `recsys tune` may have made more trials than this one may.
+            tuned = tune(workspace, job, split, fingerprint=data.fingerprint(), within_budget=True)
         job = tuned.job
     # A comparison registers nothing: its last model would pass for the newest challenger of the name.
     unregistered = job.model_copy(update={"track": job.track.model_copy(update={"register_as": None})})
     trained = train_one(workspace, unregistered, split, data, run_name=name)
     facts = {
         "digest": digest,
-        "recsys": tracking.version("recsys"),
+        "recsys": version,
         "model": type(trained.model).__name__,
         "validation": trained.validation,
         "trials": 0 if tuned is None else len(tuned.trials),
@@ -145,30 +144,7 @@ def _result(workspace: Workspace, name: str, job: JobConfig, split: Split, data:
             tuned.trials.to_csv(new / "trials.csv", index=False)
             (new / "best.toml").write_text(as_toml(job), encoding="utf-8")
         (new / "done.json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
-    return _Result(trained.test, facts)
-
-
-def _tuned(workspace: Workspace, name: str, job: JobConfig, split: Split, data: Interactions) -> Tuned | None:
-    """Search the model's hyperparameters; None where the configuration has no search space."""
-    if not _is_searched(job):
-        return None
-    with tracking.start_run(workspace, job.track.experiment, f"tune {name}"):
-        # Within the budget: an earlier search by `recsys tune` may have made more trials than this one may.
-        return tune(workspace, job, split, fingerprint=data.fingerprint(), within_budget=True)
-
-
-def _is_searched(job: JobConfig) -> bool:
-    return job.tune is not None and bool(job.tune.space)
-
-
-def _read(folder: Path, digest: str) -> _Result | None:
-    """Return a finished result; None where there is none for this configuration, data and version."""
-    facts = read_json(folder / "done.json")
-    version = tracking.version("recsys")
-    if facts is None or facts.get("digest") != digest or facts.get("recsys", version) != version:
-        return None
-    per_user, summary = (pd.read_parquet(folder / f"{part}.parquet") for part in ("per_user", "summary"))
-    return _Result(Evaluation(per_user, summary), facts)
+    return trained.test, facts
 
 
 def _checked(configs: Mapping[str, JobConfig], trials: int | None, minutes: float | None) -> dict[str, JobConfig]:
@@ -210,25 +186,17 @@ def _check_metric(metric: str, job: JobConfig) -> None:
         raise ConfigError(f"name {metric} under evaluate.metrics: by default only lists are measured")
 
 
-def _digest(job: JobConfig, data: Interactions) -> str:
-    facts = [{k: v for k, v in job.as_dict().items() if k != "track"}, data.fingerprint()]
-    return sha256_of_json(facts)
-
-
-def _flat(scores: pd.DataFrame) -> pd.DataFrame:
-    """Return the table with plain column names: `ndcg@10`, `ndcg@10 standard error` and so on."""
-    flat = scores.copy()
-    flat.columns = pd.Index([key[0] if key[1] == "value" else " ".join(key) for key in scores.columns.to_list()])
-    return flat.reset_index()
-
-
 def _markdown(
-    scores: pd.DataFrame, results: Mapping[str, _Result], comparison: Comparison, metric: str, data: Interactions
+    scores: pd.DataFrame,
+    evaluations: Mapping[str, Evaluation],
+    facts: Mapping[str, Facts],
+    comparison: Comparison,
+    metric: str,
+    data: Interactions,
 ) -> str:
     """Return the table, with intervals for the deciding metric, and a verdict on each pair of neighbors in it."""
     order = list(scores.index)
-    metrics = list(dict.fromkeys(scores.columns.get_level_values(0)))
-    others = [name for name in metrics if name != metric]
+    others = [name for name in scores.columns.unique(0) if name != metric]
     lines = [
         f"Test part of {data.shape[0]:,} users × {data.shape[1]:,} items; 95 % bootstrap intervals over users.",
         "",
@@ -236,21 +204,14 @@ def _markdown(
         f"|---|--:|---|{'--:|' * len(others)}--:|--:|",
     ]
     for name in order:
-        result = results[name]
-        bounds = intervals(result.evaluation.only([metric])).iloc[0]
-        value = f"**{bounds['value']:.4f}**" if name == order[0] else f"{bounds['value']:.4f}"
-        chosen = result.facts["validation"]
-        cells = [
-            name,
-            value,
-            f"{bounds['low']:.4f}–{bounds['high']:.4f}",
-            *(f"{scores.loc[name, (other, 'value')]:.4f}" for other in others),
-            f"{next(iter(chosen.values())):.4f}" if chosen else "–",
-            str(result.facts["trials"] or "–"),
-        ]
-        lines.append(f"| {' | '.join(cells)} |")
-    lines += ["", "Each model and the next one in the table, Holm's correction over all pairs:", ""]
+        value, low, high = intervals(evaluations[name].only([metric])).iloc[0][["value", "low", "high"]]
+        bold = "**" if name == order[0] else ""
+        validation = [f"{chosen:.4f}" for chosen in facts[name]["validation"].values()] or ["–"]
+        measured = [f"{scores.loc[name, (other, 'value')]:.4f}" for other in others]
+        cells = [name, f"{bold}{value:.4f}{bold}", f"{low:.4f}–{high:.4f}", *measured, validation[0]]
+        lines.append(f"| {' | '.join([*cells, str(facts[name]['trials'] or '–')])} |")
     pairs = zip(comparison.pairs["better"], comparison.pairs["worse"], strict=True)
     verdicts = {frozenset(pair): verdict for pair, verdict in zip(pairs, comparison.verdicts(), strict=True)}
+    lines += ["", "Each model and the next one in the table, Holm's correction over all pairs:", ""]
     lines += [f"- {verdicts[frozenset(neighbors)]}" for neighbors in pairwise(order)]
     return "\n".join(lines) + "\n"

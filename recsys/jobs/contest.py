@@ -13,7 +13,7 @@ from recsys.config import JobConfig
 from recsys.errors import ConfigError, DataError
 from recsys.evaluation import evaluate
 from recsys.ids import IdMap
-from recsys.jobs.common import why_unseen
+from recsys.jobs.common import may_have_seen
 from recsys.metrics import of
 from recsys.models import Popularity, Recommender
 from recsys.promotion import Decision, Measured, Rule, decide
@@ -70,7 +70,7 @@ def contest(
 
 def refuse_seen(model: Recommender, split: Split, name: str) -> None:
     """Raise DataError if the model may have been trained on test targets."""
-    if why_unseen(model, split) is None:
+    if may_have_seen(model, split):
         known = 0
         if model.users_ is not None:
             known = int((model.users_.codes(split.test.users.ids(), on_unknown="mark") >= 0).sum())

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 from recsys import datasets
 from recsys.config import load_config
 from recsys.data_report import DataReport, describe, leaks
-from recsys.datasets import NAMES
-from recsys.errors import ConfigError, DataError, did_you_mean
+from recsys.errors import DataError
 from recsys.interactions import Interactions
+from recsys.jobs.common import section_of
 from recsys.workspace import Workspace
 
 
@@ -24,32 +23,28 @@ def run(workspace: Workspace, source: str) -> DataReport:
         ConfigError: `source` is no file or folder, no name of a data set, and no valid configuration.
         DataError: the data cannot be read or split.
     """
-    if source.endswith(".toml"):
-        config = load_config(source)
+    repeated: int | None
+    config = load_config(source) if source.endswith(".toml") else None
+    if config is None:
+        data, repeated = _read(workspace, source)
+    else:
         data = config.load_data(workspace.folder)
-        report = describe(data, repeated=0 if config.data.given.get("duplicates", "error") == "error" else None)
-        print(report)
+        repeated = 0 if config.data.given.get("duplicates", "error") == "error" else None
+    report = describe(data, repeated=repeated)
+    print(report)
+    if config is not None:
         split = config.split.split(data)
         print(f"\ntraining {split.train}\nvalidation {split.validation}\ntest {split.test}\n")
         print(leaks(data, split).to_string(index=False))
-        return report
-    data, repeated = _read(workspace, source)
-    report = describe(data, repeated=repeated)
-    print(report)
     return report
 
 
 def _read(workspace: Workspace, source: str) -> tuple[Interactions, int]:
     """Return the data, and how many of their rows repeat a user and item."""
+    is_file, root = "file" in section_of(source), workspace.folder
 
     def read(**options: Any) -> Interactions:
-        if Path(source).expanduser().exists():
-            return datasets.read(source, **options)
-        if source in NAMES:
-            return datasets.load(source, root=workspace.folder, **options)
-        raise ConfigError(
-            f"there is no file or folder {source}, nor a data set of that name{did_you_mean(source, NAMES)}"
-        )
+        return datasets.read(source, **options) if is_file else datasets.load(source, root=root, **options)
 
     try:
         return read(), 0

@@ -10,7 +10,7 @@ from recsys.columns import USER
 from recsys.config import DataConfig, check_config
 from recsys.errors import TrackingError
 from recsys.evaluation import formatted, table
-from recsys.jobs.recommend import print_user, with_titles
+from recsys.jobs.serve import print_user, with_titles
 from recsys.jobs.train import Trained, train_one
 from recsys.models import ALS, EASE, IAutoRec, MultVAE, Popularity, Recommender, UAutoRec
 from recsys.scoring import recommend_frame, score

@@ -15,7 +15,7 @@ from recsys.config import JobConfig, check_metrics
 from recsys.errors import ConfigError, DataError
 from recsys.evaluation import DEFAULT, Evaluation, along_k, evaluate
 from recsys.files import replacing
-from recsys.jobs.common import config_of, load_model, why_unseen
+from recsys.jobs.common import config_of, load_model, may_have_seen
 from recsys.models import Recommender
 from recsys.splits import Split
 from recsys.workspace import Workspace
@@ -36,7 +36,7 @@ def run(
     Prints the metrics with their standard errors.
 
     Args:
-        model: a folder, `models:/NAME@ALIAS`, `models:/NAME/VERSION` or `runs:/ID/model`.
+        model: as for `load_model`.
         output: parquet file for the metrics of each user.
         report: HTML file for the report (see `recsys.report.page`).
         allow_other_split: measure even if the split's training part is not what the model was trained on, with a
@@ -79,11 +79,7 @@ def run(
 
 
 def _split_for(model: Recommender, split: Split) -> Split:
-    """Return the split with the model's own indices of the test users.
-
-    Raises:
-        DataError: the items of the split are not the model's.
-    """
+    """Return the split with the model's own indices of the test users."""
     if model.items_ is not None and model.items_ != split.train.items:
         raise DataError(
             f"the model knows {model.n_items_} items and this split has {split.train.shape[1]}: they are not the "
@@ -99,31 +95,25 @@ def _split_for(model: Recommender, split: Split) -> Split:
 
 def _check_unseen(model: Recommender, split: Split, uri: str, allowed: bool) -> None:
     """Refuse a split on whose test entries the model may have been trained."""
-    trained = model.about_.get("trained_on")
-    if trained is None:
-        _warn(f"{uri} does not say what it was trained on; the figures count only if it has not seen these entries")
+    if model.about_.get("trained_on") is None:
+        warning = f"{uri} does not say what it was trained on; the figures count only if it has not seen these entries"
+    elif not may_have_seen(model, split):
         return
-    if why_unseen(model, split) is not None:
-        return
-    if not allowed:
+    elif allowed:
+        warning = (
+            f"{uri} was trained on other entries than this split's training part: it may have seen the test entries"
+        )
+    else:
         raise DataError(
             f"the training part of this split is not what {uri} was trained on, so the model may have seen the test "
             "entries; evaluate with the data and split of its training, or pass --allow-other-split"
         )
-    _warn(f"{uri} was trained on other entries than this split's training part: it may have seen the test entries")
-
-
-def _warn(message: str) -> None:
-    print(f"warning: {message}", file=sys.stderr)
+    print(f"warning: {warning}", file=sys.stderr)
 
 
 @contextmanager
 def _writable(path: Path | None, option: str, suffix: str) -> Iterator[Path | None]:
-    """Give a file to write, which takes the place of `path` at the end; what cannot be written is refused at once.
-
-    Raises:
-        ConfigError: `path` has another suffix.
-    """
+    """Give a file to write, which takes the place of `path` at the end; what cannot be written is refused at once."""
     if path is None:
         yield None
         return

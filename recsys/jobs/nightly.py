@@ -18,12 +18,10 @@ from recsys.config import JobConfig
 from recsys.drift import data_drift, list_drift, warnings_of
 from recsys.errors import ConfigError, DataError, TrackingError
 from recsys.files import locked, sha256_of_json, write_text
-from recsys.interactions import Interactions
+from recsys.jobs.common import Sources, Versions
 from recsys.jobs.contest import refuse_seen
 from recsys.jobs.promote import settle
-from recsys.jobs.sources import Sources
 from recsys.jobs.train import train_and_print
-from recsys.jobs.versions import Versions
 from recsys.models import Recommender
 from recsys.scoring import score
 from recsys.scoring.local import MANIFEST
@@ -93,17 +91,15 @@ def run(
     output = output or workspace.scored / name
     summary = summary or workspace.mlruns / "nightly" / f"{name}.json"
     night, began = Night(), time.perf_counter()
-    try:
-        with locked(workspace.mlruns / "locks" / f"night-{name}.lock", wait=False):
+    busy = ConfigError(f"another night of {name!r} is running; wait for it to end")
+    with locked(workspace.mlruns / "locks" / f"night-{name}.lock", busy=busy):
+        try:
             _run(workspace, night, config, name, output, n)
-    except BlockingIOError:
-        raise ConfigError(f"another night of {name!r} is running; wait for it to end") from None
-    except BaseException as error:
-        night.status, night.reason = "failed", "".join(traceback.format_exception_only(error)).strip()
-        raise
-    finally:
-        night.seconds = round(time.perf_counter() - began, 3)
-        if night.status != "running":
+        except BaseException as error:
+            night.status, night.reason = "failed", "".join(traceback.format_exception_only(error)).strip()
+            raise
+        finally:
+            night.seconds = round(time.perf_counter() - began, 3)
             write_text(summary, night.as_json())
     print(f"\n{night.status}: {night.reason}" if night.reason else f"\n{night.status}")
     for warning in night.warnings:
@@ -116,132 +112,126 @@ def run(
 
 def _run(workspace: Workspace, night: Night, config: JobConfig, name: str, output: Path, n: int) -> None:
     """Do the five steps, each with what the steps before it have read."""
-    job = config.repeat(0)
-    sources = Sources.read(workspace, job)
+    sources = Sources.read(workspace, config.repeat(0))
     tracking.configure(workspace)
-    versions = Versions(workspace, name, ALIAS, tracking.versions_if_any(name))
-    digest = _digest(config, sources)
+    steps = _Steps(workspace, night, config, sources, Versions(name, ALIAS, tracking.versions_if_any(name)))
     night.record("prepare", lambda: f"done: {sources.data}")
-    night.record("train", lambda: _train(workspace, night, job, sources, versions, digest))
-    night.record("promote", lambda: _promote(workspace, night, config, sources, versions))
-    assert versions.holder is not None  # or the contest has ended the night
-    champion = versions.load(versions.holder)
-    night.champion = versions.uri(versions.holder)
-    night.record("drift", lambda: _data_drift(workspace, night, config, champion, sources.data))
-    night.record("score", lambda: _score(workspace, night, config, champion, sources, output, n))
+    night.record("train", steps.train)
+    night.record("promote", steps.promote)
+    holder = steps.versions.holder
+    assert holder is not None  # or the contest has ended the night
+    night.champion, champion = steps.versions.uri(holder), steps.versions.load(holder)
+    night.record("drift", lambda: steps.measure_drift(champion))
+    night.record("score", lambda: steps.score(champion, output, n))
 
 
-def _train(
-    workspace: Workspace, night: Night, job: JobConfig, sources: Sources, versions: Versions, digest: str
-) -> str:
-    for version in versions.numbers:
-        if tracking.version_tags(versions.name, version).get(f"{_TAG}_digest") == digest:
-            night.challenger = versions.uri(version)
-            return f"skipped: version {version} is of these data and this configuration"
-    if versions.holder is not None:
-        try:
-            refuse_seen(versions.load(versions.holder), sources.split, versions.uri(versions.holder))
-        except DataError as error:  # before a training that no contest could follow
-            night.status, night.reason = "kept", f"no fair contest is possible: {error}"
-            night.warnings.append(night.reason)
-            return "skipped: no fair contest is possible"
-    trained = train_and_print(
-        workspace,
-        job,
-        sources.split,
-        sources.data,
-        run_name=job.track.run_name or job.model["name"],
-        model_tags={f"{_TAG}_digest": digest},  # there as soon as the version is, whenever night or server dies
-    )
-    if trained.registered is None:
-        raise TrackingError(
-            "the new model could not be registered: the tracking server does not answer; run recsys sync when it does, "
-            "then promote the model by hand or leave it to the next night"
+@dataclass(frozen=True, eq=False)
+class _Steps:
+    """The steps of a night; each returns what came of it."""
+
+    workspace: Workspace
+    night: Night
+    config: JobConfig
+    sources: Sources
+    versions: Versions
+
+    def train(self) -> str:
+        night, versions, sources = self.night, self.versions, self.sources
+        digest = _digest(self.config, sources)
+        for version in versions.numbers:
+            if tracking.version_tags(versions.name, version).get(f"{_TAG}_digest") == digest:
+                night.challenger = versions.uri(version)
+                return f"skipped: version {version} is of these data and this configuration"
+        if versions.holder is not None:
+            try:
+                refuse_seen(versions.load(versions.holder), sources.split, versions.uri(versions.holder))
+            except DataError as error:  # before a training that no contest could follow
+                night.status, night.reason = "kept", f"no fair contest is possible: {error}"
+                night.warnings.append(night.reason)
+                return "skipped: no fair contest is possible"
+        run_name = self.config.track.run_name or self.config.model["name"]
+        # The version has the tag as soon as it exists, whenever night or server dies.
+        tags = {f"{_TAG}_digest": digest}
+        trained = train_and_print(self.workspace, sources.job, sources.split, sources.data, run_name, tags)
+        if trained.registered is None:
+            raise TrackingError(
+                "the new model could not be registered: the tracking server does not answer; run recsys sync when it "
+                "does, then promote the model by hand or leave it to the next night"
+            )
+        versions.numbers.insert(0, trained.registered.version)
+        night.challenger = trained.registered.uri
+        return f"done: version {trained.registered.version}"
+
+    def promote(self) -> str:
+        night, versions, config = self.night, self.versions, self.config
+        if night.challenger is None:
+            return "skipped: there is no challenger"
+        name, holder = versions.name, versions.holder
+        version = int(night.challenger.rpartition("/")[2])
+        if version == holder:
+            night.status, night.reason = "unchanged", f"data and configuration are those of version {version}"
+            return f"skipped: version {version} is the champion"
+        tags = tracking.version_tags(name, version)
+        rule = config.promote.for_metric(config.train.metric)
+        decided = {"decision": "kept", "against": str(holder or "Popularity"), "rule": rule.as_text()}
+        if holder is not None and f"{ALIAS}_rolled_back" in tags:
+            night.status = "unchanged"
+            night.reason = (
+                f"version {version} was rolled back at {tags[f'{ALIAS}_rolled_back']}; change the data or the "
+                "configuration for a new challenger, or promote it by hand"
+            )
+            return f"skipped: version {version} was rolled back, version {holder} stays"
+        if all(tags.get(f"{ALIAS}_{tag}") == value for tag, value in decided.items()):
+            night.status, night.reason = "unchanged", tags.get(f"{ALIAS}_reason", "")
+            if holder is not None:
+                return f"skipped: version {version} has lost against version {holder} already"
+        else:
+            decision, promotion = settle(self.workspace, versions, version, config, self.sources.split, rule)
+            night.reason = decision.reason
+            if promotion is not None:
+                night.status = "promoted"
+                return f"done: version {version} is the champion now"
+            night.status = "kept"
+        if holder is None:
+            raise ConfigError(
+                f"there is no champion to score with: version {version} of {name!r} is not better than Popularity "
+                f"({night.reason}); improve the model, or promote it by hand"
+            )
+        return f"done: version {holder} stays"
+
+    def measure_drift(self, champion: Recommender) -> str:
+        night = self.night
+        night.drift |= data_drift(champion, self.sources.data)
+        night.warnings += warnings_of(night.drift, self.config.drift)
+        run_name, tags = f"night {self.versions.name}", {"champion": night.champion}
+        with tracking.start_run(self.workspace, self.config.track.experiment, run_name, tags) as tracker:
+            tracker.log_metrics({f"drift_{name}": value for name, value in night.drift.items()})
+        return "done: " + ", ".join(f"{name} {value:.3f}" for name, value in night.drift.items())
+
+    def score(self, champion: Recommender, output: Path, n: int) -> str:
+        night = self.night
+        last_lists = _some_lists(output)
+        histories, seen = self.sources.histories
+        result = score(
+            champion,
+            histories,
+            output,
+            n=n,
+            seen=seen,
+            data_id=self.sources.identity,
+            model_uri=night.champion,
+            asked_uri=f"models:/{self.versions.name}@{ALIAS}",
+            show_progress=self.workspace.progress,
         )
-    versions.numbers.insert(0, trained.registered.version)
-    night.challenger = trained.registered.uri
-    return f"done: version {trained.registered.version}"
-
-
-def _promote(workspace: Workspace, night: Night, config: JobConfig, sources: Sources, versions: Versions) -> str:
-    if night.challenger is None:
-        return "skipped: there is no challenger"
-    name, holder = versions.name, versions.holder
-    version = int(night.challenger.rpartition("/")[2])
-    if version == holder:
-        night.status, night.reason = "unchanged", f"data and configuration are those of version {version}"
-        return f"skipped: version {version} is the champion"
-    tags = tracking.version_tags(name, version)
-    rule = config.promote.for_metric(config.train.metric)
-    decided = {"decision": "kept", "against": str(holder or "Popularity"), "rule": rule.as_text()}
-    if holder is not None and f"{ALIAS}_rolled_back" in tags:
-        night.status = "unchanged"
-        night.reason = (
-            f"version {version} was rolled back at {tags[f'{ALIAS}_rolled_back']}; change the data or the "
-            "configuration for a new challenger, or promote it by hand"
-        )
-        return f"skipped: version {version} was rolled back, version {holder} stays"
-    if all(tags.get(f"{ALIAS}_{tag}") == value for tag, value in decided.items()):
-        night.status, night.reason = "unchanged", tags.get(f"{ALIAS}_reason", "")
-        if holder is not None:
-            return f"skipped: version {version} has lost against version {holder} already"
-    else:
-        contest = settle(workspace, versions, version, config, sources.split, rule)
-        night.reason = contest.decision.reason
-        if contest.promotion is not None:
-            night.status = "promoted"
-            return f"done: version {version} is the champion now"
-        night.status = "kept"
-    if holder is None:
-        raise ConfigError(
-            f"there is no champion to score with: version {version} of {name!r} is not better than Popularity "
-            f"({night.reason}); improve the model, or promote it by hand"
-        )
-    return f"done: version {holder} stays"
-
-
-def _data_drift(
-    workspace: Workspace, night: Night, config: JobConfig, champion: Recommender, data: Interactions
-) -> str:
-    night.drift |= data_drift(champion, data)
-    night.warnings += warnings_of(night.drift, config.drift)
-    run_name, tags = f"night {config.track.register_as}", {"champion": night.champion}
-    with tracking.start_run(workspace, config.track.experiment, run_name, tags) as tracker:
-        tracker.log_metrics({f"drift_{name}": value for name, value in night.drift.items()})
-    return "done: " + ", ".join(f"{name} {value:.3f}" for name, value in night.drift.items())
-
-
-def _score(
-    workspace: Workspace,
-    night: Night,
-    config: JobConfig,
-    champion: Recommender,
-    sources: Sources,
-    output: Path,
-    n: int,
-) -> str:
-    last_lists = _some_lists(output)
-    histories, seen = sources.histories
-    result = score(
-        champion,
-        histories,
-        output,
-        n=n,
-        seen=seen,
-        data_id=sources.identity,
-        model_uri=night.champion,
-        asked_uri=f"models:/{config.track.register_as}@{ALIAS}",
-        show_progress=workspace.progress,
-    )
-    night.output, night.users, night.rows = str(result.output), result.users, result.rows
-    if result.already_complete:
-        return "skipped: complete already"
-    if last_lists is not None:
-        users = last_lists[USER].unique().tolist()
-        moved = list_drift(last_lists, pd.read_parquet(output, filters=[(USER, "in", users)]))
-        night.drift |= moved
-        night.warnings += warnings_of(moved, config.drift)
-    return f"done: {result.users:,} users"
+        night.output, night.users, night.rows = str(result.output), result.users, result.rows
+        if result.already_complete:
+            return "skipped: complete already"
+        if last_lists is not None:
+            users = last_lists[USER].unique().tolist()
+            moved = list_drift(last_lists, pd.read_parquet(output, filters=[(USER, "in", users)]))
+            night.drift |= moved
+            night.warnings += warnings_of(moved, self.config.drift)
+        return f"done: {result.users:,} users"
 
 
 def _some_lists(output: Path) -> pd.DataFrame | None:

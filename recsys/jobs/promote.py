@@ -2,27 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from recsys import tracking
 from recsys.config import JobConfig
 from recsys.errors import ConfigError, TrackingError
-from recsys.jobs.common import config_of
+from recsys.jobs.common import Sources, Versions, config_of
 from recsys.jobs.contest import contest
-from recsys.jobs.sources import Sources
-from recsys.jobs.versions import Versions
 from recsys.promotion import Decision, Rule
 from recsys.splits import Split
 from recsys.workspace import Workspace
-
-
-@dataclass(frozen=True)
-class Contest:
-    """How a contest ended."""
-
-    decision: Decision
-    promotion: tracking.Promotion | None
-    """None where the challenger did not earn it."""
 
 
 def run(
@@ -51,7 +38,7 @@ def run(
     if challenger is not None:
         if version is not None or reason:
             raise ConfigError("--challenger gives its own version and reason; leave out --version and --reason")
-        return challenge(workspace, name, challenger or None, alias=alias).promotion
+        return challenge(workspace, name, challenger or None, alias=alias)[1]
     tracking.configure(workspace, create=False)
     promoted = tracking.promote(name, version, alias=alias, reason=reason)
     print(_changed(promoted))
@@ -59,36 +46,36 @@ def run(
 
 
 def challenge(
-    workspace: Workspace, name: str, version: int | None = None, *, alias: str = "champion", rule: Rule | None = None
-) -> Contest:
+    workspace: Workspace, name: str, version: int | None = None, *, alias: str = "champion"
+) -> tuple[Decision, tracking.Promotion | None]:
     """Evaluate a challenger and the champion on the same held-out users, and promote it if it has earned that.
 
-    The data and the split are those of the challenger's configuration; where no version holds the alias, the challenger
-    must beat Popularity. The decision is written to the version as tags and as a note.
+    Data, split and rule are those of the challenger's configuration; where no version holds the alias, it must beat
+    Popularity. The decision is written to the version as tags and as a note, and returned with the promotion, None
+    where it was not earned.
 
     Args:
         version: the challenger; the newest by default.
-        rule: what it must show; by default `[promote]` of the configuration that it was trained with.
 
     Raises:
         TrackingError: no such model or version, the challenger is the champion, or another promotion was faster.
         DataError: a contestant may have been trained on what the test users are to be tested on.
     """
     tracking.configure(workspace, create=False)
-    versions = Versions(workspace, name, alias, tracking.model_versions(name))
-    number = versions.newest if version is None else version
+    versions = Versions(name, alias, tracking.model_versions(name))
+    if not versions.numbers:
+        raise TrackingError(f"model {name!r} has no versions")
+    number = versions.numbers[0] if version is None else version
     if number == versions.holder:
         raise TrackingError(f"version {number} of {name!r} is the {alias} already; name another challenger")
     config = config_of(versions.load(number), versions.uri(number))
-    sources = Sources.read(workspace, config)
-    return settle(
-        workspace, versions, number, config, sources.split, rule or config.promote.for_metric(config.train.metric)
-    )
+    rule = config.promote.for_metric(config.train.metric)
+    return settle(workspace, versions, number, config, Sources.read(workspace, config).split, rule)
 
 
 def settle(
     workspace: Workspace, versions: Versions, challenger: int, config: JobConfig, split: Split, rule: Rule
-) -> Contest:
+) -> tuple[Decision, tracking.Promotion | None]:
     """Hold a challenger against the holder of the alias, and record the decision; see `challenge`."""
     name, alias, holder = versions.name, versions.alias, versions.holder
     decision = contest(
@@ -100,7 +87,8 @@ def settle(
         rule,
         names=(f"{name} version {holder}", f"{name} version {challenger}"),
     )
-    print(decision.markdown())
+    note = decision.markdown()
+    print(note)
     tags = {
         "decision": "promoted" if decision.earned else "kept",
         "metric": decision.metric,
@@ -113,18 +101,16 @@ def settle(
         "p": decision.p,
         "users": decision.n,
     }
-    note = decision.markdown()
     if not decision.earned:
         tracking.annotate(name, challenger, {**tags, "reason": decision.reason}, alias=alias, note=note)
-        kept = "no version" if holder is None else f"version {holder}"
-        print(f"models:/{name}@{alias} stays with {kept}")
-        return Contest(decision, None)
+        print(f"models:/{name}@{alias} stays with {_named(holder)}")
+        return decision, None
     promoted = tracking.promote(
         name, challenger, alias=alias, reason=decision.reason, instead_of=holder, note=note, tags=tags
     )
     versions.holder = challenger
     print(_changed(promoted))
-    return Contest(decision, promoted)
+    return decision, promoted
 
 
 def rollback(workspace: Workspace, name: str, *, alias: str = "champion") -> tracking.Promotion:
@@ -140,5 +126,9 @@ def rollback(workspace: Workspace, name: str, *, alias: str = "champion") -> tra
 
 
 def _changed(promoted: tracking.Promotion) -> str:
-    before = "no version" if promoted.previous is None else f"version {promoted.previous}"
-    return f"models:/{promoted.name}@{promoted.alias} is now version {promoted.version} (was {before})"
+    alias = f"models:/{promoted.name}@{promoted.alias}"
+    return f"{alias} is now version {promoted.version} (was {_named(promoted.previous)})"
+
+
+def _named(version: int | None) -> str:
+    return "no version" if version is None else f"version {version}"

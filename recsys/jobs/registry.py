@@ -1,4 +1,4 @@
-"""The model registry at a glance, and its housekeeping."""
+"""The tracking store and its model registry at a glance, and their housekeeping."""
 
 from __future__ import annotations
 
@@ -20,16 +20,9 @@ def list_models(workspace: Workspace) -> pd.DataFrame:
     for name in tracking.registered_names():
         for version in tracking.model_versions(name):
             facts = tracking.version_facts(name, version.version)
-            rows.append(
-                {
-                    "model": name,
-                    "version": version.version,
-                    "aliases": ", ".join(version.aliases),
-                    "class": facts["tags"].get("model", ""),
-                    "created": facts["created"],
-                    "decision": facts["tags"].get("champion_decision", ""),
-                }
-            )
+            tags = facts["tags"]
+            cells = version.version, ", ".join(version.aliases), tags.get("model", ""), facts["created"]
+            rows.append((name, *cells, tags.get("champion_decision", "")))
     frame = pd.DataFrame(rows, columns=["model", "version", "aliases", "class", "created", "decision"])
     print(frame.to_string(index=False) if len(frame) else "nothing is registered")
     return frame
@@ -66,26 +59,23 @@ def diff(workspace: Workspace, name: str, one: int, other: int) -> pd.DataFrame:
         TrackingError: no such model or version.
     """
     tracking.configure(workspace, create=False)
-    facts = [tracking.version_facts(name, version) for version in (one, other)]
-    rows = []
-    for what in ("params", "metrics"):
-        left, right = facts[0][what], facts[1][what]
-        rows += [
-            (what, key, left.get(key), right.get(key))
-            for key in sorted(left | right)
-            if left.get(key) != right.get(key)
-        ]
+    left, right = (tracking.version_facts(name, version) for version in (one, other))
+    rows = [
+        (what, key, left[what].get(key), right[what].get(key))
+        for what in ("params", "metrics")
+        for key in sorted(left[what] | right[what])
+        if left[what].get(key) != right[what].get(key)
+    ]
     frame = pd.DataFrame(rows, columns=["what", "name", f"version {one}", f"version {other}"])
-    print(
-        frame.map(_cell).to_string(index=False)
-        if len(frame)
-        else f"versions {one} and {other} of {name!r} do not differ"
-    )
+    if len(frame):
+        print(frame.map(_cell).to_string(index=False))
+    else:
+        print(f"versions {one} and {other} of {name!r} do not differ")
     return frame
 
 
 def _cell(value: Any) -> str:
-    if value is None or value != value:  # NaN: pandas' missing number
+    if pd.isna(value):
         return "-"
     return f"{value:.6g}" if isinstance(value, float) else str(value)
 
@@ -128,3 +118,23 @@ def ui(workspace: Workspace, port: int = 5000) -> None:
     command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", uri, "--port", str(port), "--workers", "1"]
     print(f"http://127.0.0.1:{port}  ({uri})", flush=True)
     os.execv(sys.executable, command)
+
+
+def sync(workspace: Workspace) -> list[tracking.Synced]:
+    """Send the events that wait in `mlruns/pending`, and print what was sent to which run.
+
+    Raises:
+        TrackingError: the server does not answer, or events still wait.
+    """
+    results = tracking.sync(workspace)
+    for result in results:
+        print(f"{result.name}: {result.sent} events sent to run {result.run_id or '(none yet)'}")
+        for model in result.registered:
+            print(f"  registered  {model.uri}")
+        if result.waiting:
+            print(f"  {result.waiting} events still wait: {result.reason}")
+    if not results:
+        print("nothing waits")
+    if left := sum(result.waiting for result in results):
+        raise TrackingError(f"{left} events still wait")
+    return results

@@ -17,10 +17,9 @@ from recsys.errors import TrackingUnavailable
 from recsys.evaluation import DEFAULT, Evaluation, Validation, along_k, evaluate
 from recsys.files import sha256_of_json
 from recsys.interactions import Interactions
-from recsys.jobs.sources import Sources
+from recsys.jobs.common import Sources
 from recsys.models import Recommender
 from recsys.splits import Split
-from recsys.training import Record
 from recsys.workspace import Workspace
 
 
@@ -50,19 +49,27 @@ def run(workspace: Workspace, config: JobConfig, *, tags: Mapping[str, str] | No
         ConfigError: the configuration cannot work (see `JobConfig.check`); nothing has been done then.
     """
     config.check()
-    first = Sources.read(workspace, config)
-    print(first.data)
+    data = Sources.read(workspace, config).data
+    print(data)
     name, repeats = config.model["name"], config.train.repeats
     results = []
     for number in range(repeats):
         job = config.repeat(number)
-        split = job.split.split(first.data)
-        suffix = f" {number + 1}/{repeats}" if repeats > 1 else ""
-        run_name = (config.track.run_name or name) + suffix
-        results.append(train_and_print(workspace, job, split, first.data, run_name=run_name, model_tags=tags))
+        run_name = (config.track.run_name or name) + (f" {number + 1}/{repeats}" if repeats > 1 else "")
+        results.append(train_and_print(workspace, job, job.split.split(data), data, run_name, tags))
     if repeats > 1:
         print(f"\n{name}, test, {repeats} seeds\n{_over_seeds(results).to_string(float_format='{:.4f}'.format)}")
-    _print_addresses(workspace, results)
+    print()
+    for result in results:
+        if result.waiting is not None:
+            print("model    not registered yet, nor logged: the tracking server does not answer, or not always")
+            print(f"         it waits in {result.waiting}; recsys sync logs and registers it")
+            continue
+        print(f"model    {result.registered.uri if result.registered else f'runs:/{result.run_id}/model'}")
+        if result.run_id is not None:
+            with suppress(TrackingUnavailable):
+                print(f"report   {tracking.address(result.run_id, 'report.html')}")
+    print(f"runs     {tracking.describe(workspace)}")
     return results
 
 
@@ -71,7 +78,6 @@ def train_and_print(
     job: JobConfig,
     split: Split,
     data: Interactions,
-    *,
     run_name: str,
     model_tags: Mapping[str, str] | None = None,
 ) -> Trained:
@@ -97,33 +103,28 @@ def train_one(
     again on the same data. A tracking server that does not answer costs no training: see `tracking.start_run`.
 
     Args:
-        job: one repeat of a configuration, with its seeds written out (`JobConfig.repeat`): what the saved model says
-            of itself.
+        job: one repeat of a configuration, with its seeds written out (`JobConfig.repeat`), as it is saved.
         model_tags: of the model in MLflow, and of its version.
     """
     model = job.new_model()
     everything = split.refit() if job.train.refit else None
-    about = _about(job, split, split.train if everything is None else everything, data)
-    files = _ResumeFiles.of(workspace, model, about)
+    about, tags = _origin(job, split, split.train if everything is None else everything, data)
+    files = _resume_files(workspace, model, about)
     with tracking.start_run(
         workspace,
         job.track.experiment,
         run_name,
-        _tags(job, split, about),
-        resume=files.run,
-        interrupted=files.interrupted,
+        tags,
+        resume=files.get("run"),
+        interrupted=any(path.exists() for step, path in files.items() if step != "run"),
         system_metrics=job.track.system_metrics,
     ) as tracker:
-        config = {key: value for key, value in about["config"].items() if key != "model"}
-        parameters = {"name": type(model).__name__, **model.params()}
-        tracker.log_params({"model": parameters, "config": config, "parts": _sizes(split)})
-        tracker.log_data(data, "all")
-        tracker.log_parts(split)
-        chosen = _fit_and_validate(workspace, model, job, split, files.fit, tracker)
+        _log_inputs(tracker, model, split, data, about["config"])
+        chosen = _fit_and_validate(workspace, model, job, split, files.get("fit"), tracker)
         record = model.record_
         if everything is not None:
             model = _for_refit(model)
-            _fit(workspace, model, everything, files.refit)
+            _fit(workspace, model, everything, tracking.Tracker(), files.get("refit"))
         tracker.log_best(record)
         # Before the test, so that an error there does not cost the training.
         tracking.log_model(
@@ -137,64 +138,73 @@ def train_one(
             curve = report.learning_curve(pd.DataFrame(record.epochs), metric=record.metric)
             tracker.log_figure(curve, "learning_curve.png")
         curves, test = _test(workspace, model, job, split, tracker)
-        if job.track.register_as is not None:
-            tracker.register(job.track.register_as)
+        register_as = job.track.register_as
+        if register_as is not None:
+            tracker.register(register_as)
         # Last: a report that fails costs nothing else.
-        page = _page(model, job, split, curves, about, record, f"runs:/{tracker.run_id}/{tracking.MODEL}")
+        page = report.page(
+            model,
+            split,
+            curves,
+            metrics=tuple(test.values),
+            about=about,
+            record=record,
+            min_relevance=job.evaluate.min_relevance,
+            source=f"runs:/{tracker.run_id}/{tracking.MODEL}",
+        )
         tracker.log_text(page, "report.html")
-    registered = None if job.track.register_as is None else tracker.registered.get(job.track.register_as)
+    registered = None if register_as is None else tracker.registered.get(register_as)
     return Trained(model, chosen, test, tracker.run_id, registered, tracker.waiting)
 
 
-@dataclass(frozen=True)
-class _ResumeFiles:
-    """Files by which a killed training continues, named by its job, seeds and data; None for models without epochs."""
-
-    fit: Path | None = None
-    """Checkpoint of the first fit."""
-    refit: Path | None = None
-    """Checkpoint of the fit on training and validation entries."""
-    run: Path | None = None
-    """Names the run of the training while it can continue."""
-
-    @classmethod
-    def of(cls, workspace: Workspace, model: Recommender, about: Mapping[str, Any]) -> _ResumeFiles:
-        if not model.capabilities.trains_by_epochs:
-            return cls()
-        job = {name: section for name, section in about["config"].items() if name != "track"}
-        # A training may continue on another device.
-        job["model"] = {name: value for name, value in model.params().items() if name != "device"}
-
-        def file(step: str, suffix: str) -> Path:
-            digest = sha256_of_json([step, type(model).__name__, job, about["data"]["fingerprint"]])
-            return workspace.mlruns / "checkpoints" / f"{digest[:32]}{suffix}"
-
-        return cls(file("fit", ".safetensors"), file("refit", ".safetensors"), file("run", ".json"))
-
-    @property
-    def interrupted(self) -> bool:
-        """Whether there is a checkpoint to continue from."""
-        return any(path is not None and path.exists() for path in (self.fit, self.refit))
-
-
-def _about(job: JobConfig, split: Split, trained_on: Interactions, data: Interactions) -> dict[str, Any]:
-    """Return what a saved model says of its origin."""
+def _origin(
+    job: JobConfig, split: Split, trained_on: Interactions, data: Interactions
+) -> tuple[dict[str, Any], dict[str, str]]:
+    """Return what a saved model says of its origin, and the tags of its run."""
     # Of a split by time: nothing that a model was trained on is as late as its test entries.
     until = {} if split.first_test_time is None else {"until": split.first_test_time - 1}
-    return {
+    about = {
         "config": job.as_dict(),
         "data": data.summary(),
         "trained_on": {"refit": job.train.refit, "fingerprint": trained_on.fingerprint(), **until},
     }
-
-
-def _tags(job: JobConfig, split: Split, about: Mapping[str, Any]) -> dict[str, str]:
-    return {
+    tags = {
         "model": str(job.model["name"]),
         "data.fingerprint": about["data"]["fingerprint"],
         "split.kind": job.split.kind,
         "protocol": "new users" if (split.test.user_index < 0).all() else "training users",
     }
+    return about, tags
+
+
+def _log_inputs(
+    tracker: tracking.Tracker, model: Recommender, split: Split, data: Interactions, config: Mapping[str, Any]
+) -> None:
+    sizes = {"train": split.train.nnz, "test": split.test.target.nnz}
+    if split.validation is not None:
+        sizes["validation"] = split.validation.target.nnz
+    sections = {key: value for key, value in config.items() if key != "model"}
+    params = {"name": type(model).__name__, **model.params()}
+    tracker.log_params({"model": params, "config": sections, "parts": sizes})
+    tracker.log_data(data, "all")
+    tracker.log_parts(split)
+
+
+def _resume_files(workspace: Workspace, model: Recommender, about: Mapping[str, Any]) -> dict[str, Path]:
+    """Return the files by which a killed training continues, named by its job, seeds and data.
+
+    `fit` and `refit` are checkpoints, `run` names the MLflow run. There are none for models without epochs.
+    """
+    if not model.capabilities.trains_by_epochs:
+        return {}
+    job = {name: section for name, section in about["config"].items() if name != "track"}
+    # A training may continue on another device.
+    job["model"] = {name: value for name, value in model.params().items() if name != "device"}
+    files = {}
+    for step, suffix in (("fit", ".safetensors"), ("refit", ".safetensors"), ("run", ".json")):
+        digest = sha256_of_json([step, type(model).__name__, job, about["data"]["fingerprint"]])
+        files[step] = workspace.mlruns / "checkpoints" / f"{digest[:32]}{suffix}"
+    return files
 
 
 def _fit_and_validate(
@@ -207,28 +217,27 @@ def _fit_and_validate(
 ) -> dict[str, float]:
     """Fit on the training part and return the validation metrics of the kept weights."""
     if split.validation is None:
-        _fit(workspace, model, split.train, checkpoint, tracker=tracker)
+        _fit(workspace, model, split.train, tracker, checkpoint)
         return {}
     validation = Validation(split.validation, job.train.metric, min_relevance=job.evaluate.min_relevance)
     each_epoch = validation if job.train.validate_epochs else None
-    _fit(workspace, model, split.train, checkpoint, each_epoch, tracker)
-    record = model.record_
+    _fit(workspace, model, split.train, tracker, checkpoint, each_epoch)
     if each_epoch is None:
         return validation(model)
+    record = model.record_
     best = record.epochs[(record.best_epoch or len(record.epochs)) - 1]
-    return {name: best[name] for name in (validation.metric, *validation.also)}
+    return {validation.metric: best[validation.metric]}
 
 
 def _fit(
     workspace: Workspace,
     model: Recommender,
     interactions: Interactions,
+    tracker: tracking.Tracker,
     checkpoint: Path | None,
     validation: Validation | None = None,
-    tracker: tracking.Tracker | None = None,
 ) -> None:
     """Fit the model, from its checkpoint where there is one, and report every epoch to `tracker`."""
-    tracker = tracker or tracking.Tracker()
     reported: list[int] = []
 
     def on_epoch(entry: dict[str, float]) -> None:
@@ -261,67 +270,22 @@ def _test(
     workspace: Workspace, model: Recommender, job: JobConfig, split: Split, tracker: tracking.Tracker
 ) -> tuple[Evaluation, Evaluation]:
     """Read the test part once; return the evaluation at further cut-offs too, and that of the metrics asked for."""
-    asked = _metrics(job)
+    metrics = tuple(dict.fromkeys(job.evaluate.metrics or DEFAULT))
     curves = evaluate(
         model,
         split.test,
-        along_k(asked, split.test.target.shape[1]),
+        along_k(metrics, split.test.target.shape[1]),
         min_relevance=job.evaluate.min_relevance,
         popularity=split.train,
         show_progress=workspace.progress,
     )
-    test = curves.only(asked)
+    test = curves.only(metrics)
     tracker.log_metrics(test.values)
     tracker.log_frame(test.per_user, "per_user.parquet")
     tracker.log_frame(test.summary, "summary.parquet")
     if any("@" in name for name in test.values):
         tracker.log_figure(report.metric_at_k(curves), "metric_at_k.png")
     return curves, test
-
-
-def _page(
-    model: Recommender,
-    job: JobConfig,
-    split: Split,
-    curves: Evaluation,
-    about: Mapping[str, Any],
-    record: Record,
-    source: str,
-) -> str:
-    return report.page(
-        model,
-        split,
-        curves,
-        metrics=_metrics(job),
-        about=about,
-        record=record,
-        min_relevance=job.evaluate.min_relevance,
-        source=source,
-    )
-
-
-def _metrics(job: JobConfig) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(job.evaluate.metrics or DEFAULT))
-
-
-def _print_addresses(workspace: Workspace, results: list[Trained]) -> None:
-    """Print where the models are, and how to open the runs."""
-    print()
-    for result in results:
-        if result.waiting is not None:
-            print("model    not registered yet, nor logged: the tracking server does not answer, or not always")
-            print(f"         it waits in {result.waiting}; recsys sync logs and registers it")
-            continue
-        print(f"model    {result.registered.uri if result.registered else f'runs:/{result.run_id}/model'}")
-        if result.run_id is not None:
-            with suppress(TrackingUnavailable):
-                print(f"report   {tracking.address(result.run_id, 'report.html')}")
-    print(f"runs     {tracking.describe(workspace)}")
-
-
-def _sizes(split: Split) -> dict[str, int]:
-    sizes = {"train": split.train.nnz, "test": split.test.target.nnz}
-    return sizes if split.validation is None else {**sizes, "validation": split.validation.target.nnz}
 
 
 def _over_seeds(results: list[Trained]) -> pd.DataFrame:

@@ -12,11 +12,19 @@ From then on `first_is_hit@10` is evaluated, validated, compared and reported li
 what a metric can read; `Metric` tells how metrics of all lists together and errors of ratings are added.
 """
 
-from recsys.metrics.builtin import BUILTIN
+from recsys.metrics import ranking, rating
 from recsys.metrics.lists import Catalog, Lists
 from recsys.metrics.registry import METRICS, Metric, higher_is_better, of, parse, register
 
-__all__ = ["METRICS", "Catalog", "Lists", "Metric", "higher_is_better", "of", "parse", "register"]
-
-for _metric in BUILTIN:
-    register(_metric)
+__all__ = [
+    "METRICS",
+    "Catalog",
+    "Lists",
+    "Metric",
+    "higher_is_better",
+    "of",
+    "parse",
+    "ranking",
+    "rating",
+    "register",
+]

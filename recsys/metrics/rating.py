@@ -8,13 +8,21 @@ import numpy as np
 import numpy.typing as npt
 
 from recsys.errors import DataError
+from recsys.metrics.lists import Counts, PerUser
+from recsys.metrics.ranking import divide
+from recsys.metrics.registry import metric
 
 Floats = npt.NDArray[np.floating]
-Sums = npt.NDArray[np.float64]
-Counts = npt.NDArray[np.integer]
 
 
-def squared_error(predicted: Floats, actual: Floats) -> Sums:
+@metric(
+    "rmse",
+    "root of the mean squared error of a predicted rating",
+    higher_is_better=False,
+    unit="units of the rating",
+    root=True,
+)
+def squared_error(predicted: Floats, actual: Floats) -> PerUser:
     """Root mean squared error over all ratings; this function returns the squared error of each.
 
     Formula: root of (Σ (predicted - actual)² over all held-out ratings, divided by their number).
@@ -28,7 +36,8 @@ def squared_error(predicted: Floats, actual: Floats) -> Sums:
     return np.square(np.subtract(predicted, actual, dtype=np.float64))
 
 
-def absolute_error(predicted: Floats, actual: Floats) -> Sums:
+@metric("mae", "mean absolute error of a predicted rating", higher_is_better=False, unit="units of the rating")
+def absolute_error(predicted: Floats, actual: Floats) -> PerUser:
     """Mean absolute error over all ratings; this function returns the absolute error of each.
 
     Formula: Σ |predicted - actual| over all held-out ratings, divided by their number.
@@ -42,35 +51,7 @@ def absolute_error(predicted: Floats, actual: Floats) -> Sums:
     return np.abs(np.subtract(predicted, actual, dtype=np.float64))
 
 
-def check_predictions(predicted: Floats, actual: Floats) -> None:
-    """Check that there is one finite prediction per rating.
-
-    Raises:
-        DataError: the lengths differ, or a prediction is NaN or infinite.
-    """
-    if predicted.shape != actual.shape:
-        raise DataError(f"expected one prediction per rating ({actual.shape}), got {predicted.shape}")
-    wrong = np.count_nonzero(~np.isfinite(predicted))
-    if wrong:
-        raise DataError(f"{wrong} of {len(predicted)} predicted ratings are NaN or infinite; check the model")
-
-
-def sums_per_user(errors: Sums, rows: npt.NDArray[np.integer], n_users: int) -> Sums:
-    """Return each user's sum of errors, (n_users,) float64, 0 for users without a rating.
-
-    Args:
-        errors: (n,) error of each rating.
-        rows: (n,) user of each rating, in 0..n_users-1.
-
-    Raises:
-        DataError: the lengths differ.
-    """
-    if errors.shape != rows.shape:
-        raise DataError(f"expected one error per rating ({rows.shape}), got {errors.shape}")
-    return np.bincount(rows, weights=errors, minlength=n_users).astype(np.float64, copy=False)
-
-
-def mean_error(sums: Sums, counts: Counts, *, root: bool = False) -> tuple[float, float]:
+def mean_error(sums: PerUser, counts: Counts, *, root: bool = False) -> tuple[float, float]:
     """Return the mean error over all ratings, or its root, and the standard error.
 
     Users are the sample, because a user's ratings err together: with ē the mean and n the users with ratings,
@@ -81,10 +62,9 @@ def mean_error(sums: Sums, counts: Counts, *, root: bool = False) -> tuple[float
     Args:
         sums: (n_users,) errors added up per user.
         counts: (n_users,) ratings per user; users with 0 are left out.
-        root: return the root of the mean.
 
     Returns:
-        Value and standard error; the standard error is NaN below two users.
+        Value and standard error, which is NaN below two users.
 
     Raises:
         DataError: no ratings at all.
@@ -102,14 +82,12 @@ def mean_error(sums: Sums, counts: Counts, *, root: bool = False) -> tuple[float
     return value, error / (2 * value) if value else error
 
 
-def per_user(sums: Sums, counts: Counts, *, root: bool = False) -> Sums:
+def per_user(sums: PerUser, counts: Counts, *, root: bool = False) -> PerUser:
     """Return each user's own error, NaN for users without a rating; its mean is not the error of the test set."""
-    means = np.full(len(sums), np.nan)
-    np.divide(sums, counts, out=means, where=counts > 0)
+    means = divide(sums, counts)
     return np.sqrt(means) if root else means
 
 
-def sums_of(values: Sums, counts: Counts | Sums, *, root: bool = False) -> Sums:
+def sums_of(values: PerUser, counts: Counts | PerUser, *, root: bool = False) -> PerUser:
     """Return the sums of errors from which `per_user` made these values; the shapes of both must broadcast."""
-    sums: Sums = (values**2 if root else values) * counts
-    return sums
+    return np.asarray((values**2 if root else values) * counts)

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from inspect import signature
 from types import MappingProxyType
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +21,9 @@ COUNTS: Final = "counts"
 """What only metrics of all lists together read: (n_items,) how often each item is among the first k of a list."""
 OF_RATINGS: Final = frozenset({"predicted", "actual"})
 """What errors of ratings read: (n,) predicted and (n,) observed ratings."""
+Floats = npt.NDArray[np.floating]
+PerUser = npt.NDArray[np.float64]
+F = TypeVar("F", bound=Callable[..., Any])
 
 
 @dataclass(frozen=True)
@@ -56,12 +60,12 @@ class Metric:
                 f"the name of a metric is one word of letters, digits and '_', got {self.name!r}; "
                 "a cut-off is part of a request such as 'ndcg@10', not of the name"
             )
-        needs, known = set(self.needs), OF_LISTS | OF_CATALOG | OF_RATINGS | {COUNTS}
+        kinds = (OF_LISTS | OF_CATALOG, OF_CATALOG | {COUNTS}, OF_RATINGS)
+        known = frozenset().union(*kinds)
         for need in self.needs:
             if need not in known:
                 raise ConfigError(f"metric {self.name} needs {need!r}, which there is not{did_you_mean(need, known)}")
-        kinds = (OF_LISTS | OF_CATALOG, OF_CATALOG | {COUNTS}, OF_RATINGS)
-        if not needs or not any(needs <= kind for kind in kinds):
+        if not self.needs or not any(set(self.needs) <= kind for kind in kinds):
             raise ConfigError(
                 f"metric {self.name} needs {', '.join(self.needs) or 'nothing'}: name what it reads of lists, "
                 "or counts, or predicted and actual ratings"
@@ -88,31 +92,25 @@ class Metric:
         """Return the name to ask for: `ndcg@10`; of an error of ratings the name alone."""
         return self.name if self.rates else f"{self.name}@{k}"
 
-    def of_lists(self, lists: Lists, k: int) -> npt.NDArray[np.float64]:
-        """Return the value of each user of a block, (B,).
-
-        Raises:
-            DataError: the function returned another shape.
-        """
+    def of_lists(self, lists: Lists, k: int) -> PerUser:
+        """Return the value of each user of a block, (B,); DataError if the function returns another shape."""
         given = [getattr(lists if need in OF_LISTS else lists.catalog, need) for need in self.needs]
-        values = np.asarray(self.function(*given, k), dtype=np.float64)
-        if values.shape != lists.ids.shape[:1]:
-            raise DataError(
-                f"metric {self.name} must return a value per user {lists.ids.shape[:1]}, got {values.shape}"
-            )
-        return values
+        return self._checked(self.function(*given, k), "a value per user", len(lists.ids))
 
     def of_all_lists(self, counts: npt.NDArray[np.integer], catalog: Catalog) -> float:
         """Return the value for all lists together, from how often each item is recommended, (n_items,)."""
         return float(self.function(*(counts if need == COUNTS else getattr(catalog, need) for need in self.needs)))
 
-    def of_ratings(
-        self, predicted: npt.NDArray[np.floating], actual: npt.NDArray[np.floating]
-    ) -> npt.NDArray[np.float64]:
-        """Return the error of each rating, (n,)."""
+    def of_ratings(self, predicted: Floats, actual: Floats) -> PerUser:
+        """Return the error of each rating, (n,); DataError if the function returns another shape."""
         given = {"predicted": predicted.astype(np.float64), "actual": actual.astype(np.float64)}
-        errors: npt.NDArray[np.float64] = self.function(*(given[need] for need in self.needs))
-        return errors
+        return self._checked(self.function(*map(given.get, self.needs)), "an error per rating", len(actual))
+
+    def _checked(self, values: Any, what: str, n: int) -> PerUser:
+        checked: PerUser = np.asarray(values, dtype=np.float64)
+        if checked.shape != (n,):
+            raise DataError(f"metric {self.name} must return {what} ({n},), got {checked.shape}")
+        return checked
 
 
 _REGISTERED: dict[str, Metric] = {}
@@ -134,6 +132,17 @@ def register(metric: Metric) -> Metric:
         raise ConfigError(f"there is a metric {metric.name} already, {'.'.join(_home(other))}; choose another name")
     _REGISTERED[metric.name] = metric
     return metric
+
+
+def metric(name: str, meaning: str, **options: Any) -> Callable[[F], F]:
+    """Register the decorated function as a metric that needs what its parameters are called."""
+
+    def add(function: F) -> F:
+        needs = tuple(need for need in signature(function).parameters if need != "k")
+        register(Metric(name, function, needs, meaning, **options))
+        return function
+
+    return add
 
 
 def parse(name: str) -> tuple[str, int | None]:
@@ -158,20 +167,12 @@ def parse(name: str) -> tuple[str, int | None]:
 
 
 def of(name: str) -> Metric:
-    """Return the record of the metric that a name such as `ndcg@10` asks for.
-
-    Raises:
-        ConfigError: as `parse`.
-    """
+    """Return the record of the metric that a name such as `ndcg@10` asks for; errors as in `parse`."""
     return METRICS[parse(name)[0]]
 
 
 def higher_is_better(name: str) -> bool:
-    """Return the direction of the metric that a name such as `ndcg@10` asks for.
-
-    Raises:
-        ConfigError: as `parse`.
-    """
+    """Return the direction of the metric that a name such as `ndcg@10` asks for; errors as in `parse`."""
     return of(name).higher_is_better
 
 

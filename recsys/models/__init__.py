@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 from recsys.models.autoencoder import Autoencoder
 from recsys.models.base import Recommender
 from recsys.models.capabilities import Capabilities
-from recsys.models.params import Count, Fraction, Natural, NotNegative, OpenFraction, Positive, Rate, Seed, Widths
 from recsys.models.registry import MODELS, load, model_class, register
+from recsys.params import Count, Fraction, Natural, NotNegative, OpenFraction, Positive, Rate, Seed, Widths
 
 if TYPE_CHECKING:
     # isort: off
@@ -39,18 +39,18 @@ if TYPE_CHECKING:
     from recsys.models.linear import EASE as EASE
     from recsys.models.linear import EDLAE as EDLAE
     from recsys.models.linear import RDLAE as RDLAE
-    from recsys.models.recvae import RecVAE as RecVAE
     from recsys.models.regularized import BottleneckAE as BottleneckAE
     from recsys.models.regularized import CDAE as CDAE
     from recsys.models.regularized import ContractiveAE as ContractiveAE
     from recsys.models.regularized import DenoisingAE as DenoisingAE
     from recsys.models.regularized import SparseAE as SparseAE
+    from recsys.models.regularized import UAE as UAE
     from recsys.models.sansa import SANSA as SANSA
-    from recsys.models.uncertainty import UAE as UAE
-    from recsys.models.vae import VAE as VAE
-    from recsys.models.vamp import HVamp as HVamp
+    from recsys.models.variational import HVamp as HVamp
     from recsys.models.variational import MultDAE as MultDAE
     from recsys.models.variational import MultVAE as MultVAE
+    from recsys.models.variational import RecVAE as RecVAE
+    from recsys.models.variational import VAE as VAE
     from recsys.models.vasp import FLVAE as FLVAE
     from recsys.models.vasp import VASP as VASP
     # End of the names.

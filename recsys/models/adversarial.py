@@ -20,14 +20,16 @@ import torch.nn.functional as F
 from annotated_types import MinLen
 from torch import Tensor, nn
 
-from recsys.models.autoencoder import Autoencoder, WholeRow, check_entries
+from recsys.models.autoencoder import Autoencoder, WholeRow
 from recsys.models.fitting import FitOptions
-from recsys.models.params import Count, NotNegative, Rate, Widths
 from recsys.models.registry import register
+from recsys.models.variational import Multinomial
 from recsys.nn.adversarial import Discriminator, RowDiscriminator
+from recsys.nn.gaussian import reparameterized
 from recsys.nn.layers import standard_normal
 from recsys.nn.losses import MultinomialNLL, gaussian_kl
 from recsys.nn.networks import MultVAENetwork
+from recsys.params import Count, NotNegative, Rate, Widths
 from recsys.sparse import Batch, Rows
 from recsys.training import Alternation, Loss, Record, Turn
 
@@ -69,9 +71,8 @@ class Adversarial(Autoencoder):
 
     def _fit(self, matrix: sp.csr_matrix, options: FitOptions) -> Record:
         record = super()._fit(matrix, options)
-        kept = record.epochs[(record.best_epoch or len(record.epochs)) - 1]
         if self.n_users_ >= ENOUGH_USERS:
-            self._warn_of_collapse(kept)
+            self._warn_of_collapse(record.epochs[(record.best_epoch or len(record.epochs)) - 1])
         return record
 
     def _warn_of_collapse(self, epoch: dict[str, float]) -> None:
@@ -119,7 +120,7 @@ class AAE(WholeRow, Adversarial):
 
         def reconstruction(batch: Batch, step: int, noise: torch.Generator) -> Loss:
             mean, log_variance = network.posterior(batch, noise)
-            hidden = network.decode(_sample(mean, log_variance, noise))
+            hidden = network.decode(reparameterized(mean, log_variance, noise))
             return Loss(nll(hidden, output.weight, output.bias, batch), len(batch), _spread(mean))
 
         def discrimination(batch: Batch, step: int, noise: torch.Generator) -> Loss:
@@ -141,7 +142,7 @@ class AAE(WholeRow, Adversarial):
 
 
 @register
-class VAEGAN(Adversarial):
+class VAEGAN(Multinomial, Adversarial):
     """VAE/GAN: a variational autoencoder whose error is measured in a hidden layer of a discriminator of rows.
 
     Larsen, Sønderby, Larochelle and Winther 2016, algorithm 1. With x̃ the row that the decoder expects of z from
@@ -170,9 +171,6 @@ class VAEGAN(Adversarial):
     likelihood_weight: NotNegative = 0.01
     """Weight of the multinomial log-likelihood of a row beside L_like; 0 in the paper."""
 
-    def _prepare(self, matrix: sp.csr_matrix) -> sp.csr_matrix:
-        return check_entries(self, matrix, "multinomial")
-
     def _objective(self, network: Any, rows: Rows) -> Alternation:
         nll, discriminator, output = MultinomialNLL(), network.discriminator, network.output
 
@@ -190,7 +188,7 @@ class VAEGAN(Adversarial):
 
         def encoding(batch: Batch, step: int, noise: torch.Generator) -> Loss:
             mean, log_variance = network.posterior(batch, noise)
-            error = like(batch, *rows_of(_sample(mean, log_variance, noise), batch))
+            error = like(batch, *rows_of(reparameterized(mean, log_variance, noise), batch))
             prior = gaussian_kl(mean, log_variance).sum()
             return Loss(self.beta * prior + error, len(batch), {"kl": prior, **_spread(mean)})
 
@@ -218,7 +216,7 @@ class VAEGAN(Adversarial):
 
 
 @register
-class ALI(Adversarial):
+class ALI(Multinomial, Adversarial):
     """Adversarially learned inference: one discriminator of pairs, row and code, for encoder and decoder together.
 
     Dumoulin, Belghazi, Poole, Mastropietro, Lamb, Arjovsky and Courville 2017, algorithm 1. The pairs of the encoder
@@ -235,9 +233,6 @@ class ALI(Adversarial):
     reconstruction_weight: NotNegative = 0.01
     """Weight of the log-likelihood of a row against the adversarial loss; 0: ALI as published."""
 
-    def _prepare(self, matrix: sp.csr_matrix) -> sp.csr_matrix:
-        return check_entries(self, matrix, "multinomial")
-
     def _discriminator(self, n_in: int, generator: torch.Generator) -> nn.Module:
         return RowDiscriminator(n_in, self.discriminator, generator, latent=self.latent)
 
@@ -251,7 +246,7 @@ class ALI(Adversarial):
 
         def deception(batch: Batch, step: int, noise: torch.Generator) -> Loss:
             mean, log_variance = network.posterior(batch, noise)
-            latent = _sample(mean, log_variance, noise)
+            latent = reparameterized(mean, log_variance, noise)
             total = taken_for(False, discriminator(discriminator.real(batch, latent)))
             total = total + taken_for(True, decoders_pair(batch, standard_normal(mean, noise)))
             if self.reconstruction_weight:
@@ -288,11 +283,7 @@ def judged(real: Tensor, *made: Tensor) -> Loss:
 
 def _code(network: Any, batch: Batch, noise: torch.Generator) -> Tensor:
     mean, log_variance = network.posterior(batch, noise)
-    return _sample(mean, log_variance, noise)
-
-
-def _sample(mean: Tensor, log_variance: Tensor, noise: torch.Generator) -> Tensor:
-    return mean + standard_normal(mean, noise) * (0.5 * log_variance).exp()
+    return reparameterized(mean, log_variance, noise)
 
 
 def _spread(mean: Tensor) -> dict[str, Tensor]:
@@ -301,8 +292,5 @@ def _spread(mean: Tensor) -> dict[str, Tensor]:
 
 def _players(network: Any) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
     """Return the parameters of encoder and decoder."""
-
-    def of(*layers: nn.Module) -> list[nn.Parameter]:
-        return [parameter for layer in layers for parameter in layer.parameters()]
-
-    return of(network.input, network.posterior_layer), of(network.decoder, network.output)
+    encoder, decoder = (network.input, network.posterior_layer), (network.decoder, network.output)
+    return [p for layer in encoder for p in layer.parameters()], [p for layer in decoder for p in layer.parameters()]

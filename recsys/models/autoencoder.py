@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, ClassVar
 
 import numpy as np
@@ -16,13 +16,12 @@ from torch import Tensor, nn
 from recsys.errors import DataError
 from recsys.models.base import Recommender
 from recsys.models.capabilities import Capabilities
-from recsys.models.device import new_generator, pick_device
-from recsys.models.fitting import FitOptions
-from recsys.models.params import Count, NotNegative, Positive, Seed
-from recsys.models.selection import ROW_BLOCK, Indices
+from recsys.models.fitting import FitOptions, new_generator, pick_device
+from recsys.models.selection import ROW_BLOCK, Histories, Indices
 from recsys.nn.graphs import NetworkScores
 from recsys.nn.losses import Likelihood, LikelihoodName, likelihood
 from recsys.nn.products import affine
+from recsys.params import Count, NotNegative, Positive, Seed
 from recsys.sparse import Batch, Rows
 from recsys.training import Alternation, Objective, Record, TrainingConfig, train
 from recsys.training.loop import Precision, Schedule, Watch
@@ -81,7 +80,7 @@ class Autoencoder(Recommender):
 
     def _fit(self, matrix: sp.csr_matrix, options: FitOptions) -> Record:
         rows = self._training_rows(matrix)
-        config = self._config(self._decay(rows))
+        config = {field.name: getattr(self, field.name) for field in fields(TrainingConfig)}
         generator = new_generator(self.seed)
         network = self._network(rows.n_columns, generator)
         self._initialize(network, rows)
@@ -106,7 +105,7 @@ class Autoencoder(Recommender):
             network,
             rows,
             self._objective(network, rows),
-            config,
+            TrainingConfig(**{**config, "weight_decay": self._decay(rows)}),
             generator=generator,
             watch=watch,
             on_epoch=on_epoch,
@@ -122,17 +121,6 @@ class Autoencoder(Recommender):
         if self.capabilities.keeps_users:
             self._keep_users(rows)
         return record
-
-    def _config(self, weight_decay: float) -> TrainingConfig:
-        return TrainingConfig(
-            epochs=self.epochs,
-            batch_size=self.batch_size,
-            learning_rate=self.learning_rate,
-            weight_decay=weight_decay,
-            schedule=self.schedule,
-            patience=self.patience,
-            precision=self.precision,
-        )
 
     def _steps_per_epoch(self, rows: Rows) -> int:
         return -(-len(rows) // self.batch_size)
@@ -152,15 +140,13 @@ class Autoencoder(Recommender):
     def _encode(self, histories: sp.csr_matrix) -> Tensor:
         return encode_rows(self.network_.encode, Rows(self._prepare(histories), self._device))
 
-    def _scores(
-        self, histories: sp.csr_matrix | None, userid: Indices, items: Indices | None, out: Tensor | None = None
-    ) -> Tensor:
+    def _scores(self, histories: Histories, userid: Indices, items: Indices | None, out: Tensor | None) -> Tensor:
         return self._decode_scores(self._codes(histories, userid), items, out)
 
     def _graph(self) -> nn.Module:
         return NetworkScores(self.network_)
 
-    def _codes(self, histories: sp.csr_matrix | None, userid: Indices) -> Tensor:
+    def _codes(self, histories: Histories, userid: Indices) -> Tensor:
         """Return the embeddings to decode: of the histories, or those kept of training users `userid`."""
         if histories is not None:
             return self._encode(histories)
@@ -182,26 +168,18 @@ class Autoencoder(Recommender):
         return vectors
 
     def _arrays(self) -> dict[str, npt.NDArray[Any]]:
-        arrays = self._network_arrays()
-        if self.capabilities.keeps_users:
-            arrays["embeddings"] = self.embeddings_.numpy()
-        return arrays
+        arrays = {f"network.{name}": tensor.cpu().numpy() for name, tensor in self.network_.state_dict().items()}
+        return {**arrays, "embeddings": self.embeddings_.numpy()} if hasattr(self, "embeddings_") else arrays
 
     def _restore(self, arrays: Mapping[str, npt.NDArray[Any]], state: Mapping[str, Any]) -> None:
-        self._restore_network(arrays)
-        if self.capabilities.keeps_users:
-            self.embeddings_ = torch.from_numpy(arrays["embeddings"])
-
-    def _network_arrays(self) -> dict[str, npt.NDArray[Any]]:
-        return {f"network.{name}": tensor.cpu().numpy() for name, tensor in self.network_.state_dict().items()}
-
-    def _restore_network(self, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
         network = self._network(self._n_in(), torch.Generator())
         weights = {
             k.removeprefix("network."): torch.from_numpy(v) for k, v in arrays.items() if k.startswith("network.")
         }
         network.load_state_dict(weights)
         self.network_ = network.to(pick_device(self.device)).eval()
+        if "embeddings" in arrays:
+            self.embeddings_ = torch.from_numpy(arrays["embeddings"])
 
     def _n_in(self) -> int:
         """Return the columns of the rows that the network reads."""

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -13,21 +13,20 @@ import torch
 from torch import Tensor, nn
 
 from recsys.errors import ConfigError, DataError
-from recsys.models.autoencoder import Autoencoder
+from recsys.models.autoencoder import Autoencoder, encode_rows
 from recsys.models.biases import Biases
 from recsys.models.capabilities import NO_GRAPH_OF_EQUATIONS, Capabilities
-from recsys.models.device import pick_device
-from recsys.models.fitting import FitOptions
+from recsys.models.fitting import FitOptions, pick_device
+from recsys.models.fold_in import fold_in
 from recsys.models.learner import Floats
-from recsys.models.orientation import Orientation, OverItems, OverUsers
-from recsys.models.params import Count, NotNegative
 from recsys.models.registry import register
-from recsys.models.selection import Indices
+from recsys.models.selection import Histories, Indices
 from recsys.nn.graphs import CenteredScores, UnbiasedScores
 from recsys.nn.layers import Scale, TypicalLength, as_stored
 from recsys.nn.losses import masked_squared_error
 from recsys.nn.networks import AutoRecNetwork
 from recsys.nn.products import affine
+from recsys.params import Count, NotNegative
 from recsys.sparse import Batch, Rows
 from recsys.training import Alternation, Loss, Objective, Record
 from recsys.training.loop import Schedule
@@ -37,15 +36,13 @@ from recsys.training.loop import Schedule
 class AutoRec(Autoencoder):
     """What rating autoencoders share: the objective, the scale of ratings, and how tables of vectors make scores.
 
-    Objective (eq. 2): Σ over stored r of (r − h(r; θ))² + λ/2 · (‖W‖² + ‖V‖²), λ = `weight_decay`, minimized by
-    Adam in batches of rows: each step sees its rows' errors and their share of the penalty. The output offsets start at
-    the constant that predicts best, the hidden ones at zero, the weights as Glorot and Bengio (2010).
-
-    A subclass names its network, and as `orientation` whether that encodes the rows of users or of items.
+    Objective (eq. 2): Σ over stored r of (r − h(r; θ))² + λ/2 · (‖W‖² + ‖V‖²), λ = `weight_decay`; a step sees its
+    rows' errors and their share of the penalty. The output offsets start at the constant that predicts best, the hidden
+    ones at zero, the weights as Glorot and Bengio (2010). A subclass names its network, which encodes the rows of
+    users, or with the mixin `OverItems` the columns of items.
     """
 
     capabilities: ClassVar[Capabilities] = replace(Autoencoder.capabilities, rates=True, ranks_with="unobserved_weight")
-    orientation: ClassVar[type[Orientation]] = OverUsers
 
     weight_decay: NotNegative = 200.0
     """λ of λ/2 · Σ w² over all weight matrices, on the scale of the squared error summed over all training ratings."""
@@ -82,8 +79,6 @@ class AutoRec(Autoencoder):
                 "biases predict; set biases=None"
             )
 
-    # Ratings as the network reads them
-
     def _fit(self, matrix: sp.csr_matrix, options: FitOptions) -> Record:
         if not self.unobserved_weight and matrix.data.min() == matrix.data.max():
             raise DataError(
@@ -93,21 +88,15 @@ class AutoRec(Autoencoder):
         mean = float(matrix.data.mean(dtype=np.float64))
         self.mean_ = mean if self._centers() else 0.0
         self.biases_ = None if self.biases is None else Biases.of(matrix, self.biases)
-        self.user_biases_ = None if self.biases_ is None else self.biases_.users(matrix)
         self.cold_rating_ = mean if self.cold_rating is None else float(self.cold_rating)
         self.rating_range_ = (float(matrix.data.min()), float(matrix.data.max()))
         self.user_counts_ = np.diff(matrix.indptr).astype(np.int64)
-        self.orientation_ = self._new_orientation()
         return super()._fit(matrix, options)
 
     def _centers(self) -> bool:
-        if self.center is not None or self.biases is not None:
-            return self.center is not False
-        return self.orientation.centers and not self.unobserved_weight
-
-    def _new_orientation(self) -> Orientation:
-        # λ/2 ‖w‖² against the sum of squares: eq. 2 for the output row of a new user
-        return self.orientation(self.weight_decay / 2, self.unobserved_weight)
+        if self.center is None and self.biases is None:
+            return not self.unobserved_weight
+        return self.center is not False
 
     def _prepare(self, matrix: sp.csr_matrix) -> sp.csr_matrix:
         if self.biases_ is not None:
@@ -116,16 +105,8 @@ class AutoRec(Autoencoder):
             return matrix
         return sp.csr_matrix((matrix.data - np.float32(self.mean_), matrix.indices, matrix.indptr), shape=matrix.shape)
 
-    def _training_rows(self, matrix: sp.csr_matrix) -> Rows:
-        return Rows(self.orientation.rows(self._prepare(matrix)), pick_device(self.device))
-
-    def _n_in(self) -> int:
-        return self.orientation.width(self.n_users_, self.n_items_)
-
     def _scale(self) -> Scale:
         return TypicalLength() if self.normalize else as_stored
-
-    # Training
 
     def _initialize(self, network: Any, rows: Rows) -> None:
         # Ratings lie far from zero, and Adam moves a bias by one learning rate a step: start it at the best constant.
@@ -141,19 +122,9 @@ class AutoRec(Autoencoder):
     def _objective(self, network: Any, rows: Rows) -> Objective | Alternation:
         return squared_error(network, self.unobserved_weight)
 
-    def _refresh(self, rows: Rows) -> None:
-        self.orientation_.refresh(self.network_, rows)
-
-    def _keep_users(self, rows: Rows) -> None:
-        self.orientation_.keep_users(rows)
-
-    # Scores and ratings
-
-    def _scores(
-        self, histories: sp.csr_matrix | None, userid: Indices, items: Indices | None, out: Tensor | None = None
-    ) -> Tensor:
+    def _scores(self, histories: Histories, userid: Indices, items: Indices | None, out: Tensor | None) -> Tensor:
         users, user_offsets = self._users(histories, userid)
-        table, item_offsets = self.orientation_.items()
+        table, item_offsets = self._items()
         if items is not None:
             index = torch.from_numpy(items).to(table.device)
             table, item_offsets = table[index], None if item_offsets is None else item_offsets[index]
@@ -161,7 +132,7 @@ class AutoRec(Autoencoder):
         if user_offsets is not None:
             scores.add_(user_offsets[:, None])
         if self.biases_ is not None:
-            of_users = torch.from_numpy(self._user_biases(histories, userid)).to(scores)
+            of_users = torch.from_numpy(self._user_biases(self.biases_, histories, userid)).to(scores)
             of_items = torch.from_numpy(self.biases_.items if items is None else self.biases_.items[items]).to(scores)
             scores.add_(of_users[:, None]).add_(of_items)
         return scores
@@ -172,93 +143,150 @@ class AutoRec(Autoencoder):
         items = torch.from_numpy(self.biases_.items)
         return UnbiasedScores(self.network_, self.biases_.mean, self.biases_.damping, items)
 
-    def _ratings(self, userid: Indices, histories: sp.csr_matrix | None, rows: Indices, items: Indices) -> Floats:
+    def _ratings(self, userid: Indices, histories: Histories, rows: Indices, items: Indices) -> Floats:
         users, user_offsets = self._users(histories, userid)
-        table, item_offsets = self.orientation_.items()
+        table, item_offsets = self._items()
         raw = _products(users, table, rows, items)
         for offsets, index in ((item_offsets, items), (user_offsets, rows)):
             if offsets is not None:
                 raw += offsets.detach().cpu().numpy()[index]
         base: Floats | np.float32 = np.float32(self.mean_)
         if self.biases_ is not None:
-            base = self.biases_.base(self._user_biases(histories, userid)[rows], items)
+            base = self.biases_.base(self._user_biases(self.biases_, histories, userid)[rows], items)
         ratings = raw + base
         if self.clip:
             ratings = np.clip(ratings, *self.rating_range_)
         if self.biases_ is None or self.cold_rating is not None:
             base = np.float32(self.cold_rating_)
-        counts = self._per_user(histories, userid, self.user_counts_, lambda matrix: np.diff(matrix.indptr))
+        counts = self._per_user(userid, self.user_counts_, None if histories is None else np.diff(histories.indptr))
         cold = (counts[rows] == 0) | (self.popularity_[items] == 0)
         return np.where(cold, base, ratings).astype(np.float32)
 
-    def _users(self, histories: sp.csr_matrix | None, userid: Indices) -> tuple[Tensor, Tensor | None]:
-        """Return the vectors of users and their offsets, as `Orientation.users`; all are known if histories is None."""
-        if histories is None:
-            return self.orientation_.users(userid, None)
-        return self.orientation_.users(np.where(self._known(userid), userid, -1), self._prepare(histories))
+    def _users(self, histories: Histories, userid: Indices) -> tuple[Tensor, Tensor | None]:
+        """Return (n, d) vectors p_u and, where offsets belong to users, their (n,) offsets.
 
-    def _user_biases(self, histories: sp.csr_matrix | None, userid: Indices) -> npt.NDArray[np.float64]:
-        """Return b_u of each user, (len(userid),)."""
-        assert self.biases_ is not None
-        assert self.user_biases_ is not None
-        return self._per_user(histories, userid, self.user_biases_, self.biases_.users)
+        The score of user u for item i is p_u · q_i plus an offset: one of the vectors is the last hidden layer, which a
+        row of ratings gives, the other one a row of the output layer, whose bias is the offset.
+        """
+        return self.network_.decode(self._codes(histories, userid)), None
 
-    def _per_user(
-        self,
-        histories: sp.csr_matrix | None,
-        userid: Indices,
-        trained: npt.NDArray[Any],
-        of_histories: Callable[[sp.csr_matrix], npt.NDArray[Any]],
-    ) -> npt.NDArray[Any]:
-        """Return trained[u] of users who are scored by what training learned of them; of others, by their history."""
-        if histories is None:
+    def _items(self) -> tuple[Tensor, Tensor | None]:
+        """Return (n_items, d) vectors q_i and, where offsets belong to items, their (n_items,) offsets."""
+        return self.network_.output.weight, self.network_.output.bias
+
+    def _user_biases(self, biases: Biases, histories: Histories, userid: Indices) -> npt.NDArray[Any]:
+        return self._per_user(userid, biases.trained, None if histories is None else biases.users(histories))
+
+    def _per_user(self, userid: Indices, trained: npt.NDArray[Any], new: npt.NDArray[Any] | None) -> npt.NDArray[Any]:
+        """Return trained[u] of users who are scored by what training learned of them, and of others what is `new`."""
+        if new is None:
             return trained[userid]
-        values, known = of_histories(histories), self._known(userid)
-        if known.any():
-            values[known] = trained[userid[known]]
-        return values
-
-    def _encode(self, histories: sp.csr_matrix) -> Tensor:
-        return self.orientation_.encode(self._prepare(histories))
-
-    def _user_vectors(self) -> Tensor:
-        return self.orientation_.user_vectors
-
-    def _item_vectors(self) -> Tensor:
-        return self.orientation_.items()[0]
-
-    # The bundle
+        known = self._known(userid)
+        new[known] = trained[userid[known]]
+        return new
 
     def _state(self) -> dict[str, Any]:
         return {"mean": self.mean_, "cold_rating": self.cold_rating_, "rating_range": self.rating_range_}
 
     def _arrays(self) -> dict[str, npt.NDArray[Any]]:
-        arrays = self._network_arrays() | self.orientation_.arrays()
+        arrays = super()._arrays()
         if self.capabilities.scores_known_users:
             arrays["user_counts"] = self.user_counts_
-        if self.biases_ is not None and self.user_biases_ is not None:
-            arrays |= {"item_biases": self.biases_.items, "user_biases": self.user_biases_}
+        if self.biases_ is not None:
+            arrays |= {"item_biases": self.biases_.items, "user_biases": self.biases_.trained}
         return arrays
 
     def _restore(self, arrays: Mapping[str, npt.NDArray[Any]], state: Mapping[str, Any]) -> None:
-        self._restore_network(arrays)
+        super()._restore(arrays, state)
         self.mean_, self.cold_rating_ = float(state["mean"]), float(state["cold_rating"])
         self.rating_range_ = tuple(state["rating_range"])
-        self.biases_ = None if self.biases is None else Biases(self.mean_, arrays["item_biases"], self.biases)
-        self.user_biases_ = arrays.get("user_biases")
+        self.biases_ = None
+        if self.biases is not None:
+            self.biases_ = Biases(self.mean_, arrays["item_biases"], self.biases, arrays["user_biases"])
         self.user_counts_ = arrays.get("user_counts", np.zeros(0, np.int64))  # read of known users alone
-        self.orientation_ = self._new_orientation()
-        self.orientation_.restore(self.network_, arrays)
 
 
-OVER_ITEMS = replace(
-    AutoRec.capabilities,
-    scores_known_users=True,
-    new_users="fold-in",
-    popularity_fallback=True,
-    no_graph=NO_GRAPH_OF_EQUATIONS,
-)
-"""What a model that encodes items' columns can do."""
+if TYPE_CHECKING:
+    _AutoRec = AutoRec
+else:  # a mixin to name before AutoRec
+    _AutoRec = object
+
+
+class OverItems(_AutoRec):
+    """Mixin of the AutoRecs that encode the columns of items; once trained, each is a factor model.
+
+    Item i has the last hidden layer as its vector, user u the row w_u and offset b_u of the output layer. A user whom
+    training never saw gets the w and b that minimize the same objective over their own history with the item vectors
+    fixed: a ridge regression in closed form.
+    """
+
+    capabilities: ClassVar[Capabilities] = replace(
+        AutoRec.capabilities,
+        scores_known_users=True,
+        new_users="fold-in",
+        popularity_fallback=True,
+        no_graph=NO_GRAPH_OF_EQUATIONS,
+    )
+    rows_type: ClassVar[type[Rows]] = Rows
+
+    def _centers(self) -> bool:
+        return bool(self.center) or self.biases is not None
+
+    def _training_rows(self, matrix: sp.csr_matrix) -> Rows:
+        # The one place that turns to items × users.
+        return self.rows_type(sp.csr_matrix(self._prepare(matrix).T), pick_device(self.device))
+
+    def _n_in(self) -> int:
+        return self.n_users_
+
+    def _refresh(self, rows: Rows) -> None:
+        with torch.inference_mode():
+            self._keep_vectors(self.network_.decode(encode_rows(self.network_.encode, rows)))
+
+    def _keep_users(self, rows: Rows) -> None:
+        """Do nothing: the output layer holds the training users."""
+
+    def _keep_vectors(self, of_items: Tensor) -> None:
+        self.item_vectors_ = of_items
+        output = self.network_.output  # read once: a kernelized layer makes its weight anew at each reading
+        self.user_vectors_: Tensor = output.weight.detach()
+        self.user_offsets_: Tensor = output.bias.detach()
+
+    def _users(self, histories: Histories, userid: Indices) -> tuple[Tensor, Tensor | None]:
+        device, known = self.item_vectors_.device, self._known(userid)
+        index = torch.from_numpy(np.where(known, userid, 0)).to(device)
+        vectors, offsets = self.user_vectors_[index], self.user_offsets_[index]
+        new = np.flatnonzero(~known)
+        if histories is not None and len(new):
+            solved = fold_in(
+                torch.cat([self.item_vectors_, self.item_vectors_.new_ones(self.n_items_, 1)], 1),
+                self._prepare(histories[new]),
+                ridge=self.weight_decay / 2,  # λ/2 ‖w‖² against the sum of squares: eq. 2 for one row of the output
+                unobserved_weight=self.unobserved_weight,
+                free_columns=1,
+            )
+            rows = torch.from_numpy(new).to(device)
+            vectors[rows], offsets[rows] = solved[:, :-1], solved[:, -1]
+        return vectors, offsets
+
+    def _items(self) -> tuple[Tensor, Tensor | None]:
+        return self.item_vectors_, None
+
+    def _encode(self, histories: sp.csr_matrix) -> Tensor:
+        return self._users(histories, np.full(histories.shape[0], -1))[0]
+
+    def _user_vectors(self) -> Tensor:
+        return self.user_vectors_
+
+    def _item_vectors(self) -> Tensor:
+        return self.item_vectors_
+
+    def _arrays(self) -> dict[str, npt.NDArray[Any]]:
+        return {**super()._arrays(), "item_vectors": self.item_vectors_.cpu().numpy()}
+
+    def _restore(self, arrays: Mapping[str, npt.NDArray[Any]], state: Mapping[str, Any]) -> None:
+        super()._restore(arrays, state)
+        self._keep_vectors(torch.from_numpy(arrays["item_vectors"]).to(self._device))
 
 
 @register
@@ -281,7 +309,7 @@ class UAutoRec(AutoRec):
 
 
 @register
-class IAutoRec(AutoRec):
+class IAutoRec(OverItems, AutoRec):
     """I-AutoRec: each item's column of ratings is encoded and rebuilt; r̂_ui = (W · g(V r⁽ⁱ⁾ + μ) + b)_u.
 
     Sedhain et al. 2015, eq. 2 and 3, with f the identity and g the sigmoid; item i has the vector h_i = g(V r⁽ⁱ⁾ + μ)
@@ -291,9 +319,6 @@ class IAutoRec(AutoRec):
 
     Differs from the paper in: Adam with a cosine schedule in place of L-BFGS; predictions are clipped (`clip`).
     """
-
-    capabilities = OVER_ITEMS
-    orientation = OverItems
 
     hidden: Count = 500
     """Width of the hidden layer; 500 in the paper."""

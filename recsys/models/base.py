@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,8 +14,9 @@ from torch import Tensor, nn
 
 from recsys.errors import DataError, UnsupportedError
 from recsys.models.learner import Floats, Learner
-from recsys.models.selection import Indices, best_users, check_length, cosine, indices, most_similar
+from recsys.models.selection import ROW_BLOCK, Histories, Indices, check_length, cosine, indices, most_similar
 from recsys.ranking import Ids, Scores, top_n
+from recsys.sparse import as_csr
 
 
 class Recommender(Learner):
@@ -28,17 +30,12 @@ class Recommender(Learner):
     hooks `_encode`, `_item_vectors` or `_item_similarity`, `_user_vectors` and `_ratings`.
     """
 
-    # What a model supplies
-
     @abstractmethod
-    def _scores(
-        self, histories: sp.csr_matrix | None, userid: Indices, items: Indices | None, out: Tensor | None = None
-    ) -> Tensor:
+    def _scores(self, histories: Histories, userid: Indices, items: Indices | None, out: Tensor | None) -> Tensor:
         """Return a (rows, items) float32 block of scores, perhaps in the memory of `out`.
 
         Args:
-            histories: one row per user. None, for users of whom the model has learned all that it needs to know, only
-                if it declares `scores_known_users` or `keeps_users`.
+            histories: one row per user; None only if the model declares `scores_known_users` or `keeps_users`.
             items: item indices; None for all items.
         """
 
@@ -62,11 +59,9 @@ class Recommender(Learner):
         """Return the (asked, among) similarities of items; what an item scores with itself is not read."""
         return cosine(self._item_vectors(), asked, among)
 
-    def _ratings(self, userid: Indices, histories: sp.csr_matrix | None, rows: Indices, items: Indices) -> Floats:
+    def _ratings(self, userid: Indices, histories: Histories, rows: Indices, items: Indices) -> Floats:
         """Return the predicted rating of items[k] by the user of row rows[k]; (len(rows),) float32."""
         raise NotImplementedError
-
-    # What callers use
 
     def recommend(
         self,
@@ -166,29 +161,28 @@ class Recommender(Learner):
         of_rows = np.full(n_users, -1) if userid is None else indices(userid, "userid")
         if len(of_rows) != n_users:
             raise DataError(f"userid must name the user of each of the {n_users} rows, got {len(of_rows)}")
+        if history is None:
+            of_rows = np.arange(n_users)
 
-        def scores_of(rows: slice, asked: Indices) -> Tensor:
-            if history is None:
-                return self._scores(None, np.arange(rows.start, rows.stop), asked)
-            return self._scores(history[rows], of_rows[rows], asked)
+        def block(items: slice, out: Tensor | None) -> Tensor:
+            table = torch.empty(len(distinct[items]), n_users)
+            for start in range(0, n_users, ROW_BLOCK):
+                rows = slice(start, start + ROW_BLOCK)
+                own = None if history is None else history[rows]
+                table[:, rows] = self._scores(own, of_rows[rows], distinct[items], None).T.cpu()
+            return table
 
+        exclude = as_csr(history[:, distinct].T) if history is not None and filter_already_liked_users else None
         with torch.inference_mode():
-            exclude = history if filter_already_liked_users else None
-            ids, scores = best_users(scores_of, distinct, n_users, length, exclude)
-        if np.ndim(itemid) == 0:
-            return ids[0], scores[0]
-        return ids[place], scores[place]
+            ids, scores = top_n(block, len(distinct), n_users, length, exclude=exclude)
+        return (ids[0], scores[0]) if np.ndim(itemid) == 0 else (ids[place], scores[place])
 
     def predict(self, userid: npt.ArrayLike, user_items: Any, itemid: npt.ArrayLike) -> Floats:
         """Return predicted ratings, on the scale of the training ratings.
 
         Args:
-            userid: an index, or an array (b,), as in `recommend`.
-            user_items: row r is the history of userid[r].
-            itemid: (m,) items of one user, or (b, m) items of each.
-
-        Returns:
-            float32 in the shape of `itemid`.
+            userid: an index, or an array (b,); `user_items` has their histories, as in `recommend`.
+            itemid: (m,) items of one user, or (b, m) items of each; ratings are float32 of this shape.
 
         Raises:
             UnsupportedError: the model's scores are not ratings.
@@ -268,8 +262,7 @@ class Recommender(Learner):
         Args:
             itemid: an index, or an array of them.
             recalculate_item: refused; a trained model's item vectors are fixed.
-            filter_items: item indices never to return.
-            items: choose only among these; not together with `filter_items`.
+            filter_items, items: as in `recommend`.
 
         Raises:
             UnsupportedError: the model has no similarity of items, or was asked to recalculate one.
@@ -291,9 +284,7 @@ class Recommender(Learner):
         *,
         user_items: Any = None,
     ) -> tuple[Ids, Scores]:
-        """Return the users most similar to one user or to several: the user first, with score 1.
-
-        Similarity is the cosine between embeddings.
+        """Return the users most similar, by the cosine of embeddings, to one or several: the user first, with score 1.
 
         Args:
             userid: an index, or an array of them.
@@ -309,19 +300,14 @@ class Recommender(Learner):
         if user_items is None:
             self._require("keeps_users")
         vectors = self._user_vectors() if user_items is None else torch.from_numpy(self.encode(user_items))
-
-        def similarity(asked: Indices, among: Indices) -> Tensor:
-            return cosine(vectors, asked, among)
-
+        similarity = partial(cosine, vectors)
         return most_similar(similarity, userid, len(vectors), N, what="user", excluded=filter_users, chosen=users)
-
-    # What the verbs share
 
     def _known(self, userid: Indices) -> npt.NDArray[np.bool_]:
         """Return which users are scored from what was learned of them and need no history."""
         return (userid >= 0) & (userid < self.n_users_) & self.capabilities.scores_known_users
 
-    def _histories(self, user_items: Any, users: Indices, needed: bool) -> sp.csr_matrix | None:
+    def _histories(self, user_items: Any, users: Indices, needed: bool) -> Histories:
         """Return one history per user; None where none is given, all users are known and it is not `needed`."""
         if user_items is None:
             known = self.capabilities.scores_known_users and bool(self._known(users).all())
@@ -337,7 +323,7 @@ class Recommender(Learner):
         return matrix
 
     def _filled_scores(
-        self, histories: sp.csr_matrix | None, userid: Indices, items: Indices | None, out: Tensor | None
+        self, histories: Histories, userid: Indices, items: Indices | None, out: Tensor | None
     ) -> Tensor:
         """Return `_scores`, with popularity in the place of zeros where an empty history says nothing."""
         scores = self._scores(histories, userid, items, out)

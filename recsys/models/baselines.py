@@ -25,11 +25,11 @@ from recsys.models.base import Recommender
 from recsys.models.capabilities import NO_GRAPH_OF_EQUATIONS, Capabilities
 from recsys.models.fitting import FitOptions
 from recsys.models.fold_in import fold_in
-from recsys.models.params import Count, NotNegative, Positive, Seed
 from recsys.models.registry import register
-from recsys.models.selection import Indices
+from recsys.models.selection import Histories, Indices
 from recsys.nn.graphs import LinearScores, SameScores
 from recsys.nn.products import affine
+from recsys.params import Count, NotNegative, Positive, Seed
 from recsys.training import Record
 
 
@@ -44,9 +44,7 @@ class Popularity(Recommender):
     def _fit(self, matrix: sp.csr_matrix, options: FitOptions) -> None:
         self.counts_ = torch.from_numpy(np.bincount(matrix.indices, minlength=matrix.shape[1]).astype(np.float32))
 
-    def _scores(
-        self, histories: sp.csr_matrix | None, userid: Indices, items: Indices | None, out: Tensor | None = None
-    ) -> Tensor:
+    def _scores(self, histories: Histories, userid: Indices, items: Indices | None, out: Tensor | None) -> Tensor:
         counts = self.counts_ if items is None else self.counts_[torch.from_numpy(items)]
         return counts.repeat(len(userid), 1)
 
@@ -81,10 +79,6 @@ class Factors(Recommender):
     def _implicit(self) -> Any:
         """Return implicit's model, not fitted."""
 
-    @abstractmethod
-    def _fold_in(self, histories: sp.csr_matrix) -> Tensor:
-        """Return vectors of new users."""
-
     def _fit(self, matrix: sp.csr_matrix, options: FitOptions) -> Record:
         record = Record(metric=options.validation.metric if options.validation else None)
 
@@ -115,17 +109,15 @@ class Factors(Recommender):
                 options.on_epoch(record.epochs[-1])
         return record
 
-    def _users(self, histories: sp.csr_matrix | None, userid: npt.NDArray[np.int64]) -> Tensor:
+    def _users(self, histories: Histories, userid: Indices) -> Tensor:
         known = self._known(userid)
         vectors = self.user_factors_[torch.from_numpy(np.where(known, userid, 0))].clone()
         if not known.all() and histories is not None:
             new = np.flatnonzero(~known)
-            vectors[torch.from_numpy(new)] = self._fold_in(histories[new])
+            vectors[torch.from_numpy(new)] = self._encode(histories[new])
         return vectors
 
-    def _scores(
-        self, histories: sp.csr_matrix | None, userid: Indices, items: Indices | None, out: Tensor | None = None
-    ) -> Tensor:
+    def _scores(self, histories: Histories, userid: Indices, items: Indices | None, out: Tensor | None) -> Tensor:
         table = self.item_factors_ if items is None else self.item_factors_[torch.from_numpy(items)]
         return affine(self._users(histories, userid), table, out=out)
 
@@ -134,9 +126,6 @@ class Factors(Recommender):
 
     def _item_vectors(self) -> Tensor:
         return self.item_factors_
-
-    def _encode(self, histories: sp.csr_matrix) -> Tensor:
-        return self._fold_in(histories)
 
     def _arrays(self) -> dict[str, npt.NDArray[Any]]:
         return {"user_factors": self.user_factors_.numpy(), "item_factors": self.item_factors_.numpy()}
@@ -168,7 +157,7 @@ class ALS(Factors):
             random_state=self.seed,
         )
 
-    def _fold_in(self, histories: sp.csr_matrix) -> Tensor:
+    def _encode(self, histories: sp.csr_matrix) -> Tensor:
         with threadpool_limits(1, "blas"):
             model = self._implicit()
             model.item_factors = self.item_factors_.numpy()
@@ -201,7 +190,7 @@ class BPR(Factors):
             random_state=self.seed,
         )
 
-    def _fold_in(self, histories: sp.csr_matrix) -> Tensor:
+    def _encode(self, histories: sp.csr_matrix) -> Tensor:
         # The last column of implicit's item factors is the item's bias, against a fixed 1 on the user's side.
         ones = sp.csr_matrix((np.ones_like(histories.data), histories.indices, histories.indptr), shape=histories.shape)
         vectors = fold_in(self.item_factors_[:, :-1], ones, ridge=self.regularization, unobserved_weight=0.1)
@@ -245,27 +234,23 @@ class ItemKNN(Recommender):
         self.similarity_ = sp.csr_matrix(model.similarity, dtype=np.float32)
         np.nan_to_num(self.similarity_.data, copy=False)  # an item of stored zeros alone has length 0: similar to none
 
-    def _scores(
-        self, histories: sp.csr_matrix | None, userid: Indices, items: Indices | None, out: Tensor | None = None
-    ) -> Tensor:
-        if histories is None:
-            raise DataError("ItemKNN needs the users' histories")
+    def _scores(self, histories: Histories, userid: Indices, items: Indices | None, out: Tensor | None) -> Tensor:
+        assert histories is not None  # no user is known without
         table = self.similarity_ if items is None else self.similarity_[:, items]
         return torch.from_numpy((histories @ table).toarray())
 
     def _graph(self) -> nn.Module:
         return LinearScores(torch.from_numpy(self.similarity_.toarray()))
 
-    def _item_similarity(self, asked: npt.NDArray[np.int64], among: npt.NDArray[np.int64]) -> Tensor:
+    def _item_similarity(self, asked: Indices, among: Indices) -> Tensor:
         rows = self.similarity_[asked]
         largest = rows.max(axis=1).toarray()
         largest[largest <= 0] = 1.0
         return torch.from_numpy((rows[:, among].toarray() / largest).astype(np.float32))
 
     def _arrays(self) -> dict[str, npt.NDArray[Any]]:
-        parts = self.similarity_
-        return {"data": parts.data, "indices": parts.indices, "indptr": parts.indptr}
+        return {name: getattr(self.similarity_, name) for name in ("data", "indices", "indptr")}
 
     def _restore(self, arrays: Mapping[str, npt.NDArray[Any]], state: Mapping[str, Any]) -> None:
-        shape = (self.n_items_, self.n_items_)
-        self.similarity_ = sp.csr_matrix((arrays["data"], arrays["indices"], arrays["indptr"]), shape=shape)
+        parts = arrays["data"], arrays["indices"], arrays["indptr"]
+        self.similarity_ = sp.csr_matrix(parts, shape=(self.n_items_, self.n_items_))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from recsys.models.learner import Floats
 _ROUNDS = 10
 
 
+@dataclass
 class Biases:
     """The baseline μ + b_u + b_i: a mean rating, and how far each user and item lies from it.
 
@@ -21,11 +23,13 @@ class Biases:
     bias follows from their history and the items' biases alone, so it can be computed for new users as well.
     """
 
-    def __init__(self, mean: float, items: npt.NDArray[np.float64], damping: float) -> None:
-        """`items` are b_i, (n_items,); `damping` counts ratings."""
-        self.mean = mean
-        self.items = items
-        self.damping = damping
+    mean: float
+    items: npt.NDArray[np.float64]
+    """b_i, (n_items,)."""
+    damping: float
+    """In ratings."""
+    trained: npt.NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
+    """b_u of the training users."""
 
     @classmethod
     def of(cls, matrix: sp.csr_matrix, damping: float) -> Biases:
@@ -36,6 +40,7 @@ class Biases:
         for _ in range(_ROUNDS):
             rest = values - np.repeat(self.users(matrix), lengths)
             self.items = _ratio(np.bincount(matrix.indices, weights=rest, minlength=matrix.shape[1]), counts)
+        self.trained = self.users(matrix)
         return self
 
     def users(self, histories: sp.csr_matrix) -> npt.NDArray[np.float64]:
@@ -53,8 +58,7 @@ class Biases:
 
     def base(self, users: npt.NDArray[np.float64], items: npt.NDArray[np.int64] | slice) -> Floats:
         """Return μ + b_u + b_i for pairs, b_u as `users` gives it; float32."""
-        found: Floats = (self.mean + users + self.items[items]).astype(np.float32)
-        return found
+        return (self.mean + users + self.items[items]).astype(np.float32)
 
 
 def _ratio(total: npt.NDArray[Any], count: npt.NDArray[Any]) -> npt.NDArray[np.float64]:

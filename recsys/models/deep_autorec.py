@@ -10,20 +10,19 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from recsys.errors import ConfigError
-from recsys.models.autorec import OVER_ITEMS, AutoRec, squared_error
-from recsys.models.orientation import OverItems
-from recsys.models.params import Count, Natural, Rate, Widths
+from recsys.models.autorec import AutoRec, OverItems, squared_error
 from recsys.models.registry import register
 from recsys.nn.layers import SIGMOID_GAIN, ActivationName, dropout
 from recsys.nn.losses import masked_squared_error
 from recsys.nn.networks import DeepNetwork
+from recsys.params import Count, Natural, Rate, Widths
 from recsys.sparse import Batch, DenseRows, Rows
 from recsys.training import Alternation, Loss, Objective
 from recsys.training.loop import Turn
 
 
 @register
-class DeepAutoRec(AutoRec):
+class DeepAutoRec(OverItems, AutoRec):
     """Deep I-AutoRec: items' columns of ratings go through `hidden`, `latent` and `hidden` in reverse, all sigmoids.
 
     Sedhain et al. 2015, §3 (going deeper: 500, 250, 500, with greedy pre-training); the objective is that of eq. 3 with
@@ -37,9 +36,6 @@ class DeepAutoRec(AutoRec):
     Differs from the paper in: the pairs are pre-trained side by side, each on the current output of those around it,
     by the error of the ratings; Adam with a cosine schedule over both stages; predictions are clipped (`clip`).
     """
-
-    capabilities = OVER_ITEMS
-    orientation = OverItems
 
     hidden: Widths = (500,)
     """Widths of the layers between input and code; the decoder has them in reverse."""

@@ -11,12 +11,12 @@ from torch import Tensor, nn
 
 from recsys.models.autoencoder import Autoencoder
 from recsys.models.capabilities import Capabilities
-from recsys.models.params import Count, Positive
 from recsys.models.registry import register
-from recsys.models.selection import Indices
+from recsys.models.selection import Histories, Indices
 from recsys.nn.graphs import LessOwnScores
 from recsys.nn.losses import zero_diagonal_cosine
 from recsys.nn.networks import UnitRowsNetwork
+from recsys.params import Count, Positive
 from recsys.sparse import Batch, Rows
 from recsys.training import Loss, Objective
 from recsys.training.loop import Schedule
@@ -56,9 +56,7 @@ class ELSA(Autoencoder):
 
         return objective
 
-    def _scores(
-        self, histories: sp.csr_matrix | None, userid: Indices, items: Indices | None, out: Tensor | None = None
-    ) -> Tensor:
+    def _scores(self, histories: Histories, userid: Indices, items: Indices | None, out: Tensor | None) -> Tensor:
         assert histories is not None  # no user is known without
         scores = super()._scores(histories, userid, items, out)
         own = Rows(histories if items is None else sp.csr_matrix(histories[:, items]), scores.device)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Annotated, Any
 
 import torch
@@ -11,11 +10,11 @@ from torch import nn
 
 from recsys.errors import ConfigError
 from recsys.models.autoencoder import Autoencoder, WholeRow
-from recsys.models.params import Count, NotNegative, Positive, Rate, Widths
 from recsys.models.registry import register
-from recsys.nn.layers import standard_normal
+from recsys.nn.gaussian import reparameterized
 from recsys.nn.losses import gaussian_kl, project_means
 from recsys.nn.networks import DeepNetwork, MultVAENetwork
+from recsys.params import Count, NotNegative, Positive, Rate, Widths
 from recsys.sparse import Batch, Rows
 from recsys.training import Alternation, Loss, Turn
 from recsys.training.loop import Schedule
@@ -74,18 +73,15 @@ class FeatureConsistentAE(WholeRow, Autoencoder):
 
     def _objective(self, network: Any, rows: Rows) -> Alternation:
         likelihood, frozen = self._likelihood(), network.perceptual
-        of_frozen = list(frozen.parameters())
         own = [p for name, p in network.named_parameters() if not name.startswith("perceptual.")]
 
         def pretrain(batch: Batch, step: int, noise: torch.Generator) -> Loss:
-            output = frozen.output
-            hidden = frozen.decode(frozen.encode(batch))
+            hidden, output = frozen.decode(frozen.encode(batch)), frozen.output
             return Loss(likelihood(hidden, output.weight, output.bias, batch), len(batch))
 
         def match(batch: Batch, step: int, noise: torch.Generator) -> Loss:
             mean, log_variance = network.posterior(batch, noise)
-            latent = mean + standard_normal(mean, noise) * (0.5 * log_variance).exp()
-            hidden, output = network.decode(latent), network.output
+            hidden, output = network.decode(reparameterized(mean, log_variance, noise)), network.output
             rebuilt = project_means(hidden, output.weight, output.bias, frozen.input.weight, self.likelihood)
             found, wanted = frozen.layers(rebuilt + frozen.input.bias), frozen.layers(frozen.project(batch))
             features = sum(0.5 * (a - b).square().mean(1).sum() for a, b in zip(found, wanted, strict=True))
@@ -97,9 +93,5 @@ class FeatureConsistentAE(WholeRow, Autoencoder):
                 total = total + self.likelihood_weight * parts["nll"]
             return Loss(total, len(batch), parts)
 
-        first, then = (Turn(pretrain, of_frozen),), (Turn(match, own),)
-
-        def turns(epoch: int) -> Sequence[Turn]:
-            return first if epoch < self._pretraining_epochs() else then
-
-        return Alternation(turns)
+        first, then = Turn(pretrain, list(frozen.parameters())), Turn(match, own)
+        return Alternation(lambda epoch: (first if epoch < self._pretraining_epochs() else then,))

@@ -1,4 +1,4 @@
-"""What a caller of `fit` asks for besides the data."""
+"""What a fit needs besides the data: the caller's options, a device, a generator of weights, order and noise."""
 
 from __future__ import annotations
 
@@ -6,6 +6,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
+
+import numpy as np
+import torch
+
+from recsys.errors import ConfigError
 
 
 class Validates(Protocol):
@@ -32,3 +37,27 @@ class FitOptions:
     validation: Validates | None = None
     on_epoch: Callable[[dict[str, float]], None] | None = None
     checkpoint: str | Path | None = None
+
+
+def pick_device(device: str) -> torch.device:
+    """Return the device of that name; `auto` is CUDA where there is one.
+
+    Raises:
+        ConfigError: no such device, or this machine has none.
+    """
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        chosen = torch.device(device)
+    except RuntimeError:
+        raise ConfigError(f"device must be 'auto', 'cpu', 'cuda' or 'cuda:1', got {device!r}") from None
+    if chosen.type == "cuda" and not torch.cuda.is_available():
+        raise ConfigError(
+            f"device={device!r}, but torch {torch.__version__} sees no CUDA device here; use 'auto' or 'cpu'"
+        )
+    return chosen
+
+
+def new_generator(seed: int | np.random.Generator | None) -> torch.Generator:
+    """Return a CPU generator from a seed, from a numpy generator, or from fresh entropy."""
+    return torch.Generator().manual_seed(int(np.random.default_rng(seed).integers(2**62)))

@@ -12,14 +12,14 @@ import torch
 from torch import Tensor, nn
 
 from recsys.models.fitting import FitOptions
-from recsys.models.linear import LinearAutoencoder
-from recsys.models.params import Natural, Positive
+from recsys.models.linear import EASE
 from recsys.models.registry import register
 from recsys.nn.graphs import LinearScores
+from recsys.params import Natural, Positive
 
 
 @register
-class HigherOrderEASE(LinearAutoencoder):
+class HigherOrderEASE(EASE):
     """EASE that also reads which pairs of items a history holds, for ranking (Steck and Liang 2021).
 
     Z has one column per pair (i, k) of items, z_u = x_ui · x_uk, for the pairs that most users have. Minimizes
@@ -52,9 +52,6 @@ class HigherOrderEASE(LinearAutoencoder):
         penalty = torch.full_like(energy, self.pair_regularization)
         penalty[: self.n_items_] = self.regularization
         return penalty
-
-    def _diagonal(self, inverse: Tensor, penalty: Tensor) -> Tensor:
-        return torch.zeros_like(inverse)
 
     def _weights(self, inverse: Tensor, penalty: Tensor) -> Tensor:
         n = self.n_items_

@@ -15,14 +15,13 @@ from torch import Tensor
 from recsys.errors import DataError, TrainingError
 from recsys.models.base import Recommender
 from recsys.models.capabilities import Capabilities
-from recsys.models.device import pick_device
-from recsys.models.fitting import FitOptions
+from recsys.models.fitting import FitOptions, pick_device
 from recsys.models.linear import gram_matrix, invert
-from recsys.models.params import Positive
 from recsys.models.registry import register
-from recsys.models.selection import Indices
+from recsys.models.selection import Histories, Indices
 from recsys.nn.products import affine, weighted_rows
 from recsys.nn.tangent import relu_tangent_kernel
+from recsys.params import Positive
 from recsys.sparse import Rows
 
 
@@ -86,9 +85,7 @@ class InfiniteAE(Recommender):
     def _kernel(self, products: Tensor, left: Tensor, right: Tensor) -> Tensor:
         return relu_tangent_kernel(products, left, right, self.n_items_, self.bias_std)
 
-    def _scores(
-        self, histories: sp.csr_matrix | None, userid: Indices, items: Indices | None, out: Tensor | None = None
-    ) -> Tensor:
+    def _scores(self, histories: Histories, userid: Indices, items: Indices | None, out: Tensor | None) -> Tensor:
         assert histories is not None  # no user is known without
         device = self.dual_.device
         squares = torch.from_numpy(_squares(histories.data, histories.indptr))

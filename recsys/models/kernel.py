@@ -6,19 +6,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-import scipy.sparse as sp
 import torch
 from annotated_types import MinLen
 from torch import nn
 
 from recsys.models.autoencoder import encode_rows
-from recsys.models.autorec import OVER_ITEMS, AutoRec
-from recsys.models.device import pick_device
-from recsys.models.orientation import OverItems
-from recsys.models.params import Count, Natural, NotNegative, Widths
+from recsys.models.autorec import AutoRec, OverItems
 from recsys.models.registry import register
 from recsys.nn.kernelized import GlobalKernelNetwork, KernelNetwork
 from recsys.nn.losses import masked_squared_error
+from recsys.params import Count, Natural, NotNegative, Widths
 from recsys.sparse import Batch, Grid, Rows
 from recsys.training import Alternation, Loss, Objective
 from recsys.training.loop import Turn
@@ -55,7 +52,7 @@ class Kernelized:
 
 
 @register
-class SparseFC(Kernelized, AutoRec):
+class SparseFC(Kernelized, OverItems, AutoRec):
     """SparseFC (kernelNet): an item autoencoder whose weights are W ∘ K with K_ij = max(0, 1 − ‖u_i − v_j‖²).
 
     Objective: Σ over stored r of (r − h(r))² + λ/2 · Σ W² + κ/2 · Σ K² over all layers, λ = `weight_decay`,
@@ -68,9 +65,6 @@ class SparseFC(Kernelized, AutoRec):
     place of L-BFGS over the whole matrix. Each step makes the matrices W ∘ K once: users × hidden × (`dim` + 2).
     """
 
-    capabilities = OVER_ITEMS
-    orientation = OverItems
-
     def _network(self, n_in: int, generator: torch.Generator) -> nn.Module:
         return KernelNetwork(n_in, self.hidden, self.dim, generator, scale=self._scale())
 
@@ -79,7 +73,7 @@ class SparseFC(Kernelized, AutoRec):
 
 
 @register
-class GLocalK(Kernelized, AutoRec):
+class GLocalK(Kernelized, OverItems, AutoRec):
     """GLocal-K: SparseFC with its local kernels, then a global kernel that lets neighbors in the grid be read too.
 
     For `pretrain_epochs` it is SparseFC. Then each item's mean reconstructed rating μ_i is pooled, the global kernel is
@@ -97,17 +91,13 @@ class GLocalK(Kernelized, AutoRec):
     of their best epoch on the test part itself.
     """
 
-    capabilities = OVER_ITEMS
-    orientation = OverItems
+    rows_type = Grid
 
     pretrain_epochs: Natural = 30
     """How many of the `epochs` train without the global kernel; the rest fine-tunes."""
 
     def _network(self, n_in: int, generator: torch.Generator) -> nn.Module:
         return GlobalKernelNetwork(n_in, self.n_items_, self.hidden, self.dim, generator, scale=self._scale())
-
-    def _training_rows(self, matrix: sp.csr_matrix) -> Rows:
-        return Grid(self.orientation.rows(self._prepare(matrix)), pick_device(self.device))
 
     def _objective(self, network: Any, rows: Rows) -> Alternation:
         turn = Turn(self._kernel_objective(network, rows, self.unobserved_weight))

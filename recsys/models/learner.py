@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -12,14 +13,13 @@ import numpy.typing as npt
 import scipy.sparse as sp
 from implicit.recommender_base import RecommenderBase
 
-from recsys.artifacts import read_bundle, write_bundle
-from recsys.errors import DataError, NotFittedError, UnsupportedError
+from recsys.artifacts import Bundle, read_bundle, write_bundle
+from recsys.errors import BundleError, DataError, NotFittedError, UnsupportedError
 from recsys.ids import IdMap
 from recsys.interactions import Interactions
-from recsys.models.bundle import from_bundle, to_bundle
 from recsys.models.capabilities import REFUSALS, Capabilities
 from recsys.models.fitting import FitOptions, Validates
-from recsys.models.params import Parameters
+from recsys.params import Parameters, modern, plain
 from recsys.sparse import as_csr
 from recsys.training import Record
 
@@ -121,7 +121,26 @@ class Learner(Parameters, RecommenderBase):  # type: ignore[misc]
                 back as `about_`.
         """
         self._check_fitted()
-        write_bundle(to_bundle(self, metrics, about), file)
+        record = self.record_
+        state = {
+            "n_users": self.n_users_,
+            "n_items": self.n_items_,
+            "record": {"epochs": record.epochs, "best_epoch": record.best_epoch, "metric": record.metric},
+            **self._state(),
+        }
+        bundle = Bundle(
+            model=type(self).__name__,
+            module=type(self).__module__,
+            params=self.params(),
+            state=json.loads(json.dumps(state)),
+            arrays={"popularity": self.popularity_, **self._arrays()},
+            users=self.users_,
+            items=self.items_,
+            titles=self.titles_,
+            metrics=dict(metrics or {}),
+            about=dict(self.about_ if about is None else about),
+        )
+        write_bundle(bundle, file)
 
     @classmethod
     def load(cls, file: str | Path, *, device: str = "auto") -> Self:
@@ -133,7 +152,29 @@ class Learner(Parameters, RecommenderBase):  # type: ignore[misc]
         Raises:
             BundleError: nothing there, damaged, of a newer schema, or of another class (`recsys.load` takes any).
         """
-        return from_bundle(cls, read_bundle(file), str(file), device)
+        return cls._from_bundle(read_bundle(file), str(file), device)
+
+    @classmethod
+    def _from_bundle(cls, bundle: Bundle, where: str, device: str = "auto") -> Self:
+        """Return the model that a bundle holds, of version 0.1.0 or later; `where` it was read from is for messages.
+
+        Raises:
+            BundleError: it is of another class, or does not fit this version's.
+        """
+        if bundle.model != cls.__name__:
+            raise BundleError(f"{where} holds a {bundle.model}, not a {cls.__name__}; use recsys.load for any model")
+        try:
+            params = {name: plain(value) for name, value in modern(cls, bundle.params).items()}
+            model = cls(**{**params, **({"device": device} if "device" in params else {})})
+            model.n_users_, model.n_items_ = int(bundle.state["n_users"]), int(bundle.state["n_items"])
+            model.record_ = Record(**bundle.state["record"])
+            model.users_, model.items_, model.titles_ = bundle.users, bundle.items, bundle.titles
+            model.about_ = dict(bundle.about)
+            model.popularity_ = bundle.arrays["popularity"]
+            model._restore(bundle.arrays, bundle.state)
+        except (KeyError, TypeError, ValueError, RuntimeError, AssertionError) as error:
+            raise BundleError(f"{where} does not fit this version's {cls.__name__}: {error}") from None
+        return model
 
     def _forget(self) -> None:
         for name in [name for name in vars(self) if name.endswith("_")]:

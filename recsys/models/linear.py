@@ -20,9 +20,7 @@ and the models differ in Λ and in b alone:
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -34,32 +32,32 @@ from torch import Tensor, nn
 from recsys.errors import TrainingError
 from recsys.models.base import Recommender
 from recsys.models.capabilities import Capabilities
-from recsys.models.device import pick_device
-from recsys.models.fitting import FitOptions
-from recsys.models.params import Fraction, NotNegative, Positive, Rate
+from recsys.models.fitting import FitOptions, pick_device
 from recsys.models.registry import register
-from recsys.models.selection import Indices
+from recsys.models.selection import Histories, Indices
 from recsys.nn.graphs import LinearScores
 from recsys.nn.products import weighted_rows
+from recsys.params import Fraction, NotNegative, Positive, Rate
 from recsys.sparse import Rows
 
 
-@dataclass(kw_only=True, eq=False)
-class LinearAutoencoder(Recommender):
-    """Base of the models whose scores are x B with B in closed form; a subclass gives Λ and the diagonal of B.
+@register
+class EASE(Recommender):
+    """Linear item-to-item autoencoder with a zero diagonal, for ranking (Steck 2019).
 
-    `similar_items` ranks by the partial correlation −P_ij / √(P_ii P_jj). Nothing is kept of the training users.
+    Minimizes ‖X − XB‖² + λ ‖B‖² with diag(B) = 0 (eq. 2 and 3), whose solution is P = (XᵀX + λI)⁻¹,
+    B = I − P · diag(P)⁻¹ (eq. 8); scores are x B. `similar_items` ranks by the partial correlation
+    −P_ij / √(P_ii P_jj). Nothing is kept of the training users.
 
     Two exponents turn on the normalization of DAN (Park et al. 2025); both are 0 (off) by default. Each user's row is
     weighted by (items in the history)^−β, and the input becomes X D^−α, where D counts the users of each item:
 
         ‖D_U^{−β/2} (X D^−α − X D^−α V)‖² + ‖Λ^{1/2} D^−α V‖²
 
-    Substitute B = D^−α V D^α, which has the same diagonal as V. Up to a weight d_j^{−2α} per column, which does not
-    move the minimum, this is the objective above in B with G = Xᵀ D_U^−β X. So B is computed as without normalization,
-    and raw histories are scored by V = D^α B D^−α: the larger α, the less popular items gain. Differs from the authors'
-    code in: dropout adds p/(1−p) · diag G to Λ, its exact expectation, where theirs uses the number of users of each
-    item; the two agree if β = 0.
+    With B = D^−α V D^α, which has the diagonal of V, and up to a weight d_j^{−2α} per column, which does not move the
+    minimum, this is the objective above in B with G = Xᵀ D_U^−β X. Raw histories are scored by V = D^α B D^−α: the
+    larger α, the less popular items gain. Differs from the authors' code in: dropout adds p/(1−p) · diag G to Λ, its
+    exact expectation, where theirs uses the number of users of each item; the two agree if β = 0.
     """
 
     capabilities: ClassVar[Capabilities] = Capabilities(encodes=False, keeps_users=False, popularity_fallback=True)
@@ -84,9 +82,9 @@ class LinearAutoencoder(Recommender):
         """Return Λ from diag G, both (n_features,)."""
         return torch.full_like(energy, self.regularization)
 
-    @abstractmethod
     def _diagonal(self, inverse: Tensor, penalty: Tensor) -> Tensor:
         """Return the diagonal b of B from diag P and Λ, all (n_features,)."""
+        return torch.zeros_like(inverse)
 
     def _weights(self, inverse: Tensor, penalty: Tensor) -> Tensor:
         """Return B, (n_features, n_items), perhaps in the memory of P."""
@@ -118,12 +116,10 @@ class LinearAutoencoder(Recommender):
             weights.mul_(scale[:, None]).div_(scale[: self.n_items_])
         self.weights_ = weights.float()
 
-    def _scores(
-        self, histories: sp.csr_matrix | None, userid: Indices, items: Indices | None, out: Tensor | None = None
-    ) -> Tensor:
+    def _scores(self, histories: Histories, userid: Indices, items: Indices | None, out: Tensor | None) -> Tensor:
+        assert histories is not None  # no user is known without
         device = self.weights_.device
         table = self.weights_ if items is None else self.weights_[:, torch.from_numpy(items).to(device)]
-        assert histories is not None
         rows = Rows(self._features(histories), device)
         batch = rows.slice(0, len(rows))
         return weighted_rows(table, batch, batch.values)
@@ -146,23 +142,13 @@ class LinearAutoencoder(Recommender):
 
 
 @register
-class EASE(LinearAutoencoder):
-    """Linear item-to-item autoencoder with a zero diagonal, for ranking (Steck 2019).
+class EDLAE(EASE):
+    """Emphasized denoising linear autoencoder of full rank, for ranking (Steck 2020).
 
-    Minimizes ‖X − XB‖² + λ ‖B‖² with diag(B) = 0 (eq. 2 and 3), whose solution is P = (XᵀX + λI)⁻¹,
-    B = I − P · diag(P)⁻¹ (eq. 8).
-    """
-
-    def _diagonal(self, inverse: Tensor, penalty: Tensor) -> Tensor:
-        return torch.zeros_like(inverse)
-
-
-@dataclass(kw_only=True, eq=False)
-class Denoising(LinearAutoencoder):
-    """Base of the models of inverted dropout: an entry is dropped with probability p, else divided by 1 − p.
-
-    In expectation E‖X − X̃B‖² = ‖X − XB‖² + p/(1−p) Σ_ij G_ii B_ij²: the noise acts as a penalty that grows with the
-    popularity of the input item.
+    An entry of the input is dropped with probability p, else divided by 1 − p. In expectation E‖X − X̃B‖² = ‖X − XB‖² +
+    p/(1−p) Σ_ij G_ii B_ij²: a penalty that grows with the popularity of the input item. Only dropped entries count in
+    the squared error (emphasis a = 1, b = 0), so that no item is predicted from itself: ‖X − XB‖² + ‖Λ^{1/2} B‖² with
+    diag(B) = 0 and Λ = λ + p/(1−p) · diag(XᵀX). With `dropout` 0 it is EASE.
     """
 
     dropout: Rate = 0.33
@@ -173,20 +159,7 @@ class Denoising(LinearAutoencoder):
 
 
 @register
-class EDLAE(Denoising):
-    """Emphasized denoising linear autoencoder of full rank, for ranking (Steck 2020).
-
-    Only entries that were dropped from the input count in the squared error (emphasis a = 1, b = 0), so that no item is
-    predicted from itself: ‖X − XB‖² + ‖Λ^{1/2} B‖² with diag(B) = 0 and Λ = λ + p/(1−p) · diag(XᵀX). With `dropout` 0
-    it is EASE.
-    """
-
-    def _diagonal(self, inverse: Tensor, penalty: Tensor) -> Tensor:
-        return torch.zeros_like(inverse)
-
-
-@register
-class DLAE(Denoising):
+class DLAE(EDLAE):
     """Denoising linear autoencoder, for ranking: like EDLAE, with the full squared error and a free diagonal.
 
     Steck 2020; Moon et al. 2023. B = (XᵀX + diag Λ)⁻¹ XᵀX.
@@ -197,7 +170,7 @@ class DLAE(Denoising):
 
 
 @register
-class RDLAE(Denoising):
+class RDLAE(EDLAE):
     """Relaxed denoising linear autoencoder, for ranking (Moon et al. 2023): diag(B) ≤ ξ in place of 0.
 
     With `relaxation` 0 it is EDLAE, from 1 on DLAE; with `dropout` 0 it is the paper's RLAE. Differs from the authors'

@@ -12,8 +12,7 @@ from typing import Final, TypeVar, dataclass_transform
 from recsys.artifacts import Bundle, read_bundle
 from recsys.errors import BundleError, ConfigError, did_you_mean
 from recsys.models.base import Recommender
-from recsys.models.bundle import from_bundle
-from recsys.models.params import HelpText, hints
+from recsys.params import help_of, hints
 
 Model = TypeVar("Model", bound=Recommender)
 
@@ -44,21 +43,18 @@ def register(cls: type[Model]) -> type[Model]:
     other = _REGISTERED.get(cls.__name__)
     if other is not None and (other.__module__, other.__qualname__) != (cls.__module__, cls.__qualname__):
         raise ConfigError(f"{other.__module__} registered a model {cls.__name__} already; choose another class name")
+    text = inspect.cleandoc(vars(cls).get("__doc__") or f"{cls.__name__} has no docstring.")
     if "__dataclass_fields__" not in vars(cls):
         cls = dataclass(kw_only=True, eq=False)(cls)
     hints(cls)  # type: ignore[arg-type]  # refused here if a type cannot be read
-    if not isinstance(vars(cls).get("__doc__"), HelpText):
-        cls.__doc__ = HelpText(cls.__doc__)  # type: ignore[assignment]
+    if cls is not other:
+        cls.__doc__ = f"{text}\n\n{help_of(cls)}"
     _REGISTERED[cls.__name__] = cls
     return cls
 
 
 def model_class(name: str) -> type[Recommender]:
-    """Return the class of that name.
-
-    Raises:
-        ConfigError: there is none; the message names the nearest.
-    """
+    """Return the class of that name; a ConfigError names the nearest if there is none."""
     if name not in _REGISTERED:
         raise ConfigError(
             f"unknown model {name!r}{did_you_mean(name, MODELS)}; "
@@ -77,22 +73,18 @@ def load(path: str | Path, *, device: str = "auto") -> Recommender:
         BundleError: nothing there, damaged, of a newer schema, or of a class that is not registered.
     """
     bundle = read_bundle(path)
-    return from_bundle(class_of(bundle, str(path)), bundle, str(path), device)
+    return class_of(bundle, str(path))._from_bundle(bundle, str(path), device)
 
 
 def class_of(bundle: Bundle, where: str) -> type[Recommender]:
-    """Return the class of a saved model.
-
-    Raises:
-        BundleError: it is not registered; the message says what to import.
-    """
+    """Return the class of a saved model; a BundleError says what to import if it is not registered."""
     if bundle.model in _REGISTERED:
         return _REGISTERED[bundle.model]
     module = bundle.module
-    if module in (None, "__main__") or str(module).startswith("recsys."):
+    if module == "__main__":
+        hint = "it was defined in a script or notebook: run what defines and registers it, then load again"
+    elif module is None or module.startswith("recsys."):
         hint = f"this version knows {', '.join(MODELS)}"
-        if module == "__main__":
-            hint = "it was defined in a script or notebook: run what defines and registers it, then load again"
     else:
         hint = f"import {module}, which registers it, then load again (in a command: --import {module})"
     raise BundleError(f"{where} holds a {bundle.model}, which is not registered: {hint}")

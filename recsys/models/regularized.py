@@ -1,4 +1,4 @@
-"""Autoencoders kept from copying their input: by a narrow code, a penalty, a corruption or a vector per user."""
+"""Autoencoders kept from copying their input: by a narrow code, a penalty, a corruption, noise or a vector per user."""
 
 from __future__ import annotations
 
@@ -7,26 +7,22 @@ from dataclasses import replace
 from typing import Any, ClassVar, Literal
 
 import numpy as np
-import numpy.typing as npt
-import scipy.sparse as sp
 import torch
 from torch import Tensor, nn
 
 from recsys.errors import ConfigError
 from recsys.models.autoencoder import Autoencoder, WholeRow, encode_rows
 from recsys.models.capabilities import Capabilities
-from recsys.models.params import Count, NotNegative, OpenFraction, Positive, Rate, Widths
 from recsys.models.registry import register
+from recsys.models.selection import Histories, Indices
 from recsys.nn.corruption import masked, projected_gaussian, salt_and_pepper
-from recsys.nn.layers import ActivationName, l2_normalized
-from recsys.nn.networks import DeepNetwork, UserNodeNetwork
+from recsys.nn.layers import ActivationName, l2_normalized, standard_normal
+from recsys.nn.networks import AcquisitionNetwork, DeepNetwork, UserNodeNetwork
 from recsys.nn.penalties import activation_kl, squared_jacobian, squared_jacobian_of_one_layer
+from recsys.params import Count, NotNegative, OpenFraction, Positive, Rate, Widths
 from recsys.sparse import Batch, Rows
 from recsys.training import Loss, Objective
 from recsys.training.loop import Schedule
-
-Penalty = Literal["l1", "kl"]
-Corruption = Literal["masking", "gaussian", "salt-and-pepper"]
 
 
 @register
@@ -83,7 +79,7 @@ class SparseAE(BottleneckAE):
     activations is evaded by small codes and a large decoder: keep `weight_decay` above 0.
     """
 
-    penalty: Penalty = "l1"
+    penalty: Literal["l1", "kl"] = "l1"
     """`l1` on the activations, or `kl` between the units' mean activations and `target`."""
     sparsity: NotNegative = 0.5
     """Weight of the penalty."""
@@ -121,7 +117,7 @@ class DenoisingAE(BottleneckAE):
     dropout; encoder and decoder weights are not tied; the loss gives corrupted entries no greater weight.
     """
 
-    corruption: Corruption = "masking"
+    corruption: Literal["masking", "gaussian", "salt-and-pepper"] = "masking"
     """Kind of noise."""
     level: NotNegative = 0.5
     """Share of entries that are corrupted, or the standard deviation of `gaussian`."""
@@ -194,15 +190,8 @@ class CDAE(BottleneckAE):
     latent: Count = 200
 
     def _network(self, n_in: int, generator: torch.Generator) -> nn.Module:
-        return UserNodeNetwork(
-            self.n_users_,
-            n_in,
-            self.hidden,
-            self.latent,
-            generator,
-            activation=self.activation,
-            dropout=self.dropout,
-        )
+        shape = self.n_users_, n_in, self.hidden, self.latent
+        return UserNodeNetwork(*shape, generator, activation=self.activation, dropout=self.dropout)
 
     def _code(self, network: Any, batch: Batch, noise: torch.Generator) -> tuple[Tensor, Mapping[str, Tensor]]:
         return network.encode(batch, noise, batch.rows), {}
@@ -210,7 +199,7 @@ class CDAE(BottleneckAE):
     def _keep_users(self, rows: Rows) -> None:
         self.embeddings_ = self._encode_users(rows, torch.arange(len(rows), device=rows.device)).cpu()
 
-    def _codes(self, histories: sp.csr_matrix | None, userid: npt.NDArray[np.int64]) -> Tensor:
+    def _codes(self, histories: Histories, userid: Indices) -> Tensor:
         if histories is None:
             return super()._codes(None, userid)
         users = torch.from_numpy(np.where(self._known(userid), userid, -1)).to(self._device)
@@ -219,3 +208,45 @@ class CDAE(BottleneckAE):
     def _encode_users(self, rows: Rows, users: Tensor) -> Tensor:
         """Return the embeddings of rows whose training users are `users`, -1 for those training never saw."""
         return encode_rows(lambda batch: self.network_.encode(batch, users=users[batch.rows]), rows)
+
+
+@register
+class UAE(WholeRow, Autoencoder):
+    """Uncertainty autoencoder: a few noisy measurements of a row, and a decoder that recovers the row from them.
+
+    Grover and Ermon 2019. A row x is measured as y = f(x) + ε, ε ~ N(0, `noise`² I), with m = `latent` measurements.
+    Acquisition f and decoder are trained together to maximize E log q(x|y), the decoder's log-likelihood, which plus
+    the constant H(X) is a lower bound of the mutual information I(X; Y) (Barber and Agakov 2003). There is no prior on
+    y. The acquisition is linear, as in compressed sensing, or a network; the decoder, with hidden layers of the widths
+    `hidden` (none: linear), recovers a row in one pass.
+
+    It ranks by the decoder's output for y = f(x), without noise. To recover rows, use `likelihood="gaussian"` (the
+    output is the row) or `"bernoulli"` (its sigmoid is the probability of each entry). The row itself is measured, not
+    divided by its length, so that the length can be recovered too.
+
+    Without `weight_decay` the acquisition can grow until its noise no longer matters. Differs from the paper in: the
+    acquisition has an offset, which carries no information about x; a multinomial likelihood by default, to rank.
+    """
+
+    acquisition: Literal["linear", "network"] = "linear"
+    """`linear`: y is an affine function of the row; `network`: through the widths of `hidden` reversed."""
+    hidden: Widths = (600,)
+    """Widths of the decoder's hidden layers, from the row's side inwards; none: a linear decoder."""
+    latent: Count = 200
+    """Number of measurements m."""
+    noise: NotNegative = 0.1
+    """Standard deviation σ of the measurements' noise in training."""
+
+    def _network(self, n_in: int, generator: torch.Generator) -> nn.Module:
+        acquisition = self.hidden if self.acquisition == "network" else ()
+        return AcquisitionNetwork(n_in, acquisition, self.latent, self.hidden, generator)
+
+    def _objective(self, network: Any, rows: Rows) -> Objective:
+        nll, output = self._likelihood(), network.output
+
+        def objective(batch: Batch, step: int, noise: torch.Generator) -> Loss:
+            measured = network.encode(batch)
+            measured = measured + self.noise * standard_normal(measured, noise)
+            return Loss(nll(network.decode(measured), output.weight, output.bias, batch), len(batch))
+
+        return objective

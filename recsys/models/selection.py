@@ -1,4 +1,4 @@
-"""What the verbs of a model share: checked indices, the most similar things, the best users of items."""
+"""What the verbs of a model share: checked indices, and the most similar users or items."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ import torch
 from torch import Tensor
 
 from recsys.errors import DataError, OutOfRangeError
-from recsys.ranking import SCORE_BYTES, Ids, Scores, top_n
-from recsys.sparse import as_csr
+from recsys.ranking import Ids, Scores, top_n
 
 Indices = npt.NDArray[np.int64]
+Histories = sp.csr_matrix | None
+"""One row per user, or None where every user is scored by what training learned of them."""
 
 ROW_BLOCK = 4096
 """Rows scored or encoded at a time."""
@@ -22,11 +23,7 @@ _BELOW_ONE = float(np.nextafter(np.float32(1), np.float32(0)))
 
 
 def check_length(n: int) -> int:
-    """Return the length of a list as a Python int.
-
-    Raises:
-        DataError: not a whole number, or below 1.
-    """
+    """Return the length of a list as a Python int; a DataError refuses fractions and what is below 1."""
     if int(n) != n:
         raise DataError(f"N must be a whole number, got {n}")
     if n < 1:
@@ -70,18 +67,13 @@ def most_similar(
     excluded: npt.ArrayLike | None,
     chosen: npt.ArrayLike | None,
 ) -> tuple[Ids, Scores]:
-    """Return the `n` users or items most similar to those asked for: each itself first, with score 1.
+    """Return the `n` of `total` users or items most similar to those asked for: each itself first, with score 1.
 
     Args:
         similarity: (asked, among) similarities of two arrays of indices.
-        asked: an index, or an array of them.
-        total: number of users or items.
         what: `user` or `item`, for messages.
         excluded: indices never to return.
         chosen: choose only among these; not together with `excluded`.
-
-    Returns:
-        ids and scores: (n,) for one index, (len(asked), n) for an array; no longer than `chosen`.
     """
     n = check_length(n)
     if excluded is not None and chosen is not None:
@@ -104,30 +96,3 @@ def most_similar(
             exclude_ids=None if excluded is None else np.unique(indices(excluded, f"{what} indices", total)),
         )
     return (ids[0], scores[0]) if np.ndim(asked) == 0 else (ids, scores)
-
-
-def best_users(
-    scores_of: Callable[[slice, Indices], Tensor], items: Indices, n_users: int, n: int, exclude: sp.csr_matrix | None
-) -> tuple[Ids, Scores]:
-    """Return the `n` users with the highest scores for each item; both (len(items), n).
-
-    Args:
-        scores_of: (rows, items) scores of a slice of the users for some items.
-        items: item indices, each once.
-        exclude: (n_users, n_items); a user with a stored entry for an item is left out of its list.
-    """
-    ids, scores = np.empty((len(items), n), np.int32), np.empty((len(items), n), np.float32)
-    step = max(1, SCORE_BYTES // (4 * max(1, n_users)))
-    for first in range(0, len(items), step):
-        part = slice(first, first + step)
-        table = torch.empty(len(items[part]), n_users)
-        for start in range(0, n_users, ROW_BLOCK):
-            rows = slice(start, min(start + ROW_BLOCK, n_users))
-            table[:, rows] = scores_of(rows, items[part]).T.cpu()
-        left_out = None if exclude is None else as_csr(exclude[:, items[part]].T.tocsr())
-        ids[part], scores[part] = _rows_of(table, n, left_out)
-    return ids, scores
-
-
-def _rows_of(table: Tensor, n: int, exclude: sp.csr_matrix | None) -> tuple[Ids, Scores]:
-    return top_n(lambda rows, out: table[rows], table.shape[0], table.shape[1], n, exclude=exclude)

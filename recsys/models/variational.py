@@ -1,23 +1,37 @@
-"""Mult-VAE and Mult-DAE (Liang, Krishnan, Hoffman and Jebara 2018)."""
+"""Variational autoencoders: Mult-VAE and Mult-DAE, a VAE with a choice of likelihood and prior, RecVAE, H+Vamp."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import scipy.sparse as sp
 import torch
+from annotated_types import MinLen
 from torch import nn
 
-from recsys.models.autoencoder import Autoencoder, check_entries
-from recsys.models.params import Count, Natural, NotNegative, Rate
+from recsys.models.autoencoder import Autoencoder, WholeRow, check_entries
 from recsys.models.registry import register
-from recsys.nn.gaussian import reparameterized
+from recsys.nn.gaussian import gaussian_log_density, kl_between, reparameterized
+from recsys.nn.layers import Output
 from recsys.nn.losses import MultinomialNLL, gaussian_kl
-from recsys.nn.networks import MultDAENetwork, MultVAENetwork
+from recsys.nn.networks import Dense, MultDAENetwork, MultVAENetwork
+from recsys.nn.variational import (
+    CompositePrior,
+    DenseResidual,
+    GaussianEncoder,
+    HVampNetwork,
+    TanhLayers,
+    VampPrior,
+    VariationalNetwork,
+)
+from recsys.params import Count, Natural, NotNegative, Positive, Rate, Widths
 from recsys.sparse import Batch, Rows
-from recsys.training import Loss, Objective
+from recsys.training import Alternation, Loss, Objective, Turn
+
+ENCODER_EPOCHS = 3
+"""Epochs of RecVAE's encoder before each epoch of the decoder, in the paper and the authors' code."""
 
 
 @dataclass(kw_only=True, eq=False)
@@ -50,9 +64,9 @@ class Annealed:
 class MultVAE(Multinomial, Annealed, Autoencoder):
     """Variational autoencoder with a multinomial likelihood, for ranking.
 
-    Minimizes, per user, −Σ_i x_i log π_i(z) + β · KL(q(z|x) ‖ N(0, I)) (eq. 6), one sample of z per step:
-    z = μ(x) + ε · σ(x), ε ~ N(0, I). The KL is a sum over latents and a mean over users. β grows linearly from 0 to
-    `beta` over `anneal_steps` steps and stays there (§2.2.2). Prediction uses z = μ(x) and draws nothing.
+    Liang, Krishnan, Hoffman and Jebara 2018. Minimizes, per user, −Σ_i x_i log π_i(z) + β · KL(q(z|x) ‖ N(0, I))
+    (eq. 6), one sample z = μ(x) + ε · σ(x), ε ~ N(0, I), per step. The KL is a sum over latents and a mean over users;
+    β grows linearly from 0 to `beta` over `anneal_steps` steps (§2.2.2). Prediction uses z = μ(x) and draws nothing.
 
     Architecture of §4.3 and the authors' code: I → `hidden` → 2·`latent`, `latent` → `hidden` → I, tanh, rows divided
     by their length, then dropout. Differs from the paper in: `anneal_steps` counts from the training's own length by
@@ -87,8 +101,8 @@ class MultVAE(Multinomial, Annealed, Autoencoder):
 class MultDAE(Multinomial, Autoencoder):
     """Denoising autoencoder with a multinomial likelihood, for ranking: I → `latent` → I with tanh.
 
-    Minimizes, per user, −Σ_i x_i log π_i (eq. 7), input dropped out, plus `weight_decay` · (‖V‖² + ‖W‖²) on
-    the mean over users, as the authors' code does.
+    Liang et al. 2018. Minimizes, per user, −Σ_i x_i log π_i (eq. 7), input dropped out, plus `weight_decay` ·
+    (‖V‖² + ‖W‖²) on the mean over users, as the authors' code does.
     """
 
     latent: Count = 200
@@ -109,5 +123,177 @@ class MultDAE(Multinomial, Autoencoder):
         def objective(batch: Batch, step: int, noise: torch.Generator) -> Loss:
             hidden = network.encode(batch, noise)
             return Loss(multinomial_nll(hidden, output.weight, output.bias, batch), len(batch))
+
+        return objective
+
+
+@register
+class VAE(WholeRow, Annealed, Autoencoder):
+    """Variational autoencoder: any likelihood of whole rows, several samples, several priors.
+
+    Minimizes, per user, −1/L Σ_l log p(x|z_l) + β · KL(q(z|x) ‖ p(z)), z_l = μ(x) + ε_l · σ(x), ε_l ~ N(0, I)
+    (Kingma and Welling 2014, eq. 7 with β = 1), and predicts from z = μ(x). With the multinomial likelihood, one sample
+    and the standard prior this is Mult-VAE. Priors:
+
+    - `standard`: N(0, I), the KL in closed form (their appendix B);
+    - `vamp`: a mixture of posteriors of learned pseudo-inputs (Tomczak and Welling 2018); each step costs as much more
+      as `pseudo_inputs` further users would, encoded densely;
+    - `composite`: RecVAE's, one part of which is the posterior as it was an epoch ago.
+
+    The KL to a prior other than N(0, I) is estimated as the mean over samples of log q(z_l|x) − log p(z_l) (their eq.
+    6). I → `hidden` → 2·`latent`, `latent` → `hidden` reversed → I, tanh, rows divided by their length, then dropout.
+    Differs from the papers in: pseudo-inputs are divided by their length as the encoder does with every row.
+    """
+
+    hidden: Annotated[Widths, MinLen(1)] = (600,)
+    """Widths between input and latent layer; the decoder has them in reverse."""
+    latent: Count = 200
+    """Width of z."""
+    dropout: Rate = 0.5
+    """Share of a history's entries hidden from the encoder in each training step."""
+    samples: Count = 1
+    """L: samples of z per user and step; each costs a pass through the output layer."""
+    prior: Literal["standard", "vamp", "composite"] = "standard"
+    """`standard`, `vamp` or `composite`."""
+    pseudo_inputs: Count = 500
+    """Components of the `vamp` prior."""
+
+    def _network(self, n_in: int, generator: torch.Generator) -> nn.Module:
+        encoder = GaussianEncoder(n_in, TanhLayers(self.hidden, generator), self.latent, self.dropout, generator)
+        decoder = Dense([self.latent, *reversed(self.hidden)], "tanh", generator)
+        output = Output(self.hidden[0], n_in, generator)
+        if self.prior == "vamp":
+            return VariationalNetwork(encoder, decoder, output, VampPrior(self.pseudo_inputs, n_in, generator))
+        return VariationalNetwork(
+            encoder, decoder, output, CompositePrior(encoder) if self.prior == "composite" else None
+        )
+
+    def _objective(self, network: Any, rows: Rows) -> Objective:
+        nll_of, output, prior = self._likelihood(), network.output, network.prior
+        steps_per_epoch = self._steps_per_epoch(rows)
+        beta = self._annealing(self.epochs, steps_per_epoch)
+
+        def objective(batch: Batch, step: int, noise: torch.Generator) -> Loss:
+            if self.prior == "composite" and step % steps_per_epoch == 0:
+                prior.remember(network.encoder)
+            mean, log_variance = network.posterior(batch, noise)
+            nll, kl = mean.new_zeros(()), mean.new_zeros(())
+            for _ in range(self.samples):
+                latent = reparameterized(mean, log_variance, noise)
+                nll = nll + nll_of(network.decode(latent), output.weight, output.bias, batch)
+                if prior is None:
+                    kl = kl + gaussian_kl(mean, log_variance).sum()
+                else:
+                    posterior = gaussian_log_density(latent, mean, log_variance).sum(1)
+                    kl = kl + (posterior - prior.log_density(latent, batch, network.encoder)).sum()
+            nll, kl = nll / self.samples, kl / self.samples
+            return Loss(nll + beta(step) * kl, len(batch), {"nll": nll, "kl": kl})
+
+        return objective
+
+
+@register
+class RecVAE(Multinomial, Autoencoder):
+    """Recommender VAE: a deep encoder, a linear decoder, a prior that holds the last posterior, trained in turns.
+
+    Shenbin, Alekseev, Tutubalina, Malykh and Nikolenko 2020. Minimizes, per user, −Σ_i x_i log π_i(z)
+    + γ Σ_i x_i · (log q(z|x) − log p(z|x)) at one sample z of q(z|x): the KL is weighted by the length of the history,
+    and the prior mixes N(0, I), the posterior of the encoder as it was before, and a wide Gaussian (`CompositePrior`).
+    The encoder has `layers` dense-residual layers with swish and layer normalization, over rows divided by their
+    length; the decoder is affine in z. Prediction uses the posterior mean.
+
+    Encoder and decoder take turns: three epochs move the encoder, with input dropout; then its copy becomes the
+    prior's old posterior, and one epoch moves the decoder, without dropout. `epochs` counts all of them. Adam
+    keeps its moments per parameter, so that the turns equal the two optimizers of the authors' code.
+
+    Differs from the paper, as the authors' published code does, in: the prior mixes each latent on its own. Differs
+    from that code in: the first old posterior is the encoder's start, not another random one.
+    """
+
+    hidden: Count = 600
+    """Width of the encoder's layers."""
+    layers: Count = 5
+    """Number of the encoder's layers."""
+    latent: Count = 200
+    """Width of z, and of the item vectors."""
+    gamma: NotNegative = 0.005
+    """γ: weight of the KL term per interaction of the user; 0.005 on ML-20M, 0.0035 on Netflix, 0.01 on MSD."""
+    learning_rate: Positive = 5e-4
+    epochs: Count = 200
+
+    def _network(self, n_in: int, generator: torch.Generator) -> nn.Module:
+        body = DenseResidual(self.hidden, self.layers, generator)
+        encoder = GaussianEncoder(n_in, body, self.latent, self.dropout, generator)
+        output = Output(self.latent, n_in, generator)
+        return VariationalNetwork(encoder, nn.Identity(), output, CompositePrior(encoder))
+
+    def _objective(self, network: Any, rows: Rows) -> Alternation:
+        multinomial_nll, output = MultinomialNLL(), network.output
+
+        def loss(batch: Batch, noise: torch.Generator, denoising: bool) -> Loss:
+            mean, log_variance = network.posterior(batch, noise if denoising else None)
+            latent = reparameterized(mean, log_variance, noise)
+            nll = multinomial_nll(network.decode(latent), output.weight, output.bias, batch)
+            length = latent.new_zeros(len(batch)).index_add_(0, batch.segments, batch.values)
+            posterior = gaussian_log_density(latent, mean, log_variance).sum(1)
+            kl = posterior - network.prior.log_density(latent, batch, network.encoder)
+            return Loss(nll + self.gamma * length.dot(kl), len(batch), {"nll": nll, "kl": kl.sum()})
+
+        encoder = Turn(lambda batch, step, noise: loss(batch, noise, True), list(network.encoder.parameters()))
+        decoder = Turn(lambda batch, step, noise: loss(batch, noise, False), list(output.parameters()))
+
+        def turns(epoch: int) -> Sequence[Turn]:
+            if epoch % (ENCODER_EPOCHS + 1) < ENCODER_EPOCHS:
+                return (encoder,)
+            network.prior.remember(network.encoder)  # the encoder does not move now: a resumed epoch finds the same
+            return (decoder,)
+
+        return Alternation(turns)
+
+
+@register
+class HVamp(Multinomial, Annealed, Autoencoder):
+    """H+Vamp (gated): two levels of latents, a learned prior over the upper one, gated layers throughout.
+
+    Kim and Suh 2019. Minimizes, per user, −Σ_i x_i log π_i(z_1, z_2) + β · KL(q(z_1, z_2|x) ‖ p(z_1, z_2)) with
+    q(z_2|x) q(z_1|x, z_2) against p(z_1|z_2) p(z_2), p(z_2) = 1/K Σ_k q(z_2|u_k) a VampPrior (Tomczak and Welling
+    2018). Every hidden layer is (A x + a) ⊙ σ(B x + b), the sparse first ones too. One sample of z_2 and of z_1 per
+    step; prediction uses their means, side by side as a user's embedding.
+
+    A step encodes `pseudo_inputs` dense rows besides the batch. Differs from the authors' code in: the KL of z_1 given
+    z_2 is in closed form, which has the same mean and less variance; pseudo-inputs are divided by their length as all
+    rows are, and not dropped out; plain Adam, its gradients not normalized; `anneal_steps` counts from the training's
+    own length by default (100 of at most 400 epochs there).
+    """
+
+    hidden: Count = 600
+    """Width of every hidden layer."""
+    latent: Count = 200
+    """Width of z_1 and of z_2."""
+    pseudo_inputs: Count = 1000
+    """K: components of the prior."""
+    beta: NotNegative = 0.3
+    learning_rate: Positive = 5e-4
+    batch_size: Count = 200
+
+    def _network(self, n_in: int, generator: torch.Generator) -> nn.Module:
+        return HVampNetwork(n_in, self.hidden, self.latent, self.pseudo_inputs, self.dropout, generator)
+
+    def _objective(self, network: Any, rows: Rows) -> Objective:
+        multinomial_nll, output = MultinomialNLL(), network.output
+        beta = self._annealing(self.epochs, self._steps_per_epoch(rows))
+
+        def objective(batch: Batch, step: int, noise: torch.Generator) -> Loss:
+            upper_mean, upper_log_variance = network.upper(batch, noise)
+            upper = reparameterized(upper_mean, upper_log_variance, noise)  # z_2 ~ q(z_2|x)
+            lower_mean, lower_log_variance = network.lower(batch, upper, noise)
+            lower = reparameterized(lower_mean, lower_log_variance, noise)  # z_1 ~ q(z_1|x, z_2)
+            hidden = network.decode(torch.cat([lower, upper], 1))
+            nll = multinomial_nll(hidden, output.weight, output.bias, batch)
+            prior = network.prior.log_density(upper, batch, network.upper)
+            upper_kl = (gaussian_log_density(upper, upper_mean, upper_log_variance).sum(1) - prior).sum()
+            lower_kl = kl_between(lower_mean, lower_log_variance, *network.conditional(upper)).sum()
+            parts = {"nll": nll, "upper_kl": upper_kl, "lower_kl": lower_kl}
+            return Loss(nll + beta(step) * (upper_kl + lower_kl), len(batch), parts)
 
         return objective

@@ -13,9 +13,8 @@ from torch import Tensor, nn
 from recsys.errors import DataError
 from recsys.models.autoencoder import Autoencoder, encode_rows
 from recsys.models.capabilities import Capabilities
-from recsys.models.params import Count, NotNegative, OpenFraction, Rate
 from recsys.models.registry import register
-from recsys.models.selection import Indices
+from recsys.models.selection import Histories, Indices
 from recsys.models.variational import Annealed
 from recsys.nn.focal import FocalLoss
 from recsys.nn.gaussian import reparameterized
@@ -23,6 +22,7 @@ from recsys.nn.graphs import ParallelScores
 from recsys.nn.layers import Output
 from recsys.nn.losses import gaussian_kl
 from recsys.nn.variational import DenseResidual, GaussianEncoder, ResidualDecoder, VariationalNetwork, VASPNetwork
+from recsys.params import Count, NotNegative, OpenFraction, Rate
 from recsys.sparse import Batch, Rows
 from recsys.training import Loss, Objective
 
@@ -133,10 +133,8 @@ class VASP(FLVAE):
         logits: Tensor = network.shallow(batch)
         return logits
 
-    def _scores(
-        self, histories: sp.csr_matrix | None, userid: Indices, items: Indices | None, out: Tensor | None = None
-    ) -> Tensor:
-        assert histories is not None
+    def _scores(self, histories: Histories, userid: Indices, items: Indices | None, out: Tensor | None) -> Tensor:
+        assert histories is not None  # no user is known without
         rows = Rows(self._prepare(histories), self._device)
         deep = self._decode_scores(encode_rows(self.network_.encode, rows), items, out)
         shallow = self.network_.shallow(rows.slice(0, len(rows)))

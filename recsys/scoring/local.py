@@ -4,27 +4,34 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
+import pyarrow as pa
+import scipy.sparse as sp
 from tqdm import tqdm
 
 from recsys.columns import ITEM, RANK, SCORE, USER
-from recsys.errors import ConfigError
+from recsys.errors import ConfigError, DataError, ScoringError
+from recsys.ids import IdMap
 from recsys.interactions import Interactions
 from recsys.models import Recommender
-from recsys.scoring.kernel import Kernel, Rows, blocks, choose_rows
-from recsys.scoring.output import MANIFEST, Entry, Identity, OutputFolder, arrow_ids, arrow_table
+from recsys.ranking import Ids, Scores
+from recsys.scoring.output import MANIFEST, OutputFolder, arrow_ids
 
 __all__ = ["BATCH_SIZE", "MANIFEST", "ScoringResult", "recommend_frame", "score"]
 
 BATCH_SIZE = 16_384
 """Users of one part."""
+
+Rows = npt.NDArray[np.int32]
+"""Users as rows of the histories."""
 
 
 @dataclass(frozen=True)
@@ -96,11 +103,14 @@ def score(
     """
     if batch_size < 1:
         raise ConfigError(f"batch_size must be at least 1, got {batch_size}")
-    kernel = Kernel.of(model, histories, seen, n, exclude_seen)
-    rows = choose_rows(histories, users, on_unknown)
-    job = _Job(kernel, rows, batch_size, OutputFolder(Path(output).absolute()), show_progress)
-    data = (data_id, None) if data_id else (histories.fingerprint(), None if seen is None else seen.fingerprint())
-    return job.run(data, {"model_uri": model_uri, "asked_uri": asked_uri}, overwrite=overwrite)
+    kernel = _Kernel(model, histories, seen, n, exclude_seen)
+    rows = _choose_rows(histories, users, on_unknown)
+    data = {"data": data_id, "seen": None}
+    if data_id is None:
+        data = {"data": histories.fingerprint(), "seen": None if seen is None else seen.fingerprint()}
+    origin = {"model_uri": model_uri, "asked_uri": asked_uri}
+    folder = OutputFolder(Path(output).absolute())
+    return _write(kernel, rows, folder, data, origin, batch_size, overwrite, show_progress)
 
 
 def recommend_frame(
@@ -115,95 +125,127 @@ def recommend_frame(
 ) -> pd.DataFrame:
     """Return what `score` writes as one frame in memory: `user_id, item_id, score, rank`, ids of any kind.
 
-    Args:
-        histories: of the users.
-        users: external ids, in the order to return; all users of `histories` by default.
-        exclude_seen: never recommend an item of the user's history.
-        on_unknown: `raise` or `drop` for `users` that `histories` does not hold.
-        seen: as in `score`.
-
-    Raises:
-        NotFittedError: the model is not fitted.
-        UnknownIdError: a user is unknown and `on_unknown` is `raise`.
-        ConfigError: an option is out of range.
-        DataError: `seen` lacks a user, or `users` names one twice.
-        ScoringError: the model does not know its items, or nobody is left.
+    Arguments and errors are those of `score`.
     """
-    kernel = Kernel.of(model, histories, seen, n, exclude_seen)
-    lists = [kernel.lists(block) for block in blocks(choose_rows(histories, users, on_unknown), BATCH_SIZE)]
+    kernel = _Kernel(model, histories, seen, n, exclude_seen)
+    lists = [kernel.lists(block) for block in _blocks(_choose_rows(histories, users, on_unknown), BATCH_SIZE)]
     user, item, scores, ranks = (np.concatenate(arrays) for arrays in zip(*lists, strict=True))
     return pd.DataFrame({USER: kernel.users.ids(user), ITEM: kernel.items.ids(item), SCORE: scores, RANK: ranks})
 
 
-@dataclass(frozen=True, eq=False)
-class _Job:
-    """What to score, and where it goes."""
+class _Kernel:
+    """A model with the histories that it reads; it recommends to any rows of them."""
 
-    kernel: Kernel
-    rows: Rows
-    batch_size: int
-    folder: OutputFolder
-    show_progress: bool
+    def __init__(
+        self, model: Recommender, histories: Interactions, seen: Interactions | None, n: int, exclude_seen: bool
+    ) -> None:
+        """Align the data with the model's items and users."""
+        model._check_fitted()
+        if model.items_ is None or model.users_ is None:
+            raise ScoringError(
+                f"this {type(model).__name__} does not know its item ids; fit it on Interactions, not on a matrix"
+            )
+        if n < 1:
+            raise ConfigError(f"n must be at least 1, got {n}")
+        self.model, self.n, self.exclude_seen = model, n, exclude_seen
+        self.users, self.items = histories.users, model.items_
+        self.histories = histories.histories(model.items_)
+        """(n_users, model items): every user of the data."""
+        self.seen = None if seen is None else _rows_of_seen(seen, histories.users, model.items_)
+        """(n_users, model items): what to filter in place of the histories."""
+        self.trained = model.users_.codes(histories.users.ids(), on_unknown="mark")
+        """(n_users,) index of each user among the training users, -1 for others."""
 
-    def run(self, data: tuple[str, str | None], origin: dict[str, Any], *, overwrite: bool) -> ScoringResult:
-        """Write the output unless it is complete; `data` holds digests of histories and `seen`."""
-        ids = arrow_ids(self.kernel.users, "user"), arrow_ids(self.kernel.items, "item")
-        self.folder.check()
-        identity = self._identity(data)
-        with self.folder.locked():
-            manifest = None if overwrite else self.folder.manifest(identity)
-            if manifest is not None:
-                return self._result(manifest, already_complete=True)
-            parts = self.folder.begin(identity, resume=not overwrite)
-            resumed_parts = len(parts)
-            self._write_parts(parts, *ids)
-            manifest = self.folder.publish({**origin, **self._facts()}, parts, identity)
-            return self._result(manifest, resumed_parts=resumed_parts)
+    def lists(self, rows: Rows) -> tuple[Rows, Ids, Scores, Rows]:
+        """Return the `n` best items of each of these users, fewer where a user has fewer candidates.
 
-    def _identity(self, data: tuple[str, str | None]) -> Identity:
-        return {
-            "model": _model_checksum(self.kernel.model),
-            "data": data[0],
-            "seen": data[1],
-            "users": hashlib.sha256(self.rows.tobytes()).hexdigest(),
-            "n": self.kernel.n,
-            "exclude_seen": self.kernel.exclude_seen,
-            "batch_size": self.batch_size,
-            "recsys": _version(),
-        }
-
-    def _facts(self) -> dict[str, Any]:
-        return {
-            "run_id": dict(self.kernel.model.about_).get("run_id"),
-            "model": type(self.kernel.model).__name__,
-            "n": self.kernel.n,
-            "exclude_seen": self.kernel.exclude_seen,
-            "users": len(self.rows),
-        }
-
-    def _write_parts(self, parts: dict[str, Entry], user_ids: Any, item_ids: Any) -> None:
-        """Write the parts that are missing in `parts`, and add them there."""
-        with tqdm(
-            total=len(self.rows), unit="user", unit_scale=True, desc="score", disable=not self.show_progress
-        ) as bar:
-            for number, block in enumerate(blocks(self.rows, self.batch_size)):
-                name = f"part-{number:05d}.parquet"
-                if name not in parts:
-                    table = arrow_table(self.kernel.lists(block), user_ids, item_ids)
-                    parts[name] = self.folder.write_part(name, table, len(block))
-                bar.update(len(block))
-
-    def _result(
-        self, manifest: dict[str, Any], *, resumed_parts: int = 0, already_complete: bool = False
-    ) -> ScoringResult:
-        return ScoringResult(
-            output=self.folder.target,
-            users=manifest["users"],
-            rows=manifest["rows"],
-            parts=len(manifest["parts"]),
-            resumed_parts=resumed_parts,
-            already_complete=already_complete,
+        Four arrays of equal length, one user after the other: users, columns of the model, scores, ranks from 1.
+        """
+        ids, scores = self.model.recommend(
+            self.trained[rows],
+            self.histories[rows],
+            N=self.n,
+            filter_already_liked_items=self.exclude_seen,
+            seen=None if self.seen is None else self.seen[rows],
         )
+        filled = ids >= 0
+        ranks = np.broadcast_to(np.arange(1, ids.shape[1] + 1, dtype=np.int32), ids.shape)
+        return np.repeat(rows, filled.sum(axis=1)), ids[filled], scores[filled], ranks[filled]
+
+
+def _choose_rows(
+    histories: Interactions, users: Sequence[Hashable] | None, on_unknown: Literal["raise", "drop"]
+) -> Rows:
+    """Return the rows of the users to score, in their order; all users by default."""
+    if on_unknown not in ("raise", "drop"):
+        raise ConfigError(f"on_unknown must be 'raise' or 'drop', got {on_unknown!r}")
+    rows = np.arange(histories.shape[0], dtype=np.int32)
+    if users is not None:
+        rows = histories.users.codes(users, on_unknown=on_unknown)
+        if len(np.unique(rows)) != len(rows):
+            raise DataError(f"users must name each user once, got {len(rows) - len(np.unique(rows))} repeats")
+    if not len(rows):
+        raise ScoringError("there is nobody to score: the data hold none of the users")
+    return rows
+
+
+def _blocks(rows: Rows, size: int) -> Iterator[Rows]:
+    """Cut the rows into blocks of at most `size`."""
+    return (rows[start : start + size] for start in range(0, len(rows), size))
+
+
+def _rows_of_seen(seen: Interactions, users: IdMap, items: IdMap) -> sp.csr_matrix:
+    """Return what these users have seen of these items: (len(users), len(items))."""
+    place = seen.users.codes(users.ids(), on_unknown="mark")
+    missing = np.flatnonzero(place < 0)
+    if len(missing):
+        first = list(users.take(missing[:3]))
+        raise DataError(f"seen must hold every user of the histories, {len(missing)} are missing, such as {first}")
+    return seen.histories(items)[place]
+
+
+def _write(
+    kernel: _Kernel,
+    rows: Rows,
+    folder: OutputFolder,
+    data: Mapping[str, Any],
+    origin: Mapping[str, Any],
+    batch_size: int,
+    overwrite: bool,
+    show_progress: bool,
+) -> ScoringResult:
+    """Write the output unless it is complete; `data` tells the data from others, `origin` is for the manifest."""
+    user_ids, item_ids = arrow_ids(kernel.users, "user"), arrow_ids(kernel.items, "item")
+    folder.check()
+    options = {"n": kernel.n, "exclude_seen": kernel.exclude_seen}
+    identity = {
+        "model": _model_checksum(kernel.model),
+        **data,
+        "users": hashlib.sha256(rows.tobytes()).hexdigest(),
+        **options,
+        "batch_size": batch_size,
+        "recsys": _version(),
+    }
+    with folder.locked():
+        manifest = None if overwrite else folder.manifest(identity)
+        complete, resumed = manifest is not None, 0
+        if manifest is None:
+            parts = folder.begin(identity, resume=not overwrite)
+            resumed = len(parts)
+            hidden = not show_progress
+            with tqdm(total=len(rows), unit="user", unit_scale=True, desc="score", disable=hidden) as bar:
+                for number, block in enumerate(_blocks(rows, batch_size)):
+                    name = f"part-{number:05d}.parquet"
+                    if name not in parts:
+                        users, items, scores, ranks = kernel.lists(block)
+                        ids = user_ids.take(pa.array(users)), item_ids.take(pa.array(items))
+                        table = pa.table({USER: ids[0], ITEM: ids[1], SCORE: scores, RANK: ranks})
+                        parts[name] = folder.write_part(name, table, len(block))
+                    bar.update(len(block))
+            model = {"run_id": kernel.model.about_.get("run_id"), "model": type(kernel.model).__name__}
+            manifest = folder.publish({**origin, **model, **options, "users": len(rows)}, parts, identity)
+    counts = manifest["users"], manifest["rows"], len(manifest["parts"])
+    return ScoringResult(folder.target, *counts, resumed_parts=resumed, already_complete=complete)
 
 
 def _model_checksum(model: Recommender) -> str:

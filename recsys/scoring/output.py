@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,11 +14,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from recsys.columns import ITEM, RANK, SCORE, USER
 from recsys.errors import ScoringError
 from recsys.files import locked, read_json, replace_folder, sha256_of_file
 from recsys.ids import IdMap
-from recsys.scoring.kernel import Lists
 
 MANIFEST = "_manifest.json"
 """Readers of a folder of Parquet files skip names that begin with an underscore."""
@@ -50,18 +48,14 @@ class OutputFolder:
         if self.target.exists() and not (self.target / MANIFEST).is_file():
             raise ScoringError(f"{self.target} exists and is not a scoring output; choose another folder or remove it")
 
-    @contextmanager
-    def locked(self) -> Iterator[None]:
+    def locked(self) -> AbstractContextManager[None]:
         """Keep other jobs away for the block.
 
         Raises:
             ScoringError: another job writes the same output.
         """
-        try:
-            with locked(self.target.with_name(f".{self.target.name}.lock"), wait=False):
-                yield
-        except BlockingIOError:
-            raise ScoringError(f"another job is writing {self.target}; wait for it to end") from None
+        busy = ScoringError(f"another job is writing {self.target}; wait for it to end")
+        return locked(self.target.with_name(f".{self.target.name}.lock"), busy=busy)
 
     def manifest(self, identity: Identity) -> dict[str, Any] | None:
         """Return the manifest of a complete output of the same job, undamaged; None where there is none."""
@@ -71,8 +65,15 @@ class OutputFolder:
         return manifest if all(_is_whole(self.target, part) for part in manifest["parts"]) else None
 
     def begin(self, identity: Identity, *, resume: bool) -> dict[str, Entry]:
-        """Return the parts that an interrupted run of the same job finished; without any, start over."""
-        finished = self._finished(identity) if resume else {}
+        """Return the undamaged parts that an interrupted run of the same job finished; without any, start over."""
+        job, journal = read_json(self.partial / _JOB), self.partial / _JOURNAL
+        finished = {}
+        if resume and job is not None and job.get("identity") == identity and journal.is_file():
+            for line in journal.read_text(encoding="utf-8").splitlines():
+                with suppress(ValueError):  # a line that is empty, or torn when the job was killed
+                    entry = json.loads(line)
+                    if _is_whole(self.partial, entry):
+                        finished[entry["file"]] = entry
         if not finished:
             shutil.rmtree(self.partial, ignore_errors=True)
             self.partial.mkdir(parents=True)
@@ -108,21 +109,6 @@ class OutputFolder:
             (self.target / name).unlink()
         return manifest
 
-    def _finished(self, identity: Identity) -> dict[str, Entry]:
-        """Return the undamaged parts that the journal of the same job names."""
-        job, journal = read_json(self.partial / _JOB), self.partial / _JOURNAL
-        if job is None or job.get("identity") != identity or not journal.is_file():
-            return {}
-        finished = {}
-        for line in journal.read_text(encoding="utf-8").splitlines():
-            try:
-                entry = json.loads(line)
-            except ValueError:
-                continue  # empty, or torn when the job was killed
-            if _is_whole(self.partial, entry):
-                finished[entry["file"]] = entry
-        return finished
-
 
 def arrow_ids(ids: IdMap, what: str) -> pa.Array:
     """Return ids as Parquet stores them.
@@ -144,12 +130,6 @@ def arrow_ids(ids: IdMap, what: str) -> pa.Array:
         f"{what} ids of type {type(next(iter(ids))).__name__} cannot be stored in parquet: {reason}; "
         "use integers or strings, or recommend_frame, which keeps them in memory"
     )
-
-
-def arrow_table(lists: Lists, users: pa.Array, items: pa.Array) -> pa.Table:
-    """Return lists as a table `user_id, item_id, score, rank`; `users` and `items` hold the ids."""
-    columns = (users.take(pa.array(lists.users)), items.take(pa.array(lists.items)), lists.scores, lists.ranks)
-    return pa.table(dict(zip((USER, ITEM, SCORE, RANK), columns, strict=True)))
 
 
 def _is_whole(folder: Path, part: Entry) -> bool:

@@ -7,7 +7,6 @@ The context of the test part holds the training and the validation entries: ever
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -39,8 +38,7 @@ class Part:
     user_index: npt.NDArray[np.int32]
     """(n_rows,) row of each user in the training matrix, -1 for users who are not in it."""
     seen: sp.csr_matrix | None = None
-    """(n_rows, n_items): items that are not recommended, if these are more than the model may read; the context by
-    default."""
+    """(n_rows, n_items): items not to recommend, if these are more than the model may read; by default the context."""
     allow_overlap: bool = False
     """Accept target entries that are in the context or in `seen` too. They are never recommended: each is a miss."""
 
@@ -51,17 +49,13 @@ class Part:
             )
         if self.seen is not None and self.seen.shape != self.context.shape:
             raise DataError(f"seen must have the shape of the context {self.context.shape}, got {self.seen.shape}")
-        for name in ("context", "target", "seen"):
-            matrix = getattr(self, name)
-            twice = 0 if matrix is None else _repeated(matrix)
-            if twice:
+        stored = {"context": self.context, "target": self.target, "seen": self.seen}
+        for name, matrix in stored.items():
+            if matrix is not None and (twice := matrix.nnz - _marks(matrix).nnz):
                 raise DataError(f"{twice} entries of the {name} are stored twice; store each user and item once")
-        if self.allow_overlap:
-            return
-        for name in ("context", "seen"):
-            matrix = getattr(self, name)
-            both = 0 if matrix is None else count_shared(matrix, self.target)
-            if both:
+        for name in () if self.allow_overlap else ("context", "seen"):
+            matrix = stored[name]
+            if matrix is not None and (both := count_shared(matrix, self.target)):
                 raise DataError(
                     f"{both} of the {self.target.nnz} target entries are in the {name} too: a model cannot be tested "
                     "on what it reads; remove them from one of the two, or pass allow_overlap=True"
@@ -89,16 +83,13 @@ class Split:
     """Accept targets that share entries with training or with each other; their metrics are then not a test."""
 
     def __post_init__(self) -> None:
-        parts = {"validation": self.validation, "test": self.test}
-        for name, part in parts.items():
-            if part is not None and part.target.shape[1] != len(self.train.items):
+        for name, part in self._held_out().items():
+            if part.target.shape[1] != len(self.train.items):
                 raise DataError(
                     f"the columns of the {name} part must be the {len(self.train.items)} training items, "
                     f"got {part.target.shape[1]}"
                 )
-        if self.allow_overlap:
-            return
-        for (target, source), both in self._shared().items():
+        for (target, source), both in () if self.allow_overlap else self._shared().items():
             if both:
                 raise DataError(
                     f"{both} entries of the {target} target are {source} entries too: a model cannot be tested on what "
@@ -108,24 +99,21 @@ class Split:
     def overlaps(self) -> dict[tuple[str, str], int]:
         """Return how many target entries are also elsewhere in the split, compared by external user and item.
 
-        Returns:
-            Counts by (part, place): (`validation` or `test`, `context` or `training`), and (`test`, `validation`).
+        Keys are (`validation` or `test`, `context` or `training`), and (`test`, `validation`).
         """
-        parts = {"validation": self.validation, "test": self.test}
-        own = {
-            (name, "context"): count_shared(part.context, part.target)
-            for name, part in parts.items()
-            if part is not None
-        }
-        return {**own, **self._shared()}
+        parts = self._held_out().items()
+        return {(name, "context"): count_shared(part.context, part.target) for name, part in parts} | self._shared()
+
+    def _held_out(self) -> dict[str, Part]:
+        return {"test": self.test} if self.validation is None else {"validation": self.validation, "test": self.test}
 
     def _shared(self) -> dict[tuple[str, str], int]:
+        train, validation = self.train, self.validation
         counts = {}
-        for name, part in (("validation", self.validation), ("test", self.test)):
-            if part is not None:
-                counts[name, "training"] = _shared_of_users(self.train.matrix, self.train.users, part)
-        if self.validation is not None:
-            counts["test", "validation"] = _shared_of_users(self.validation.target, self.validation.users, self.test)
+        for name, part in self._held_out().items():
+            counts[name, "training"] = _shared_of_users(train.matrix, train.users, part)
+        if validation is not None:
+            counts["test", "validation"] = _shared_of_users(validation.target, validation.users, self.test)
         return counts
 
     def refit(self) -> Interactions:
@@ -136,11 +124,11 @@ class Split:
         """
         if self.validation is None or (self.validation.user_index < 0).any():
             raise DataError("refit needs a validation part made of the training users' own entries")
-        train = self.train
-        matrix = sp.csr_matrix(train.matrix + self.validation.target, dtype=np.float32)
-        if matrix.nnz != train.nnz + self.validation.target.nnz:  # a stored zero would be lost by the sum
-            matrix = _union(train.matrix, self.validation.target)
-        return Interactions(matrix, train.users, train.items, titles=train.titles)
+        parts = [self.train.matrix.tocoo(), self.validation.target.tocoo()]
+        values, rows, cols = (np.concatenate([getattr(m, of) for m in parts]) for of in ("data", "row", "col"))
+        # Not their sum, which would lose stored zeros.
+        matrix = sp.csr_matrix((values, (rows, cols)), shape=self.train.shape, dtype=np.float32)
+        return Interactions(matrix, self.train.users, self.train.items, titles=self.train.titles)
 
 
 def by_entries(data: Interactions, is_validation: Entries | None, is_test: Entries) -> Split:
@@ -159,46 +147,30 @@ def by_entries(data: Interactions, is_validation: Entries | None, is_test: Entri
         if marked is not None and not marked.any():
             raise DataError(f"the {name} part would be empty: {data.nnz} entries are too few for this split")
     index = np.arange(data.shape[0], dtype=np.int32)
-    train = data.select(is_train)
-
-    def part(context: Entries, target: Entries) -> Part:
-        return Part(data.select(context).matrix, data.select(target).matrix, data.users, index)
-
-    validation = None if is_validation is None else part(is_train, is_validation)
-    return Split(train, validation, part(is_known, is_test))
+    train, known, test = (data.select(entries) for entries in (is_train, is_known, is_test))
+    validation = None
+    if is_validation is not None:
+        validation = Part(train.matrix, data.select(is_validation).matrix, data.users, index)
+    return Split(train, validation, Part(known.matrix, test.matrix, data.users, index))
 
 
 def count_shared(a: sp.csr_matrix, b: sp.csr_matrix) -> int:
     """Return how many entries are stored in both of two matrices of one shape; values do not matter."""
-    marks = [sp.csr_matrix((np.ones(m.nnz, dtype=np.int8), m.indices, m.indptr), shape=m.shape) for m in (a, b)]
-    return int(marks[0].multiply(marks[1]).nnz)
+    return int(_marks(a).multiply(_marks(b)).nnz)
 
 
 def _shared_of_users(matrix: sp.csr_matrix, users: IdMap, part: Part) -> int:
     """Return how many target entries of a part are stored in a matrix with these users as rows."""
-    if users is part.users or users == part.users:
+    if users == part.users:
         return count_shared(matrix, part.target)
     row = users.codes(part.users.ids(), on_unknown="mark")
     known = np.flatnonzero(row >= 0)
-    return count_shared(matrix[row[known]], part.target[known]) if len(known) else 0
+    return count_shared(matrix[row[known]], part.target[known])
 
 
-def _repeated(matrix: sp.csr_matrix) -> int:
-    """Return how many stored entries repeat an earlier one."""
-    if matrix.has_canonical_format:
-        return 0
-    once = sp.csr_matrix((np.ones(matrix.nnz, dtype=np.int8), matrix.indices, matrix.indptr), shape=matrix.shape)
-    once = once.copy()
-    once.sum_duplicates()
-    return int(matrix.nnz - once.nnz)
-
-
-def _union(a: sp.csr_matrix, b: sp.csr_matrix) -> sp.csr_matrix:
-    """Return the union of disjoint stored entries; unlike a sum it keeps stored zeros."""
-    rows = [np.repeat(np.arange(m.shape[0]), np.diff(m.indptr)) for m in (a, b)]
-    cols: Any = np.concatenate([a.indices, b.indices])
-    matrix = sp.csr_matrix(
-        (np.concatenate([a.data, b.data]), (np.concatenate(rows), cols)), shape=a.shape, dtype=np.float32
-    )
-    matrix.sort_indices()
-    return matrix
+def _marks(matrix: sp.csr_matrix) -> sp.csr_matrix:
+    """Return a matrix of ones with the entries of another, each once."""
+    entries = (np.ones(matrix.nnz, dtype=np.int8), matrix.indices, matrix.indptr)
+    marks = sp.csr_matrix(entries, shape=matrix.shape, copy=not matrix.has_canonical_format)
+    marks.sum_duplicates()
+    return marks

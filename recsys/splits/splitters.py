@@ -1,22 +1,63 @@
-"""The splitters of this package: pure functions from `Interactions` to a `Split`."""
+"""Splitters: functions from `Interactions` to a `Split`, among which `[split] kind` of a configuration chooses."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Hashable
+import inspect
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import replace
+from types import MappingProxyType
+from typing import Final, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
-from recsys.errors import DataError, did_you_mean
+from recsys.errors import ConfigError, DataError, did_you_mean
 from recsys.ids import IdMap
 from recsys.interactions import Interactions
-from recsys.options import Seed
+from recsys.options import Option, Seed, options_of
 from recsys.splits.parts import Entries, Part, Split, by_entries
-from recsys.splits.registry import register
 
-Rows = npt.NDArray[np.integer]
+Splitter = TypeVar("Splitter", bound=Callable[..., Split])
+
+_REGISTERED: dict[str, Callable[..., Split]] = {}
+
+SPLITTERS: Final[Mapping[str, Callable[..., Split]]] = MappingProxyType(_REGISTERED)
+"""Every registered splitter by its name; what is registered later appears here too."""
+
+
+def register(splitter: Splitter) -> Splitter:
+    """Make a splitter known by its function name: to `[split] kind` of a configuration, and to the documentation.
+
+    A decorator for a function that takes `Interactions` and returns a `Split`. Its further parameters are the options
+    of its kind: a configuration is checked against their annotations, and `Args` of the docstring explains them. Two
+    names have a meaning: jobs keep the column that `column` names when they read the data, and add the number of a
+    repeat to `seed`. Registered again, a splitter replaces its earlier self.
+
+    Raises:
+        ConfigError: not a function with a parameter for the data, an option without a readable type, or another
+            module registered the name.
+    """
+    if not inspect.isfunction(splitter) or not inspect.signature(splitter).parameters:
+        raise ConfigError(f"register takes a function of Interactions that returns a Split, got {splitter!r}")
+    name = splitter.__name__
+    if (known := _REGISTERED.get(name, splitter).__module__) != splitter.__module__:
+        raise ConfigError(f"{known} registered a splitter {name} already; choose another function name")
+    options_of(splitter, skip=1)  # refused here if a type cannot be read
+    _REGISTERED[name] = splitter
+    return splitter
+
+
+def splitter_of(kind: str) -> Callable[..., Split]:
+    """Return the splitter of that name; ConfigError if there is none."""
+    if kind not in _REGISTERED:
+        raise ConfigError(f"there is no splitter {kind!r}{did_you_mean(kind, _REGISTERED)}")
+    return _REGISTERED[kind]
+
+
+def options_of_kind(kind: str) -> dict[str, Option]:
+    """Return the options of the splitter of that name; ConfigError if there is none."""
+    return options_of(splitter_of(kind), skip=1)
 
 
 @register
@@ -60,18 +101,29 @@ def hold_out_users(
     if n_users >= 1 and n_users != int(n_users):
         raise DataError(f"n_users must be a whole number or a share below 1, got {n_users}")
     if stable:
-        validation_rows, test_rows = _by_id(data.users, n_users, seed)
-        return _hold_out(data, validation_rows, test_rows, target_fraction, min_items, seed)
-    held = round(n_users * total) if n_users < 1 else int(n_users)
-    if held < 1 or total - 2 * held < 1:
-        raise DataError(
-            f"hold_out_users takes {held} validation and {held} test users of {total}, which leaves "
-            f"{max(0, total - 2 * held)} to train on; choose n_users between 1 and {max(0, (total - 1) // 2)}"
-        )
-    order = np.random.RandomState(seed).permutation(total)  # the generator of the published split
-    return _hold_out(
-        data, order[total - 2 * held : total - held], order[total - held :], target_fraction, min_items, seed
+        if not 0 < n_users < 0.5:
+            raise DataError(f"a stable split takes n_users as a share between 0 and 0.5, got {n_users}")
+        digests = b"".join(hashlib.blake2b(f"{seed}:{user}".encode(), digest_size=8).digest() for user in data.users)
+        place = np.frombuffer(digests, dtype=">u8").astype(np.float64) / 2.0**64
+        held_out = np.flatnonzero((place >= n_users) & (place < 2 * n_users)), np.flatnonzero(place < n_users)
+    else:
+        held = round(n_users * total) if n_users < 1 else int(n_users)
+        if held < 1 or total - 2 * held < 1:
+            raise DataError(
+                f"hold_out_users takes {held} validation and {held} test users of {total}, which leaves "
+                f"{max(0, total - 2 * held)} to train on; choose n_users between 1 and {max(0, (total - 1) // 2)}"
+            )
+        order = np.random.RandomState(seed).permutation(total)  # the generator of the published split
+        held_out = np.sort(order[total - 2 * held : total - held]), np.sort(order[total - held :])
+    rest = np.setdiff1d(np.arange(total), np.concatenate(held_out))
+    if not (len(rest) and len(held_out[0]) and len(held_out[1])):
+        raise DataError(f"{total} users are too few to hold some out by their id; choose another n_users")
+    train = data.take_users(rest)
+    train = train.take_items(np.unique(train.matrix.indices))
+    validation, test = (
+        _fold_in(data.take_users(rows), train.items, target_fraction, min_items, seed) for rows in held_out
     )
+    return Split(train, validation, test)
 
 
 @register
@@ -86,9 +138,10 @@ def hold_out_ratings(data: Interactions, *, test: float = 0.1, validation: float
     Raises:
         DataError: a share is out of range, or too small for a single entry.
     """
-    for name, share, lowest in (("test", test, "more than 0"), ("validation", validation, "at least 0")):
-        if not (0 <= share < 1) or (name == "test" and share == 0):
-            raise DataError(f"{name} must be {lowest} and below 1, got {share}")
+    if not 0 < test < 1:
+        raise DataError(f"test must be more than 0 and below 1, got {test}")
+    if not 0 <= validation < 1:
+        raise DataError(f"validation must be at least 0 and below 1, got {validation}")
     order = np.random.default_rng(seed).permutation(data.nnz)
     n_test = round(test * data.nnz)
     n_validation = round(validation * (data.nnz - n_test))
@@ -109,8 +162,7 @@ def leave_last_out(data: Interactions) -> Split:
     """
     times = _need_times(data, "leave_last_out")
     counts = np.diff(data.matrix.indptr)
-    rows = np.repeat(np.arange(data.shape[0]), counts)
-    order = np.lexsort((times, rows))  # by row, then by time
+    order = np.lexsort((times, np.repeat(np.arange(data.shape[0]), counts)))  # by row, then by time
     ends = data.matrix.indptr[1:][counts >= 3].astype(np.int64)
     is_test, is_validation = np.zeros((2, data.nnz), dtype=bool)
     is_test[order[ends - 1]] = True
@@ -138,9 +190,8 @@ def by_time(data: Interactions, *, test: float = 0.1, validation: float = 0.1) -
     ordered = np.sort(times)
     last_before_test = ordered[max(0, round((1 - test) * data.nnz) - 1)]
     is_test = times > last_before_test
-    is_validation = None
-    if validation:
-        is_validation = (times > ordered[max(0, round((1 - test - validation) * data.nnz) - 1)]) & ~is_test
+    last_of_training = ordered[max(0, round((1 - test - validation) * data.nnz) - 1)]
+    is_validation = (times > last_of_training) & ~is_test if validation else None
     return replace(by_entries(data, is_validation, is_test), first_test_time=int(times[is_test].min()))
 
 
@@ -187,56 +238,28 @@ def given(
     elif validation == test:
         raise DataError(f"test and validation must be different values of {column!r}, got {test!r} for both")
     is_test = np.asarray(marks == test)
-    is_validation = None
-    if validation is not None:
-        is_validation = np.asarray(marks == validation)
-    elif validation_fraction:
-        rest = np.flatnonzero(~is_test)
-        drawn = np.random.default_rng(seed).permutation(rest)[: round(validation_fraction * len(rest))]
-        is_validation = np.zeros(data.nnz, dtype=bool)
-        is_validation[drawn] = True
+    is_validation = None if validation is None else np.asarray(marks == validation)
     if temporal:
         times = _need_times(data, "temporal=True")
         _refuse_future(times, ~is_test, is_test, "test")
-        if validation is not None and is_validation is not None:
+        if is_validation is not None:
             _refuse_future(times, ~is_test & ~is_validation, is_validation, "validation")
+    if is_validation is None and validation_fraction:
+        rest = np.flatnonzero(~is_test)
+        is_validation = np.zeros(data.nnz, dtype=bool)
+        is_validation[np.random.default_rng(seed).permutation(rest)[: round(validation_fraction * len(rest))]] = True
     return by_entries(data, is_validation, is_test)
 
 
 def _refuse_future(times: npt.NDArray[np.int64], before: Entries, after: Entries, name: str) -> None:
     """Refuse entries of an earlier part that are later than the first entry of the part called `name`."""
     first = times[after].min()
-    late = int(np.count_nonzero(times[before] > first))
-    if late:
+    if late := int(np.count_nonzero(times[before] > first)):
         raise DataError(
             f"{late} of the {np.count_nonzero(before)} entries before the {name} part are later than its first entry, "
             f"of {np.datetime64(int(first), 's')}: a temporal split must not train on the future; "
             "correct the column, or pass temporal=False"
         )
-
-
-def _by_id(users: IdMap, share: int | float, seed: int) -> tuple[Rows, Rows]:
-    """Return the rows of validation and test users, chosen by a hash of seed and id that lies in 0..1."""
-    if not 0 < share < 0.5:
-        raise DataError(f"a stable split takes n_users as a share between 0 and 0.5, got {share}")
-    digests = b"".join(hashlib.blake2b(f"{seed}:{user}".encode(), digest_size=8).digest() for user in users)
-    place = np.frombuffer(digests, dtype=">u8").astype(np.float64) / 2.0**64
-    return np.flatnonzero((place >= share) & (place < 2 * share)), np.flatnonzero(place < share)
-
-
-def _hold_out(
-    data: Interactions, validation_rows: Rows, test_rows: Rows, target_fraction: float, min_items: int, seed: int
-) -> Split:
-    rest = np.setdiff1d(np.arange(data.shape[0]), np.concatenate([validation_rows, test_rows]))
-    if not (len(rest) and len(validation_rows) and len(test_rows)):
-        raise DataError(f"{data.shape[0]} users are too few to hold some out by their id; choose another n_users")
-    train = data.take_users(rest)
-    train = train.take_items(np.unique(train.matrix.indices))
-    validation, test = (
-        _fold_in(data.take_users(np.sort(rows)), train.items, target_fraction, min_items, seed)
-        for rows in (validation_rows, test_rows)
-    )
-    return Split(train, validation, test)
 
 
 def _fold_in(users: Interactions, items: IdMap, target_fraction: float, min_items: int, seed: int) -> Part:

@@ -9,31 +9,33 @@ metrics carry time and step, a run is found by its tag `recsys.run`, and a run l
 
 The modules, each of which imports only from those before it:
 
-- `_mlflow` imports MLflow; `requests` bounds and silences its calls and translates its errors; `store` opens the store;
-- `machine` describes the machine; `runs` creates, finds and resumes runs;
-- `sources` stores and imports the source of a user's own model; `adapter` serves a bundle; `logged_model` logs it;
-- `registry`, `aliases` and `addresses` manage versions, who holds an alias, and where a model's folder is;
-- `events` are what a run reports and how it is sent; `tracker` turns a job's reports into events;
-- `outbox` sends events or lets them wait, `replay` sends them later; `current` starts, ends and knows the current run.
+- `_mlflow` imports MLflow; `store` opens the store, bounds and silences its calls and translates its errors;
+- `runs` creates, finds and resumes runs, and describes the machine; `registry` manages versions and aliases;
+- `adapter` serves a bundle; `logged_model` logs it, finds it and loads it;
+- `events` are what a run reports and how it is sent; `outbox` sends them or lets them wait, and `sync` them later;
+- `tracker` turns a job's reports into events; `current` starts, ends and knows the current run.
 """
 
 from recsys.tracking.adapter import RecommendationModel, set_pyfunc_model
-from recsys.tracking.addresses import address, load, pin, resolve
-from recsys.tracking.aliases import Promotion, annotate, promote, rollback
 from recsys.tracking.current import log_model, start_run
-from recsys.tracking.logged_model import MODEL
-from recsys.tracking.machine import environment, version
+from recsys.tracking.logged_model import address, load, pin, resolve
+from recsys.tracking.outbox import Synced, sync
 from recsys.tracking.registry import (
+    MODEL,
+    Promotion,
     RegisteredModel,
+    annotate,
     delete_version,
     model_versions,
+    promote,
     register,
     registered_names,
+    rollback,
     version_facts,
     version_tags,
     versions_if_any,
 )
-from recsys.tracking.replay import Synced, sync
+from recsys.tracking.runs import environment, version
 from recsys.tracking.store import configure, describe
 from recsys.tracking.tracker import Tracker, flatten, mlflow_name
 

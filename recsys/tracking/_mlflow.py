@@ -18,29 +18,40 @@ with warnings.catch_warnings():
     from mlflow.tracking.context.registry import resolve_tags
 
 __all__ = [
+    "Load",
     "MlflowClient",
     "MlflowException",
     "database",
     "entities",
     "mlflow",
     "resolve_tags",
-    "system_monitors",
     "types",
 ]
 
 
-def system_monitors() -> list[Any]:
-    """Return MLflow's monitors of the machine's load: CPU, and GPU if there is one.
+class Load:
+    """The load of the machine, measured by MLflow's own monitors: of the CPU, and of the GPU if there is one.
 
     Raises:
         TrackingError: psutil, which they use, is not installed.
     """
-    if find_spec("psutil") is None:
-        raise TrackingError("system metrics need psutil: pip install psutil")
-    from mlflow.system_metrics.metrics.cpu_monitor import CPUMonitor
-    from mlflow.system_metrics.metrics.gpu_monitor import GPUMonitor
 
-    monitors = [CPUMonitor()]
-    with suppress(Exception):  # no GPU, or its library is missing
-        monitors.append(GPUMonitor())
-    return monitors
+    def __init__(self) -> None:
+        if find_spec("psutil") is None:
+            raise TrackingError("system metrics need psutil: pip install psutil")
+        from mlflow.system_metrics.metrics.cpu_monitor import CPUMonitor
+        from mlflow.system_metrics.metrics.gpu_monitor import GPUMonitor
+
+        self._monitors: list[Any] = [CPUMonitor()]
+        with suppress(Exception):  # no GPU, or its library is missing
+            self._monitors.append(GPUMonitor())
+        self.figures()  # psutil's first figure covers the time since the process started
+
+    def figures(self) -> dict[str, float]:
+        """Return the load since the last call, with names `system/...` as MLflow's pages expect them."""
+        figures: dict[str, float] = {}
+        for monitor in self._monitors:
+            monitor.collect_metrics()
+            figures |= {f"system/{name}": float(value) for name, value in monitor.aggregate_metrics().items()}
+            monitor.clear_metrics()
+        return figures

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Mapping
+from importlib import import_module
+from importlib.machinery import PathFinder
 from itertools import chain
 from numbers import Integral
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -17,8 +21,8 @@ from recsys.columns import ITEM, RATING, USER
 from recsys.errors import BundleError, DataError, RecsysError
 from recsys.files import read_json
 from recsys.models import load as load_bundle
+from recsys.models.registry import MODELS, register
 from recsys.tracking._mlflow import MlflowException, mlflow, types
-from recsys.tracking.sources import import_source
 
 BUNDLE = "bundle"
 """Name of the bundle among the artifacts of a logged model."""
@@ -157,11 +161,7 @@ def example(histories: pd.DataFrame, n: int) -> pd.DataFrame:
 
 
 def refuse_pickles(folder: Path) -> None:
-    """Refuse a logged model's folder that holds a pickle: none is ever logged.
-
-    Raises:
-        BundleError: there is one.
-    """
+    """Raise BundleError if a logged model's folder holds a pickle: none is ever logged."""
     pickles = [file.name for file in sorted(folder.iterdir()) if file.suffix in _PICKLES]
     if pickles:
         raise BundleError(
@@ -173,6 +173,50 @@ def refuse_pickles(folder: Path) -> None:
 def set_pyfunc_model() -> None:
     """Give `RecommendationModel` to MLflow, which executes `pyfunc_model.py` to get the model."""
     mlflow.models.set_model(RecommendationModel())
+
+
+def import_source(model: str | None, module: str | None, code: Path) -> None:
+    """Import the module (None in old bundles) of a saved model's class, unless the class is registered already.
+
+    It is imported from `code`, the folder of the code logged with the model, and from nowhere else.
+
+    Raises:
+        BundleError: the module was not logged, cannot be imported, or another module has its name.
+    """
+    if model is None or model in MODELS or module is None or module.startswith("recsys."):
+        return
+    if module == "__main__":
+        raise BundleError(
+            f"{model} was defined in a script or notebook, whose source is not logged with the model; "
+            "move the class into a module of its own and log the model again"
+        )
+    top = module.partition(".")[0]
+    if PathFinder.find_spec(top, [str(code)]) is None:
+        raise BundleError(
+            f"{code} does not hold {module}, which defines {model}; log the model again from a module "
+            "whose source is a file, or import the module first"
+        )
+    if top in sys.modules and code.resolve() not in _origin(sys.modules[top]).parents:
+        raise BundleError(
+            f"another module {top} is imported already, from {_origin(sys.modules[top])}; load the model in a process "
+            "of its own"
+        )
+    sys.path.insert(0, str(code))
+    try:
+        imported = import_module(module)
+    except ImportError as error:
+        raise BundleError(
+            f"{module}, which was logged with the model, cannot be imported: {error}; "
+            "it may import installed libraries and modules of its own package"
+        ) from error
+    finally:
+        sys.path.remove(str(code))
+    if model not in MODELS and hasattr(imported, model):
+        register(getattr(imported, model))
+
+
+def _origin(module: ModuleType) -> Path:
+    return Path(module.__file__ or next(iter(module.__path__))).resolve()
 
 
 def _texts(values: Iterable[Any], what: str) -> list[str]:

@@ -15,12 +15,12 @@ from recsys.interactions import Interactions
 from recsys.models import Recommender
 from recsys.splits import Part
 from recsys.tracking import runs, store
+from recsys.tracking._mlflow import Load
 from recsys.tracking.events import Model
 from recsys.tracking.logged_model import prepared
-from recsys.tracking.machine import Load, environment, now
 from recsys.tracking.outbox import Outbox
 from recsys.tracking.registry import RegisteredModel
-from recsys.tracking.runs import RunRecord
+from recsys.tracking.runs import RunRecord, environment, now
 from recsys.tracking.tracker import Tracker
 from recsys.workspace import Workspace
 
@@ -63,26 +63,26 @@ def start_run(
                 resume = None  # another process runs the same training
         load = Load() if system_metrics else None
         facts = {**environment(workspace), **{name: str(value) for name, value in (tags or {}).items()}}
-        place, parent, record = store.place(workspace), _CURRENT.get(), None
-        if resume is not None and interrupted:
-            record = runs.interrupted(resume, place, workspace)
+        place, parent = store.place(workspace), _CURRENT.get()
+        record = runs.interrupted(resume, place, workspace) if resume is not None and interrupted else None
         resumed = record is not None
         if record is None:
-            record = RunRecord.new(place, experiment, run_name, facts, None if parent is None else parent.record.key)
-        outbox, resumed = _open(record, facts, workspace, parent, resumed=resumed)
-        stack.callback(outbox.close)
+            record = RunRecord(place, experiment, run_name, facts, None if parent is None else parent.record.key)
+        key = record.key
+        outbox = _open(record, facts, workspace, parent, resumed=resumed)
+        resumed = resumed and record.key == key  # in place of a run deleted from the store, another has begun
+        stack.enter_context(outbox.lock)
         tracker = Tracker(outbox, resumed=resumed, load=load)
         if resumed and not outbox.active:
             tracker.set_tags({**facts, "resumed": now()})
         if resume is not None:
             runs.remember(resume, record)
-        token = _CURRENT.set(outbox)
+        stack.callback(_CURRENT.reset, _CURRENT.set(outbox))
         status = "FAILED"
         try:
             yield tracker
             status = "FINISHED"
         finally:
-            _CURRENT.reset(token)
             outbox.end(status)
             if resume is not None and status == "FINISHED":
                 resume.unlink(missing_ok=True)
@@ -125,7 +125,7 @@ def log_model(
         if ids.kind == "other":
             raise TrackingError(f"{what} ids must be integers or strings to be served by MLflow, got {ids!r}")
     about = dict(about or {})
-    if outbox.created:
+    if outbox.record.run_id is not None:
         about["run_id"] = outbox.run_id
     with prepared(model, examples, metrics or {}, about) as folder:
         outbox.take(Model(attachment=folder))
@@ -137,23 +137,20 @@ def log_model(
 
 def _open(
     record: RunRecord, tags: dict[str, str], workspace: Workspace, parent: Outbox | None, *, resumed: bool
-) -> tuple[Outbox, bool]:
-    """Start a run and return its outbox, and whether it was resumed: a run deleted from the store is not."""
-    run_id, began = None, time.monotonic()
+) -> Outbox:
+    """Start a run, in the store if it answers, and return its outbox."""
+    began, started = time.monotonic(), False
     with suppress(TrackingUnavailable):
-        if parent is not None and not parent.created:
+        if parent is not None and parent.record.run_id is None:
             parent.send_waiting()
+        parent_id = None if parent is None else parent.record.run_id
         # A child is created after its parent, also when both are created late.
-        if parent is None or parent.created:
-            run_id = runs.start(
-                record, workspace, tags, None if parent is None else parent.record.run_id, resumed=resumed
-            )
-    if run_id is not None:
-        resumed = resumed and record.run_id == run_id
-        record.run_id = run_id
-    outbox = Outbox(record, workspace, parent, active=run_id is not None)
-    if run_id is None or outbox.waiting:
-        outbox.start_spooling()
-    if run_id is None:
+        if parent is None or parent_id is not None:
+            record.run_id = runs.start(record, workspace, tags, parent_id, resumed=resumed)
+            started = True
+    outbox = Outbox(record, workspace, parent, active=started)
+    if not started:
         outbox.back_off(time.monotonic() - began)
-    return outbox, resumed
+    if not started or outbox.waiting:
+        outbox.start_spooling()
+    return outbox

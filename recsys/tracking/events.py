@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
 from itertools import groupby
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 from recsys.errors import TrackingError
 from recsys.spool import Entry, Spool
-from recsys.tracking import logged_model
-from recsys.tracking._mlflow import MlflowClient, entities
-from recsys.tracking.logged_model import MODEL, logged_models
-from recsys.tracking.registry import RegisteredModel, register, registered_by
-from recsys.tracking.requests import FILE_TIMEOUT, TIMEOUT, request
+from recsys.tracking import logged_model, runs
+from recsys.tracking._mlflow import MlflowClient, entities, mlflow
+from recsys.tracking.registry import MODEL, RegisteredModel, logged_models, register, registered_by
+from recsys.tracking.store import FILE_TIMEOUT, TIMEOUT, request
 
 Point = list[Any]
 """Name, value, time in milliseconds and step of a metric."""
+KINDS: dict[str, type[Event]] = {}
+"""The events by their names in a spool, which later versions must be able to read."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,9 +27,12 @@ class Event(ABC):
     """A report of a run."""
 
     kind: ClassVar[str]
-    """Name of the class in spools, which later versions must be able to read."""
     attachment: Path | None = None
     """File or folder that belongs to the event."""
+
+    def __init_subclass__(cls, kind: str) -> None:
+        cls.kind = kind
+        KINDS[kind] = cls
 
     @abstractmethod
     def send(self, sender: Sender, retry: bool) -> RegisteredModel | None:
@@ -38,17 +42,11 @@ class Event(ABC):
         """Return the event without its attachment as JSON values."""
         return {field.name: getattr(self, field.name) for field in fields(self) if field.name != "attachment"}
 
-    @classmethod
-    def from_json(cls, values: dict[str, Any], attachment: Path | None) -> Self:
-        """Return the event that `to_json` described."""
-        return cls(**values, attachment=attachment)
-
 
 @dataclass(frozen=True, kw_only=True)
-class Params(Event):
+class Params(Event, kind="params"):
     """Parameters, by their names in MLflow."""
 
-    kind = "params"
     values: dict[str, str]
     resumed: bool
     """The run was resumed: parameters that it has keep their values."""
@@ -61,10 +59,9 @@ class Params(Event):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Tags(Event):
+class Tags(Event, kind="tags"):
     """Tags of the run."""
 
-    kind = "tags"
     values: dict[str, str]
 
     def send(self, sender: Sender, retry: bool) -> None:
@@ -75,16 +72,11 @@ class Tags(Event):
     def to_json(self) -> dict[str, Any]:
         return dict(self.values)
 
-    @classmethod
-    def from_json(cls, values: dict[str, Any], attachment: Path | None) -> Self:
-        return cls(values=values)
-
 
 @dataclass(frozen=True, kw_only=True)
-class Metrics(Event):
+class Metrics(Event, kind="metrics"):
     """Points of series."""
 
-    kind = "metrics"
     points: list[Point]
     of_model: bool = False
     """They also describe the model that the run has logged."""
@@ -93,13 +85,13 @@ class Metrics(Event):
 
     def send(self, sender: Sender, retry: bool) -> None:
         client = MlflowClient()
-        points = sender.new_points(self.points, check=retry or self.resumed, any_time=self.resumed)
+        points = sender.new_points(self.points, any_time=self.resumed) if retry or self.resumed else self.points
         model_id = logged_models(client, sender.run_id).get(MODEL) if self.of_model else None
         metrics = [entities.Metric(name, value, time, step, model_id=model_id) for name, value, time, step in points]
         try:
             client.log_batch(sender.run_id, metrics=metrics)
         except BaseException:
-            sender.forget()  # some of them may have arrived
+            sender.known.clear()  # some of them may have arrived
             raise
 
     @staticmethod
@@ -109,10 +101,9 @@ class Metrics(Event):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Inputs(Event):
+class Inputs(Event, kind="inputs"):
     """Data sets that the run reads, as `tracker.data_set` describes them."""
 
-    kind = "inputs"
     inputs: list[dict[str, Any]]
 
     def send(self, sender: Sender, retry: bool) -> None:
@@ -127,10 +118,9 @@ class Inputs(Event):
 
 
 @dataclass(frozen=True, kw_only=True)
-class File(Event):
+class File(Event, kind="file"):
     """A file, to be stored in a folder of the run's artifacts."""
 
-    kind = "file"
     folder: str | None
 
     def send(self, sender: Sender, retry: bool) -> None:
@@ -138,10 +128,8 @@ class File(Event):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Model(Event):
+class Model(Event, kind="model"):
     """The run's model, as `logged_model.prepared` has written it."""
-
-    kind = "model"
 
     def send(self, sender: Sender, retry: bool) -> None:
         assert self.attachment is not None
@@ -150,10 +138,9 @@ class Model(Event):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Register(Event):
+class Register(Event, kind="register"):
     """Registration of the run's model as the next version of a name."""
 
-    kind = "register"
     name: str
 
     def send(self, sender: Sender, retry: bool) -> RegisteredModel:
@@ -161,15 +148,17 @@ class Register(Event):
 
 
 @dataclass(frozen=True, kw_only=True)
-class End(Event):
+class End(Event, kind="end"):
     """The end of the run, with its time in milliseconds."""
 
-    kind = "end"
     status: str
     time: int
 
     def send(self, sender: Sender, retry: bool) -> None:
-        MlflowClient().set_terminated(sender.run_id, self.status, self.time)
+        if runs.is_active(sender.run_id):
+            mlflow.end_run(self.status)
+        else:
+            MlflowClient().set_terminated(sender.run_id, self.status, self.time)
 
 
 class Sender:
@@ -177,13 +166,13 @@ class Sender:
 
     def __init__(self, run_id: str) -> None:
         self.run_id = run_id
-        self._known: dict[str, set[tuple[int, int]]] = {}
+        self.known: dict[str, set[tuple[int, int]]] = {}
+        """Times and steps of the points that the store has, by name of the series."""
 
     def send(self, event: Event, *, retry: bool) -> RegisteredModel | None:
-        """Send an event; return the version if it registers one.
+        """Send an event, and return the version if it registers one.
 
-        Args:
-            retry: it may have been sent before, so whatever the store has of it is not sent again.
+        With `retry` it may have been sent before, so whatever the store has of it is not sent again.
 
         Raises:
             TrackingUnavailable: the store does not answer, or does not accept it now.
@@ -193,47 +182,26 @@ class Sender:
         with request(f"run {self.run_id} cannot record {event.kind}", seconds=seconds, of_run=True):
             return event.send(self, retry)
 
-    def new_points(self, points: Iterable[Point], *, check: bool, any_time: bool) -> list[Point]:
-        """Return the points that the store does not have.
-
-        Args:
-            check: ask the store; False takes all of them as new.
-            any_time: points of the same step are the same, whenever they were measured.
-        """
+    def new_points(self, points: list[Point], *, any_time: bool) -> list[Point]:
+        """Return the points that the store does not have; `any_time` takes those of one step as the same."""
         new = []
         for point in points:
             name, _, time, step = point
-            if not (check and self._has(point, any_time)):
+            if name not in self.known:
+                history = MlflowClient().get_metric_history(self.run_id, name)
+                self.known[name] = {(metric.timestamp, metric.step) for metric in history}
+            if not any(known == step and (any_time or at == time) for at, known in self.known[name]):
+                self.known[name].add((time, step))
                 new.append(point)
-                if name in self._known:
-                    self._known[name].add((time, step))
         return new
-
-    def forget(self) -> None:
-        """Ask the store again from now on which points it has."""
-        self._known.clear()
-
-    def _has(self, point: Point, any_time: bool) -> bool:
-        name, _, time, step = point
-        if name not in self._known:
-            history = MlflowClient().get_metric_history(self.run_id, name)
-            self._known[name] = {(metric.timestamp, metric.step) for metric in history}
-        return any(known == step and (any_time or at == time) for at, known in self._known[name])
-
-
-KINDS: dict[str, type[Event]] = {cls.kind: cls for cls in (Params, Tags, Metrics, Inputs, File, Model, Register, End)}
-"""The events by their names in a spool."""
 
 
 def from_entry(entry: Entry) -> Event:
-    """Return the event that a spool holds.
-
-    Raises:
-        TrackingError: it is of a kind that this version does not know.
-    """
+    """Return the event that a spool holds."""
     if entry.kind not in KINDS:
         raise TrackingError(f"unknown event {entry.kind!r} of a run: a newer version of recsys may have written it")
-    return KINDS[entry.kind].from_json(entry.values, entry.attachment)
+    values = {"values": entry.values} if entry.kind == Tags.kind else entry.values
+    return KINDS[entry.kind](**values, attachment=entry.attachment)
 
 
 def batches(spool: Spool) -> Iterator[tuple[Event, list[Entry]]]:
@@ -241,7 +209,7 @@ def batches(spool: Spool) -> Iterator[tuple[Event, list[Entry]]]:
 
     def joinable(entry: Entry) -> tuple[Any, ...]:
         is_metrics = entry.kind == Metrics.kind
-        return (entry.values["of_model"], entry.values["resumed"]) if is_metrics else (entry.id,)
+        return (entry.values["of_model"], entry.values["resumed"]) if is_metrics else (entry.file,)
 
     for _, group in groupby(spool, joinable):
         entries = list(group)

@@ -1,7 +1,9 @@
-"""Models of a run: prepared in a folder, and logged from there now or later."""
+"""Models of a run: prepared in a folder, logged from there now or later, and found and loaded again."""
 
 from __future__ import annotations
 
+import inspect
+import shutil
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -9,27 +11,29 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 import numpy as np
 import pandas as pd
 
 from recsys.artifacts import read_bundle, write_bundle
 from recsys.columns import ITEM, RATING, USER
+from recsys.errors import BundleError, TrackingError
 from recsys.files import read_json
 from recsys.interactions import Interactions
 from recsys.models import Recommender
+from recsys.models import load as load_bundle
 from recsys.splits import Part
 from recsys.tracking import adapter, runs
 from recsys.tracking._mlflow import MlflowClient, entities, mlflow
-from recsys.tracking.adapter import BUNDLE, PARAMS
-from recsys.tracking.machine import version
-from recsys.tracking.sources import copy_source
+from recsys.tracking.adapter import BUNDLE, PARAMS, refuse_pickles
+from recsys.tracking.registry import MODEL, find_version, logged_models
+from recsys.tracking.runs import version
+from recsys.tracking.store import connect, request
 
-MODEL = "model"
-"""Name of the logged model within its run."""
-EXAMPLE_USERS = 3
-"""Users in the input example of a logged model."""
 _PACKAGE = Path(__file__).parents[1]
+_EXAMPLE_USERS = 3  # in the input example of a logged model
 _EXAMPLES = "examples.parquet"
 _CODE = "code"
 _REQUIREMENTS = "mlflow torch numpy scipy pandas pyarrow implicit safetensors threadpoolctl tqdm"
@@ -55,26 +59,22 @@ def log(folder: Path, run_id: str) -> None:
     if config["about"].get("run_id") != run_id:  # the store had not created the run when the model was prepared
         bundle = read_bundle(folder / BUNDLE)
         write_bundle(replace(bundle, about={**bundle.about, "run_id": run_id}), folder / BUNDLE)
-    example = adapter.example(pd.read_parquet(folder / _EXAMPLES), EXAMPLE_USERS)
-    with runs.active(run_id), _same_path():
-        mlflow.pyfunc.log_model(
-            name=MODEL,
-            python_model=str(_PACKAGE / "pyfunc_model.py"),
-            artifacts={BUNDLE: str(folder / BUNDLE)},
-            signature=adapter.signature("ratings" in example),
-            input_example=None if example.empty else (example, dict(PARAMS)),
-            pip_requirements=[f"{library}=={version(library).partition('+')[0]}" for library in _REQUIREMENTS.split()],
-            code_paths=[str(_PACKAGE), *map(str, sorted((folder / _CODE).glob("*")))],
-            tags={"model": config["model"], **config["about"].get("tags", {})},  # registered versions get them too
-        )
-
-
-def logged_models(client: MlflowClient, run_id: str) -> dict[str, str]:
-    """Return the ids of the models that a run has logged, by name; the latest of each name."""
-    outputs = client.get_run(run_id).outputs
-    ids = [output.model_id for output in outputs.model_outputs] if outputs else []
-    models = sorted((client.get_logged_model(model_id) for model_id in ids), key=lambda model: model.creation_timestamp)
-    return {model.name: model.model_id for model in models}
+    example = adapter.example(pd.read_parquet(folder / _EXAMPLES), _EXAMPLE_USERS)
+    path = list(sys.path)
+    try:
+        with runs.active(run_id):
+            mlflow.pyfunc.log_model(
+                name=MODEL,
+                python_model=str(_PACKAGE / "pyfunc_model.py"),
+                artifacts={BUNDLE: str(folder / BUNDLE)},
+                signature=adapter.signature("ratings" in example),
+                input_example=None if example.empty else (example, dict(PARAMS)),
+                pip_requirements=[f"{name}=={version(name).partition('+')[0]}" for name in _REQUIREMENTS.split()],
+                code_paths=[str(_PACKAGE), *map(str, sorted((folder / _CODE).glob("*")))],
+                tags={"model": config["model"], **config["about"].get("tags", {})},  # registered versions get them too
+            )
+    finally:
+        sys.path[:] = path  # MLflow adds a temporary folder when it validates a model
 
 
 def is_logged(run_id: str) -> bool:
@@ -84,12 +84,99 @@ def is_logged(run_id: str) -> bool:
     return model_id is not None and bool(client.get_logged_model(model_id).status == entities.LoggedModelStatus.READY)
 
 
+def copy_source(cls: type, folder: Path) -> None:
+    """Copy the module that defines a class into a folder from which it can be imported.
+
+    A module in a package brings the `.py` files of its top-level package along. Nothing is copied for classes of
+    recsys itself, or of a script or notebook.
+    """
+    names = cls.__module__.split(".")
+    if names[0] in ("recsys", "__main__"):
+        return
+    try:
+        file = Path(inspect.getfile(cls)).absolute()
+    except (OSError, TypeError):  # typed at a prompt
+        return
+    if file.suffix != ".py" or not file.is_file():
+        return
+    module = file.parent if file.name == "__init__.py" else file
+    top = module if len(names) == 1 else module.parents[len(names) - 2]
+    for source in {file, *_sources(top)}:
+        target = folder / source.relative_to(top.parent)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source, target)
+
+
+def pin(uri: str | Path) -> str:
+    """Return a permanent address: `models:/NAME/VERSION` for an alias, an absolute path for a folder.
+
+    Raises:
+        TrackingError: no such model or alias.
+    """
+    text = str(uri)
+    name, at, alias = text.removeprefix("models:/").partition("@")
+    if text.startswith("models:/") and at:
+        return find_version(name, alias=alias).uri
+    return text if text.startswith(("models:/", "runs:/")) else str(Path(text).absolute())
+
+
+def resolve(uri: str | Path) -> Path:
+    """Return the local folder of a model's bundle, downloaded if the store is remote.
+
+    Args:
+        uri: a folder, `models:/NAME@ALIAS`, `models:/NAME/VERSION`, or `runs:/RUN_ID/model`.
+
+    Raises:
+        TrackingError: no such model, version, alias or run; the message lists what exists.
+        BundleError: the folder holds no bundle, or a pickle beside it.
+    """
+    text = str(uri)
+    if text.startswith("models:/"):
+        name, _, version = pin(text).removeprefix("models:/").partition("/")
+        if not version.isdecimal():
+            raise TrackingError(f"expected models:/NAME@ALIAS or models:/NAME/VERSION, got {text!r}")
+        folder = _download(find_version(name, version=int(version)).uri)
+    elif text.startswith("runs:/"):
+        folder = _resolve_run(text)
+    else:
+        folder = Path(text)
+    for candidate in (folder, folder / "artifacts" / BUNDLE):
+        if (candidate / "config.json").is_file():
+            if candidate != folder:
+                refuse_pickles(folder)
+            return candidate
+    absent = "there is no such folder" if str(folder) == text else f"{folder} does not exist"
+    raise BundleError(f"{text} holds no saved model" + ("" if folder.exists() else f": {absent}"))
+
+
+def load(uri: str | Path) -> Recommender:
+    """Read a model from where `resolve` finds it. Nothing is executed: a model of your own must be imported before.
+
+    Raises:
+        TrackingError: no such model, version, alias or run.
+        BundleError: not a bundle, damaged, of a newer schema, or of a class that is not registered.
+    """
+    return load_bundle(resolve(uri))
+
+
+def address(run_id: str, name: str) -> str:
+    """Return the local path of a run's artifact, or its URI in a remote store.
+
+    Raises:
+        TrackingError: no such run.
+    """
+    with request(f"cannot find run {run_id}"):
+        uri = f"{connect().get_run(run_id).info.artifact_uri}/{name}"
+    parts = urlsplit(uri)
+    return url2pathname(parts.path) if parts.scheme == "file" else uri
+
+
 def _first_histories(model: Recommender, examples: Interactions | Part) -> pd.DataFrame:
     """Return the first histories that are not empty as a table, and one with a rating other than 1 if there is any."""
     assert model.items_ is not None
     matrix = examples.histories(model.items_) if isinstance(examples, Interactions) else examples.context
     matrix = matrix.tocsr()
-    rows = np.flatnonzero(np.diff(matrix.indptr))[:EXAMPLE_USERS].tolist()
+    rows = np.flatnonzero(np.diff(matrix.indptr))[:_EXAMPLE_USERS].tolist()
     rated = np.flatnonzero(matrix.data != 1)
     if len(rated):
         rows.append(int(np.searchsorted(matrix.indptr, rated[0], side="right")) - 1)
@@ -99,11 +186,33 @@ def _first_histories(model: Recommender, examples: Interactions | Part) -> pd.Da
     return pd.DataFrame({USER: users[few.row], ITEM: model.items_.ids(few.col), RATING: few.data})
 
 
-@contextmanager
-def _same_path() -> Iterator[None]:
-    """Restore `sys.path`, to which MLflow adds a temporary folder when it validates a model."""
-    path = list(sys.path)
-    try:
-        yield
-    finally:
-        sys.path[:] = path
+def _sources(path: Path) -> Iterator[Path]:
+    """Yield a module's file, or the `.py` files of a package and its subpackages."""
+    if path.is_file():
+        yield path
+        return
+    yield from path.glob("*.py")
+    for folder in path.iterdir():
+        if (folder / "__init__.py").is_file():
+            yield from _sources(folder)
+
+
+def _download(uri: str) -> Path:
+    with request(f"cannot fetch {uri}"):
+        return Path(mlflow.artifacts.download_artifacts(uri))
+
+
+def _resolve_run(uri: str) -> Path:
+    run_id, _, path = uri.removeprefix("runs:/").partition("/")
+    with request(f"cannot fetch {uri}"):
+        client = connect()
+        run = client.get_run(run_id)
+        # By run and name MLflow would copy the model to a temporary folder; by its id it returns the folder itself.
+        models = logged_models(client, run_id)
+        if path in models:
+            return _download(f"models:/{models[path]}")
+        files = [file.path for file in client.list_artifacts(run_id)]
+        if not path or path.split("/")[0] not in files:
+            known = ", ".join([*models, *files]) or "nothing"
+            raise TrackingError(f"run {run_id} holds no {path!r}; it holds {known}")
+        return Path(mlflow.artifacts.download_artifacts(f"{run.info.artifact_uri}/{path}"))

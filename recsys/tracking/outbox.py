@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from recsys.errors import TrackingError, TrackingUnavailable
+from recsys.errors import RecsysError, TrackingError, TrackingUnavailable
 from recsys.files import locked
-from recsys.spool import Spool
+from recsys.spool import Spool, spools
 from recsys.tracking import runs, store
 from recsys.tracking.events import End, Event, Metrics, Sender, batches
-from recsys.tracking.machine import milliseconds
 from recsys.tracking.registry import RegisteredModel
-from recsys.tracking.requests import TIMEOUT
-from recsys.tracking.runs import RunRecord
-from recsys.tracking.tracker import Sink
+from recsys.tracking.runs import RunRecord, milliseconds
 from recsys.workspace import Workspace
 
 SHARE = 0.02
@@ -26,19 +23,23 @@ _LAST_SECONDS = 30.0  # time to send what waits at the end of a run
 _MEMORY_SECONDS = 5.0  # metrics that wait longer wait on disk
 
 
-class Outbox(Sink):
+class Outbox:
     """Sends events in order while the store answers; from the first one that it cannot send, events wait in a spool.
 
     A later event and the end of the run try to send what waits. An event that the store refuses raises TrackingError
     when sent at once; one that has waited stays in the spool, where `sync` reports it.
     """
 
-    def __init__(self, record: RunRecord, workspace: Workspace, parent: Outbox | None, *, active: bool) -> None:
+    def __init__(
+        self, record: RunRecord, workspace: Workspace, parent: Outbox | None = None, *, active: bool = False
+    ) -> None:
         self.record = record
         self.active = active
         """Whether the run is MLflow's active one, because the store answered at its start."""
         self.registered: dict[str, RegisteredModel] = {}
         """The versions that the run has registered, by name."""
+        self.lock = ExitStack()
+        """Holds the spool while events wait; released, it may be sent by `sync`."""
         self._workspace, self._parent = workspace, parent
         self._spool = Spool(store.pending(workspace) / record.key)
         self._sender = None if record.run_id is None else Sender(record.run_id)
@@ -46,8 +47,7 @@ class Outbox(Sink):
         self._metrics: list[Metrics] = []
         self._metrics_from = 0.0
         self._retry_from = 0.0
-        self._refused: set[str] = set()
-        self._lock = ExitStack()
+        self._refused: set[Path] = set()
 
     @property
     def run_id(self) -> str:
@@ -55,100 +55,92 @@ class Outbox(Sink):
         return self.record.run_id or f"local-{self.record.key}"
 
     @property
-    def created(self) -> bool:
-        """Whether the store has created the run."""
-        return self._sender is not None
-
-    @property
     def waiting(self) -> Path | None:
         """The spool's folder; None if the store has everything."""
         return self._spool.folder if self._spool.folder.exists() else None
 
     def take(self, event: Event) -> None:
-        """Send an event, or spool it while the store does not answer.
-
-        Raises:
-            TrackingError: the store refuses it.
-        """
+        """Send an event, or spool it while the store does not answer."""
         self._take_metrics()
         self._take(event)
 
     def take_later(self, event: Metrics) -> None:
         """Send metrics soon, joined with others of their sort so that sending takes at most SHARE of the time."""
         self._metrics.append(event)
-        now = time.monotonic()
-        if now >= self._metrics_from:
+        wait = self._metrics_from - time.monotonic()
+        if wait <= 0:
             self._take_metrics()
-        elif self._metrics_from - now > _MEMORY_SECONDS:
+        elif wait > _MEMORY_SECONDS:
             self._keep(self._joined_metrics())
 
     def end(self, status: str) -> None:
         """Send or spool the end of the run."""
-        event = End(status=status, time=milliseconds())
-        self._take_metrics()
-        if self.active and self._try(lambda: runs.end(self.run_id, status)):
-            return
-        self._keep(event)
-        self.send_waiting(last=True)
-        if self.active:
-            runs.deactivate(self.run_id, status)
+        self.take(End(status=status, time=milliseconds()))
+        if self._spooling:
+            self.send_waiting(_LAST_SECONDS)
+        runs.deactivate(self.run_id, status)
 
     def start_spooling(self) -> None:
         """Create the spool, or continue an existing one: events wait from now on."""
         if not self._spooling:
             self._spooling = True
-            self._lock.enter_context(locked(self._spool.lock))
+            self.lock.enter_context(locked(self._spool.lock))
             self._spool.write_header(asdict(self.record))
 
-    def send_waiting(self, *, last: bool = False) -> None:
-        """Send what waits, unless the last attempt was too recent; `last`, at the end of the run, always tries."""
-        began = time.monotonic()
-        if not last and began < self._retry_from:
-            return
-        budget = _LAST_SECONDS if last else TIMEOUT
+    def send_waiting(self, seconds: float | None = None) -> str:
+        """Send what waits, and return why some of it still does.
+
+        It takes about `seconds`; by default TIMEOUT, and nothing is sent if the last attempt was too recent.
+        """
+        began, reason = time.monotonic(), ""
+        if seconds is None and began < self._retry_from:
+            return reason
         try:
             self._create_run()
             for event, entries in batches(self._spool):
-                if entries[0].id in self._refused:
+                if entries[0].file in self._refused:
                     continue
-                if time.monotonic() - began > budget:
-                    return
+                if time.monotonic() - began > (store.TIMEOUT if seconds is None else seconds):
+                    break
                 try:
                     self._send(event, retry=True)
                 except TrackingUnavailable:
                     raise
-                except TrackingError:
-                    self._refused.add(entries[0].id)
+                except RecsysError as error:
+                    self._refused.add(entries[0].file)
+                    reason = f"{error}; delete {self._spool.folder} to give it up"
                 else:
                     self._spool.done(*entries)
             if not len(self._spool):
-                self._spool.remove()
+                self._spool.done()
                 self._spooling = False
-                self._lock.close()
-        except TrackingError:  # `sync` reports it, also when the store refuses the run itself
-            pass
+                self.lock.close()
+        except TrackingError as error:  # also when the store refuses the run itself
+            reason = str(error)
         finally:
             self.back_off(time.monotonic() - began)
+        return reason
 
     def back_off(self, took: float) -> None:
         """Do not try the store again for at least took / SHARE seconds, where the last attempt took `took`."""
         self._retry_from = time.monotonic() + max(1.0, took / SHARE)
 
-    def close(self) -> None:
-        """Release the spool, so that `sync` may send it."""
-        self._lock.close()
-
     def _take(self, event: Event) -> None:
-        if not self._try(lambda: self._send(event, retry=False)):
-            self._keep(event)
-            self.send_waiting()
+        if not self._spooling:
+            began = time.monotonic()
+            try:
+                self._send(event, retry=False)
+                return
+            except TrackingUnavailable:
+                self.back_off(time.monotonic() - began)
+        self._keep(event)
+        self.send_waiting()
 
     def _keep(self, event: Event) -> None:
         self.start_spooling()
         self._spool.add(event.kind, event.to_json(), event.attachment)
 
     def _take_metrics(self) -> None:
-        """Send or spool the metrics held back, in one batch."""
         if self._metrics:
             began = time.monotonic()
             self._take(self._joined_metrics())
@@ -158,18 +150,6 @@ class Outbox(Sink):
     def _joined_metrics(self) -> Metrics:
         parts, self._metrics = self._metrics, []
         return Metrics.join(parts)
-
-    def _try(self, send: Callable[[], None]) -> bool:
-        """Send now; return False if events wait already, or the store does not answer."""
-        if self._spooling:
-            return False
-        began = time.monotonic()
-        try:
-            send()
-        except TrackingUnavailable:
-            self.back_off(time.monotonic() - began)
-            return False
-        return True
 
     def _send(self, event: Event, *, retry: bool) -> None:
         assert self._sender is not None  # events wait until the run is created
@@ -185,5 +165,53 @@ class Outbox(Sink):
             self._parent._create_run()
         self.record.run_id = runs.create(self.record, self._workspace)
         self._sender = Sender(self.record.run_id)
-        if self._spooling:
-            self._spool.write_header(asdict(self.record))
+        self._spool.write_header(asdict(self.record))
+
+
+@dataclass(frozen=True)
+class Synced:
+    """What `sync` did for one run."""
+
+    name: str
+    """The run's name, or the beginning of its key."""
+    run_id: str | None
+    """None until the store has created the run."""
+    sent: int
+    """Events sent now."""
+    waiting: int
+    """Events that still wait."""
+    reason: str = ""
+    """Why they wait."""
+    registered: tuple[RegisteredModel, ...] = ()
+
+
+def sync(workspace: Workspace) -> list[Synced]:
+    """Send the spools in `mlruns/pending`, in the order in which their runs started.
+
+    A run that cannot be sent does not stop the others.
+
+    Raises:
+        TrackingError: the store cannot be opened.
+    """
+    waiting = spools(store.pending(workspace))
+    if waiting:
+        with store.bounded():
+            store.configure(workspace)
+    return [_sync(spool, workspace) for spool in waiting]
+
+
+def _sync(spool: Spool, workspace: Workspace) -> Synced:
+    record, place = RunRecord(**spool.read_header()), store.place(workspace)
+    try:
+        with locked(spool.lock, wait=False):
+            if not spool.folder.exists():  # the run itself has sent it meanwhile
+                return Synced(record.name, record.run_id, 0, 0)
+            outbox, events = Outbox(RunRecord(**spool.read_header()), workspace), len(spool)
+            if outbox.record.place == place:
+                reason = outbox.send_waiting(math.inf)
+            else:
+                reason = f"the run belongs to the store {outbox.record.place}, not to {place}; set {store.URI}"
+            left, versions = len(spool), tuple(outbox.registered.values())
+            return Synced(record.name, outbox.record.run_id, events - left, left, reason, versions)
+    except BlockingIOError:
+        return Synced(record.name, record.run_id, 0, len(spool), "its run is still going on")

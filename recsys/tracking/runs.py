@@ -1,4 +1,4 @@
-"""Runs in the store: find, create, resume and end them.
+"""Runs in the store: find, create, resume and end them; the machine, which their results depend on; the time.
 
 A function that asks the store raises TrackingUnavailable if it does not answer, and TrackingError if it refuses.
 """
@@ -6,48 +6,83 @@ A function that asks the store raises TrackingUnavailable if it does not answer,
 from __future__ import annotations
 
 import json
+import os
+import platform
+import subprocess
+import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
+from importlib import metadata
 from pathlib import Path
+
+import torch
 
 from recsys.errors import TrackingError
 from recsys.files import read_json, write_text
 from recsys.spool import Spool
 from recsys.tracking import store
 from recsys.tracking._mlflow import MlflowClient, MlflowException, mlflow, resolve_tags
-from recsys.tracking.machine import milliseconds, now
-from recsys.tracking.requests import TIMEOUT, bounded, quiet, request
+from recsys.tracking.store import TIMEOUT, bounded, quiet, request
 from recsys.workspace import Workspace
 
 _KEY = "recsys.run"
 _PARENT = "mlflow.parentRunId"
+_LIBRARIES = ("torch", "numpy", "scipy", "implicit", "mlflow", "recsys")
+
+
+def environment(workspace: Workspace) -> dict[str, str]:
+    """Return Python, libraries, platform and device, and the commit of a workspace in git: tags of a run."""
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else platform.processor() or platform.machine()
+    facts = {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "device": device,
+        "cpus": str(os.cpu_count()),
+        **{f"version.{name}": version(name) for name in _LIBRARIES},
+    }
+    commit = _git(workspace.folder, "rev-parse", "HEAD")
+    if commit:
+        facts["git.commit"] = commit
+        facts["git.dirty"] = str(bool(_git(workspace.folder, "status", "--porcelain"))).lower()
+    return facts
+
+
+def version(distribution: str) -> str:
+    """Return the version of an installed distribution, or `not installed`."""
+    try:
+        return metadata.version(distribution)
+    except metadata.PackageNotFoundError:
+        return "not installed"
+
+
+def now() -> str:
+    """Return the time in UTC as tags hold it, such as `2026-01-31T12:00:00Z`."""
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+
+
+def milliseconds() -> int:
+    """Return the time in milliseconds since 1970, as MLflow records it."""
+    return int(time.time() * 1000)
 
 
 @dataclass
 class RunRecord:
     """Everything needed to create a run, possibly later and from another process; JSON values."""
 
-    key: str
-    """Unique name that the run has before the store gives it an id, and keeps as its tag `recsys.run`."""
     place: str
     """The store, as `store.place` returns it."""
     experiment: str
     run_name: str | None
     tags: dict[str, str]
-    start_time: int
-    run_id: str | None
-    """None until the store has created the run."""
     parent: str | None
     """Key of the parent run."""
-
-    @classmethod
-    def new(
-        cls, place: str, experiment: str, run_name: str | None, tags: dict[str, str], parent: str | None
-    ) -> RunRecord:
-        """Return the record of a run that begins now."""
-        return cls(uuid.uuid4().hex, place, experiment, run_name, tags, milliseconds(), None, parent)
+    run_id: str | None = None
+    """None until the store has created the run."""
+    key: str = field(default_factory=lambda: uuid.uuid4().hex)
+    """Unique name that the run has before the store gives it an id, and keeps as its tag `recsys.run`."""
+    start_time: int = field(default_factory=milliseconds)
 
     @property
     def name(self) -> str:
@@ -85,8 +120,8 @@ def start(record: RunRecord, workspace: Workspace, tags: dict[str, str], parent:
             record.run_id = _find(record.experiment, record.key)
         if record.run_id is not None:
             if _exists(record.run_id):
-                run = mlflow.start_run(record.run_id, tags={**tags, "resumed": now()}, nested=nested)
-                return str(run.info.run_id)
+                mlflow.start_run(record.run_id, tags={**tags, "resumed": now()}, nested=nested)
+                return record.run_id
             # It was deleted, so a new run takes its place.
             record.key, record.run_id, record.start_time, record.tags = uuid.uuid4().hex, None, milliseconds(), tags
         run = mlflow.start_run(
@@ -115,16 +150,15 @@ def create(record: RunRecord, workspace: Workspace) -> str:
         return str(run.info.run_id)
 
 
-def end(run_id: str, status: str) -> None:
-    """End MLflow's active run."""
-    with request(f"run {run_id} cannot end", seconds=TIMEOUT, of_run=True):
-        mlflow.end_run(status)
+def is_active(run_id: str) -> bool:
+    """Return whether a run is MLflow's active one."""
+    run = mlflow.active_run()
+    return run is not None and bool(run.info.run_id == run_id)
 
 
 def deactivate(run_id: str, status: str) -> None:
     """Make a run no longer MLflow's active one, although its end could not be sent to the store."""
-    run = mlflow.active_run()
-    if run is not None and run.info.run_id == run_id:
+    if is_active(run_id):
         # end_run deactivates the run even when the store does not answer.
         with suppress(Exception), quiet(), bounded(1, check=False):
             mlflow.end_run(status)
@@ -133,11 +167,10 @@ def deactivate(run_id: str, status: str) -> None:
 @contextmanager
 def active(run_id: str) -> Iterator[None]:
     """Make a run MLflow's active one for the block, for functions that know no other; its status stays RUNNING."""
-    run = mlflow.active_run()
-    if run is not None and run.info.run_id == run_id:
+    if is_active(run_id):
         yield
         return
-    mlflow.start_run(run_id, nested=run is not None)
+    mlflow.start_run(run_id, nested=mlflow.active_run() is not None)
     try:
         yield
     finally:
@@ -145,11 +178,7 @@ def active(run_id: str) -> Iterator[None]:
 
 
 def experiment_id(name: str, uri: str, workspace: Workspace) -> str:
-    """Return the id of an experiment in the store `uri`, creating it if necessary.
-
-    Raises:
-        TrackingError: it was deleted.
-    """
+    """Return the id of an experiment in the store `uri`, creating it if necessary."""
     client = MlflowClient()
     experiment = client.get_experiment_by_name(name)
     if experiment is None:
@@ -187,3 +216,11 @@ def _exists(run_id: str) -> bool:
         if error.error_code != "RESOURCE_DOES_NOT_EXIST":
             raise
         return False
+
+
+def _git(folder: Path, *command: str) -> str:
+    try:
+        done = subprocess.run(["git", *command], cwd=folder, capture_output=True, text=True, timeout=10, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    return done.stdout.strip()

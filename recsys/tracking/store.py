@@ -1,28 +1,41 @@
-"""The store of runs and models: a workspace's own, or the one that the environment names."""
+"""The store of runs and models: a workspace's own, or the one that the environment names, and requests to it.
+
+Requests are quiet, bounded in time, and raise errors of ours.
+"""
 
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
+import socket
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from urllib.parse import quote
+from urllib.parse import SplitResult, quote, urlsplit
 
 from sqlalchemy.engine import make_url
+from sqlalchemy.exc import OperationalError
 
-from recsys.errors import TrackingError
+from recsys.errors import TrackingError, TrackingUnavailable
 from recsys.files import locked
 from recsys.spool import spools
-from recsys.tracking._mlflow import MlflowClient, mlflow
-from recsys.tracking.requests import check_reachable, request, without_password
+from recsys.tracking._mlflow import MlflowClient, MlflowException, database, mlflow
 from recsys.workspace import Workspace
 
 URI = "MLFLOW_TRACKING_URI"
 """Environment variable that names another store."""
+TIMEOUT = 10
+"""Seconds a store has to answer a report of a run; a user's MLFLOW_HTTP_REQUEST_TIMEOUT takes precedence."""
+FILE_TIMEOUT = 120
+"""The same for files and models."""
 _REGISTRY_URI = "MLFLOW_REGISTRY_URI"
 _DATABASE = "mlflow.db"
+_PORTS = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
+_UNAVAILABLE = ("TEMPORARILY_UNAVAILABLE", "REQUEST_LIMIT_EXCEEDED")
+_FIXABLE = ("UNAUTHENTICATED", "PERMISSION_DENIED", "RESOURCE_DOES_NOT_EXIST")
 
 
 def configure(workspace: Workspace, *, create: bool = True) -> str:
@@ -51,12 +64,9 @@ def configure(workspace: Workspace, *, create: bool = True) -> str:
             # MLflow copies both into the environment; left there, they would override the next call's workspace.
             for name in [name for name, value in given.items() if value is None]:
                 os.environ.pop(name, None)
-        if given[URI]:
+        # Two processes that migrate a new database at the same time break it.
+        with nullcontext() if given[URI] else locked(workspace.mlruns / ".lock"):
             _open_stores()
-        else:
-            # Two processes that migrate a new database at the same time break it.
-            with locked(workspace.mlruns / ".lock"):
-                _open_stores()
     return uri
 
 
@@ -101,6 +111,101 @@ def model_lock(name: str) -> Iterator[None]:
         yield
 
 
+@contextmanager
+def request(failure: str, *, seconds: int | None = None, of_run: bool = False) -> Iterator[None]:
+    """Call MLflow in the block: quietly, and with its errors, its database's and its HTTP client's turned into ours.
+
+    Args:
+        failure: beginning of the error message, such as `cannot read the registry`.
+        seconds: give each call this long and one attempt; None leaves MLflow's own timeouts and retries.
+        of_run: a report of a run, which must not fail because the store lost the run or revoked the right to write:
+            that counts as unavailable too.
+
+    Raises:
+        TrackingUnavailable: the store does not answer.
+        TrackingError: it refuses.
+    """
+    with quiet(), nullcontext() if seconds is None else bounded(seconds):
+        try:
+            yield
+        except MlflowException as error:
+            if urlsplit(mlflow.get_tracking_uri()).scheme in ("http", "https"):
+                unavailable = error.get_http_status_code() >= 500
+            else:
+                unavailable = isinstance(error.__cause__, OperationalError)
+            unavailable |= error.error_code in (*_UNAVAILABLE, *(_FIXABLE if of_run else ()))
+            raise (TrackingUnavailable if unavailable else TrackingError)(f"{failure}: {error.message}") from error
+        except OperationalError as error:
+            raise TrackingUnavailable(f"{failure}: {error.orig}") from error
+        except OSError as error:
+            if not _is_remote():
+                raise
+            status = getattr(getattr(error, "response", None), "status_code", 500)  # HTTPError of the library requests
+            unavailable = status >= 500 or status == 429 or (of_run and status in (401, 403, 404))
+            raise (TrackingUnavailable if unavailable else TrackingError)(f"{failure}: {error}") from error
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Silence the logs, warnings and progress bars of MLflow and alembic for the block."""
+    bars = {"MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false"}
+    with warnings.catch_warnings(), _variables(bars), _log_level("mlflow"), _log_level("alembic"):
+        warnings.simplefilter("ignore")
+        yield
+
+
+@contextmanager
+def bounded(seconds: int = TIMEOUT, *, check: bool = True) -> Iterator[None]:
+    """Give MLflow's calls in the block a timeout and one attempt; variables the user has set take precedence.
+
+    MLflow logs nothing meanwhile, because the caller reports the error. With `check`, a database server that is not
+    reachable raises TrackingUnavailable at once.
+    """
+    limits = {
+        "MLFLOW_HTTP_REQUEST_TIMEOUT": str(seconds),
+        "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
+        "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+    }
+    attempts = database.MAX_RETRY_COUNT
+    with _variables(limits), _log_level("mlflow", logging.CRITICAL):
+        try:
+            if _is_remote():
+                database.MAX_RETRY_COUNT = 1
+                if check:
+                    _check_reachable()
+            yield
+        finally:
+            database.MAX_RETRY_COUNT = attempts
+
+
+def without_password(uri: str) -> str:
+    """Return a store's URI without user, password and query."""
+    parts = urlsplit(uri)
+    if not parts.netloc:
+        return uri
+    return SplitResult(parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", "").geturl()
+
+
+def _open_stores() -> None:
+    _check_reachable()
+    client = MlflowClient()
+    client.search_experiments(max_results=1)
+    client.search_registered_models(max_results=1)
+
+
+def _check_reachable() -> None:
+    """Raise TrackingUnavailable if a database server accepts no connections; MLflow itself would retry for minutes."""
+    parts = urlsplit(mlflow.get_tracking_uri())
+    port = _PORTS.get(parts.scheme.partition("+")[0])
+    if port is None or not parts.hostname:
+        return
+    try:
+        socket.create_connection((parts.hostname, parts.port or port), timeout=TIMEOUT).close()
+    except OSError as error:
+        place = without_password(mlflow.get_tracking_uri())
+        raise TrackingUnavailable(f"{place} does not answer: {error}") from error
+
+
 def _lock_folder(uri: str) -> Path:
     """Return the folder of a registry's locks: beside its database file, or a temporary one for a server."""
     if uri.startswith("sqlite"):
@@ -110,8 +215,30 @@ def _lock_folder(uri: str) -> Path:
     return Path(tempfile.gettempdir(), f"recsys-{user}", digest[:16])
 
 
-def _open_stores() -> None:
-    check_reachable()
-    client = MlflowClient()
-    client.search_experiments(max_results=1)
-    client.search_registered_models(max_results=1)
+@contextmanager
+def _variables(values: Mapping[str, str]) -> Iterator[None]:
+    """Set the environment variables that are not set, for the block."""
+    added = {name: value for name, value in values.items() if name not in os.environ}
+    os.environ.update(added)
+    try:
+        yield
+    finally:
+        for name in added:
+            os.environ.pop(name, None)
+
+
+@contextmanager
+def _log_level(name: str, level: int = logging.WARNING) -> Iterator[None]:
+    """Set the level of a logger for the block."""
+    logger = logging.getLogger(name)
+    before = logger.level
+    logger.setLevel(level)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
+
+
+def _is_remote() -> bool:
+    parts = urlsplit(mlflow.get_tracking_uri())
+    return bool(parts.netloc) and parts.scheme not in ("sqlite", "file")

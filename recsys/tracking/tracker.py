@@ -1,4 +1,4 @@
-"""What a job reports to: a tracker turns reports into events, and a sink takes them."""
+"""What a job reports to: a tracker turns reports into events, and an outbox takes them."""
 
 from __future__ import annotations
 
@@ -7,50 +7,28 @@ import json
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from recsys.errors import TrackingError
 from recsys.ids import IdMap
 from recsys.interactions import Interactions
 from recsys.splits import Part, Split
+from recsys.tracking._mlflow import Load
 from recsys.tracking.events import Event, File, Inputs, Metrics, Params, Point, Register, Tags
-from recsys.tracking.machine import Load, milliseconds
+from recsys.tracking.outbox import Outbox
 from recsys.tracking.registry import RegisteredModel
+from recsys.tracking.runs import milliseconds
 from recsys.training import Record
 
 _DIGEST_LENGTH = 36  # MLflow refuses longer digests of data sets
 
 
-class Sink:
-    """Takes the events of a run. This one drops them; `outbox.Outbox` sends them to a store."""
-
-    registered: Mapping[str, RegisteredModel] = MappingProxyType({})
-    """The versions that the run has registered, by name."""
-
-    @property
-    def run_id(self) -> str | None:
-        """Id of the run, `local-...` until the store has created it; None if nothing is recorded."""
-        return None
-
-    @property
-    def waiting(self) -> Path | None:
-        """Folder of the events that the store has not received; None if it has all."""
-        return None
-
-    def take(self, event: Event) -> None:
-        """Take an event."""
-
-    def take_later(self, event: Metrics) -> None:
-        """Take metrics that may wait for others."""
-
-
+@dataclass
 class Tracker:
     """Reports of a run; `Tracker()` records nothing, `start_run` gives one that does.
 
@@ -59,41 +37,38 @@ class Tracker:
     refuses raises TrackingError.
     """
 
-    def __init__(self, sink: Sink | None = None, *, resumed: bool = False, load: Load | None = None) -> None:
-        """Make a tracker.
-
-        Args:
-            resumed: the run was resumed, and keeps the parameters and epochs that it has.
-            load: records the machine's load with each epoch.
-        """
-        self.sink = sink or Sink()
-        self._resumed, self._load = resumed, load
+    sink: Outbox | None = None
+    """Sends the reports."""
+    resumed: bool = field(default=False, kw_only=True)
+    """The run was resumed, and keeps the parameters and epochs that it has."""
+    load: Load | None = field(default=None, kw_only=True)
+    """Records the machine's load with each epoch."""
 
     @property
     def run_id(self) -> str | None:
         """Id of the run, `local-...` until the store has created it; None if nothing is recorded."""
-        return self.sink.run_id
+        return None if self.sink is None else self.sink.run_id
 
     @property
     def registered(self) -> Mapping[str, RegisteredModel]:
         """The versions that the run has registered, by name."""
-        return self.sink.registered
+        return {} if self.sink is None else self.sink.registered
 
     @property
     def waiting(self) -> Path | None:
         """Folder of the reports that the store has not received; None if it has all."""
-        return self.sink.waiting
+        return None if self.sink is None else self.sink.waiting
 
     def log_params(self, values: Mapping[str, Any]) -> None:
         """Record parameters, nested ones under dotted names; the value of a parameter cannot change later."""
         texts = {mlflow_name(name): str(value) for name, value in flatten(values).items()}
-        self.sink.take(Params(values=texts, resumed=self._resumed))
+        self._take(Params(values=texts, resumed=self.resumed))
 
     def log_data(self, data: Interactions, context: str = "training") -> None:
         """Record size and fingerprint of the data, as parameters and as a data set of the run."""
         summary = data.summary()
         self.log_params({"data": {key: summary[key] for key in ("users", "items", "interactions", "fingerprint")}})
-        self.sink.take(Inputs(inputs=[data_set("interactions", summary["fingerprint"], summary, context)]))
+        self._take(Inputs(inputs=[data_set("interactions", summary["fingerprint"], summary, context)]))
 
     def log_parts(self, split: Split) -> None:
         """Record the training, validation and test part as data sets of the run, each with its digest."""
@@ -103,7 +78,7 @@ class Tracker:
             if part is not None:
                 sizes = {"users": len(part.users), "context": part.context.nnz, "target": part.target.nnz}
                 inputs.append(data_set(name, digest(part, split.train.items), sizes, name))
-        self.sink.take(Inputs(inputs=inputs))
+        self._take(Inputs(inputs=inputs))
 
     def log_epoch(self, entry: Mapping[str, float]) -> None:
         """Record one epoch of a training record, as step `entry["epoch"]` of its series.
@@ -116,9 +91,10 @@ class Tracker:
             for name, value in entry.items()
             if name != "epoch"
         }
-        if self._load:
-            figures |= self._load.figures()
-        self.sink.take_later(Metrics(points=_points(figures, int(entry["epoch"])), resumed=self._resumed))
+        if self.load:
+            figures |= self.load.figures()
+        if self.sink is not None:
+            self.sink.take_later(Metrics(points=_points(figures, int(entry["epoch"])), resumed=self.resumed))
 
     def log_best(self, record: Record) -> None:
         """Record `best_epoch` and the figures of that epoch as `best_<metric>`; nothing if no epoch was chosen."""
@@ -126,11 +102,11 @@ class Tracker:
             return
         entry = next(entry for entry in record.epochs if int(entry["epoch"]) == record.best_epoch)
         figures = {f"best_{name}": value for name, value in entry.items() if name not in ("epoch", "seconds")}
-        self.sink.take(Metrics(points=_points({"best_epoch": float(record.best_epoch), **figures})))
+        self._take(Metrics(points=_points({"best_epoch": float(record.best_epoch), **figures})))
 
     def log_metrics(self, values: Mapping[str, float]) -> None:
         """Record figures of the whole run, and of the model that it has logged."""
-        self.sink.take(Metrics(points=_points(values), of_model=True))
+        self._take(Metrics(points=_points(values), of_model=True))
 
     def log_figure(self, figure: Any, name: str) -> None:
         """Store a matplotlib figure under a file name such as `learning_curve.png`."""
@@ -142,7 +118,7 @@ class Tracker:
         if not name.endswith(".parquet"):
             raise TrackingError(f"a table is stored as parquet: its name must end in .parquet, got {name!r}")
         with self._file(name) as file:
-            pq.write_table(pa.Table.from_pandas(frame, preserve_index=False), file, compression="zstd")
+            frame.to_parquet(file, index=False, compression="zstd")
 
     def log_text(self, text: str, name: str) -> None:
         """Store a text under a file name."""
@@ -151,7 +127,7 @@ class Tracker:
 
     def set_tags(self, values: Mapping[str, Any]) -> None:
         """Set tags of the run."""
-        self.sink.take(Tags(values={name: str(value) for name, value in values.items()}))
+        self._take(Tags(values={name: str(value) for name, value in values.items()}))
 
     def register(self, name: str) -> RegisteredModel | None:
         """Register the run's logged model as the next version of `name`; None if that has to wait.
@@ -159,8 +135,12 @@ class Tracker:
         Raises:
             TrackingError: the run has logged no model, or MLflow refuses the name.
         """
-        self.sink.take(Register(name=name))
+        self._take(Register(name=name))
         return self.registered.get(name)
+
+    def _take(self, event: Event) -> None:
+        if self.sink is not None:
+            self.sink.take(event)
 
     @contextmanager
     def _file(self, name: str) -> Iterator[Path]:
@@ -170,7 +150,7 @@ class Tracker:
             file = Path(folder, path.name)
             yield file
             parent = path.parent.as_posix()
-            self.sink.take(File(folder=None if parent == "." else parent, attachment=file))
+            self._take(File(folder=None if parent == "." else parent, attachment=file))
 
 
 def mlflow_name(name: str) -> str:

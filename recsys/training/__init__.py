@@ -1,7 +1,6 @@
 """The one training loop and its checkpoints."""
 
-from recsys.training.loop import train
-from recsys.training.parts import (
+from recsys.training.loop import (
     Alternation,
     Loss,
     Objective,
@@ -11,6 +10,7 @@ from recsys.training.parts import (
     TrainingConfig,
     Turn,
     Watch,
+    train,
 )
 
 __all__ = [

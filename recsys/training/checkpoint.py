@@ -87,10 +87,6 @@ class Checkpoint:
         state["best"] = {name: tensor.to(device) for name, tensor in _under(tensors, "best.").items()} or None
         return state
 
-    def remove(self) -> None:
-        """Delete the file, when the run is complete."""
-        self.path.unlink(missing_ok=True)
-
 
 def _under(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict
+from contextlib import contextmanager, nullcontext
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -16,11 +17,96 @@ from tqdm.auto import tqdm
 
 from recsys.errors import TrainingError
 from recsys.nn.products import add_gradient_buffers
-from recsys.sparse import Rows
+from recsys.params import Count, NotNegative, Positive, check
+from recsys.sparse import Batch, Rows
 from recsys.training.checkpoint import Checkpoint
-from recsys.training.parts import Alternation, Loss, Objective, Precision, Record, Schedule, TrainingConfig, Turn, Watch
 
-__all__ = ["Precision", "Schedule", "Turn", "Watch", "train"]
+Schedule = Literal["constant", "cosine"]
+Precision = Literal["float32", "tf32", "bfloat16"]
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """How long and how fast to train."""
+
+    epochs: Count
+    """Passes over the rows."""
+    batch_size: Count
+    """Rows per step."""
+    learning_rate: Positive
+    """Adam's step size at the first step."""
+    weight_decay: NotNegative = 0.0
+    """L2 coefficient c: c/2 · Σ w² of every weight matrix joins each step's mean loss per row; biases are free."""
+    schedule: Schedule = "constant"
+    """`cosine` lowers the learning rate to zero along half a cosine over all epochs."""
+    patience: Count | None = None
+    """Stop after this many epochs without a better validation metric; None trains all epochs."""
+    precision: Precision = "float32"
+    """`tf32` lets a GPU multiply with 10 bits of mantissa; `bfloat16` runs the dense hidden layers in it, while sparse
+    layers, output layer and losses stay in float32."""
+
+    def __post_init__(self) -> None:
+        check(type(self), vars(self))
+
+
+@dataclass(frozen=True)
+class Loss:
+    """A batch's loss as a sum and the count it is a sum over; the epoch divides once."""
+
+    total: Tensor
+    """Scalar to minimize, summed over the batch."""
+    count: int
+    """What the reported loss is a mean over: observed entries for a rating loss, rows for a likelihood."""
+    parts: Mapping[str, Tensor] = field(default_factory=dict)
+    """Scalars summed over the batch that are reported beside the loss, divided by `count` too; not minimized."""
+
+
+class Objective(Protocol):
+    """A model's loss on one batch."""
+
+    def __call__(self, batch: Batch, step: int, noise: torch.Generator) -> Loss:
+        """Return the loss; `step` counts optimizer steps from 0, `noise` draws dropout and samples."""
+
+
+@dataclass(frozen=True)
+class Turn:
+    """A step in which some parameters follow a loss of their own."""
+
+    objective: Objective
+    parameters: Sequence[nn.Parameter] | None = None
+    """What moves; None: all that the network trains. Adam keeps its moments per parameter and leaves alone what a turn
+    does not move, so that turns behave as optimizers of their own would."""
+
+
+@dataclass(frozen=True)
+class Alternation:
+    """Turns that take each other's place: within a batch, as players of a game do, or from epoch to epoch."""
+
+    turns: Callable[[int], Sequence[Turn]]
+    """Called as an epoch begins (from 0), and again when an interrupted epoch is continued, with the network as it is:
+    the turns that each batch of the epoch takes, in order. The first turn's loss is the epoch's; the parts of all are
+    reported."""
+
+
+@dataclass
+class Record:
+    """What training did, one entry per epoch."""
+
+    epochs: list[dict[str, float]] = field(default_factory=list)
+    """`epoch` (from 1), `loss`, `seconds`, the loss's parts and the validation metrics of each epoch."""
+    best_epoch: int | None = None
+    """The epoch whose weights were kept; None where nothing was validated."""
+    metric: str | None = None
+    """The validation metric that chose it."""
+
+
+@dataclass(frozen=True)
+class Watch:
+    """What to measure after each epoch, and which of it chooses the weights to keep."""
+
+    measure: Callable[[], Mapping[str, float]]
+    metric: str
+    higher_is_better: bool = True
 
 
 def train(
@@ -59,7 +145,7 @@ def train(
     if checkpoint is not None:
         run.keep_checkpoint(Path(checkpoint), checkpoint_seconds, identity or {})
     bar = tqdm(total=config.epochs, initial=run.epoch, unit="epoch", disable=not show_progress, desc="training")
-    with bar, _matmul_precision("high" if config.precision == "tf32" else None):
+    with bar, _tf32() if config.precision == "tf32" else nullcontext():
         while not run.ended:
             entry = run.train_epoch()
             run.measure(entry)
@@ -100,7 +186,9 @@ class _Run:
         self.steps_per_epoch = math.ceil(len(rows) / config.batch_size)
         self.epoch, self.position = 0, 0
         """Epochs completed, and batches of the present one."""
-        self.sums = _Sums(rows.device)
+        self.sums: dict[str, Tensor | float] = {}
+        """The epoch's, in float64 on the device: nothing waits for them before its end."""
+        self.counts: Counter[str] = Counter()
         self.checkpoint: Checkpoint | None = None
         self.checkpoint_seconds = math.inf
 
@@ -124,7 +212,8 @@ class _Run:
         state = self.checkpoint.load(self.network, self.optimizer, self.order_rng, self.noise)
         if state is not None:
             self.epoch, self.position = state["epoch"], state["position"]
-            self.sums.restore(state["sums"])
+            self.sums = {name: total for name, (total, _) in state["sums"].items()}
+            self.counts = Counter({name: count for name, (_, count) in state["sums"].items()})
             self.record = Record(state["record"], state["best_epoch"], self.record.metric)
             self.best, self.best_value = state["best"], state["best_value"]
 
@@ -147,13 +236,15 @@ class _Run:
                         loss = turn.objective(batch, step, self.noise)
                     (loss.total / len(batch)).backward()  # type: ignore[no-untyped-call]
                 self.optimizer.step()
-                self.sums.add(loss, counts=number == 0)
+                for name, total in ({"loss": loss.total, **loss.parts} if number == 0 else loss.parts).items():
+                    self.sums[name] = self.sums.get(name, 0.0) + total.detach().double()
+                    self.counts[name] += loss.count
             self.position += 1
             if time.perf_counter() - last_saved > self.checkpoint_seconds:
                 self._save(order_state)
                 last_saved = time.perf_counter()
         self.network.eval()
-        means = self.sums.means()
+        means = {name: float(total) / max(1, self.counts[name]) for name, total in self.sums.items()}
         if not math.isfinite(means["loss"]):
             raise TrainingError(
                 f"the loss of epoch {self.epoch + 1} is {means['loss']}; "
@@ -173,7 +264,7 @@ class _Run:
 
     def begin_next_epoch(self) -> None:
         """Count the epoch, and write the checkpoint unless it was the last."""
-        self.epoch, self.position, self.sums = self.epoch + 1, 0, _Sums(self.rows.device)
+        self.epoch, self.position, self.sums, self.counts = self.epoch + 1, 0, {}, Counter()
         if self.checkpoint and self.epoch < self.config.epochs:
             self._save(self.order_rng.get_state())
 
@@ -183,7 +274,7 @@ class _Run:
             self.network.load_state_dict(self.best)
         self.network.eval()
         if self.checkpoint:
-            self.checkpoint.remove()
+            self.checkpoint.path.unlink(missing_ok=True)
 
     def _set_learning_rate(self, step: int) -> None:
         if self.config.schedule == "cosine":
@@ -197,7 +288,7 @@ class _Run:
         state = {
             "epoch": self.epoch,
             "position": self.position,
-            "sums": self.sums.state(),
+            "sums": {name: (float(total), self.counts[name]) for name, total in self.sums.items()},
             "record": self.record.epochs,
             "best_epoch": self.record.best_epoch,
             "best": self.best,
@@ -207,15 +298,13 @@ class _Run:
 
 
 @contextmanager
-def _matmul_precision(wanted: str | None) -> Iterator[None]:
+def _tf32() -> Iterator[None]:
     before = torch.get_float32_matmul_precision()
-    if wanted:
-        torch.set_float32_matmul_precision(wanted)
+    torch.set_float32_matmul_precision("high")
     try:
         yield
     finally:
-        if wanted:
-            torch.set_float32_matmul_precision(before)
+        torch.set_float32_matmul_precision(before)
 
 
 @contextmanager
@@ -232,33 +321,6 @@ def _moving(parameters: Sequence[nn.Parameter] | None, trained: Sequence[nn.Para
     finally:
         for parameter in trained:
             parameter.requires_grad_(True)
-
-
-class _Sums:
-    """An epoch's sums, in float64 on the device: nothing waits for them before the epoch's end."""
-
-    def __init__(self, device: torch.device) -> None:
-        self._device = device
-        self._totals: dict[str, Tensor] = {}
-        self._counts: dict[str, int] = {}
-
-    def add(self, loss: Loss, *, counts: bool) -> None:
-        for name, total in [*([("loss", loss.total)] if counts else []), *loss.parts.items()]:
-            before = self._totals.get(name)
-            total = total.detach().double()
-            self._totals[name] = total if before is None else before + total
-            self._counts[name] = self._counts.get(name, 0) + loss.count
-
-    def means(self) -> dict[str, float]:
-        return {name: float(total) / max(1, self._counts[name]) for name, total in self._totals.items()}
-
-    def state(self) -> dict[str, tuple[float, int]]:
-        return {name: (float(total), self._counts[name]) for name, total in self._totals.items()}
-
-    def restore(self, state: Mapping[str, tuple[float, int]]) -> None:
-        for name, (total, count) in state.items():
-            self._totals[name] = torch.tensor(total, dtype=torch.float64, device=self._device)
-            self._counts[name] = count
 
 
 def _draw_seed(generator: torch.Generator) -> int:

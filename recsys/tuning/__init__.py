@@ -6,21 +6,17 @@ Needs the extra `tune`, which installs Optuna.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
-from recsys.config import JobConfig, TuneConfig
+from recsys.config import JobConfig
 from recsys.errors import ConfigError
 from recsys.evaluation import Validation
 from recsys.extras import check_installed
 from recsys.files import locked, sha256_of_json
 from recsys.splits import Split
 from recsys.workspace import Workspace
-
-if TYPE_CHECKING:
-    from recsys.tuning.search import Trial
 
 __all__ = ["Tuned", "check_extra", "tune"]
 
@@ -70,41 +66,21 @@ def tune(workspace: Workspace, job: JobConfig, split: Split, *, fingerprint: str
     if split.validation is None:
         raise ConfigError("tuning needs a validation part; choose a share above 0 for it when splitting")
     validation = Validation(split.validation, job.train.metric, min_relevance=job.evaluate.min_relevance)
-    search = Search(workspace, job, settings, split, validation)
     name = _study_name(job, fingerprint)
-    try:
-        with locked(workspace.mlruns / "studies" / f"{name}.lock", wait=False):
-            trials = search.run(name)
-    except BlockingIOError:
-        raise ConfigError("another process runs the same search; wait for it, or tune something else") from None
-    return _result(job, _within_budget(trials, settings) if within_budget else trials, validation.higher_is_better)
-
-
-def _result(job: JobConfig, trials: list[Trial], higher_is_better: bool) -> Tuned:
-    complete = [(trial.value, trial) for trial in trials if trial.value is not None]
+    busy = ConfigError("another process runs the same search; wait for it, or tune something else")
+    with locked(workspace.mlruns / "studies" / f"{name}.lock", busy=busy):
+        trials = Search(workspace, job, settings, split, validation).run(name)
+    if within_budget:
+        spent = np.cumsum([trial.seconds or 0.0 for trial in trials])
+        allowed = np.inf if settings.minutes is None else 60 * settings.minutes
+        trials = trials[: min(settings.trials, 1 + int((spent < allowed).sum()))]
+    complete = [(trial.value, trial.params) for trial in trials if trial.value is not None]
     if not complete:
         reasons = {trial.error or trial.state for trial in trials}
         raise ConfigError(f"none of {len(trials)} trials could be trained: {'; '.join(sorted(reasons))}")
-    rows = [
-        {
-            "trial": trial.number,
-            "state": trial.state,
-            "value": np.nan if trial.value is None else trial.value,
-            "seconds": np.nan if trial.seconds is None else trial.seconds,
-            **trial.params,
-        }
-        for trial in trials
-    ]
-    choose = max if higher_is_better else min
-    value, best = choose(complete, key=lambda pair: pair[0])
-    return Tuned(job.with_model(**best.params), value, pd.DataFrame(rows))
-
-
-def _within_budget(trials: list[Trial], settings: TuneConfig) -> list[Trial]:
-    """Return the first trials, as many as a search with this budget makes."""
-    spent = np.cumsum([trial.seconds or 0.0 for trial in trials])
-    allowed = np.inf if settings.minutes is None else 60 * settings.minutes
-    return trials[: min(settings.trials, 1 + int((spent < allowed).sum()))]
+    value, params = (max if validation.higher_is_better else min)(complete, key=lambda pair: pair[0])
+    rows = [{"trial": t.number, "state": t.state, "value": t.value, "seconds": t.seconds, **t.params} for t in trials]
+    return Tuned(job.with_model(**params), value, pd.DataFrame(rows))
 
 
 def _study_name(job: JobConfig, fingerprint: str) -> str:

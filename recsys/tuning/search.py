@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import optuna
@@ -25,8 +25,7 @@ from recsys.workspace import Workspace
 _ENDED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
 
 
-@dataclass(frozen=True)
-class Trial:
+class Trial(NamedTuple):
     """A setting that was tried."""
 
     number: int
@@ -53,28 +52,25 @@ class Search:
 
     def run(self, name: str) -> list[Trial]:
         """Make the trials that are missing in the study `name`, and return all that have ended."""
-        file = self.workspace.mlruns / "studies.db"
-        with _quiet(), _study(file, name, self.settings.prune, self.validation.higher_is_better) as study:
-            self._complete(study)
-            return [self._trial(trial) for trial in _ended(study)]
-
-    def _complete(self, study: optuna.Study) -> None:
-        """Make trials until the budget is spent."""
-        for killed in study.get_trials(states=(TrialState.RUNNING,)):  # left by a process that was killed
-            study.tell(killed.number, state=TrialState.FAIL)
-        study.sampler = _sampler(self.settings, len(study.trials))
-        if not study.trials:
-            self._enqueue_given(study)
-        ended = _ended(study)
-        count, spent = len(ended), sum(trial.user_attrs.get("seconds", 0.0) for trial in ended)
         trials, minutes = self.settings.trials, self.settings.minutes
-        with tqdm(total=trials, initial=count, unit="trial", desc="tuning", disable=not self.workspace.progress) as bar:
-            _show_best(bar, study)
-            while count < trials and (minutes is None or spent < 60 * minutes or count == 0):
-                spent += self._make_trial(study)
-                count += 1
-                bar.update()
+        file = self.workspace.mlruns / "studies.db"
+        with _study(file, name, self.settings.prune, self.validation.higher_is_better) as study:
+            for killed in study.get_trials(states=(TrialState.RUNNING,)):  # left by a process that was killed
+                study.tell(killed.number, state=TrialState.FAIL)
+            study.sampler = _sampler(self.settings, len(study.trials))
+            if not study.trials:
+                self._enqueue_given(study)
+            ended = _ended(study)
+            count, spent = len(ended), sum(trial.user_attrs.get("seconds", 0.0) for trial in ended)
+            hidden = not self.workspace.progress
+            with tqdm(total=trials, initial=count, unit="trial", desc="tuning", disable=hidden) as bar:
                 _show_best(bar, study)
+                while count < trials and (minutes is None or spent < 60 * minutes or count == 0):
+                    spent += self._make_trial(study)
+                    count += 1
+                    bar.update()
+                    _show_best(bar, study)
+            return [self._trial(trial) for trial in _ended(study)]
 
     def _enqueue_given(self, study: optuna.Study) -> None:
         """Let the configuration's own values be the first to be tried, where it has them all."""
@@ -176,11 +172,15 @@ def _show_best(bar: tqdm[Any], study: optuna.Study) -> None:
 
 @contextmanager
 def _study(file: Path, name: str, prune: bool, higher_is_better: bool) -> Iterator[optuna.Study]:
-    """Open the study of that name, and close the database's connections at the end of the block."""
+    """Open the study of that name without Optuna's own lines; close the database's connections at the block's end."""
     pruner = optuna.pruners.MedianPruner(n_startup_trials=4, n_warmup_steps=3) if prune else optuna.pruners.NopPruner()
     file.parent.mkdir(parents=True, exist_ok=True)
-    storage = optuna.storages.RDBStorage(f"sqlite:///{file}")
-    try:
+    with ExitStack() as stack:
+        stack.callback(optuna.logging.set_verbosity, optuna.logging.get_verbosity())
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        storage = optuna.storages.RDBStorage(f"sqlite:///{file}")
+        stack.callback(storage.engine.dispose)
+        stack.callback(storage.remove_session)
         yield optuna.create_study(
             storage=storage,
             study_name=name,
@@ -188,9 +188,6 @@ def _study(file: Path, name: str, prune: bool, higher_is_better: bool) -> Iterat
             pruner=pruner,
             load_if_exists=True,
         )
-    finally:
-        storage.remove_session()
-        storage.engine.dispose()
 
 
 def _sampler(settings: TuneConfig, done: int) -> optuna.samplers.BaseSampler:
@@ -199,14 +196,3 @@ def _sampler(settings: TuneConfig, done: int) -> optuna.samplers.BaseSampler:
     if settings.sampler == "random":
         return optuna.samplers.RandomSampler(seed=seed)
     return optuna.samplers.TPESampler(seed=seed, n_startup_trials=min(10, max(4, settings.trials // 3)))
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep Optuna's own lines off the screen: the progress bar and the table report the trials."""
-    before = optuna.logging.get_verbosity()
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    try:
-        yield
-    finally:
-        optuna.logging.set_verbosity(before)

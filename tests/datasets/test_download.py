@@ -10,8 +10,8 @@ from threading import Thread
 
 import pytest
 
-from recsys.datasets import download
-from recsys.datasets.download import ARCHIVES, Archive, fetch
+from recsys.datasets import catalog
+from recsys.datasets.catalog import ARCHIVES, Archive, fetch
 from recsys.errors import DownloadError
 
 
@@ -127,7 +127,7 @@ def test_an_interrupted_download_leaves_nothing(server, tmp_path, monkeypatch):
     def interrupt(*args):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(download, "_unpack", interrupt)
+    monkeypatch.setattr(catalog, "_unpack", interrupt)
     with pytest.raises(KeyboardInterrupt):
         fetch(SMALL, tmp_path / "small", base_url=server.url)
     assert list(tmp_path.iterdir()) == []
@@ -142,14 +142,14 @@ def test_several_fetches_at_once_end_in_one_whole_folder(server, tmp_path):
 
 
 def test_the_copy_of_whoever_came_first_stays(server, tmp_path, monkeypatch):
-    unpack = download._unpack
+    unpack = catalog._unpack
 
     def unpack_after_another(*args):
         unpack(*args)
         (tmp_path / "small").mkdir()
         (tmp_path / "small" / "u.data").write_text("first")
 
-    monkeypatch.setattr(download, "_unpack", unpack_after_another)
+    monkeypatch.setattr(catalog, "_unpack", unpack_after_another)
     assert (fetch(SMALL, tmp_path / "small", base_url=server.url) / "u.data").read_text() == "first"
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from recsys.models import MODELS, FeatureConsistentAE, ItemKNN, UAutoRec, load
-from recsys.models.params import check, modern
+from recsys.params import check, modern
 from tests.contract import ratings
 
 ARCHIVE = Path(__file__).with_name("bundles-0.1.0.zip")

@@ -6,7 +6,7 @@ import scipy.sparse as sp
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recsys.metrics import popularity_adjusted, ranking
+from recsys.metrics import Catalog, Lists, ranking
 from tests.metrics.test_ranking import csr, padded
 
 
@@ -30,20 +30,24 @@ def popular_list(popularity, known, k):
     return sorted(unknown, key=lambda item: (-popularity[item], item))[:k]
 
 
+def catalog(popularity):
+    """Users of whom `popularity[i]` have item i."""
+    return Catalog(sp.csr_matrix(np.arange(max(popularity, default=0))[:, None] < popularity))
+
+
+def stratified_recall(found, k):
+    return ranking.stratified_recall(found.hits, found.ids, found.relevant, found.catalog.popularity_weights, k)
+
+
 def measured(world, k=None):
     lists, relevant, known, popularity, cut = world
     k = k or cut
-    ids, target = padded(lists), csr(relevant, len(popularity))
-    hits = ranking.hits(ids, target)
-    places = popularity_adjusted.popular_places(
-        ids, popularity_adjusted.popular_first(popularity), csr(known, len(popularity))
-    )
-    recall = popularity_adjusted.stratified_recall(hits, ids, target, popularity_adjusted.weights(popularity), k)
+    found = Lists(catalog(popularity), padded(lists), csr(relevant, len(popularity)), csr(known, len(popularity)))
     return (
-        recall,
-        popularity_adjusted.serendipity(hits, places, np.diff(target.indptr), k),
-        hits,
-        np.diff(target.indptr),
+        stratified_recall(found, k),
+        ranking.serendipity(found.hits, found.popular_places, found.n_relevant, k),
+        found.hits,
+        found.n_relevant,
     )
 
 
@@ -81,9 +85,7 @@ def test_with_equal_popularities_it_is_recall_and_a_popular_list_has_no_serendip
 def test_a_rare_hit_weighs_more():
     popularity = np.array([100, 100, 4])
     ids, target = np.array([[0], [2]]), csr([{0, 2}, {0, 2}], 3)
-    values = popularity_adjusted.stratified_recall(
-        ranking.hits(ids, target), ids, target, popularity_adjusted.weights(popularity), 1
-    )
+    values = stratified_recall(Lists(catalog(popularity), ids, target, None), 1)
     np.testing.assert_allclose(values, [0.1 / 0.6, 0.5 / 0.6])
 
 
@@ -93,6 +95,5 @@ def test_the_popular_list_is_that_of_the_model_of_that_name():
     rng = np.random.default_rng(0)
     train = sp.csr_matrix((rng.random((60, 25)) < rng.random(25) ** 2).astype(np.float32))
     ids, _ = Popularity().fit(train, show_progress=False).recommend(np.arange(60), train, N=6)
-    place = popularity_adjusted.popular_first(np.bincount(train.indices, minlength=25))
-    places = popularity_adjusted.popular_places(ids, place, train)
+    places = Lists(Catalog(train), ids, train, train).popular_places
     assert (places == np.where(ids >= 0, np.arange(6), places)).all()

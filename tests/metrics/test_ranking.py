@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from recsys.errors import DataError, OutOfRangeError
 from recsys.metrics import METRICS
-from recsys.metrics.ranking import hits
+from recsys.metrics.lists import Lists
 
 RANKING = {name: metric.function for name, metric in METRICS.items() if metric.needs == ("hits", "n_relevant")}
 ITEMS = {name: code for code, name in enumerate("abcdewxyz")}
@@ -48,6 +48,10 @@ def padded(lists):
     for row, items in enumerate(lists):
         ids[row, : len(items)] = items
     return ids
+
+
+def hits(ids, target):
+    return Lists(None, ids, target, None).hits
 
 
 def computed(name, lists, relevant, n_items, k):

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 
+from docs.generate.metrics import page as metrics_page
 from recsys import datasets, metrics, splits
 from recsys.config import check_config
 from recsys.errors import ConfigError, DataError
@@ -15,7 +16,6 @@ from recsys.metrics import METRICS, Metric, higher_is_better, of, parse, registr
 from recsys.models import ALS, EASE, Popularity
 from recsys.promotion import Measured, Rule, decide
 from recsys.report import comparison, metric_at_k, page
-from tests.docs.metrics import page as metrics_page
 
 NAMES = [
     *("ndcg", "recall", "truncated_recall", "precision", "map", "mrr", "hit_rate", "stratified_recall", "serendipity"),
@@ -223,6 +223,9 @@ def test_a_function_that_returns_another_shape_is_refused(registered, split):
     registered(Metric("scalar", lambda hits, k: hits.mean(), ("hits",), "not a value per user"))
     with pytest.raises(DataError, match=r"metric scalar must return a value per user \(40,\), got \(\)"):
         evaluate(Popularity().fit(split.train), split.test, "scalar@5")
+    wrong = Metric("wrong", lambda predicted, actual: predicted[:1], ("predicted", "actual"), "not an error per rating")
+    with pytest.raises(DataError, match=r"metric wrong must return an error per rating \(2,\), got \(1,\)"):
+        wrong.of_ratings(np.zeros(2), np.zeros(2))
 
 
 def test_a_name_is_given_once(registered):

@@ -11,7 +11,7 @@ from torch.distributions import Normal, kl_divergence
 from recsys.errors import ConfigError, DataError
 from recsys.models import AAE, ALI, VAEGAN, MultVAE
 from recsys.models.adversarial import judged
-from recsys.models.device import new_generator
+from recsys.models.fitting import new_generator
 from recsys.nn.adversarial import Discriminator
 from recsys.nn.layers import standard_normal
 from recsys.sparse import Rows

@@ -11,7 +11,7 @@ from recsys.errors import ConfigError, DataError, OutOfRangeError, UnsupportedEr
 from recsys.evaluation import Validation, evaluate
 from recsys.ids import IdMap
 from recsys.models import IAutoRec, UAutoRec
-from recsys.models.device import new_generator
+from recsys.models.fitting import new_generator
 from recsys.models.fold_in import fold_in
 from recsys.nn.networks import AutoRecNetwork
 from recsys.splits import Part

@@ -69,8 +69,8 @@ def test_a_scoring_without_ratings_is_the_predicted_rating_less_the_mean(model_c
     model = fit(model_class, clip=False)
     users = np.arange(18)
     with torch.inference_mode():
-        scores = model._scores(MATRIX, users, None).numpy()
-        trained = model._scores(None, users, np.arange(11)).numpy()
+        scores = model._scores(MATRIX, users, None, None).numpy()
+        trained = model._scores(None, users, np.arange(11), None).numpy()
     np.testing.assert_allclose(scores + model.mean_, everything(model), atol=1e-5)
     np.testing.assert_allclose(trained, scores, atol=1e-5)
 

@@ -21,7 +21,7 @@ from implicit.evaluation import ranking_metrics_at_k
 from implicit.recommender_base import RecommenderBase
 
 import recsys.models
-from recsys import ranking
+from recsys import params, ranking
 from recsys.errors import (
     BundleError,
     ConfigError,
@@ -35,7 +35,7 @@ from recsys.evaluation import Validation, evaluate
 from recsys.export import ScoreGraph
 from recsys.ids import IdMap
 from recsys.interactions import Interactions
-from recsys.models import MODELS, autoencoder, params, selection
+from recsys.models import MODELS, autoencoder, base
 from recsys.splits import Part
 from tests.contract import (
     ABILITIES,
@@ -287,7 +287,7 @@ def test_a_fit_that_breaks_off_leaves_an_unfitted_model(name):
 
 
 def wrong_values(hint):
-    """Values that a type of `recsys.models.params` does not hold, each just outside."""
+    """Values that a type of `recsys.params` does not hold, each just outside."""
     if get_origin(hint) is Annotated:
         kind, *markers = get_args(hint)
         step = 1 if kind is int else 1e-6
@@ -756,8 +756,7 @@ def test_the_size_of_blocks_changes_nothing(name):
     whole = list(everything())
     with (
         mock.patch.object(ranking, "SCORE_BYTES", 200),
-        mock.patch.object(selection, "SCORE_BYTES", 200),
-        mock.patch.object(selection, "ROW_BLOCK", 7),
+        mock.patch.object(base, "ROW_BLOCK", 7),
         mock.patch.object(autoencoder, "ROW_BLOCK", 7),
     ):
         for found, expected in zip(everything(), whole, strict=True):

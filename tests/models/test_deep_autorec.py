@@ -7,7 +7,7 @@ import torch.nn.functional as F
 
 from recsys.errors import ConfigError, UnsupportedError
 from recsys.models import DeepAutoRec, DeepRecommender, IAutoRec, UAutoRec
-from recsys.models.device import new_generator
+from recsys.models.fitting import new_generator
 from recsys.nn.layers import as_stored
 from recsys.nn.networks import AutoRecNetwork, DeepNetwork
 from tests.contract import cells_of, ratings

@@ -8,8 +8,8 @@ from torch.distributions import Bernoulli, Normal, kl_divergence
 
 from recsys.errors import ConfigError, DataError, TrainingError
 from recsys.models import FLVAE, MODELS, VAE, VASP, HVamp, MultVAE, RecVAE
-from recsys.models.device import new_generator
-from recsys.models.recvae import ENCODER_EPOCHS
+from recsys.models.fitting import new_generator
+from recsys.models.variational import ENCODER_EPOCHS
 from recsys.nn.gaussian import composite_log_density, gaussian_log_density, mixture_log_density
 from recsys.sparse import Rows
 from recsys.training import loop

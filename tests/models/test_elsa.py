@@ -8,7 +8,7 @@ import torch.nn.functional as F
 
 from recsys.errors import ConfigError, UnsupportedError
 from recsys.models import EASE, ELSA
-from recsys.models.device import new_generator
+from recsys.models.fitting import new_generator
 from tests.contract import cells_of, ratings
 
 MATRIX = ratings(n_users=24, n_items=13, density=0.4)

@@ -8,7 +8,7 @@ import torch
 from recsys.errors import ConfigError, UnsupportedError
 from recsys.models import DeepAutoRec, GLocalK, SparseFC
 from recsys.models.autoencoder import encode_rows
-from recsys.models.device import new_generator
+from recsys.models.fitting import new_generator
 from recsys.nn.kernelized import KernelNetwork
 from recsys.nn.layers import as_stored
 from recsys.nn.networks import DeepNetwork

@@ -8,13 +8,13 @@ import pytest
 
 from recsys.errors import ConfigError
 from recsys.models import FeatureConsistentAE, ItemKNN
-from recsys.models.params import RENAMED, Count, HelpText, Parameters, Rate, check, field_docs, hints, modern
+from recsys.params import RENAMED, Count, Parameters, Rate, check, field_docs, help_of, hints, modern
 
 OWN = """
 from dataclasses import dataclass
 from typing import Annotated, Literal
 from annotated_types import Gt
-from recsys.models.params import Parameters, Widths
+from recsys.params import Parameters, Widths
 
 @dataclass(kw_only=True, eq=False)
 class Own(Parameters):
@@ -107,11 +107,8 @@ class Small(Parameters):
 
 
 def test_help_names_type_range_default_and_meaning():
-    Small.__doc__ = HelpText("A small class.")
-    assert Small.__doc__.splitlines()[:4] == [
-        "A small class.",
-        "",
+    assert help_of(Small).splitlines() == [
         "Hyperparameters:",
         "    size: a whole number ≥ 1. Default 3. How many.",
+        "    share: a finite number ≥ 0 and < 1 or None. Default None.",
     ]
-    assert "share: a finite number ≥ 0 and < 1 or None. Default None." in Small.__doc__

@@ -7,7 +7,7 @@ import pytest
 import scipy.sparse as sp
 import torch
 
-from recsys.models.sparse_inverse import inverse_factor
+from recsys.models.sansa import inverse_factor
 from tests.contract import ratings
 
 X = ratings(n_users=40, n_items=30, density=0.12).astype(np.float64)
@@ -80,7 +80,7 @@ def test_the_size_of_blocks_and_the_order_of_indices_change_nothing(monkeypatch)
     np.testing.assert_allclose(factor_of(120, shuffled).toarray(), expected, rtol=1e-12, atol=1e-15)
     assert np.array_equal(shuffled.indices, kept)
     for name, value in (("_BLOCK_VALUES", 1), ("_CORNER", 7)):
-        monkeypatch.setattr(f"recsys.models.sparse_inverse.{name}", value)
+        monkeypatch.setattr(f"recsys.models.sansa.{name}", value)
         np.testing.assert_allclose(factor_of(120).toarray(), expected, rtol=1e-12, atol=1e-15)
 
 

@@ -10,7 +10,7 @@ from torch.distributions import Normal, kl_divergence
 
 from recsys.errors import ConfigError, DataError, NotFittedError
 from recsys.models import MultDAE, MultVAE, variational
-from recsys.models.device import new_generator
+from recsys.models.fitting import new_generator
 from recsys.nn.networks import MultDAENetwork, MultVAENetwork
 from recsys.sparse import Rows
 from tests.contract import NO_SCORE, cells_of, csr, ratings

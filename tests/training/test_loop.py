@@ -268,7 +268,7 @@ def test_a_loss_that_is_not_finite_stops_the_run():
     ],
 )
 def test_settings_out_of_range_are_refused(name, value):
-    with pytest.raises(ConfigError, match=f"{name} must .*{value}"):
+    with pytest.raises(ConfigError, match=rf"{name} of TrainingConfig must be .*, got {value!r}"):
         config(**{name: value})
 
 

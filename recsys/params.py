@@ -14,21 +14,21 @@ from __future__ import annotations
 import ast
 import inspect
 import textwrap
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import MISSING, Field, fields
 from functools import cache
 from itertools import pairwise
+from pathlib import Path
 from types import NoneType, UnionType
-from typing import Annotated, Any, Final, Literal, Self, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Final, Literal, Self, Union, get_args, get_origin
 
 import numpy as np
 from annotated_types import Ge, Gt, Le, Lt, MinLen
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from recsys.errors import ConfigError, did_you_mean
-
-SEEDS = 2**32
-"""Seeds are below this, as numpy's legacy generator asks."""
+from recsys.options import Seed as Seed
+from recsys.options import types_of
 
 Count = Annotated[int, Ge(1)]
 """A number of things of which there must be one."""
@@ -44,7 +44,6 @@ OpenFraction = Annotated[float, Gt(0), Lt(1)]
 """A share between 0 and 1, both excluded."""
 Widths = tuple[Count, ...]
 """Widths of layers, from the input inward; there may be none."""
-Seed = Annotated[int, Ge(0), Lt(SEEDS)]
 
 RENAMED: Final = {
     "centre": "center",
@@ -113,17 +112,26 @@ def check(cls: type, values: Mapping[str, Any]) -> dict[str, Any]:
         ConfigError: an unknown name (the message names the nearest), a value of the wrong type or out of range, or a
             field whose type cannot be read.
     """
-    adapters = _adapters(cls)
-    checked = {}
-    for name, value in values.items():
-        if name not in adapters:
-            raise _unknown(cls, name, adapters)
-        try:
-            checked[name] = adapters[name].validate_python(plain(value))
-        except ValidationError:
-            expected = describe(hints(cls)[name])
-            raise ConfigError(f"{name} of {cls.__name__} must be {expected}, got {value!r}") from None
-    return checked
+    types = hints(cls)
+    for name in values:
+        if name not in types:
+            raise _unknown(cls, name, types)
+    return {name: check_value(f"{name} of {cls.__name__}", types[name], value) for name, value in values.items()}
+
+
+def check_value(name: str, hint: Any, value: Any) -> Any:
+    """Return a value as Python has it, checked against a type and its range.
+
+    Args:
+        name: what the value is, for messages.
+
+    Raises:
+        ConfigError: the value is of another type or out of range.
+    """
+    try:
+        return _adapter(hint).validate_python(plain(value))
+    except ValidationError:
+        raise ConfigError(f"{name} must be {describe(hint)}, got {value!r}") from None
 
 
 def modern(cls: type, values: Mapping[str, Any]) -> dict[str, Any]:
@@ -148,13 +156,7 @@ def hints(cls: Any) -> dict[str, Any]:
     Raises:
         ConfigError: a type cannot be read, such as one that is only imported for type checkers.
     """
-    try:
-        found = get_type_hints(cls, include_extras=True)
-    except (NameError, TypeError) as error:
-        raise ConfigError(
-            f"the types of {cls.__name__}'s hyperparameters cannot be read ({error}); "
-            "import them at the top of its module, outside functions and TYPE_CHECKING"
-        ) from None
+    found = types_of(cls, "hyperparameters")
     return {field.name: found[field.name] for field in _fields(cls)}
 
 
@@ -169,6 +171,8 @@ def describe(hint: Any) -> str:
         return " or ".join(map(repr, arguments))
     if origin is tuple:
         return f"a tuple with each entry {describe(arguments[0])}"
+    if origin is Mapping:
+        return f"a table with each value {describe(arguments[1])}"
     words = {
         int: "a whole number",
         float: "a finite number",
@@ -200,20 +204,6 @@ def field_docs(cls: type) -> dict[str, str]:
     return docs
 
 
-class HelpText:
-    """The docstring of a class, followed by a line for each hyperparameter; made when it is asked for.
-
-    Put in the place of a class's `__doc__`: Python calls a descriptor that it finds there.
-    """
-
-    def __init__(self, text: str | None) -> None:
-        self._text = text
-
-    def __get__(self, instance: object, owner: type) -> str:
-        text = inspect.cleandoc(self._text or f"{owner.__name__} has no docstring.")
-        return f"{text}\n\n{help_of(owner)}"
-
-
 def _unknown(cls: type, name: str, known: Iterable[str]) -> ConfigError:
     today = RENAMED.get(name, name)
     hint = f": it was renamed to {today!r} in 0.2.0" if today in known else did_you_mean(name, known)
@@ -225,24 +215,38 @@ def _fields(cls: type) -> tuple[Field[Any], ...]:
 
 
 @cache
-def _adapters(cls: type) -> dict[str, TypeAdapter[Any]]:
-    config = ConfigDict(strict=True, allow_inf_nan=False, arbitrary_types_allowed=True)
-    return {name: TypeAdapter(hint, config=config) for name, hint in hints(cls).items()}
+def _adapter(hint: Any) -> TypeAdapter[Any]:
+    return TypeAdapter(hint, config=ConfigDict(strict=True, allow_inf_nan=False, arbitrary_types_allowed=True))
 
 
-@cache
 def _own_docs(cls: type) -> dict[str, str]:
     try:
-        (definition,) = ast.parse(textwrap.dedent(inspect.getsource(cls))).body
-    except (OSError, TypeError, SyntaxError, ValueError):  # typed at a prompt, say
+        body = _classes(str(inspect.getsourcefile(cls)))[cls.__qualname__].body
+    except (OSError, TypeError, KeyError, SyntaxError):  # typed at a prompt, say
         return {}
-    body = definition.body if isinstance(definition, ast.ClassDef) else []
     docs = {}
     for node, after in pairwise(body):
         is_text = isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant)
         if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and is_text:
             docs[node.target.id] = " ".join(str(after.value.value).split())  # type: ignore[attr-defined]
     return docs
+
+
+@cache
+def _classes(file: str) -> dict[str, ast.ClassDef]:
+    """Return the classes of a file by their qualified names; each file is parsed once."""
+    return dict(_definitions(ast.parse(Path(file).read_text(encoding="utf-8")), ""))
+
+
+def _definitions(node: ast.AST, prefix: str) -> Iterator[tuple[str, ast.ClassDef]]:
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.ClassDef):
+            yield f"{prefix}{child.name}", child
+            yield from _definitions(child, f"{prefix}{child.name}.")
+        elif isinstance(child, ast.FunctionDef):
+            yield from _definitions(child, f"{prefix}{child.name}.<locals>.")
+        elif isinstance(child, ast.stmt):
+            yield from _definitions(child, prefix)
 
 
 def _ranges(markers: tuple[Any, ...]) -> str:

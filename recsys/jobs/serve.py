@@ -1,0 +1,153 @@
+"""Use a saved model: recommend to a few users on the screen, to all as Parquet, or write it as a graph."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+
+from recsys import scoring
+from recsys.columns import ITEM, RANK, SCORE, TITLE, USER
+from recsys.errors import ConfigError, ScoringError, UnknownIdError
+from recsys.export import INPUT, OUTPUT, export_onnx
+from recsys.ids import IdMap
+from recsys.interactions import Interactions
+from recsys.jobs.common import histories_for, load_model
+from recsys.models import Recommender
+from recsys.scoring.local import BATCH_SIZE
+from recsys.workspace import Workspace
+
+
+def recommend(
+    workspace: Workspace, model: str, users: Sequence[str], *, n: int = 10, data: str | None = None
+) -> pd.DataFrame:
+    """Print each user's latest history and `n` recommendations by title; return `user_id, item_id, score, rank, title`.
+
+    Raises:
+        UnknownIdError: the data hold no user with that id, or no interaction of theirs that the model reads.
+        ConfigError: no user was named.
+    """
+    if not users:
+        raise ConfigError("name at least one user with --user")
+    fitted, _ = load_model(workspace, model)
+    histories, seen = histories_for(workspace, fitted, model, data)
+    whole = histories if seen is None else seen
+    ids = [whole.users.parse(user) for user in users]
+    for user in ids:
+        if user not in histories.users:
+            raise UnknownIdError(
+                f"user {user!r} has no interaction that the model reads: all lie below data.min_rating"
+            )
+    frame = with_titles(fitted, scoring.recommend_frame(fitted, histories, ids, n=n, seen=seen))
+    for user, lists in frame.groupby(USER, sort=False):
+        print_user(whole, user, lists)
+    return frame
+
+
+def with_titles(model: Recommender, frame: pd.DataFrame) -> pd.DataFrame:
+    """Return the frame with a column `title`; items without one show their id."""
+    if model.items_ is None or model.titles_ is None:
+        return frame.assign(**{TITLE: frame[ITEM].astype(str)})
+    return frame.assign(**{TITLE: model.titles_[model.items_.codes(frame[ITEM])]})
+
+
+def print_user(histories: Interactions, user: Hashable, lists: pd.DataFrame, shown: int = 5) -> None:
+    """Print the user's `shown` highest-valued (then latest) items, then their recommendations.
+
+    Values are not printed where all of them are 1.
+    """
+    rated = bool((histories.matrix.data != 1).any())
+    row = int(histories.users.codes([user])[0])
+    entries = np.arange(histories.matrix.indptr[row], histories.matrix.indptr[row + 1])
+    times = histories.timestamps[entries] if histories.timestamps is not None else np.zeros(len(entries))
+    best = entries[np.lexsort((-times, -histories.matrix.data[entries]))][:shown]
+    print(f"\nuser {user}: {len(entries)} interactions, among them")
+    for entry in best:
+        value = f"{histories.matrix.data[entry]:4.1f}  " if rated else ""
+        print(f"    {value}{histories.title(int(histories.matrix.indices[entry]))}")
+    print("  recommended (score)")
+    for rank, score, title in lists[[RANK, SCORE, TITLE]].itertuples(index=False, name=None):
+        print(f"    {rank:2d}.  {title}  ({score:.3f})")
+
+
+def score(
+    workspace: Workspace,
+    model: str,
+    output: Path,
+    *,
+    n: int = 10,
+    data: str | None = None,
+    users: Path | None = None,
+    on_unknown: Literal["raise", "drop"] = "raise",
+    batch_size: int = BATCH_SIZE,
+) -> scoring.ScoringResult:
+    """Write the `n` best items of every user (or of a listed few) as Parquet parts with a manifest.
+
+    Args:
+        users: a text file with one user id per line, or a Parquet or CSV file with a column `user_id`.
+        on_unknown: `raise` or `drop` for listed users that the data do not hold.
+        batch_size: users of one part; an interrupted job continues after its last complete part.
+    """
+    fitted, pinned = load_model(workspace, model)
+    histories, seen = histories_for(workspace, fitted, model, data)
+    result = scoring.score(
+        fitted,
+        histories,
+        output,
+        n=n,
+        users=None if users is None else _read_users(users, histories.users, on_unknown),
+        on_unknown=on_unknown,
+        batch_size=batch_size,
+        seen=seen,
+        model_uri=pinned,
+        asked_uri=model,
+        show_progress=workspace.progress,
+    )
+    state = "already complete" if result.already_complete else "written"
+    print(f"{result.users:,} users, {result.rows:,} rows {state}: {result.output}")
+    unread = 0 if seen is None or users is not None else seen.shape[0] - histories.shape[0]
+    if unread:
+        print(f"users without a list, because all their ratings lie below data.min_rating: {unread:,}")
+    return result
+
+
+def _read_users(path: Path, known: IdMap, on_unknown: Literal["raise", "drop"]) -> list[Hashable]:
+    """Read a list of user ids; ids from text files are converted to the type that `known` holds."""
+    users: list[Hashable]
+    try:
+        if path.suffix == ".parquet":
+            users = pd.read_parquet(path)["user_id"].tolist()
+        elif path.suffix == ".csv":
+            texts = pd.read_csv(path, dtype=str, keep_default_na=False)["user_id"]
+            users = [known.from_text(text) for text in texts]
+        else:
+            lines = path.read_text(encoding="utf-8").splitlines()
+            users = [known.from_text(line.strip()) for line in lines if line.strip()]
+    except KeyError:
+        raise ScoringError(f"{path} has no column user_id") from None
+    except (OSError, ValueError) as error:
+        raise ScoringError(f"the list of users {path} cannot be read: {error}") from None
+    missing = np.flatnonzero(known.codes(users, on_unknown="mark") < 0)
+    if len(missing) and on_unknown == "raise":
+        raise UnknownIdError(
+            f"{len(missing)} of the {len(users)} users in {path} are not in the data, for instance "
+            f"{[users[row] for row in missing[:3]]}; leave them out with --on-unknown drop"
+        )
+    return users
+
+
+def export(workspace: Workspace, model: str, onnx: Path) -> Path:
+    """Write the model's ONNX graph, print what goes in and out, and return the file.
+
+    Raises:
+        UnsupportedError: no graph computes this model's scores.
+        ConfigError: the extra `onnx` is not installed, or the file name does not end in `.onnx`.
+    """
+    fitted, _ = load_model(workspace, model)
+    file = export_onnx(fitted, onnx)
+    shape = f"(batch, {fitted.n_items_})"
+    print(f"{file}: {INPUT} {shape} float32 to {OUTPUT} {shape}, columns in the order of the model's items.parquet")
+    return file
