@@ -13,7 +13,8 @@ from recsys.models.autoencoder import Autoencoder
 from recsys.models.registry import register
 from recsys.models.selection import Histories, Indices
 from recsys.nn.graphs import LessOwnScores
-from recsys.nn.low_rank import UnitRowsNetwork, zero_diagonal_cosine
+from recsys.nn.losses import zero_diagonal_cosine
+from recsys.nn.networks import UnitRowsNetwork
 from recsys.params import Count, Positive
 from recsys.sparse import Rows
 from recsys.training import Loss, Objective

@@ -12,9 +12,8 @@ from recsys.errors import ConfigError
 from recsys.models.autoencoder import Autoencoder, WholeRow
 from recsys.models.registry import register
 from recsys.nn.gaussian import reparameterized
-from recsys.nn.losses import gaussian_kl
-from recsys.nn.networks import FeatureConsistentNetwork
-from recsys.nn.reconstruction import project_means
+from recsys.nn.losses import gaussian_kl, project_means
+from recsys.nn.networks import DeepNetwork, MultVAENetwork
 from recsys.params import Count, NotNegative, Positive, Rate, Widths
 from recsys.sparse import Batch, Rows
 from recsys.training import Alternation, Loss, Turn
@@ -34,7 +33,7 @@ class FeatureConsistentAE(WholeRow, Autoencoder):
     Differs from the paper in: Φ is an autoencoder of the same rows, as no pretrained network reads interactions, and it
     divides x and x̄ by their length; fully connected layers in place of convolutions; input dropout as in Mult-VAE;
     `likelihood_weight`, 0 in the paper, because features alone tell little of the order of items that few users have.
-    x̄ is dense, rows × items, for the time of a step: see `recsys.nn.reconstruction`.
+    x̄ is dense, rows × items, for the time of a step: see `recsys.nn.losses.project_means`.
     """
 
     hidden: Count = 600
@@ -66,7 +65,9 @@ class FeatureConsistentAE(WholeRow, Autoencoder):
         return int(self.pretraining_share * self.epochs)
 
     def _network(self, n_in: int, generator: torch.Generator) -> nn.Module:
-        return FeatureConsistentNetwork(n_in, self.hidden, self.latent, self.dropout, self.perceptual, generator)
+        network = MultVAENetwork(n_in, self.hidden, self.latent, self.dropout, generator)
+        network.add_module("perceptual", DeepNetwork(n_in, self.perceptual[:-1], self.perceptual[-1], generator))
+        return network
 
     def _objective(self, network: Any, rows: Rows) -> Alternation:
         likelihood, frozen = self._likelihood(), network.perceptual

@@ -15,9 +15,6 @@ from recsys.nn.layers import Layer, l2_normalized, linear, xavier
 from recsys.nn.products import apply_exactly, row_sums, weighted_rows
 from recsys.sparse import Batch
 
-_FIRST_STEPS = 20
-"""Steps of the power method on new weights. After this good start, one step per update is enough."""
-
 
 class SpectralNorm(Layer):
     """Divides a weight by its largest singular value (Miyato, Kataoka, Koyama and Yoshida 2018, eq. 8 and algorithm 1).
@@ -33,7 +30,7 @@ class SpectralNorm(Layer):
         super().__init__()
         start = torch.randn(len(weight), generator=generator, dtype=weight.dtype)
         self.register_buffer("direction", F.normalize(start, dim=0))
-        for _ in range(_FIRST_STEPS):
+        for _ in range(20):  # after this good start, one step per update is enough
             self.direction.copy_(self._power_step(weight.detach())[0])
 
     def forward(self, weight: Tensor) -> Tensor:
@@ -51,7 +48,7 @@ class SpectralNorm(Layer):
 
 
 class SpectralLinear(Layer):
-    """A dense layer whose weight is divided by its spectral norm."""
+    """A dense layer whose weight is divided by its spectral norm: (n, n_in) to (n, n_out)."""
 
     def __init__(self, n_in: int, n_out: int, generator: torch.Generator) -> None:
         super().__init__()
@@ -59,7 +56,6 @@ class SpectralLinear(Layer):
         self.norm = SpectralNorm(self.linear.weight, generator)
 
     def forward(self, values: Tensor) -> Tensor:
-        """Return (n, n_out)."""
         return F.linear(values, self.linear.weight / self.norm(self.linear.weight), self.linear.bias)
 
 
@@ -77,7 +73,7 @@ class Discriminator(Layer):
         self.last = SpectralLinear(widths[-1], 1, generator)
 
     def features(self, values: Tensor) -> Tensor:
-        """Return the last hidden layer of `values` (n, widths[0]), (n, widths[-1])."""
+        """Return the last hidden layer, (n, widths[-1]), of `values` (n, widths[0])."""
         for layer in self.hidden:
             values = torch.relu(layer(values))
         return values
@@ -129,7 +125,7 @@ class RowDiscriminator(Layer):
         return torch.relu(sums)
 
     def features(self, first: Tensor) -> Tensor:
-        """Return the last hidden layer, (n, widths[-1]), from the first one."""
+        """Return the last hidden layer, (n, widths[-1]), given the first."""
         return self.rest.features(first)
 
     def forward(self, first: Tensor) -> Tensor:
@@ -138,18 +134,9 @@ class RowDiscriminator(Layer):
 
 
 def expected_rows(hidden: Tensor, weight: Tensor, bias: Tensor, table: Tensor) -> Tensor:
-    """Return softmax(hidden @ weight.T + bias) @ table without storing the whole softmax.
+    """Return softmax(hidden @ weight.T + bias) @ table, (n_rows, n_out), in the memory of one block of columns.
 
-    The forward and backward passes process the columns in blocks, so probabilities take the memory of one block. This
-    is attention (Dao et al. 2022, algorithm 1, and appendix B.2 for the gradient) with the columns as keys.
-
-    Args:
-        hidden: (n_rows, width).
-        weight: (n_columns, width), with `bias` (n_columns,).
-        table: (n_columns, n_out).
-
-    Returns:
-        (n_rows, n_out)
+    This is attention (Dao et al. 2022, algorithm 1, and appendix B.2 for the gradient) with the columns as keys.
     """
     return apply_exactly(_ExpectedRows, hidden, weight, bias, table)
 

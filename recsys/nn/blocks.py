@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -17,19 +18,15 @@ def column_blocks(
 ) -> Iterator[tuple[slice, Tensor, Tensor]]:
     """Yield all columns in blocks: each block's columns, and its stored entries as places and values.
 
-    Places are flat indices into the row-major (n_rows, block width) array.
-
-    Args:
-        width: columns per block; the last block may be narrower. By default `cpu_width` on a CPU, all columns on a GPU.
+    Places are flat indices into the row-major (n_rows, block width) array. A block has `width` columns, by default
+    `cpu_width` on a CPU and all on a GPU; the last one may be narrower.
     """
     width = width or (batch.n_columns if batch.values.is_cuda else cpu_width)
     by_column = batch.by_column
     values, columns = batch.values[by_column.order], batch.columns[by_column.order]
     starts = range(0, batch.n_columns, width)
-    bounds = [0, len(values)]
-    if len(starts) > 1:
-        bounds = [*by_column.offsets[list(starts)].tolist(), len(values)]
-    for start, first, last in zip(starts, bounds[:-1], bounds[1:], strict=True):
+    inner = by_column.offsets[list(starts[1:])].tolist() if len(starts) > 1 else []  # a GPU would have to be waited for
+    for start, (first, last) in zip(starts, pairwise([0, *inner, len(values)]), strict=True):
         block = slice(start, min(start + width, batch.n_columns))
         stored = slice(first, last)
         places = by_column.segments[stored] * (block.stop - start) + (columns[stored] - start)

@@ -25,8 +25,7 @@ def salt_and_pepper(batch: Batch, share: float, noise: torch.Generator) -> Batch
     """Return the batch with each entry, stored or not, corrupted with probability `share`.
 
     A fair coin sets a corrupted entry to the smallest or to the largest value: to 0, which is not stored, or to the
-    largest stored value of its row (1 if the row has none above 0). The cost is proportional to the number of stored
-    and corrupted entries.
+    largest stored value of its row (1 if the row has none above 0). Cost: stored + corrupted entries.
     """
     cells = len(batch) * batch.n_columns
     salted = random_places(cells, share / 2, noise)
@@ -45,13 +44,10 @@ def salt_and_pepper(batch: Batch, share: float, noise: torch.Generator) -> Batch
 def projected_gaussian(table: Tensor, n_rows: int, deviation: float, noise: torch.Generator) -> Tensor:
     """Draw ε · `table` for dense noise rows ε ~ N(0, deviation² I), without making the rows; (n_rows, width).
 
-    With V the table, ε V is normal with mean 0 and covariance σ² VᵀV in the width of the layer, and so is σ n Lᵀ with n
-    standard normal and L Lᵀ = VᵀV. As both have the same distribution for every V, the expected loss is the same
-    function of the weights, with the same gradients; they pass through the Cholesky factor. Because VᵀV may be
-    singular, a ten-thousandth of its mean diagonal is added to the diagonal.
-
-    Args:
-        table: (n_columns, width). Cost: n_columns × width² per call.
+    With V the table, (n_columns, width), ε V is normal with covariance σ² VᵀV, and so is σ n Lᵀ with n standard normal
+    and L Lᵀ = VᵀV. The expected loss is therefore the same function of the weights, with the same gradients, which pass
+    through the Cholesky factor. Because VᵀV may be singular, a ten-thousandth of its mean diagonal is added to the
+    diagonal. Cost: n_columns × width².
     """
     with torch.autocast(table.device.type, enabled=False):
         gram = table.T @ table
@@ -63,12 +59,9 @@ def projected_gaussian(table: Tensor, n_rows: int, deviation: float, noise: torc
 
 
 def random_places(cells: int, chance: float, noise: torch.Generator) -> Tensor:
-    """Choose each of `cells` places independently with probability `chance`, at a cost of the chosen places only.
+    """Choose each of `cells` places independently with probability `chance`; int64, ascending, on `noise`'s device.
 
-    The gaps between chosen places are geometric: ⌈log u / log(1 − chance)⌉ with u uniform.
-
-    Returns:
-        int64 places, ascending, on the device of `noise`.
+    The gaps between places are geometric, ⌈log u / log(1 − chance)⌉ with u uniform: only chosen places cost time.
     """
     parts, last = [torch.empty(0, dtype=torch.int64, device=noise.device)], -1
     while chance > 0 and last < cells - 1:

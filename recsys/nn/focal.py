@@ -51,22 +51,16 @@ def _probabilities(log_p: Tensor) -> tuple[Tensor, Tensor]:
 class _FocalLoss(GradientsInForward):
     @staticmethod
     def forward(
-        ctx: Any,
-        hidden: Tensor,
-        weight: Tensor,
-        bias: Tensor,
-        other_logits: Tensor | None,
-        batch: Batch,
-        owner: FocalLoss,
+        ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor, other: Tensor | None, batch: Batch, owner: FocalLoss
     ) -> Tensor:
         gradients = OutputGradients(hidden, weight, bias, ctx.needs_input_grad)
-        of_other = torch.empty_like(other_logits) if other_logits is not None and ctx.needs_input_grad[3] else None
+        of_other = torch.empty_like(other) if other is not None and ctx.needs_input_grad[3] else None
         loss = hidden.new_zeros(())
         for block, places, values in column_blocks(batch, owner.width):
             logits = torch.addmm(bias[block], hidden, weight[block].T)
             log_p = F.logsigmoid(logits)
-            if other_logits is not None:
-                log_p += F.logsigmoid(other_logits[:, block])
+            if other is not None:
+                log_p += F.logsigmoid(other[:, block])
             losses, slopes = owner.absent(log_p)
             stored = log_p.view(-1)[places]
             share = (1.0 - values).clamp_min(0.0)
@@ -75,8 +69,8 @@ class _FocalLoss(GradientsInForward):
             ):
                 all_entries.view(-1)[places] = share * absent + values * present
             loss += losses.sum()
-            if of_other is not None and other_logits is not None:  # d log σ(o) / do = σ(−o)
-                torch.mul(slopes, torch.sigmoid(-other_logits[:, block]), out=of_other[:, block])
+            if of_other is not None and other is not None:  # d log σ(o) / do = σ(−o)
+                torch.mul(slopes, torch.sigmoid(-other[:, block]), out=of_other[:, block])
             slopes.mul_(torch.sigmoid(-logits))
             gradients.add(block, slopes, hidden, weight)
         ctx.save_for_backward(weight)

@@ -3,16 +3,11 @@
 from __future__ import annotations
 
 import math
-from typing import Final
 
 import torch
 from torch import Tensor
 
 from recsys.nn.layers import standard_normal
-
-COMPOSITE_WEIGHTS: Final = (3 / 20, 3 / 4, 1 / 10)
-"""Weights of N(0, 1), of the old posterior and of the wide N(0, e^10) in RecVAE's prior, as in the authors' code."""
-WIDE_LOG_VARIANCE: Final = 10.0
 
 
 def reparameterized(mean: Tensor, log_variance: Tensor, noise: torch.Generator) -> Tensor:
@@ -35,15 +30,8 @@ def kl_between(mean: Tensor, log_variance: Tensor, other_mean: Tensor, other_log
 def mixture_log_density(values: Tensor, means: Tensor, log_variances: Tensor) -> Tensor:
     """Return log 1/K Σ_k N(values; means_k, exp(log_variances_k)) of each row.
 
-    The distances to all components come from two matrix products, which take (rows × components) values of memory
-    instead of (rows × components × width). They subtract large terms, so they are computed in float64.
-
-    Args:
-        values: (n_rows, width).
-        means, log_variances: (components, width).
-
-    Returns:
-        (n_rows,)
+    `values` are (n_rows, width), the others (components, width). The distances come from two matrix products, in memory
+    of rows × components, not × width too. They subtract large terms, so they are computed in float64.
     """
     with torch.autocast(values.device.type, enabled=False):
         values, means, log_variances = values.double(), means.double(), log_variances.double()
@@ -54,12 +42,8 @@ def mixture_log_density(values: Tensor, means: Tensor, log_variances: Tensor) ->
 
 
 def composite_log_density(values: Tensor, old_mean: Tensor, old_log_variance: Tensor) -> Tensor:
-    """Return the log density of the composite prior's mixture for each element of `values`."""
+    """Return the log density of `CompositePrior`'s mixture for each element of `values`."""
     zero = torch.zeros_like(old_mean)
-    parts = (
-        gaussian_log_density(values, 0.0, zero),
-        gaussian_log_density(values, old_mean, old_log_variance),
-        gaussian_log_density(values, 0.0, zero + WIDE_LOG_VARIANCE),
-    )
-    weighted = [part + math.log(weight) for part, weight in zip(parts, COMPOSITE_WEIGHTS, strict=True)]
+    parts = (3 / 20, 0.0, zero), (3 / 4, old_mean, old_log_variance), (1 / 10, 0.0, zero + 10.0)
+    weighted = [math.log(weight) + gaussian_log_density(values, *moments) for weight, *moments in parts]
     return torch.logsumexp(torch.stack(weighted), 0)

@@ -1,4 +1,4 @@
-"""Scores of dense histories as modules, which an exporter can turn into graphs: what models give it."""
+"""Scores of dense histories, (n, n_items), as modules that an exporter can turn into graphs."""
 
 from __future__ import annotations
 
@@ -20,7 +20,6 @@ class NetworkScores(nn.Module):
         self.network = network
 
     def forward(self, rows: DenseRows) -> Tensor:
-        """Return (n, n_items)."""
         output = self.network.output
         return F.linear(self.network.decode(self.network.encode(rows)), output.weight, output.bias)
 
@@ -33,7 +32,6 @@ class CenteredScores(NetworkScores):
         self.mean = mean
 
     def forward(self, rows: DenseRows) -> Tensor:
-        """Return (n, n_items)."""
         values = rows.values
         return super().forward(DenseRows(torch.where(values != 0, values - self.mean, 0.0)))
 
@@ -50,7 +48,6 @@ class UnbiasedScores(NetworkScores):
         self.register_buffer("items", items.to(network.output.bias))
 
     def forward(self, rows: DenseRows) -> Tensor:
-        """Return (n, n_items)."""
         stored = (rows.values != 0).to(self.items)
         rest = rows.values - stored * (self.mean + self.items)
         count = stored.sum(1, keepdim=True) + self.damping
@@ -62,7 +59,6 @@ class LessOwnScores(NetworkScores):
     """The scores of a network, less the history itself."""
 
     def forward(self, rows: DenseRows) -> Tensor:
-        """Return (n, n_items)."""
         return super().forward(rows) - rows.values
 
 
@@ -70,7 +66,6 @@ class ParallelScores(NetworkScores):
     """log σ(deep) + log σ(linear): a network's logits beside those of a linear path."""
 
     def forward(self, rows: DenseRows) -> Tensor:
-        """Return (n, n_items)."""
         shallow = weighted_rows(self.network.item_weights, rows, rows.values)
         return F.logsigmoid(super().forward(rows)) + F.logsigmoid(shallow)
 
@@ -88,7 +83,6 @@ class LinearScores(nn.Module):
         self.register_buffer("pairs", torch.empty(0, 2, dtype=torch.int64) if pairs is None else pairs)
 
     def forward(self, rows: DenseRows) -> Tensor:
-        """Return (n, n_items)."""
         values = rows.values
         if len(self.pairs):
             values = torch.cat([values, values[:, self.pairs[:, 0]] * values[:, self.pairs[:, 1]]], 1)
@@ -96,15 +90,13 @@ class LinearScores(nn.Module):
 
 
 class SameScores(nn.Module):
-    """The same scores for every history."""
+    """The same scores, `values` (n_items,), for every history."""
 
     values: Tensor
 
     def __init__(self, values: Tensor) -> None:
-        """`values` (n_items,)."""
         super().__init__()
         self.register_buffer("values", values)
 
     def forward(self, rows: DenseRows) -> Tensor:
-        """Return (n, n_items)."""
         return self.values.expand(rows.values.shape[0], -1)

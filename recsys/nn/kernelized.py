@@ -17,14 +17,11 @@ from recsys.sparse import Batch, Window
 
 
 class KernelizedWeight(NamedTuple):
-    """The effective weights of a layer, and the sums that penalties need."""
+    """The effective weights W ∘ K of a layer, (n_rows, n_columns), and the sums Σ W² and Σ K² that penalties need."""
 
     matrix: Tensor
-    """W ∘ K, (n_rows, n_columns)."""
     weight_squares: Tensor
-    """Σ W², scalar."""
     kernel_squares: Tensor
-    """Σ K², scalar."""
 
 
 class KernelWeight(nn.Module):
@@ -84,11 +81,10 @@ class KernelNetwork(Autoencoding):
         self.output = KernelOutput(hidden[-1], n_in, dim, generator)
 
     def encode(self, batch: Batch, noise: torch.Generator | None = None) -> Tensor:
-        """Return the last hidden layer, (len(batch), hidden[-1])."""
         return self.hidden(batch, [kernel().matrix for kernel in self.kernels])
 
     def hidden(self, batch: Batch, matrices: Sequence[Tensor]) -> Tensor:
-        """Return the last hidden layer, given the effective weights of each hidden layer."""
+        """Return the last hidden layer, (len(batch), hidden[-1]), given the effective weights of each hidden layer."""
         first, *others = matrices
         values = torch.sigmoid(self.first(batch, first) + self.biases[0])
         for matrix, bias in zip(others, list(self.biases)[1:], strict=True):
@@ -133,7 +129,6 @@ class GlobalKernelNetwork(KernelNetwork):
         return (unit + self.pooled @ self.global_weight / len(self.pooled)).view(3, 3)
 
     def first(self, batch: Batch, matrix: Tensor) -> Tensor:
-        """Return the product of the convolved rows with the first layer's weights."""
         if not self.convolves:
             return super().first(batch, matrix)
         assert isinstance(batch, Window)
@@ -143,15 +138,9 @@ class GlobalKernelNetwork(KernelNetwork):
 def convolved_rows(window: Window, kernel: Tensor, matrix: Tensor, scale: Scale = as_stored) -> Tensor:
     """Return conv(R) @ matrix at the window's rows, (len(window), width), without computing conv(R).
 
-    conv(R)_iu = Σ_ab kernel_ab · R_(i+a−1, u+b−1) is the cross-correlation of `torch.conv2d` with zero padding. It is
-    linear, so the shift along columns can be applied to the rows of the matrix instead, and each of the three sparse
-    rows is multiplied by its own matrix: three products of stored entries × width, while conv(R) has up to nine times
-    the entries.
-
-    Args:
-        kernel: (3, 3).
-        matrix: (n_columns, width).
-        scale: gives the values that replace the stored values of a batch of R's rows.
+    conv(R)_iu = Σ_ab kernel_ab · R_(i+a−1, u+b−1) is the cross-correlation of `torch.conv2d` with zero padding and a
+    (3, 3) `kernel`. It is linear, so the shift along columns can be applied to the rows of `matrix` (n_columns, width)
+    instead: three products of stored entries × width, while conv(R) has up to nine times the entries.
     """
     n, padded = len(matrix), F.pad(matrix, (0, 0, 1, 1))
     total = matrix.new_zeros(len(window), matrix.shape[1])

@@ -85,10 +85,7 @@ def as_stored(batch: Batch | DenseRows) -> Tensor:
 
 
 def l2_normalized(batch: Batch | DenseRows, floor: float | Tensor = 1e-12) -> Tensor:
-    """Return the stored values, each row divided by its Euclidean length, or by `floor` if the row is shorter.
-
-    Rows of zeros stay zero.
-    """
+    """Return the stored values, each row divided by its Euclidean length, or by `floor` if the row is shorter."""
     least = floor**2
     if isinstance(batch, DenseRows):
         return batch.values * batch.values.square().sum(1, keepdim=True).clamp_min(least).rsqrt()

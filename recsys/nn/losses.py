@@ -7,14 +7,15 @@ The last layer of a network is affine. Each loss takes that layer's input `hidde
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
 from recsys.nn.blocks import GradientsInForward, OutputGradients, column_blocks
-from recsys.nn.products import accumulate_grad, apply_exactly, row_sums, stored_products
+from recsys.nn.products import accumulate_grad, apply_exactly, row_sums, stored_products, weighted_rows
 from recsys.sparse import Batch
 
 Likelihood = Callable[[Tensor, Tensor, Tensor, Batch], Tensor]
@@ -22,6 +23,11 @@ Likelihood = Callable[[Tensor, Tensor, Tensor, Batch], Tensor]
 entries alike: the sum over the batch, up to terms that do not depend on the parameters; scalar."""
 
 LikelihoodName = Literal["multinomial", "bernoulli", "gaussian"]
+_MEANS: Final[dict[LikelihoodName, Callable[[Tensor], Tensor]]] = {
+    "multinomial": lambda logits: torch.softmax(logits, dim=1),
+    "bernoulli": torch.sigmoid,
+    "gaussian": lambda logits: logits,
+}
 
 
 def likelihood(name: LikelihoodName, unobserved_weight: float = 1.0) -> Likelihood:
@@ -47,10 +53,8 @@ def masked_squared_error(
 
     With weight 0 this is the first term of eq. 1 and 3 of Sedhain et al. (2015). With a positive weight, unstored
     entries count as zeros. Their sum needs no dense product (as in iALS, Hu et al. 2008): Σ p² over all entries follows
-    from HᵀH and WᵀW, and the p² of stored entries are subtracted.
-
-    Returns:
-        Scalar. Cost: stored × width, plus (rows + columns) × width² if the weight is positive.
+    from HᵀH and WᵀW, and the p² of stored entries are subtracted. Cost: stored × width, plus (rows + columns) × width²
+    if the weight is positive.
     """
     predicted = stored_products(hidden, weight, bias, batch)
     loss = (batch.values - predicted).square().sum()
@@ -63,10 +67,9 @@ def masked_squared_error(
 class MultinomialNLL:
     """−Σ_u Σ_i x_ui log softmax_i(h_u Wᵀ + b): eq. 2 of Liang et al. (2018), summed over the batch.
 
-    The logits are kept in contiguous blocks of columns, each (rows, `width`): this suits both matrix products and the
-    processor's cache. Each block is replaced by its exponentials in the forward pass and by the gradient
-    (n_u · softmax − x) in the backward pass. The next batch reuses the memory. If a batch's logits would exceed
-    `memory`, its rows are processed in parts, and their gradients are computed in the forward pass.
+    The logits are kept in contiguous blocks of columns, which suit the processor's cache. Each block is replaced by its
+    exponentials in the forward pass and by the gradient (n_u · softmax − x) in the backward pass. The next batch reuses
+    the memory. A batch whose logits would exceed `memory` is processed in parts, gradients in the forward pass.
     """
 
     def __init__(self, memory: int = 2**30, width: int | None = None) -> None:
@@ -102,6 +105,49 @@ def gaussian_kl(mean: Tensor, log_variance: Tensor) -> Tensor:
     return 0.5 * (mean.square() + log_variance.exp() - 1.0 - log_variance).sum(1)
 
 
+def zero_diagonal_cosine(weight: Tensor, batch: Batch) -> Tensor:
+    """Return Σ_u 1 − cos(x_u, y_u) with y = x W Wᵀ − x, where rows of W have length 1 (Vančura et al. 2022).
+
+    This is half the squared error between rows divided by their lengths. It needs neither y nor dense targets: with
+    h = x W, x·y = ‖h‖² − ‖x‖² and ‖y‖² = h WᵀW hᵀ − 2 ‖h‖² + ‖x‖². A row counts as 1 if x or y is all zeros. W is
+    (n_columns, width); the cost is stored × width + (rows + columns) × width².
+    """
+    hidden = weighted_rows(weight, batch, batch.values)
+    with torch.autocast(hidden.device.type, enabled=False):
+        squares = row_sums(batch, batch.values.square())
+        lengths = hidden.square().sum(1)
+        whole = apply_exactly(_RowSquares, hidden, weight)
+        target = squares.clamp_min(1e-12)
+        # If y is zero up to rounding, its direction has no meaning.
+        predicted = (whole - 2.0 * lengths + squares).clamp_min(1e-6 * target)
+        return (1.0 - (lengths - squares) * (target * predicted).rsqrt()).sum()
+
+
+def project_means(
+    hidden: Tensor, weight: Tensor, bias: Tensor, table: Tensor, name: LikelihoodName, *, memory: int = 2**28
+) -> Tensor:
+    """Return x̄ · `table`, (n_rows, n_out), with x̄ the rows expected given the logits `hidden` Wᵀ + b, of length 1.
+
+    `table` (n_columns, n_out) is the first layer of a network that reads normalized rows. The rows x̄ are dense. If they
+    would exceed `memory` bytes, they are processed in parts, and each part is recomputed in the backward pass.
+    """
+
+    def project(part: Tensor) -> Tensor:
+        with torch.autocast(part.device.type, enabled=False):
+            means = _MEANS[name](torch.addmm(bias, part.to(weight.dtype), weight.T))
+            lengths = means.square().sum(1, keepdim=True).clamp_min(1e-24).sqrt()
+            return (means @ table) / lengths
+
+    rows = max(1, memory // (weight.shape[0] * weight.element_size()))
+    if rows >= len(hidden):
+        return project(hidden)
+    parts = [
+        checkpoint(project, hidden[start : start + rows], use_reentrant=False, preserve_rng_state=False)
+        for start in range(0, len(hidden), rows)
+    ]
+    return torch.cat(parts)
+
+
 class _WholeSquares(torch.autograd.Function):
     """Σ over all rows and columns of (h·w + b)² = ⟨HᵀH, WᵀW⟩ + 2 (Σh)·(Wᵀb) + rows · bᵀb."""
 
@@ -125,6 +171,22 @@ class _WholeSquares(torch.autograd.Function):
             accumulate_grad(weight, write) if ctx.needs_input_grad[1] else None,
             (weight @ total + len(hidden) * bias) * twice if ctx.needs_input_grad[2] else None,
         )
+
+
+class _RowSquares(torch.autograd.Function):
+    """‖h Wᵀ‖² of each row h as h (WᵀW) hᵀ. Its gradient takes one product; autograd's gradient of WᵀW takes two."""
+
+    @staticmethod
+    def forward(ctx: Any, hidden: Tensor, weight: Tensor) -> Tensor:
+        through = hidden @ (weight.T @ weight)
+        ctx.save_for_backward(hidden, weight, through)
+        return (through * hidden).sum(1)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor]:
+        hidden, weight, through = ctx.saved_tensors
+        twice = 2.0 * grads[0][:, None]
+        return through * twice, weight @ (hidden.T @ (hidden * twice))
 
 
 class _MultinomialNLL(torch.autograd.Function):
@@ -153,10 +215,9 @@ class _MultinomialNLLInParts(torch.autograd.Function):
     def forward(
         ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor, batch: Batch, owner: MultinomialNLL, rows: int
     ) -> Tensor:
-        wanted = ctx.needs_input_grad[:3]
-        loss, one = hidden.new_zeros(()), hidden.new_ones(())
-        tensors = (hidden, weight, bias)
-        totals = [torch.zeros_like(tensor) if want else None for tensor, want in zip(tensors, wanted, strict=True)]
+        wanted, loss, one = ctx.needs_input_grad[:3], hidden.new_zeros(()), hidden.new_ones(())
+        inputs = zip((hidden, weight, bias), wanted, strict=True)
+        totals = [torch.zeros_like(tensor) if want else None for tensor, want in inputs]
         for start in range(0, len(hidden), rows):
             part = slice(start, start + rows)
             softmax = _Softmax(hidden[part], weight, bias, batch.part(start, start + rows), owner)
@@ -198,10 +259,9 @@ class _BernoulliNLL(GradientsInForward):
 
 
 class _Softmax:
-    """Exponentials of the logits of some rows, and how to turn them into probabilities and gradients.
+    """Exponentials exp(l − m) of the logits of some rows, with m the row's largest logit in the block.
 
-    Each block keeps exp(l − m), where m is the row's largest logit in that block. Probabilities are
-    exp(l − m) · exp(m − lse), where lse is the row's log-sum-exp over all blocks.
+    Probabilities are exp(l − m) · exp(m − lse), where lse is the row's log-sum-exp over all blocks.
     """
 
     def __init__(self, hidden: Tensor, weight: Tensor, bias: Tensor, batch: Batch, owner: MultinomialNLL) -> None:
@@ -228,7 +288,7 @@ class _Softmax:
     def gradients(
         self, hidden: Tensor, weight: Tensor, bias: Tensor, wanted: Sequence[bool], scale: Tensor
     ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
-        """Return the gradients of hidden, weight and bias, times `scale`. This overwrites the blocks."""
+        """Return the gradients of hidden, weight and bias, times `scale`; the blocks are overwritten."""
         factors = self.totals * (self.largest - self.log_sum_exp).exp_()
         others = OutputGradients(hidden, weight, bias, (wanted[0], False, wanted[2]))
         scaled = hidden * scale  # saves a pass over the blocks

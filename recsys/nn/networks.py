@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from recsys.nn.layers import (
@@ -19,7 +21,9 @@ from recsys.nn.layers import (
     dropout,
     l2_normalized,
     linear,
+    xavier,
 )
+from recsys.nn.products import weighted_rows
 from recsys.sparse import Batch
 
 
@@ -116,9 +120,8 @@ class UserNodeNetwork(DeepNetwork):
     def encode(self, batch: Batch, noise: torch.Generator | None = None, users: Tensor | None = None) -> Tensor:
         """Return (len(batch), latent) activations.
 
-        Args:
-            users: (len(batch),) int64, each row's training user; -1 for an unknown user, who gets the mean vector. None
-                means that all users are unknown.
+        `users` (len(batch),) int64 is each row's training user; -1, or None for all, is an unknown user, who gets the
+        mean vector.
         """
         node = self.users.mean(0)
         if users is not None:
@@ -214,18 +217,25 @@ class MultDAENetwork(Autoencoding):
         return torch.tanh(self.input(batch, dropout(l2_normalized(batch), self.dropout, noise)))
 
 
-class FeatureConsistentNetwork(MultVAENetwork):
-    """Mult-VAE's network, plus an autoencoder: reconstructions are compared in the hidden layers of its encoder."""
+class Tied(NamedTuple):
+    """An output layer that shares the weights of the input layer."""
 
-    def __init__(
-        self,
-        n_items: int,
-        hidden: int,
-        latent: int,
-        dropout: float,
-        perceptual: Sequence[int],
-        generator: torch.Generator,
-    ) -> None:
-        """`perceptual` are the widths of that encoder's layers."""
-        super().__init__(n_items, hidden, latent, dropout, generator)
-        self.perceptual = DeepNetwork(n_items, perceptual[:-1], perceptual[-1], generator)
+    weight: Tensor
+    bias: Tensor
+
+
+class UnitRowsNetwork(Autoencoding):
+    """x ↦ x A Aᵀ, one row of A per column of x (Vančura et al. 2022). Rows of length 1 make the diagonal of A Aᵀ 1."""
+
+    def __init__(self, n_in: int, latent: int, generator: torch.Generator) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(xavier(n_in, latent, generator))
+
+    @property
+    def output(self) -> Tied:
+        """A with rows of length 1, and a bias of zeros."""
+        return Tied(F.normalize(self.weight, eps=1e-12), self.weight.new_zeros(len(self.weight)))
+
+    def encode(self, batch: Batch, noise: torch.Generator | None = None) -> Tensor:
+        """Return x A, (len(batch), latent)."""
+        return weighted_rows(self.output.weight, batch, batch.values)

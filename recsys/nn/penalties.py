@@ -9,12 +9,8 @@ from torch import Tensor
 def activation_kl(code: Tensor, target: float) -> Tensor:
     """Return Σ_j KL(ρ ‖ ρ̂_j) of Bernoulli means, with ρ = `target` and ρ̂_j the batch mean of unit j (Ng 2011).
 
-    Args:
-        code: (n_rows, latent) activations between 0 and 1.
-
-    Returns:
-        Scalar. The batch mean estimates the mean over all rows; as KL is convex in ρ̂, the expected value is above that
-        of all rows, and the difference is larger for smaller batches.
+    `code` are (n_rows, latent) activations between 0 and 1. The batch mean estimates the mean over all rows; as KL is
+    convex in ρ̂, the expected value is above that of all rows, and more so for smaller batches.
     """
     mean = code.mean(0, dtype=torch.promote_types(code.dtype, torch.float32)).clamp(1e-7, 1 - 1e-7)
     desired = torch.as_tensor(target, dtype=mean.dtype, device=mean.device)
@@ -24,19 +20,13 @@ def activation_kl(code: Tensor, target: float) -> Tensor:
 def squared_jacobian(
     code: Tensor, projected: Tensor, table: Tensor, probes: int | None, noise: torch.Generator
 ) -> Tensor:
-    """Return ‖∂code/∂x‖²_F of each row (Rifai et al. 2011, eq. 1), where x is dense and `projected` = x · `table` + b.
+    """Return ‖∂code/∂x‖²_F, (n_rows,), where x is dense and `projected` = x · `table` + b (Rifai et al. 2011, eq. 1).
 
-    Let V be the table and G = ∂code/∂projected. Then the Jacobian is J = G Vᵀ, and ‖J‖² = tr(G VᵀV Gᵀ): only VᵀV, which
-    is computed once, depends on the length of a row. The terms g_k VᵀV g_kᵀ take one backward pass through the layers
-    after the first for each unit of the code, or for each of `probes` vectors v of random signs: E ‖vᵀJ‖² = ‖J‖²_F
-    (Hutchinson 1990).
-
-    Args:
-        code: (n_rows, latent), computed in this graph from `projected` (n_rows, width), each row independently.
-        probes: number of random vectors; None uses all units, which is exact.
-
-    Returns:
-        (n_rows,), differentiable.
+    `code` (n_rows, latent) is computed in this graph from `projected` (n_rows, width), each row independently. Let V be
+    the table and G = ∂code/∂projected. Then the Jacobian is J = G Vᵀ, and ‖J‖² = tr(G VᵀV Gᵀ): only VᵀV, which is
+    computed once, depends on the length of a row. The terms g_k VᵀV g_kᵀ take one backward pass through the layers
+    after the first for each unit of the code (`probes` None, exact), or for each of `probes` vectors v of random signs:
+    E ‖vᵀJ‖² = ‖J‖²_F (Hutchinson 1990).
     """
     if probes is None:
         units = torch.eye(code.shape[1], dtype=code.dtype, device=code.device)
@@ -57,10 +47,7 @@ def squared_jacobian(
 
 
 def squared_jacobian_of_one_layer(code: Tensor, projected: Tensor, table: Tensor) -> Tensor:
-    """Return the same if unit j of the code depends on unit j of `projected` only: Σ_j g′(a_j)² ‖V_j‖², (n_rows,).
-
-    This is the closed form of Rifai et al. (2011) for one layer. It is exact; its cost is the size of the table.
-    """
+    """Return the same for a code of one layer, at the cost of the table: Σ_j g′(a_j)² ‖V_j‖² (Rifai et al. 2011)."""
     with torch.autocast(table.device.type, enabled=False):
         (slopes,) = torch.autograd.grad(code.sum(), projected, create_graph=True)
         return slopes.to(table.dtype).square() @ table.square().sum(0)

@@ -1,7 +1,6 @@
 """Products with a sparse batch, forward and backward, at a cost of stored entries × width.
 
-There are three primitives: the sum of table rows at a batch's stored entries (sparse × dense), the dense product at
-stored entries only (sampled dense × dense), and the transpose of the first (the gradient of a table).
+Three primitives: sparse × dense, its transpose (the gradient of a table), and a dense product sampled at the entries.
 """
 
 from __future__ import annotations
@@ -24,14 +23,9 @@ DENSE_ABOVE = {"cpu": 0.1, "cuda": 0.02}
 
 
 def weighted_rows(table: Tensor, batch: Batch | DenseRows, values: Tensor) -> Tensor:
-    """Return, for each row of the batch, the sum of the table's rows at its stored columns, weighted by `values`.
+    """Return X @ `table`, (len(batch), width), where X is the batch with `values` as its entries.
 
-    Args:
-        table: (n_columns, width).
-        values: (n_stored,), or (n_rows, n_columns) for dense rows.
-
-    Returns:
-        (len(batch), width); rows without entries give zeros.
+    `table` is (n_columns, width); `values` are (n_stored,), or (n_rows, n_columns) for dense rows.
     """
     if isinstance(batch, DenseRows):
         return values @ table
@@ -62,29 +56,21 @@ def stored_products(hidden: Tensor, weight: Tensor, bias: Tensor, batch: Batch) 
 
 
 def sampled_products(hidden: Tensor, weight: Tensor, batch: Batch) -> Tensor:
-    """Return `hidden @ weight.T` at the stored entries, (n_stored,), without computing any other entry.
-
-    Args:
-        hidden: (len(batch), width).
-        weight: (n_columns, width).
-    """
+    """Return `hidden @ weight.T` at the stored entries, (n_stored,), without computing any other entry."""
     return apply_exactly(_SampledProducts, hidden, weight, batch)
 
 
 def affine(hidden: Tensor, weight: Tensor, bias: Tensor | None = None, *, out: Tensor | None = None) -> Tensor:
     """Return `hidden @ weight.T + bias`, (n_rows, n_columns), for scoring; it has no gradient.
 
-    On a CPU narrow contiguous pieces of columns are computed and then copied into place: this reached 118 billion
-    operations per second on two AVX2 cores, one large product 83 billion (1,024 rows, width 200, 20,108 columns).
-
-    Args:
-        out: (n_rows, n_columns) memory that may be used for the result.
+    `out` is memory of that shape that may be used for the result. On a CPU narrow contiguous pieces of columns are
+    computed and then copied into place: this reached 118 billion operations per second on two AVX2 cores, one large
+    product 83 billion (1,024 rows, width 200, 20,108 columns).
     """
     n_columns = weight.shape[0]
     if hidden.is_cuda or n_columns <= 2 * _PIECE or len(hidden) < _FEW_ROWS:
         return hidden @ weight.T if bias is None else torch.addmm(bias, hidden, weight.T)
-    if out is None:
-        out = hidden.new_empty(len(hidden), n_columns)
+    out = hidden.new_empty(len(hidden), n_columns) if out is None else out
     piece = hidden.new_empty(len(hidden), _PIECE)
     for start in range(0, n_columns, _PIECE):
         some = weight[start : start + _PIECE]
@@ -102,9 +88,8 @@ _PIECE, _FEW_ROWS = 512, 64
 def add_gradient_buffers(network: nn.Module) -> None:
     """Give each large parameter a buffer for its gradient, so that steps do not allocate that memory again.
 
-    The products of this module write a parameter's gradient directly into its buffer: new memory pages cost about as
-    much as the writing. Gradients accumulate as in autograd, but `torch.autograd.grad` does not see them, so do not
-    call this on a network that needs gradients of gradients.
+    New memory pages cost about as much as the writing. Gradients accumulate as in autograd, but `torch.autograd.grad`
+    does not see them, so do not call this on a network that needs gradients of gradients.
     """
     for parameter in network.parameters():
         if parameter.numel() >= LARGE and parameter.requires_grad:
@@ -115,7 +100,7 @@ LARGE = 2**18
 """Smallest number of elements for which a buffer pays off: the allocator recycles smaller tensors anyway."""
 
 
-def accumulate_grad(parameter: Tensor, write: Callable[[Tensor, float], None]) -> Tensor | None:
+def accumulate_grad(parameter: Tensor, write: Callable[[Tensor, float], object]) -> Tensor | None:
     """Return the gradient of `parameter`, or add it to the parameter's buffer (`add_gradient_buffers`) and return None.
 
     `write(out, beta)` sets `out` to `beta * out + gradient`.
@@ -175,15 +160,14 @@ class _DenseProducts(torch.autograd.Function):
         hidden, weight = ctx.saved_tensors
         block = ctx.block.zero_()
         block.view(-1)[ctx.flat] = grads[0]
-
-        def write(out: Tensor, beta: float) -> None:
-            torch.addmm(out, block.T, hidden, beta=beta, out=out)
-
-        return (
-            block @ weight if ctx.needs_input_grad[0] else None,
-            accumulate_grad(weight, write) if ctx.needs_input_grad[1] else None,
-            None,
-        )
+        hidden_grad = weight_grad = None
+        if ctx.needs_input_grad[0]:
+            hidden_grad = block @ weight
+        if ctx.needs_input_grad[1]:
+            weight_grad = accumulate_grad(
+                weight, lambda out, beta: torch.addmm(out, block.T, hidden, beta=beta, out=out)
+            )
+        return hidden_grad, weight_grad, None
 
 
 class _WeightedRows(torch.autograd.Function):
@@ -197,15 +181,12 @@ class _WeightedRows(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         table, values = ctx.saved_tensors
         batch, grad = ctx.batch, grads[0].contiguous()
-
-        def write(out: Tensor, beta: float) -> None:
-            add_transposed(out, beta, batch, values, grad)
-
-        return (
-            accumulate_grad(table, write) if ctx.needs_input_grad[0] else None,
-            _sample(batch, grad, table) if ctx.needs_input_grad[1] else None,
-            None,
-        )
+        table_grad = values_grad = None
+        if ctx.needs_input_grad[0]:
+            table_grad = accumulate_grad(table, lambda out, beta: add_transposed(out, beta, batch, values, grad))
+        if ctx.needs_input_grad[1]:
+            values_grad = _sample(batch, grad, table)
+        return table_grad, values_grad, None
 
 
 class _SampledProducts(torch.autograd.Function):
@@ -219,15 +200,12 @@ class _SampledProducts(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         hidden, weight = ctx.saved_tensors
         batch, grad = ctx.batch, grads[0].contiguous()
-
-        def write(out: Tensor, beta: float) -> None:
-            add_transposed(out, beta, batch, grad, hidden)
-
-        return (
-            _sum_rows(batch.offsets, batch.columns, grad, weight) if ctx.needs_input_grad[0] else None,
-            accumulate_grad(weight, write) if ctx.needs_input_grad[1] else None,
-            None,
-        )
+        hidden_grad = weight_grad = None
+        if ctx.needs_input_grad[0]:
+            hidden_grad = _sum_rows(batch.offsets, batch.columns, grad, weight)
+        if ctx.needs_input_grad[1]:
+            weight_grad = accumulate_grad(weight, lambda out, beta: add_transposed(out, beta, batch, grad, hidden))
+        return hidden_grad, weight_grad, None
 
 
 def _sum_rows(offsets: Tensor, columns: Tensor, values: Tensor, table: Tensor) -> Tensor:

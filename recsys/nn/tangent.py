@@ -19,13 +19,8 @@ def relu_tangent_kernel(products: Tensor, left: Tensor, right: Tensor, n_in: int
 
     (Jacot et al. 2018, theorem 1).
 
-    Args:
-        products: (n, m) inner products x·x'; overwritten with the kernel.
-        left: (n,) squared lengths of the rows x.
-        right: (m,) squared lengths of the rows x'.
-
-    Returns:
-        `products`, (n, m). Near x = x' the square root of a difference loses digits, so use float64.
+    `products` are the (n, m) inner products x·x', overwritten with the result; `left` (n,) and `right` (m,) the squared
+    lengths of x and x'. Near x = x' the square root of a difference loses digits, so use float64.
     """
     variance = bias_std**2
     scale = 2.0 / n_in

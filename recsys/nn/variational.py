@@ -19,7 +19,7 @@ from recsys.sparse import Batch
 
 
 class TanhLayers(Layer):
-    """tanh of the input, then dense layers with tanh."""
+    """tanh of the affine output (n, n_in) of the layer before, then dense layers with tanh, to (n, n_out)."""
 
     def __init__(self, widths: Sequence[int], generator: torch.Generator) -> None:
         super().__init__()
@@ -27,7 +27,6 @@ class TanhLayers(Layer):
         self.dense = Dense(widths, "tanh", generator)
 
     def forward(self, first: Tensor) -> Tensor:
-        """Return (n, n_out) from the affine output (n, n_in) of the layer before."""
         return self.dense(torch.tanh(first))
 
 
@@ -42,7 +41,6 @@ class DenseResidual(Layer):
         self.norms = nn.ModuleList(nn.LayerNorm(width, eps=eps) for _ in range(layers))
 
     def forward(self, first: Tensor) -> Tensor:
-        """Return h of the last layer, (n, width)."""
         hidden: Tensor = self.norms[0](F.silu(first))
         total = hidden
         for layer, norm in zip(self.layers, list(self.norms)[1:], strict=True):
@@ -61,7 +59,6 @@ class GatedLayers(Layer):
         self.layers = nn.ModuleList(Gated(n, m, generator) for n, m in pairwise(widths))
 
     def forward(self, first: Tensor) -> Tensor:
-        """Return (n, widths[-1]) from (n, 2 · widths[0])."""
         hidden = F.glu(first, 1)
         for layer in self.layers:
             hidden = layer(hidden)
@@ -78,7 +75,6 @@ class Gated(Layer):
         nn.init.uniform_(self.layer.weight, -bound, bound, generator=generator)
 
     def forward(self, values: Tensor) -> Tensor:
-        """Return (n, n_out)."""
         return F.glu(self.layer(values), 1)
 
 
@@ -101,10 +97,7 @@ class GaussianLayer(nn.Module):
 
 
 class GaussianEncoder(nn.Module):
-    """q(z|x): rows are divided by their Euclidean length and dropped out; then a sparse layer, `body` and a Gaussian.
-
-    The body reads the sparse layer's affine output.
-    """
+    """q(z|x): rows divided by their length and dropped out; an affine sparse layer, `body`, and a Gaussian."""
 
     __call__: Callable[..., tuple[Tensor, Tensor]]
 
@@ -143,8 +136,7 @@ class VampPrior(nn.Module):
 
     def __init__(self, n_pseudo_inputs: int, n_in: int, generator: torch.Generator) -> None:
         super().__init__()
-        start = torch.empty(n_pseudo_inputs, n_in).normal_(0.05, 0.01, generator=generator)
-        self.pseudo_inputs = nn.Parameter(start)
+        self.pseudo_inputs = nn.Parameter(torch.empty(n_pseudo_inputs, n_in).normal_(0.05, 0.01, generator=generator))
 
     def log_density(self, latent: Tensor, batch: Batch, encoder: GaussianEncoder) -> Tensor:
         """Return log p(z) of each row of `latent`, (n_rows,)."""
@@ -209,7 +201,6 @@ class ResidualDecoder(Layer):
         self.body = DenseResidual(width, layers, generator, eps=eps)
 
     def forward(self, latent: Tensor) -> Tensor:
-        """Return (n, width)."""
         return self.body(self.first(latent))
 
 

@@ -5,7 +5,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from recsys.nn.low_rank import UnitRowsNetwork, zero_diagonal_cosine
+from recsys.nn.losses import zero_diagonal_cosine
+from recsys.nn.networks import UnitRowsNetwork
 from tests.contract import batch_of, random_cells
 
 CELLS = random_cells(np.random.default_rng(2), 8, 11, 0.4)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from recsys.nn.reconstruction import project_means
+from recsys.nn.losses import project_means
 
 DRAW = np.random.default_rng(0)
 SHAPES = {"hidden": (7, 3), "weight": (11, 3), "bias": (11,), "table": (11, 4)}
