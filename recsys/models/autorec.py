@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +17,7 @@ from recsys.models.autoencoder import Autoencoder, encode_rows
 from recsys.models.capabilities import NO_GRAPH_OF_EQUATIONS, Capabilities
 from recsys.models.fitting import FitOptions, pick_device
 from recsys.models.learner import Floats
-from recsys.models.least_squares import Biases, fold_in
+from recsys.models.least_squares import Biases, ItemFactors
 from recsys.models.registry import register
 from recsys.models.selection import Histories, Indices
 from recsys.nn.graphs import CenteredScores, UnbiasedScores
@@ -38,10 +38,13 @@ class AutoRec(Autoencoder):
     Objective (eq. 2): Σ over stored r of (r − h(r; θ))² + λ/2 · (‖W‖² + ‖V‖²), λ = `weight_decay`; a step sees its
     rows' errors and their share of the penalty. The output offsets start at the constant that predicts best, the hidden
     ones at zero, the weights as Glorot and Bengio (2010). A subclass names its network, which encodes the rows of
-    users, or with the mixin `OverItems` the columns of items.
+    users, or with `over_items` the columns of items.
     """
 
     capabilities: ClassVar[Capabilities] = replace(Autoencoder.capabilities, rates=True, ranks_with="unobserved_weight")
+    over_items: ClassVar[bool] = False
+    """Items' columns are encoded in place of users' rows: once trained the model is its `ItemFactors`."""
+    rows_type: ClassVar[type[Rows]] = Rows
 
     weight_decay: NotNegative = 200.0
     """λ of λ/2 · Σ w² over all weight matrices, on the scale of the squared error summed over all training ratings."""
@@ -94,7 +97,7 @@ class AutoRec(Autoencoder):
 
     def _centers(self) -> bool:
         if self.center is None and self.biases is None:
-            return not self.unobserved_weight
+            return not (self.over_items or self.unobserved_weight)
         return self.center is not False
 
     def _prepare(self, matrix: sp.csr_matrix) -> sp.csr_matrix:
@@ -103,6 +106,25 @@ class AutoRec(Autoencoder):
         if not self.mean_:
             return matrix
         return sp.csr_matrix((matrix.data - np.float32(self.mean_), matrix.indices, matrix.indptr), shape=matrix.shape)
+
+    def _training_rows(self, matrix: sp.csr_matrix) -> Rows:
+        prepared = self._prepare(matrix)
+        if self.over_items:  # the one place that turns to items × users
+            prepared = sp.csr_matrix(prepared.T)
+        return self.rows_type(prepared, pick_device(self.device))
+
+    def _n_in(self) -> int:
+        return self.n_users_ if self.over_items else self.n_items_
+
+    def _refresh(self, rows: Rows) -> None:
+        if self.over_items:
+            with torch.inference_mode():
+                items = self.network_.decode(encode_rows(self.network_.encode, rows))
+            self.factors_ = ItemFactors.of(self.network_, items)
+
+    def _keep_users(self, rows: Rows) -> None:
+        if not self.over_items:  # else the output layer holds the training users
+            super()._keep_users(rows)
 
     def _scale(self) -> Scale:
         return TypicalLength() if self.normalize else as_stored
@@ -167,11 +189,29 @@ class AutoRec(Autoencoder):
         The score of user u for item i is p_u · q_i plus an offset: one of the vectors is the last hidden layer, which a
         row of ratings gives, the other one a row of the output layer, whose bias is the offset.
         """
-        return self.network_.decode(self._codes(histories, userid)), None
+        if not self.over_items:
+            return self.network_.decode(self._codes(histories, userid)), None
+        prepared = None if histories is None else self._prepare(histories)
+        known = np.where(self._known(userid), userid, -1)
+        # λ/2 ‖w‖² beside the sum of squares: eq. 2 for one row of the output layer
+        return self.factors_.of_users(known, prepared, self.weight_decay / 2, self.unobserved_weight)
 
     def _items(self) -> tuple[Tensor, Tensor | None]:
         """Return (n_items, d) vectors q_i and, where offsets belong to items, their (n_items,) offsets."""
+        if self.over_items:
+            return self.factors_.items, None
         return self.network_.output.weight, self.network_.output.bias
+
+    def _encode(self, histories: sp.csr_matrix) -> Tensor:
+        if self.over_items:
+            return self._users(histories, np.full(histories.shape[0], -1))[0]
+        return super()._encode(histories)
+
+    def _user_vectors(self) -> Tensor:
+        return self.factors_.users if self.over_items else super()._user_vectors()
+
+    def _item_vectors(self) -> Tensor:
+        return self._items()[0]
 
     def _user_biases(self, biases: Biases, histories: Histories, userid: Indices) -> npt.NDArray[Any]:
         return self._per_user(userid, biases.trained, None if histories is None else biases.users(histories))
@@ -189,8 +229,8 @@ class AutoRec(Autoencoder):
 
     def _arrays(self) -> dict[str, npt.NDArray[Any]]:
         arrays = super()._arrays()
-        if self.capabilities.scores_known_users:
-            arrays["user_counts"] = self.user_counts_
+        if self.over_items:
+            arrays |= {"user_counts": self.user_counts_, "item_vectors": self.factors_.items.cpu().numpy()}
         if self.biases_ is not None:
             arrays |= {"item_biases": self.biases_.items, "user_biases": self.biases_.trained}
         return arrays
@@ -203,89 +243,19 @@ class AutoRec(Autoencoder):
         if self.biases is not None:
             self.biases_ = Biases(self.mean_, arrays["item_biases"], self.biases, arrays["user_biases"])
         self.user_counts_ = arrays.get("user_counts", np.zeros(0, np.int64))  # read of known users alone
+        if self.over_items:
+            items = torch.from_numpy(arrays["item_vectors"]).to(self._device)
+            self.factors_ = ItemFactors.of(self.network_, items)
 
 
-if TYPE_CHECKING:
-    _AutoRec = AutoRec
-else:  # a mixin to name before AutoRec
-    _AutoRec = object
-
-
-class OverItems(_AutoRec):
-    """Mixin of the AutoRecs that encode the columns of items; once trained, each is a factor model.
-
-    Item i has the last hidden layer as its vector, user u the row w_u and offset b_u of the output layer. A user whom
-    training never saw gets the w and b that minimize the same objective over their own history with the item vectors
-    fixed: a ridge regression in closed form.
-    """
-
-    capabilities: ClassVar[Capabilities] = replace(
-        AutoRec.capabilities,
-        scores_known_users=True,
-        new_users="fold-in",
-        popularity_fallback=True,
-        no_graph=NO_GRAPH_OF_EQUATIONS,
-    )
-    rows_type: ClassVar[type[Rows]] = Rows
-
-    def _centers(self) -> bool:
-        return bool(self.center) or self.biases is not None
-
-    def _training_rows(self, matrix: sp.csr_matrix) -> Rows:
-        # The one place that turns to items × users.
-        return self.rows_type(sp.csr_matrix(self._prepare(matrix).T), pick_device(self.device))
-
-    def _n_in(self) -> int:
-        return self.n_users_
-
-    def _refresh(self, rows: Rows) -> None:
-        with torch.inference_mode():
-            self._keep_vectors(self.network_.decode(encode_rows(self.network_.encode, rows)))
-
-    def _keep_users(self, rows: Rows) -> None:
-        """Do nothing: the output layer holds the training users."""
-
-    def _keep_vectors(self, of_items: Tensor) -> None:
-        self.item_vectors_ = of_items
-        output = self.network_.output  # read once: a kernelized layer makes its weight anew at each reading
-        self.user_vectors_: Tensor = output.weight.detach()
-        self.user_offsets_: Tensor = output.bias.detach()
-
-    def _users(self, histories: Histories, userid: Indices) -> tuple[Tensor, Tensor | None]:
-        device, known = self.item_vectors_.device, self._known(userid)
-        index = torch.from_numpy(np.where(known, userid, 0)).to(device)
-        vectors, offsets = self.user_vectors_[index], self.user_offsets_[index]
-        new = np.flatnonzero(~known)
-        if histories is not None and len(new):
-            solved = fold_in(
-                torch.cat([self.item_vectors_, self.item_vectors_.new_ones(self.n_items_, 1)], 1),
-                self._prepare(histories[new]),
-                ridge=self.weight_decay / 2,  # λ/2 ‖w‖² against the sum of squares: eq. 2 for one row of the output
-                unobserved_weight=self.unobserved_weight,
-                free_columns=1,
-            )
-            rows = torch.from_numpy(new).to(device)
-            vectors[rows], offsets[rows] = solved[:, :-1], solved[:, -1]
-        return vectors, offsets
-
-    def _items(self) -> tuple[Tensor, Tensor | None]:
-        return self.item_vectors_, None
-
-    def _encode(self, histories: sp.csr_matrix) -> Tensor:
-        return self._users(histories, np.full(histories.shape[0], -1))[0]
-
-    def _user_vectors(self) -> Tensor:
-        return self.user_vectors_
-
-    def _item_vectors(self) -> Tensor:
-        return self.item_vectors_
-
-    def _arrays(self) -> dict[str, npt.NDArray[Any]]:
-        return {**super()._arrays(), "item_vectors": self.item_vectors_.cpu().numpy()}
-
-    def _restore(self, arrays: Mapping[str, npt.NDArray[Any]], state: Mapping[str, Any]) -> None:
-        super()._restore(arrays, state)
-        self._keep_vectors(torch.from_numpy(arrays["item_vectors"]).to(self._device))
+OVER_ITEMS: Final = replace(
+    AutoRec.capabilities,
+    scores_known_users=True,
+    new_users="fold-in",
+    popularity_fallback=True,
+    no_graph=NO_GRAPH_OF_EQUATIONS,
+)
+"""What autoencoders of items' columns can do."""
 
 
 @register
@@ -308,16 +278,19 @@ class UAutoRec(AutoRec):
 
 
 @register
-class IAutoRec(OverItems, AutoRec):
+class IAutoRec(AutoRec):
     """I-AutoRec: each item's column of ratings is encoded and rebuilt; r̂_ui = (W · g(V r⁽ⁱ⁾ + μ) + b)_u.
 
     Sedhain et al. 2015, eq. 2 and 3, with f the identity and g the sigmoid; item i has the vector h_i = g(V r⁽ⁱ⁾ + μ)
-    and user u the row w_u and offset b_u of the output layer. New users fold in (`OverItems`), so that the best
+    and user u the row w_u and offset b_u of the output layer. New users fold in (`ItemFactors`), so that the best
     potential users of an item and the best items of a user come from the same two tables. A training user is rated by
     their trained row, any other user from the history.
 
     Differs from the paper in: Adam with a cosine schedule in place of L-BFGS; predictions are clipped (`clip`).
     """
+
+    over_items = True
+    capabilities = OVER_ITEMS
 
     hidden: Count = 500
     """Width of the hidden layer; 500 in the paper."""

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from recsys.errors import ConfigError
-from recsys.models.autorec import AutoRec, OverItems, squared_error
+from recsys.models.autorec import OVER_ITEMS, AutoRec, squared_error
 from recsys.models.registry import register
 from recsys.nn.layers import SIGMOID_GAIN, ActivationName, dropout
 from recsys.nn.losses import masked_squared_error
@@ -21,7 +21,7 @@ from recsys.training.loop import Turn
 
 
 @register
-class DeepAutoRec(OverItems, AutoRec):
+class DeepAutoRec(AutoRec):
     """Deep I-AutoRec: items' columns of ratings go through `hidden`, `latent` and `hidden` in reverse, all sigmoids.
 
     Sedhain et al. 2015, §3 (going deeper: 500, 250, 500, with greedy pre-training); the objective is that of eq. 3 with
@@ -34,6 +34,9 @@ class DeepAutoRec(OverItems, AutoRec):
     pairs are pre-trained side by side, each on the current output of those around it, by the error of the ratings; Adam
     with a cosine schedule over both stages; predictions are clipped (`clip`).
     """
+
+    over_items = True
+    capabilities = OVER_ITEMS
 
     hidden: Widths = (500,)
     """Widths of the layers between input and code; the decoder has them in reverse."""

@@ -11,7 +11,7 @@ from annotated_types import MinLen
 from torch import nn
 
 from recsys.models.autoencoder import encode_rows
-from recsys.models.autorec import AutoRec, OverItems
+from recsys.models.autorec import OVER_ITEMS, AutoRec
 from recsys.models.registry import register
 from recsys.nn.kernelized import GlobalKernelNetwork, KernelNetwork
 from recsys.nn.losses import masked_squared_error
@@ -52,7 +52,7 @@ class Kernelized:
 
 
 @register
-class SparseFC(Kernelized, OverItems, AutoRec):
+class SparseFC(Kernelized, AutoRec):
     """SparseFC (kernelNet): an item autoencoder whose weights are W ∘ K with K_ij = max(0, 1 − ‖u_i − v_j‖²).
 
     Objective: Σ over stored r of (r − h(r))² + λ/2 · Σ W² + κ/2 · Σ K² over all layers, λ = `weight_decay`,
@@ -65,6 +65,9 @@ class SparseFC(Kernelized, OverItems, AutoRec):
     matrices W ∘ K once: users × hidden × (`dim` + 2).
     """
 
+    over_items = True
+    capabilities = OVER_ITEMS
+
     def _network(self, n_in: int, generator: torch.Generator) -> nn.Module:
         return KernelNetwork(n_in, self.hidden, self.dim, generator, scale=self._scale())
 
@@ -73,7 +76,7 @@ class SparseFC(Kernelized, OverItems, AutoRec):
 
 
 @register
-class GLocalK(Kernelized, OverItems, AutoRec):
+class GLocalK(Kernelized, AutoRec):
     """GLocal-K: SparseFC with its local kernels, then a global kernel that lets neighbors in the grid be read too.
 
     For `pretrain_epochs` it is SparseFC. Then each item's mean reconstructed rating μ_i is pooled, the global kernel is
@@ -90,6 +93,9 @@ class GLocalK(Kernelized, OverItems, AutoRec):
     convolution; Adam with one cosine schedule over both stages in place of L-BFGS. The authors report the test error
     of their best epoch on the test part itself.
     """
+
+    over_items = True
+    capabilities = OVER_ITEMS
 
     rows_type = Grid
 

@@ -1,4 +1,4 @@
-"""Least squares beside the networks: biases of ratings, and vectors of new users of a factor model."""
+"""Least squares beside the networks: biases of ratings, and a factor model whose new users are solved for."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from recsys.models.learner import Floats
+from recsys.models.selection import Histories, Indices
 
 _ROUNDS = 10
 _SMALLEST_RIDGE = 1e-6
@@ -110,3 +111,51 @@ def fold_in(
             normal = base + (1.0 - unobserved_weight) * (own.T @ own)
             out[row] = torch.linalg.solve(normal, own.T @ values).to(items.dtype)
     return out
+
+
+@dataclass(frozen=True, eq=False)
+class ItemFactors:
+    """The factor model that an autoencoder of items' columns is once trained.
+
+    Item i has the last hidden layer as its vector, user u the row w_u and offset b_u of the output layer. A user whom
+    training never saw gets the w and b that minimize the same objective over their own history with the item vectors
+    fixed: a ridge regression in closed form.
+    """
+
+    items: Tensor
+    """(n_items, d)."""
+    users: Tensor
+    """(n_users, d)."""
+    offsets: Tensor
+    """(n_users,)."""
+
+    @classmethod
+    def of(cls, network: Any, items: Tensor) -> ItemFactors:
+        """Return the factors of a network that gives the items these vectors."""
+        output = network.output  # read once: a kernelized layer makes its weight anew at each reading
+        return cls(items, output.weight.detach(), output.bias.detach())
+
+    def of_users(
+        self, userid: Indices, histories: Histories, ridge: float, unobserved_weight: float
+    ) -> tuple[Tensor, Tensor]:
+        """Return the vectors and offsets of users.
+
+        Args:
+            userid: (n,) training indices, -1 for users whom training never saw.
+            histories: (n, n_items) as the network reads them; None if all are known.
+            ridge: penalty on ‖w‖² beside the sum of squared errors.
+        """
+        index = torch.from_numpy(userid.clip(0)).to(self.items.device)
+        vectors, offsets = self.users[index], self.offsets[index]
+        new = np.flatnonzero(userid < 0)
+        if histories is not None and len(new):
+            solved = fold_in(
+                torch.cat([self.items, self.items.new_ones(len(self.items), 1)], 1),
+                histories[new],
+                ridge=ridge,
+                unobserved_weight=unobserved_weight,
+                free_columns=1,
+            )
+            rows = torch.from_numpy(new).to(self.items.device)
+            vectors[rows], offsets[rows] = solved[:, :-1], solved[:, -1]
+        return vectors, offsets
