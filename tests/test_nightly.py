@@ -93,13 +93,13 @@ def test_a_second_night_reads_splits_loads_and_fingerprints_once(tmp_path, monke
     counting(datasets, "synthetic", "reads")
     counting(SplitConfig, "split", "splits")
     counting(tracking, "load", "loads")
-    counting(Interactions, "_digest", "fingerprints")
+    counting(vars(Interactions)["_digest"], "func", "fingerprints")
     second = night(tmp_path, **sections)
     assert second.status == ("kept" if changed else "unchanged")
     assert counts["reads"] == 1
     assert counts["splits"] == int(changed)
     assert sorted(map(str, loaded)) == ["models:/night/1", "models:/night/2"][: 1 + changed]
-    assert counts["fingerprints"] <= 3
+    assert 0 < counts["fingerprints"] <= 3
 
 
 def test_a_challenger_that_is_no_better_is_kept_out_with_its_reason_and_not_asked_twice(tmp_path):
