@@ -451,7 +451,7 @@ def test_diversity_takes_vectors_of_the_items():
     np.testing.assert_allclose(result.per_user["diversity@3"], [2 / 3, 2 / 3, np.nan, 2 / 3])
     assert Validation(SMALL, "diversity@2", item_vectors=genres)(MODEL) == {"diversity@2": result["diversity@2"]}
     for call in (lambda: evaluate(MODEL, SMALL, "diversity@2"), lambda: Validation(SMALL, "diversity@2")):
-        with pytest.raises(ConfigError, match=r"diversity@2 reads vectors of the items; pass item_vectors="):
+        with pytest.raises(ConfigError, match=r"diversity@2 needs item vectors; pass item_vectors="):
             call()
     with pytest.raises(DataError, match="one row for each of the 5 items"):
         evaluate(MODEL, SMALL, "diversity@2", item_vectors=genres[:4])

@@ -1,4 +1,4 @@
-"""The contract every model keeps: `implicit`'s, with new users, ratings, embeddings and best users on top."""
+"""The interface of all models: `implicit`'s, with new users, ratings, embeddings and `recommend_users` added."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ from recsys.sparse import as_csr
 
 
 class Recommender(Learner):
-    """A model of users × items interactions: it recommends items, and what else its `capabilities` declare.
+    """A model of users × items interactions. It recommends items; `capabilities` declares what else it can do.
 
     All models take a user's history as an argument, so that a user whom training never saw is served by the same call.
-    Where an empty history would score every item 0, the most popular items are recommended; the score is then the share
-    of training users who have the item.
+    A model that would score every item 0 for an empty history (`popularity_fallback`) recommends the most popular items
+    instead; the score is then the share of training users who have the item.
 
-    A model of your own gives `capabilities`, `_fit`, `_scores`, `_arrays` and `_restore`, and for what it declares the
-    hooks `_encode`, `_item_vectors` or `_item_similarity`, `_user_vectors` and `_ratings`.
+    A subclass defines `capabilities`, `_fit`, `_scores`, `_arrays` and `_restore`. Its capabilities decide which of the
+    hooks it defines too: `_encode`, `_item_vectors` or `_item_similarity`, `_user_vectors`, `_ratings` and `_graph`.
     """
 
     @abstractmethod
     def _scores(self, histories: Histories, userid: Indices, items: Indices | None, out: Tensor | None) -> Tensor:
-        """Return a (rows, items) float32 block of scores, perhaps in the memory of `out`.
+        """Return a (rows, items) float32 block of scores, which may use the memory of `out`.
 
         Args:
             histories: one row per user; None only if the model declares `scores_known_users` or `keeps_users`.
@@ -40,7 +40,7 @@ class Recommender(Learner):
         """
 
     def _graph(self) -> nn.Module:
-        """Return a module that maps `DenseRows` to the (n, n_items) scores of users without learned vectors."""
+        """Return the module to export to ONNX: it maps histories, as `DenseRows`, to (n, n_items) scores."""
         raise NotImplementedError
 
     def _encode(self, histories: sp.csr_matrix) -> Tensor:
@@ -53,14 +53,14 @@ class Recommender(Learner):
 
     def _item_vectors(self) -> Tensor:
         """Return (n_items, d) vectors whose cosine is the similarity of items."""
-        raise UnsupportedError(f"{type(self).__name__} has no vectors of items; similar_items() compares items")
+        raise UnsupportedError(f"{type(self).__name__} has no vectors of items; similar_items() may work without them")
 
     def _item_similarity(self, asked: Indices, among: Indices) -> Tensor:
-        """Return the (asked, among) similarities of items; what an item scores with itself is not read."""
+        """Return the (asked, among) similarities of items; that of an item to itself is not used."""
         return cosine(self._item_vectors(), asked, among)
 
     def _ratings(self, userid: Indices, histories: Histories, rows: Indices, items: Indices) -> Floats:
-        """Return the predicted rating of items[k] by the user of row rows[k]; (len(rows),) float32."""
+        """Return the rating that the user of histories[rows[k]] is predicted to give items[k]; (len(rows),) float32."""
         raise NotImplementedError
 
     def recommend(
@@ -78,20 +78,20 @@ class Recommender(Learner):
         """Return the best items of one user or of several.
 
         Args:
-            userid: an index, or an array of them. Models that declare `scores_known_users` use what they learned of a
-                training index and work from the history for any other index, -1 included; CDAE reads both for a
-                training index. All other models always work from the history.
+            userid: an index, or an array of them. Models that declare `scores_known_users` score training users by
+                what they learned about them, and all others (-1 for a new user) from their histories; CDAE uses both
+                for training users. All other models use the history alone.
             user_items: row r is the history of userid[r]; any scipy sparse format, or `Interactions`.
-            N: length of each list; slots that no item can fill hold id -1 and score -finfo(float32).max.
-            filter_already_liked_items: never return a stored item of the row.
+            N: length of each list; slots left empty hold id -1 and score -finfo(float32).max.
+            filter_already_liked_items: never return an item that is stored in the user's row.
             filter_items: item indices never to return.
-            recalculate_user: work from the history even for a training index.
+            recalculate_user: score training users from their histories too.
             items: rank only these; the lists are then at most as long as `items`. Not together with `filter_items`.
-            seen: row r holds all that userid[r] has seen, where the history that the model reads is only a part of it,
-                such as what was liked; its stored entries are filtered in place of those of `user_items`.
+            seen: row r holds every item that userid[r] has seen, for when `user_items` holds only some of them, such
+                as those the user liked; the items of `seen` are then filtered instead of those of `user_items`.
 
         Returns:
-            ids int32 and scores float32: (N,) for one user, (len(userid), N) for an array. Equal scores go by index.
+            ids int32 and scores float32: (N,) for one user, (len(userid), N) for an array. Ties go by item index.
 
         Raises:
             OutOfRangeError: an item index is not in 0..n_items-1.
@@ -112,7 +112,7 @@ class Recommender(Learner):
         length = check_length(N)
 
         def block(rows: slice, out: Tensor | None) -> Tensor:
-            return self._filled_scores(None if history is None else history[rows], users[rows], candidates, out)
+            return self._scores_with_fallback(None if history is None else history[rows], users[rows], candidates, out)
 
         with torch.inference_mode():
             ids, scores = top_n(
@@ -140,42 +140,42 @@ class Recommender(Learner):
         Args:
             itemid: an item index, or an array of them.
             user_items: (n, n_items) histories of the users to choose from; the returned indices are its rows. Without
-                it the training users are ranked, by models that keep what they learned of them, and none is filtered.
+                it, models that keep their training users rank those, and no user is filtered.
             filter_already_liked_users: never return a user whose row holds the item; needs `user_items`.
-            userid: (n,) training indices of those rows, as in `recommend`, -1 for others; without it every row is
-                scored from its history alone.
+            userid: (n,) the training index of each row's user, -1 for a new user, as in `recommend`; by default every
+                row is scored from its history alone.
 
         Returns:
             user indices int32 and scores float32: (N,) for one item, (len(itemid), N) for an array.
 
         Raises:
-            UnsupportedError: no histories, and the model keeps nothing of its training users.
+            UnsupportedError: without `user_items`, if the model keeps nothing about its training users.
         """
         self._check_fitted()
         if user_items is None and not self.capabilities.scores_known_users:
             self._require("keeps_users")
         length = check_length(N)
-        distinct, place = np.unique(indices(itemid, "itemid", self.n_items_), return_inverse=True)
+        unique_items, inverse = np.unique(indices(itemid, "itemid", self.n_items_), return_inverse=True)
         history = None if user_items is None else self._matrix(user_items)
         n_users = self.n_users_ if history is None else history.shape[0]
-        of_rows = np.full(n_users, -1) if userid is None else indices(userid, "userid")
-        if len(of_rows) != n_users:
-            raise DataError(f"userid must name the user of each of the {n_users} rows, got {len(of_rows)}")
+        row_users = np.full(n_users, -1) if userid is None else indices(userid, "userid")
+        if len(row_users) != n_users:
+            raise DataError(f"userid must name the user of each of the {n_users} rows, got {len(row_users)}")
         if history is None:
-            of_rows = np.arange(n_users)
+            row_users = np.arange(n_users)
 
         def block(items: slice, out: Tensor | None) -> Tensor:
-            table = torch.empty(len(distinct[items]), n_users)
+            table = torch.empty(len(unique_items[items]), n_users)
             for start in range(0, n_users, ROW_BLOCK):
                 rows = slice(start, start + ROW_BLOCK)
-                own = None if history is None else history[rows]
-                table[:, rows] = self._scores(own, of_rows[rows], distinct[items], None).T.cpu()
+                block_history = None if history is None else history[rows]
+                table[:, rows] = self._scores(block_history, row_users[rows], unique_items[items], None).T.cpu()
             return table
 
-        exclude = as_csr(history[:, distinct].T) if history is not None and filter_already_liked_users else None
+        exclude = as_csr(history[:, unique_items].T) if history is not None and filter_already_liked_users else None
         with torch.inference_mode():
-            ids, scores = top_n(block, len(distinct), n_users, length, exclude=exclude)
-        return (ids[0], scores[0]) if np.ndim(itemid) == 0 else (ids[place], scores[place])
+            ids, scores = top_n(block, len(unique_items), n_users, length, exclude=exclude)
+        return (ids[0], scores[0]) if np.ndim(itemid) == 0 else (ids[inverse], scores[inverse])
 
     def predict(self, userid: npt.ArrayLike, user_items: Any, itemid: npt.ArrayLike) -> Floats:
         """Return predicted ratings, on the scale of the training ratings.
@@ -224,10 +224,10 @@ class Recommender(Learner):
         return ""
 
     def encode(self, user_items: Any) -> Floats:
-        """Return (n_rows, d) embeddings of users, from their histories alone; nothing is drawn.
+        """Return (n_rows, d) embeddings of users, from their histories alone, without dropout or sampling.
 
         Raises:
-            UnsupportedError: the model has none.
+            UnsupportedError: the model has no embeddings of users.
         """
         self._check_fitted()
         self._require("encodes")
@@ -257,11 +257,11 @@ class Recommender(Learner):
     ) -> tuple[Ids, Scores]:
         """Return the items most similar to one item or to several: the item itself first, with score 1.
 
-        Similarity is the cosine between the model's item vectors; linear models say what they use in its place.
+        Similarity is the cosine between the model's item vectors; models without vectors document their own measure.
 
         Args:
             itemid: an index, or an array of them.
-            recalculate_item: refused; a trained model's item vectors are fixed.
+            recalculate_item, item_users: as in `implicit`, but refused: item vectors are fixed once trained.
             filter_items, items: as in `recommend`.
 
         Raises:
@@ -290,11 +290,11 @@ class Recommender(Learner):
             userid: an index, or an array of them.
             filter_users: user indices never to return.
             users: choose only among these; not together with `filter_users`.
-            user_items: (n, n_items) histories to encode; `userid` then counts its rows. Without it the training users
-                are compared.
+            user_items: (n, n_items) histories to encode; `userid` then holds row numbers of it. By default the
+                training users are compared.
 
         Raises:
-            UnsupportedError: the model has no embeddings, or without `user_items` keeps no vectors of its users.
+            UnsupportedError: the model has no embeddings, or (without `user_items`) keeps no vectors of users.
         """
         self._check_fitted()
         if user_items is None:
@@ -304,11 +304,11 @@ class Recommender(Learner):
         return most_similar(similarity, userid, len(vectors), N, what="user", excluded=filter_users, chosen=users)
 
     def _known(self, userid: Indices) -> npt.NDArray[np.bool_]:
-        """Return which users are scored from what was learned of them and need no history."""
+        """Return which users are scored by what training learned about them, without a history."""
         return (userid >= 0) & (userid < self.n_users_) & self.capabilities.scores_known_users
 
     def _histories(self, user_items: Any, users: Indices, needed: bool) -> Histories:
-        """Return one history per user; None where none is given, all users are known and it is not `needed`."""
+        """Return one history per user; None if none was passed, all users are known and histories are not `needed`."""
         if user_items is None:
             known = self.capabilities.scores_known_users and bool(self._known(users).all())
             if known and not needed:
@@ -322,10 +322,10 @@ class Recommender(Learner):
             raise DataError(f"user_items must have one row per userid ({len(users)}), got {matrix.shape[0]} rows")
         return matrix
 
-    def _filled_scores(
+    def _scores_with_fallback(
         self, histories: Histories, userid: Indices, items: Indices | None, out: Tensor | None
     ) -> Tensor:
-        """Return `_scores`, with popularity in the place of zeros where an empty history says nothing."""
+        """Return `_scores`; with `popularity_fallback`, the scores of empty histories are the items' popularity."""
         scores = self._scores(histories, userid, items, out)
         if self.capabilities.popularity_fallback and histories is not None:
             cold = np.flatnonzero((np.diff(histories.indptr) == 0) & ~self._known(userid))

@@ -28,10 +28,10 @@ from recsys.scoring.output import MANIFEST, OutputFolder, arrow_ids
 __all__ = ["BATCH_SIZE", "MANIFEST", "ScoringResult", "recommend_frame", "score"]
 
 BATCH_SIZE = 16_384
-"""Users of one part."""
+"""Users per part."""
 
 Rows = npt.NDArray[np.int32]
-"""Users as rows of the histories."""
+"""Row numbers of users in the histories."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ def score(
 ) -> ScoringResult:
     """Write the `n` best items of each user as a folder of Parquet parts with a manifest, `_manifest.json`.
 
-    Rows hold `user_id, item_id, score, rank` with external ids, score float32 and rank int32 from 1, by user and rank;
+    Rows hold `user_id, item_id, score, rank` with external ids, score float32 and rank int32 from 1, user after user;
     a user with fewer than `n` candidates gets fewer rows. The lists are those of `model.recommend`.
 
     The output appears by one rename when all parts are written. An interrupted job continues from its finished parts
@@ -79,16 +79,16 @@ def score(
     Beyond the model and the histories, memory holds one block of `batch_size` users.
 
     Args:
-        histories: of the users to score; items that the model does not know are left out. Models with learned user
-            vectors use those of the users they were trained on, and work from the history of any other.
+        histories: of the users to score; items that the model does not know are ignored. Models that learned a vector
+            per training user score these users by it, and all others by their history.
         output: folder to write.
         users: external ids, in the order to write; all users of `histories` by default.
         exclude_seen: never recommend an item of the user's history.
         on_unknown: `raise` or `drop` for `users` that `histories` does not hold.
-        batch_size: users of one part.
-        seen: all that these users have seen, where `histories` holds only a part of it, such as what they liked; it is
-            filtered in place of the histories.
-        data_id: a digest that stands for histories and `seen`; by default their fingerprints.
+        batch_size: users per part.
+        seen: every item that these users have seen, for when `histories` holds only some of them, such as those they
+            liked; the items of `seen` are then filtered instead.
+        data_id: a digest that identifies `histories` and `seen`; by default their fingerprints.
         model_uri: where the model comes from, for the manifest.
         asked_uri: the address by which it was requested, such as an alias, for the manifest.
         overwrite: start over even if this job is complete or was interrupted.
@@ -98,19 +98,19 @@ def score(
         UnknownIdError: a user is unknown and `on_unknown` is `raise`.
         ConfigError: an option is out of range.
         DataError: `seen` lacks a user, or `users` names one twice.
-        ScoringError: the model does not know its items, Parquet cannot store the ids, nobody is left to score, another
-            job writes the same output, or `output` is a folder of something else.
+        ScoringError: the model does not know its item ids, Parquet cannot store the ids, no user is left to score,
+            another job writes the same output, or `output` is a folder of something else.
     """
     if batch_size < 1:
         raise ConfigError(f"batch_size must be at least 1, got {batch_size}")
-    kernel = _Kernel(model, histories, seen, n, exclude_seen)
+    maker = _ListMaker(model, histories, seen, n, exclude_seen)
     rows = _choose_rows(histories, users, on_unknown)
     data = {"data": data_id, "seen": None}
     if data_id is None:
         data = {"data": histories.fingerprint(), "seen": None if seen is None else seen.fingerprint()}
     origin = {"model_uri": model_uri, "asked_uri": asked_uri}
     folder = OutputFolder(Path(output).absolute())
-    return _write(kernel, rows, folder, data, origin, batch_size, overwrite, show_progress)
+    return _write(maker, rows, folder, data, origin, batch_size, overwrite, show_progress)
 
 
 def recommend_frame(
@@ -127,14 +127,14 @@ def recommend_frame(
 
     Arguments and errors are those of `score`.
     """
-    kernel = _Kernel(model, histories, seen, n, exclude_seen)
-    lists = [kernel.lists(block) for block in _blocks(_choose_rows(histories, users, on_unknown), BATCH_SIZE)]
+    maker = _ListMaker(model, histories, seen, n, exclude_seen)
+    lists = [maker.lists(block) for block in _blocks(_choose_rows(histories, users, on_unknown), BATCH_SIZE)]
     user, item, scores, ranks = (np.concatenate(arrays) for arrays in zip(*lists, strict=True))
-    return pd.DataFrame({USER: kernel.users.ids(user), ITEM: kernel.items.ids(item), SCORE: scores, RANK: ranks})
+    return pd.DataFrame({USER: maker.users.ids(user), ITEM: maker.items.ids(item), SCORE: scores, RANK: ranks})
 
 
-class _Kernel:
-    """A model with the histories that it reads; it recommends to any rows of them."""
+class _ListMaker:
+    """A model with aligned histories, which makes the lists of any of their users."""
 
     def __init__(
         self, model: Recommender, histories: Interactions, seen: Interactions | None, n: int, exclude_seen: bool
@@ -151,8 +151,8 @@ class _Kernel:
         self.users, self.items = histories.users, model.items_
         self.histories = histories.histories(model.items_)
         """(n_users, model items): every user of the data."""
-        self.seen = None if seen is None else _rows_of_seen(seen, histories.users, model.items_)
-        """(n_users, model items): what to filter in place of the histories."""
+        self.seen = None if seen is None else _aligned_seen(seen, histories.users, model.items_)
+        """(n_users, model items): what to filter; None to filter the histories."""
         self.trained = model.users_.codes(histories.users.ids(), on_unknown="mark")
         """(n_users,) index of each user among the training users, -1 for others."""
 
@@ -185,7 +185,7 @@ def _choose_rows(
         if len(np.unique(rows)) != len(rows):
             raise DataError(f"users must name each user once, got {len(rows) - len(np.unique(rows))} repeats")
     if not len(rows):
-        raise ScoringError("there is nobody to score: the data hold none of the users")
+        raise ScoringError("there are no users to score: the histories have none of them")
     return rows
 
 
@@ -194,18 +194,18 @@ def _blocks(rows: Rows, size: int) -> Iterator[Rows]:
     return (rows[start : start + size] for start in range(0, len(rows), size))
 
 
-def _rows_of_seen(seen: Interactions, users: IdMap, items: IdMap) -> sp.csr_matrix:
-    """Return what these users have seen of these items: (len(users), len(items))."""
-    place = seen.users.codes(users.ids(), on_unknown="mark")
-    missing = np.flatnonzero(place < 0)
+def _aligned_seen(seen: Interactions, users: IdMap, items: IdMap) -> sp.csr_matrix:
+    """Return what was seen, with a row for each of `users` and a column for each of `items`."""
+    rows = seen.users.codes(users.ids(), on_unknown="mark")
+    missing = np.flatnonzero(rows < 0)
     if len(missing):
         first = list(users.take(missing[:3]))
         raise DataError(f"seen must hold every user of the histories, {len(missing)} are missing, such as {first}")
-    return seen.histories(items)[place]
+    return seen.histories(items)[rows]
 
 
 def _write(
-    kernel: _Kernel,
+    maker: _ListMaker,
     rows: Rows,
     folder: OutputFolder,
     data: Mapping[str, Any],
@@ -214,12 +214,12 @@ def _write(
     overwrite: bool,
     show_progress: bool,
 ) -> ScoringResult:
-    """Write the output unless it is complete; `data` tells the data from others, `origin` is for the manifest."""
-    user_ids, item_ids = arrow_ids(kernel.users, "user"), arrow_ids(kernel.items, "item")
+    """Write the output unless it is complete; `data` identifies the input data, `origin` goes into the manifest."""
+    user_ids, item_ids = arrow_ids(maker.users, "user"), arrow_ids(maker.items, "item")
     folder.check()
-    options = {"n": kernel.n, "exclude_seen": kernel.exclude_seen}
+    options = {"n": maker.n, "exclude_seen": maker.exclude_seen}
     identity = {
-        "model": _model_checksum(kernel.model),
+        "model": _model_checksum(maker.model),
         **data,
         "users": hashlib.sha256(rows.tobytes()).hexdigest(),
         **options,
@@ -237,19 +237,19 @@ def _write(
                 for number, block in enumerate(_blocks(rows, batch_size)):
                     name = f"part-{number:05d}.parquet"
                     if name not in parts:
-                        users, items, scores, ranks = kernel.lists(block)
+                        users, items, scores, ranks = maker.lists(block)
                         ids = user_ids.take(pa.array(users)), item_ids.take(pa.array(items))
                         table = pa.table({USER: ids[0], ITEM: ids[1], SCORE: scores, RANK: ranks})
                         parts[name] = folder.write_part(name, table, len(block))
                     bar.update(len(block))
-            model = {"run_id": kernel.model.about_.get("run_id"), "model": type(kernel.model).__name__}
+            model = {"run_id": maker.model.about_.get("run_id"), "model": type(maker.model).__name__}
             manifest = folder.publish({**origin, **model, **options, "users": len(rows)}, parts, identity)
     counts = manifest["users"], manifest["rows"], len(manifest["parts"])
     return ScoringResult(folder.target, *counts, resumed_parts=resumed, already_complete=complete)
 
 
 def _model_checksum(model: Recommender) -> str:
-    """Return a SHA-256 of all that decides what the model recommends, the same before and after saving."""
+    """Return a SHA-256 of all that the recommendations depend on; saving and loading do not change it."""
     digest = hashlib.sha256()
     params = {name: value for name, value in model.params().items() if name != "device"}
     described = {"model": type(model).__name__, "params": params, "state": model._state()}
@@ -259,7 +259,7 @@ def _model_checksum(model: Recommender) -> str:
         digest.update(np.ascontiguousarray(array).data)
     for ids in (model.users_, model.items_):
         values = ids.ids() if ids is not None else np.empty(0)
-        for start in range(0, len(values), BATCH_SIZE):  # in slices, since text takes several times the memory of ids
+        for start in range(0, len(values), BATCH_SIZE):  # in slices: as text, ids take several times the memory
             digest.update("\n".join(map(repr, values[start : start + BATCH_SIZE].tolist())).encode() + b"\n")
         digest.update(b"|")
     return digest.hexdigest()

@@ -1,4 +1,4 @@
-"""The one training loop: every network trains here, each with its own rows and objective."""
+"""The training loop of all networks; each model brings its own rows and objective."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class TrainingConfig:
     learning_rate: Positive
     """Adam's step size at the first step."""
     weight_decay: NotNegative = 0.0
-    """L2 coefficient c: c/2 · Σ w² of every weight matrix joins each step's mean loss per row; biases are free."""
+    """L2 coefficient c: c/2 · Σ w² of every weight matrix (not of biases) joins each step's mean loss per row."""
     schedule: Schedule = "constant"
     """`cosine` lowers the learning rate to zero along half a cosine over all epochs."""
     patience: Count | None = None
@@ -51,41 +51,40 @@ class TrainingConfig:
 
 @dataclass(frozen=True)
 class Loss:
-    """A batch's loss as a sum and the count it is a sum over; the epoch divides once."""
+    """A batch's loss as a sum and a count. The epoch adds up both and divides once, so its mean is exact."""
 
     total: Tensor
     """Scalar to minimize, summed over the batch."""
     count: int
     """What the reported loss is a mean over: observed entries for a rating loss, rows for a likelihood."""
     parts: Mapping[str, Tensor] = field(default_factory=dict)
-    """Scalars summed over the batch that are reported beside the loss, divided by `count` too; not minimized."""
+    """Further sums over the batch to report, each divided by `count` like the loss; not minimized."""
 
 
 class Objective(Protocol):
     """A model's loss on one batch."""
 
     def __call__(self, batch: Batch, step: int, noise: torch.Generator) -> Loss:
-        """Return the loss; `step` counts optimizer steps from 0, `noise` draws dropout and samples."""
+        """Return the loss; `step` counts optimizer steps from 0, `noise` is the generator of dropout and samples."""
 
 
 @dataclass(frozen=True)
 class Turn:
-    """A step in which some parameters follow a loss of their own."""
+    """One optimizer step, which updates some of the parameters by a loss of their own."""
 
     objective: Objective
     parameters: Sequence[nn.Parameter] | None = None
-    """What moves; None: all that the network trains. Adam keeps its moments per parameter and leaves alone what a turn
-    does not move, so that turns behave as optimizers of their own would."""
+    """Parameters to update; None for all trainable ones. Adam keeps its moments per parameter and skips those without a
+    gradient, so that turns behave as if each had an optimizer of its own."""
 
 
 @dataclass(frozen=True)
 class Alternation:
-    """Turns that take each other's place: within a batch, as players of a game do, or from epoch to epoch."""
+    """Several turns, one after another on each batch (as in adversarial training) or from epoch to epoch."""
 
     turns: Callable[[int], Sequence[Turn]]
-    """Called as an epoch begins (from 0), and again when an interrupted epoch is continued, with the network as it is:
-    the turns that each batch of the epoch takes, in order. The first turn's loss is the epoch's; the parts of all are
-    reported."""
+    """Maps an epoch (from 0) to its turns on each batch, in order; called when the epoch begins, and again when it is
+    continued after an interruption. Reported are the first turn's loss, and the parts of all turns."""
 
 
 @dataclass
@@ -102,7 +101,7 @@ class Record:
 
 @dataclass(frozen=True)
 class Watch:
-    """What to measure after each epoch, and which of it chooses the weights to keep."""
+    """What to measure after each epoch, and which metric decides what weights are kept."""
 
     measure: Callable[[], Mapping[str, float]]
     metric: str
@@ -123,7 +122,7 @@ def train(
     checkpoint_seconds: float = 60.0,
     identity: Mapping[str, Any] | None = None,
 ) -> Record:
-    """Minimize the objective's mean over rows by Adam, and leave the best weights in `network`, in evaluation mode.
+    """Minimize the objective's mean over rows with Adam, and leave the best weights in `network`, in evaluation mode.
 
     All rows are visited once per epoch, in a new order each time.
 
@@ -135,8 +134,8 @@ def train(
         checkpoint: file to continue from where it exists, and to write at each epoch's end and every
             `checkpoint_seconds` between; it is removed when training is complete. An interrupted run continues to
             the same weights, bit for bit on one CPU configuration.
-        identity: JSON values that, beside the configuration, the data and the shape of the network, tell this run's
-            checkpoint from another's, such as the model's hyperparameters.
+        identity: JSON values, such as the model's hyperparameters. A checkpoint is continued only by a run with the
+            same values, configuration, data and shape of the network.
 
     Raises:
         TrainingError: the loss is no longer finite, or the checkpoint is damaged or belongs to another run.
@@ -159,7 +158,7 @@ def train(
 
 
 class _Run:
-    """A training in progress: what moves, how far it is, what was best."""
+    """The state of a training: network and optimizer, position, and the best weights so far."""
 
     def __init__(
         self,
@@ -174,10 +173,10 @@ class _Run:
         self.order_rng = torch.Generator().manual_seed(_draw_seed(generator))
         self.noise = torch.Generator(device=rows.device).manual_seed(_draw_seed(generator))
         self.turns = objective.turns if isinstance(objective, Alternation) else lambda epoch: (Turn(objective),)
-        self.trained = [p for p in network.parameters() if p.requires_grad]
+        self.trainable = [p for p in network.parameters() if p.requires_grad]
         decayed = [p for p in network.parameters() if p.ndim > 1]
-        free = [p for p in network.parameters() if p.ndim <= 1]
-        groups: list[dict[str, Any]] = [{"params": decayed, "weight_decay": config.weight_decay}, {"params": free}]
+        undecayed = [p for p in network.parameters() if p.ndim <= 1]
+        groups: list[dict[str, Any]] = [{"params": decayed, "weight_decay": config.weight_decay}, {"params": undecayed}]
         self.optimizer = torch.optim.Adam(groups, lr=config.learning_rate, fused=True)
         add_gradient_buffers(network)
         self.record = Record(metric=watch.metric if watch else None)
@@ -185,16 +184,16 @@ class _Run:
         self.best_value = math.nan
         self.steps_per_epoch = math.ceil(len(rows) / config.batch_size)
         self.epoch, self.position = 0, 0
-        """Epochs completed, and batches of the present one."""
+        """Completed epochs, and completed batches of the current epoch."""
         self.sums: dict[str, Tensor | float] = {}
-        """The epoch's, in float64 on the device: nothing waits for them before its end."""
+        """Of the current epoch, in float64 on the device, so that no batch waits for a transfer to the host."""
         self.counts: Counter[str] = Counter()
         self.checkpoint: Checkpoint | None = None
         self.checkpoint_seconds = math.inf
 
     @property
     def ended(self) -> bool:
-        """Whether all epochs are done, or `patience` of them were no better than the best."""
+        """Whether all epochs are done, or the last `patience` of them were no better than the best."""
         best, patience = self.record.best_epoch, self.config.patience
         stalled = patience is not None and best is not None and len(self.record.epochs) - best >= patience
         return self.epoch >= self.config.epochs or stalled
@@ -205,7 +204,7 @@ class _Run:
             "data": self.rows.checksum(),
             "network": {name: list(tensor.shape) for name, tensor in self.network.state_dict().items()},
             "metric": self.record.metric,
-            "device": self.rows.device.type,  # generators of one kind of device cannot continue those of another
+            "device": self.rows.device.type,  # a generator's state cannot be moved to another type of device
         }
         self.checkpoint = Checkpoint(path, {**asdict(self.config), **facts, **identity})
         self.checkpoint_seconds = seconds
@@ -230,7 +229,7 @@ class _Run:
             self._set_learning_rate(step)
             for number, turn in enumerate(turns):
                 self.optimizer.zero_grad(set_to_none=True)
-                with _moving(turn.parameters, self.trained):
+                with _trainable(turn.parameters, self.trainable):
                     bfloat16 = self.config.precision == "bfloat16"
                     with torch.autocast(self.rows.device.type, torch.bfloat16, enabled=bfloat16):
                         loss = turn.objective(batch, step, self.noise)
@@ -283,7 +282,7 @@ class _Run:
                 group["lr"] = self.config.learning_rate * 0.5 * (1.0 + math.cos(math.pi * share))
 
     def _save(self, order_state: Tensor) -> None:
-        """Write the checkpoint; `order_state` is that of the generator before it drew the order of this epoch."""
+        """Write the checkpoint; `order_state` is the state of `order_rng` before it drew this epoch's order."""
         assert self.checkpoint is not None  # without one the seconds between saves are infinite
         state = {
             "epoch": self.epoch,
@@ -299,6 +298,7 @@ class _Run:
 
 @contextmanager
 def _tf32() -> Iterator[None]:
+    """Let a GPU multiply float32 matrices in TF32."""
     before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("high")
     try:
@@ -308,18 +308,18 @@ def _tf32() -> Iterator[None]:
 
 
 @contextmanager
-def _moving(parameters: Sequence[nn.Parameter] | None, trained: Sequence[nn.Parameter]) -> Iterator[None]:
-    """Let gradients reach these parameters alone."""
+def _trainable(parameters: Sequence[nn.Parameter] | None, every: Sequence[nn.Parameter]) -> Iterator[None]:
+    """Compute the gradients of `parameters` alone (None: of all), out of `every` trainable parameter."""
     if parameters is None:
         yield
         return
     chosen = {id(parameter) for parameter in parameters}
-    for parameter in trained:
+    for parameter in every:
         parameter.requires_grad_(id(parameter) in chosen)
     try:
         yield
     finally:
-        for parameter in trained:
+        for parameter in every:
             parameter.requires_grad_(True)
 
 
