@@ -165,7 +165,7 @@ def test_popularity_may_come_from_the_training_data():
     np.testing.assert_allclose(result.per_user["average_popularity@2"], [4, 8, np.nan, 4])
     np.testing.assert_allclose(result.per_user["novelty@2"], [1.5, 0, np.nan, 1.5])
     other = Interactions(matrix[:, :4].tocsr(), IdMap(range(8)), IdMap(range(4)))
-    with pytest.raises(DataError, match="the part's 5 items, got 4"):
+    with pytest.raises(DataError, match="the part's 5 items as columns, got 4"):
         evaluate(MODEL, SMALL, "novelty@2", popularity=other)
 
 

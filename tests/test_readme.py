@@ -6,10 +6,9 @@ from operator import attrgetter
 from pathlib import Path
 
 import pytest
-from recsys.commands import COMMANDS
 
 import recsys
-from recsys.cli import parser
+from recsys.cli import COMMANDS, parser
 from recsys.models import MODELS
 from recsys.scoring.local import BATCH_SIZE
 
