@@ -19,7 +19,7 @@ from recsys.scoring import ScoringResult
 def night(workspace: Workspace, config: JobConfig) -> ScoringResult:
     name = config.track.register_as
     if name is None:
-        sys.exit("the night needs a name in the registry: set track.register")
+        sys.exit("nightly needs a name for the model in the registry: set track.register")
     job = config.repeat(0)
     data = job.load_data(workspace.folder)
     split = job.split.split(data)

@@ -165,7 +165,7 @@ def test_popularity_may_come_from_the_training_data():
     np.testing.assert_allclose(result.per_user["average_popularity@2"], [4, 8, np.nan, 4])
     np.testing.assert_allclose(result.per_user["novelty@2"], [1.5, 0, np.nan, 1.5])
     other = Interactions(matrix[:, :4].tocsr(), IdMap(range(8)), IdMap(range(4)))
-    with pytest.raises(DataError, match="the part's 5 items, got 4"):
+    with pytest.raises(DataError, match="the part's 5 items as columns, got 4"):
         evaluate(MODEL, SMALL, "novelty@2", popularity=other)
 
 
@@ -451,7 +451,7 @@ def test_diversity_takes_vectors_of_the_items():
     np.testing.assert_allclose(result.per_user["diversity@3"], [2 / 3, 2 / 3, np.nan, 2 / 3])
     assert Validation(SMALL, "diversity@2", item_vectors=genres)(MODEL) == {"diversity@2": result["diversity@2"]}
     for call in (lambda: evaluate(MODEL, SMALL, "diversity@2"), lambda: Validation(SMALL, "diversity@2")):
-        with pytest.raises(ConfigError, match=r"diversity@2 reads vectors of the items; pass item_vectors="):
+        with pytest.raises(ConfigError, match=r"diversity@2 needs item vectors; pass item_vectors="):
             call()
     with pytest.raises(DataError, match="one row for each of the 5 items"):
         evaluate(MODEL, SMALL, "diversity@2", item_vectors=genres[:4])

@@ -113,7 +113,7 @@ def test_a_challenger_that_is_no_better_is_kept_out_with_its_reason_and_not_aske
     assert float(tags["champion_value"]) == pytest.approx(float(tags["champion_value_against"]), rel=0.05)
     again = night(tmp_path, model={"name": "EASE", "regularization": 101.0})
     assert again.status == "unchanged"
-    assert "has lost against version 1 already" in again.steps["promote"]
+    assert "has already lost against version 1" in again.steps["promote"]
 
 
 def test_a_better_model_takes_over_and_can_be_undone(tmp_path):

@@ -85,7 +85,7 @@ def link(mlflow_root, monkeypatch):
 
 def epoch(tracker, number):
     tracker.log_epoch({"epoch": number, "loss": 1 / number, "ndcg@10": number / 10})
-    tracker.sink._metrics_from = 0.0
+    tracker.sink._metrics_due = 0.0
 
 
 def client():
@@ -300,7 +300,7 @@ def test_what_the_store_refuses_for_good_waits_and_keeps_nothing_else(link, mlfl
     out, err = capsys.readouterr()
     assert "refused: 3 events sent" in out
     assert "1 events still wait" in err
-    assert f"delete {tracker.waiting} to give it up" in out
+    assert f"delete {tracker.waiting} to discard it" in out
     assert "well: 1 events sent" in out
     shutil.rmtree(tracker.waiting)
     assert cli.main(["sync"]) == 0
@@ -362,7 +362,7 @@ def test_sync_leaves_alone_what_is_not_its_own(link, mlflow_root, monkeypatch):
     link.up = False
     with tracking.start_run(Workspace(), "exp", "mine") as tracker:
         (going_on,) = tracking.sync(Workspace())
-        assert "still going on" in going_on.reason
+        assert "still in progress" in going_on.reason
     header = json.loads((tracker.waiting / "run.json").read_text())
     header["place"] = "http://elsewhere:5000"
     (tracker.waiting / "run.json").write_text(json.dumps(header))
@@ -552,7 +552,7 @@ def test_a_server_killed_in_mid_training_knows_everything_once_after_sync(server
 
     def log_epoch(self, entry):
         log(self, entry)
-        self.sink._metrics_from = 0.0
+        self.sink._metrics_due = 0.0
         if entry["epoch"] == 3:
             server.kill()
 

@@ -235,7 +235,7 @@ def test_the_package_and_its_command_need_no_extra():
         ({"regularisation": [1.0]}, "regularisation"),
         ({"regularization": {"low": -1.0, "high": 5.0}}, "regularization of EASE must be a finite number > 0"),
         ({"regularization": {"low": 5.0, "high": 5.0}}, "low must lie below high"),
-        ({"regularization": {"low": 0.0, "high": 5.0, "log": True}}, "a logarithm needs low above 0"),
+        ({"regularization": {"low": 0.0, "high": 5.0, "log": True}}, "log = true needs low above 0"),
         ({"regularization": []}, "has no choices"),
         ({"regularization": {"low": 1.0, "high": 5.0, "logarithmic": True}}, "logarithmic"),
     ],

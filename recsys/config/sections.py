@@ -1,4 +1,4 @@
-"""The sections of a configuration: what can be set, and what goes together."""
+"""The sections of a configuration: their keys, and the checks between them."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ class TrainConfig(Section):
     validate_epochs: bool = True
     """Measure after every epoch; false keeps the last weights and measures once."""
     refit: bool = False
-    """Fit again on training and validation entries before the test, for as many epochs as were best on validation; for
-    all of them under a cosine schedule, which ends with its learning rate."""
+    """Fit again on training and validation entries before the test, for as many epochs as were best on validation, or
+    for all epochs with a cosine schedule, which must run to its end."""
     repeats: Count = 1
     """Train with this many seeds of model and split, and report mean and standard deviation."""
 
@@ -79,9 +79,9 @@ class Range(Section):
         if not self.low < self.high:
             raise ValueError(f"low must lie below high, got {self.low} and {self.high}")
         if self.log and self.low <= 0:
-            raise ValueError(f"a logarithm needs low above 0, got {self.low}")
+            raise ValueError(f"log = true needs low above 0, got {self.low}")
         if self.log and self.step is not None:
-            raise ValueError("log and step exclude each other")
+            raise ValueError("log and step cannot be combined")
         return self
 
     @property
@@ -96,7 +96,7 @@ class TuneConfig(Section):
     trials: Count = 20
     """Number of settings to try."""
     minutes: Annotated[float, Gt(0)] | None = None
-    """Time after which no further trial begins, over all sessions of a search; by default there is no limit."""
+    """Time after which no further trial begins, counted over all runs of a continued search; no limit by default."""
     sampler: Literal["tpe", "random"] = "tpe"
     """`tpe` learns from earlier trials (Bergstra et al. 2011), `random` does not."""
     prune: bool = True
@@ -107,7 +107,7 @@ class TuneConfig(Section):
     """Values of each hyperparameter: a list of choices, or `{low = …, high = …, log = true}`."""
 
     def bounds(self) -> list[dict[str, Any]]:
-        """Return settings with every choice and both ends of every range; ConfigError if there are no choices."""
+        """Return settings with each choice and both ends of each range, to check before a search; none may be empty."""
         ends = {name: [v.low, v.high] if isinstance(v, Range) else v for name, v in self.space.items()}
         if empty := [name for name, values in ends.items() if not values]:
             raise ConfigError(f"tune.space.{empty[0]} has no choices")
@@ -173,10 +173,10 @@ class JobConfig(Section):
         return self.model_copy(update={"split": self.split.repeat(number), "model": model, "train": once})
 
     def check(self) -> None:
-        """Refuse, before any work, what cannot be done or does not go together.
+        """Check the whole configuration before any work begins.
 
         Raises:
-            ConfigError: a section refuses its keys, the model a hyperparameter or a metric, or the split a refit.
+            ConfigError: an invalid key, hyperparameter or metric, or a refit without validation entries.
         """
         self.data.check()
         self.split.check()
@@ -213,7 +213,7 @@ def hyperparameters(section: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def modules_of(section: Any) -> list[str]:
-    """Return the names under `import` of a `[model]` section; ConfigError if they are no names."""
+    """Return the names under `import` of a `[model]` section; ConfigError if they are not strings."""
     given = section.get("import", []) if isinstance(section, Mapping) else []
     names = [given] if isinstance(given, str) else given
     if not isinstance(names, list | tuple) or not all(isinstance(name, str) for name in names):
@@ -222,14 +222,14 @@ def modules_of(section: Any) -> list[str]:
 
 
 def check_metrics(model: Recommender, names: Iterable[str]) -> None:
-    """Raise a ConfigError for a metric that is unknown, or that a job cannot measure of this model."""
+    """Raise a ConfigError for a metric that is unknown, or that a job cannot measure for this model."""
     metrics = [of(name) for name in names]
     for metric in metrics:
         if metric.needs_item_vectors:
-            raise ConfigError(f"{metric.name} needs vectors of the items: call recsys.evaluate with item_vectors=")
+            raise ConfigError(f"{metric.name} needs item vectors: call recsys.evaluate with item_vectors=")
     rated = dict.fromkeys(metric.name for metric in metrics if metric.rates)
     if rated and (reason := model.why_no_ratings()):
         raise ConfigError(
             f"{type(model).__name__} {reason}, so it has no {' or '.join(rated)}; "
-            "ask for a metric of its lists, such as 'ndcg@10'"
+            "choose a list metric such as 'ndcg@10'"
         )

@@ -1,4 +1,4 @@
-"""Evaluate a model on a part of a split: one pass of top-N lists, every metric from it, per user first."""
+"""Evaluate a model on a part of a split: top-N lists are made once, and each metric is first computed per user."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ Measured = tuple[dict[str, Floats], dict[str, Summary]]
 
 
 class Ranker(Protocol):
-    """What `evaluate` needs of a model: also `predict_pairs` for errors of ratings, and `seen=` if the part has it."""
+    """What `evaluate` needs of a model; also `predict_pairs` for rmse and mae, and `seen=` if the part has it."""
 
     def recommend(
         self, userid: Any, user_items: Any, *, N: int, filter_already_liked_items: bool, recalculate_user: bool
@@ -69,14 +69,14 @@ def evaluate(
 ) -> Evaluation:
     """Measure a model on a part of a split.
 
-    The model reads each user's context. It never recommends items of the context, or of `part.seen` if there is one;
-    the target is what it should find. List metrics leave out users without relevant items. Users not in the training
-    data are passed with `userid` -1 and `recalculate_user=True`, in blocks of their own: the model must serve them from
-    their context.
+    The model is given each user's context (the known part of the history) and should recommend the target (the part
+    held out). Items of the context, or of `part.seen` if there is one, are never recommended. List metrics leave out
+    users without relevant items. Users not in the training data are passed in separate blocks, with `userid` -1 and
+    `recalculate_user=True`: the model must serve them from their context.
 
     Args:
         model: anything with implicit's `recommend`; for `rmse` and `mae` also
-            `predict_pairs(userid, user_items, rows, items) -> (len(rows),)`, the rating of items[k] by row rows[k].
+            `predict_pairs(userid, user_items, rows, items) -> (len(rows),)`, ratings of items[k] by row rows[k].
         part: a part of a `Split`, with the model's items as columns.
         metrics: one name or several, such as `ndcg@10` (see `recsys.metrics`).
         min_relevance: only target entries of at least this value are relevant in a list; by default every stored
@@ -90,8 +90,7 @@ def evaluate(
 
     Raises:
         ConfigError: an unknown metric, or none; `diversity` without `item_vectors`.
-        DataError: not a part, or one without relevant target entries; vectors that do not match the items; or the model
-            answers in a wrong shape.
+        DataError: not a part, no relevant target entries, item vectors or an answer of the model in a wrong shape.
         UnsupportedError: the model predicts no ratings but `rmse` or `mae` was requested, or does not take `seen`.
     """
     wanted = requested(metrics, item_vectors)
@@ -102,20 +101,20 @@ def evaluate(
         raise DataError("the part has no target entries to find; split the data in another way")
     if popularity is not None and popularity.shape[1] != part.target.shape[1]:
         raise DataError(
-            f"popularity must count the part's {part.target.shape[1]} items, got {popularity.shape[1]}; "
+            f"popularity must have the part's {part.target.shape[1]} items as columns, got {popularity.shape[1]}; "
             "pass split.train"
         )
     blocks = partial(_blocks, part.user_index, batch_size, show_progress)
     columns: dict[str, Floats] = {}
     rows: dict[str, Summary] = {}
     per_item, n_ratings = None, {}
-    if listed := {name: asked for name, asked in wanted.items() if not asked[0].rates}:
+    if of_lists := {name: (metric, k) for name, (metric, k) in wanted.items() if not metric.rates}:
         seen = part.context if part.seen is None else part.seen
         catalog = Catalog(seen if popularity is None else popularity.matrix, item_vectors)
         relevant = relevant_entries(part.target, min_relevance)
-        columns, rows, per_item = _measure_lists(model, part, listed, catalog, relevant, seen, blocks)
-    if rated := [metric for metric, _ in wanted.values() if metric.rates]:
-        errors, error_rows = _measure_ratings(model, part, rated, blocks)
+        columns, rows, per_item = _measure_lists(model, part, of_lists, catalog, relevant, seen, blocks)
+    if of_ratings := [metric for metric, _ in wanted.values() if metric.rates]:
+        errors, error_rows = _measure_ratings(model, part, of_ratings, blocks)
         columns, rows, n_ratings = columns | errors, rows | error_rows, {RATINGS: np.diff(part.target.indptr)}
     summary = pd.DataFrame([(name, *rows[name]) for name in wanted], columns=["metric", "value", "standard_error", "n"])
     in_order = {name: columns[name] for name in wanted if name in columns}
@@ -124,7 +123,7 @@ def evaluate(
 
 @dataclass(frozen=True, eq=False)
 class Validation:
-    """Measures a model on a validation part: called with the model after each epoch.
+    """Measures a model on a validation part; `fit(validation=...)` calls it with the model after each epoch.
 
     The other fields are arguments of `evaluate`.
 
@@ -169,7 +168,7 @@ class Validation:
 
 
 def requested(metrics: str | Sequence[str], item_vectors: Any) -> dict[str, tuple[Metric, int]]:
-    """Return record and cut-off of each requested metric by its name; the cut-off of an error of ratings is 0."""
+    """Return the `Metric` and the cut-off of each requested name; 0 for rmse and mae, which have no cut-off."""
     names = (metrics,) if isinstance(metrics, str) else metrics
     wanted = {name: (of(name), parse(name)[1] or 0) for name in names}
     if not wanted:
@@ -177,20 +176,20 @@ def requested(metrics: str | Sequence[str], item_vectors: Any) -> dict[str, tupl
     for name, (metric, _) in wanted.items():
         if metric.needs_item_vectors and item_vectors is None:
             raise ConfigError(
-                f"{name} reads vectors of the items; pass item_vectors= with one row per item, such as one-hot genres"
+                f"{name} needs item vectors; pass item_vectors= with one row per item, such as one-hot genres"
             )
     return wanted
 
 
 def top_lists(model: Ranker, part: Part, block: Rows, length: int) -> npt.NDArray[np.integer]:
-    """Return the lists of some rows of a part, (len(block), length): all new users or all of the training data."""
+    """Return the lists of a block of rows of a part, (len(block), length); all its users are new, or none is."""
     userid = part.user_index[block]
     options: dict[str, Any] = {"filter_already_liked_items": True, "recalculate_user": bool(userid[0] < 0)}
     if part.seen is not None:
         if "seen" not in signature(model.recommend).parameters:
             raise UnsupportedError(
-                f"recommend of {type(model).__name__} takes no seen=, so it can exclude only what it reads; "
-                "evaluate a part without seen, or a model of this package"
+                f"recommend of {type(model).__name__} takes no seen=, so it cannot exclude the items in part.seen; "
+                "evaluate a part without seen, or use a model of this package"
             )
         options["seen"] = part.seen[block]
     ids = np.asarray(model.recommend(userid, part.context[block], N=length, **options)[0])
@@ -220,7 +219,7 @@ def check_part(part: object, example: str) -> None:
 def _measure_lists(
     model: Ranker, part: Part, wanted: Requested, catalog: Catalog, relevant: Matrix, seen: Matrix, blocks: Blocks
 ) -> tuple[*Measured, pd.DataFrame]:
-    """Measure list metrics; the frame has the counts of each item."""
+    """Measure list metrics; the frame counts how often each item is relevant, recommended and a hit."""
     n_rows, n_items = relevant.shape
     users = np.flatnonzero(np.diff(relevant.indptr))
     columns = {name: np.full(n_rows, np.nan) for name, (metric, _) in wanted.items() if metric.per_user}
@@ -246,6 +245,7 @@ def _measure_lists(
 
 
 def _measure_ratings(model: Ranker, part: Part, metrics: Sequence[Metric], blocks: Blocks) -> Measured:
+    """Measure rmse, mae and other errors of predicted ratings."""
     predict = getattr(model, "predict_pairs", None)
     if predict is None:
         raise UnsupportedError(
@@ -271,7 +271,7 @@ def _measure_ratings(model: Ranker, part: Part, metrics: Sequence[Metric], block
 
 
 def _blocks(user_index: npt.NDArray[np.int32], size: int, show_progress: bool, users: Rows) -> Iterator[Rows]:
-    """Yield rows of `users`, never users of the training data and new users in one block."""
+    """Yield blocks of `users`, each of new users only or of training users only."""
     new = user_index[users] < 0
     with tqdm(total=len(users), unit="user", desc="evaluate", disable=not show_progress) as bar:
         for group in (users[~new], users[new]):

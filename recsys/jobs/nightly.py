@@ -1,4 +1,4 @@
-"""The night's work: train a challenger, hold a contest, score with the champion; each step once per change of input."""
+"""The nightly job: train a challenger, test it against the champion, score with the winner; skip what is up to date."""
 
 from __future__ import annotations
 
@@ -29,15 +29,15 @@ from recsys.workspace import Workspace
 ALIAS = "champion"
 _TAG = "night"
 _COMPARED_USERS = 5_000
-"""Users whose lists are compared with the last night's."""
+"""Number of users whose lists are compared with the previous night's."""
 
 
 @dataclass
 class Night:
-    """What a night did; its JSON is for a scheduler."""
+    """What a nightly run did; written as JSON for a scheduler."""
 
     status: str = "running"
-    """`promoted`, `kept` (the challenger did not earn it), `unchanged` (no new challenger), or `failed`."""
+    """`promoted`, `kept` (the challenger did not win), `unchanged` (no new challenger), or `failed`."""
     steps: dict[str, str] = field(default_factory=dict)
     """`prepare`, `train`, `promote`, `drift`, `score`: `done`, `skipped: why`, or `failed: why`."""
     champion: str | None = None
@@ -51,7 +51,7 @@ class Night:
     seconds: float = 0.0
 
     def record(self, step: str, work: Callable[[], str]) -> None:
-        """Do a step, record what came of it, and print that."""
+        """Run a step, and record and print its outcome."""
         try:
             self.steps[step] = work()
         except BaseException as error:
@@ -60,7 +60,7 @@ class Night:
         print(f"{step:<8} {self.steps[step]}")
 
     def as_json(self) -> str:
-        """Return the summary; missing measures of drift become null."""
+        """Return the fields as JSON; drift that could not be measured becomes null."""
         drift = {name: value if math.isfinite(value) else None for name, value in self.drift.items()}
         return json.dumps({**vars(self), "drift": drift}, indent=1, allow_nan=False) + "\n"
 
@@ -68,16 +68,15 @@ class Night:
 def run(
     workspace: Workspace, config: JobConfig, *, output: Path | None = None, summary: Path | None = None, n: int = 10
 ) -> Night:
-    """Train a challenger if data or configuration have changed, let it earn the alias, and score with the champion.
+    """Train a challenger if data or configuration have changed, promote it if it wins, and score with the champion.
 
-    Every step can be repeated: a challenger of the same data, configuration and version of this package is not trained
-    twice, a contest is held once by the rule of `[promote]`, a version that was rolled back is not promoted again, and
-    recommendations that are complete are left as they are. A night that died goes on where it stopped.
+    Every step is safe to repeat: a challenger is not trained twice on the same data, configuration and version of this
+    package, two versions are compared once per `[promote]` rule, a version that was rolled back is not promoted again,
+    and complete recommendations are left as they are. A night that was killed continues where it stopped.
 
     Args:
         output: folder of the recommendations; `data/scored/NAME` by default.
-        summary: file for the summary as JSON; `mlruns/nightly/NAME.json` by default. It is written when
-            the night fails, too.
+        summary: file for the summary as JSON, also of a failed night; `mlruns/nightly/NAME.json` by default.
         n: length of each list.
 
     Raises:
@@ -85,7 +84,7 @@ def run(
     """
     name = config.track.register_as
     if name is None:
-        raise ConfigError("the night needs a name in the registry: set track.register")
+        raise ConfigError("nightly needs a name for the model in the registry: set track.register")
     config.check()
     output = output or workspace.scored / name
     summary = summary or workspace.mlruns / "nightly" / f"{name}.json"
@@ -110,7 +109,7 @@ def run(
 
 
 def _run(workspace: Workspace, night: Night, config: JobConfig, name: str, output: Path, n: int) -> None:
-    """Do the five steps, each with what the steps before it have read."""
+    """Run the five steps in order; they share the data and the loaded models."""
     sources = Sources.read(workspace, config.repeat(0))
     tracking.configure(workspace)
     steps = _Steps(workspace, night, config, sources, Versions(name, ALIAS, tracking.versions_if_any(name)))
@@ -118,7 +117,7 @@ def _run(workspace: Workspace, night: Night, config: JobConfig, name: str, outpu
     night.record("train", steps.train)
     night.record("promote", steps.promote)
     holder = steps.versions.holder
-    assert holder is not None  # or the contest has ended the night
+    assert holder is not None  # without a champion, promote has raised an error
     night.champion, champion = steps.versions.uri(holder), steps.versions.load(holder)
     night.record("drift", lambda: steps.measure_drift(champion))
     night.record("score", lambda: steps.score(champion, output, n))
@@ -126,7 +125,7 @@ def _run(workspace: Workspace, night: Night, config: JobConfig, name: str, outpu
 
 @dataclass(frozen=True, eq=False)
 class _Steps:
-    """The steps of a night; each returns what came of it."""
+    """The steps of a night; each returns its outcome, such as `done: version 3`."""
 
     workspace: Workspace
     night: Night
@@ -136,20 +135,20 @@ class _Steps:
 
     def train(self) -> str:
         night, versions, sources = self.night, self.versions, self.sources
-        digest = _digest(self.config, sources)
+        digest = _training_digest(self.config, sources)
         for version in versions.numbers:
             if tracking.version_tags(versions.name, version).get(f"{_TAG}_digest") == digest:
                 night.challenger = versions.uri(version)
-                return f"skipped: version {version} is of these data and this configuration"
+                return f"skipped: version {version} was trained on these data with this configuration"
         if versions.holder is not None:
             try:
                 refuse_seen(versions.load(versions.holder), sources.split, versions.uri(versions.holder))
-            except DataError as error:  # before a training that no contest could follow
+            except DataError as error:  # found before training, which would be wasted
                 night.status, night.reason = "kept", f"no fair contest is possible: {error}"
                 night.warnings.append(night.reason)
                 return "skipped: no fair contest is possible"
         run_name = self.config.track.run_name or self.config.model["name"]
-        # The version has the tag as soon as it exists, whenever night or server dies.
+        # Set when the version is created: a crash cannot leave a version without it.
         tags = {f"{_TAG}_digest": digest}
         job, split = sources.job, sources.split
         print(f"\n{run_name}: train {split.train}, test {split.test}")
@@ -175,7 +174,7 @@ class _Steps:
             return f"skipped: version {version} is the champion"
         tags = tracking.version_tags(name, version)
         rule = config.promote.for_metric(config.train.metric)
-        decided = {"decision": "kept", "against": str(holder or "Popularity"), "rule": rule.as_text()}
+        decision_tags = {"decision": "kept", "against": str(holder or "Popularity"), "rule": rule.as_text()}
         if holder is not None and f"{ALIAS}_rolled_back" in tags:
             night.status = "unchanged"
             night.reason = (
@@ -183,10 +182,10 @@ class _Steps:
                 "configuration for a new challenger, or promote it by hand"
             )
             return f"skipped: version {version} was rolled back, version {holder} stays"
-        if all(tags.get(f"{ALIAS}_{tag}") == value for tag, value in decided.items()):
+        if all(tags.get(f"{ALIAS}_{tag}") == value for tag, value in decision_tags.items()):
             night.status, night.reason = "unchanged", tags.get(f"{ALIAS}_reason", "")
             if holder is not None:
-                return f"skipped: version {version} has lost against version {holder} already"
+                return f"skipped: version {version} has already lost against version {holder}"
         else:
             decision, promotion = settle(self.workspace, versions, version, config, self.sources.split, rule)
             night.reason = decision.reason
@@ -212,7 +211,7 @@ class _Steps:
 
     def score(self, champion: Recommender, output: Path, n: int) -> str:
         night = self.night
-        last_lists = _some_lists(output)
+        previous = _previous_lists(output)
         histories, seen = self.sources.histories
         result = score(
             champion,
@@ -227,28 +226,28 @@ class _Steps:
         )
         night.output, night.users, night.rows = str(result.output), result.users, result.rows
         if result.already_complete:
-            return "skipped: complete already"
-        if last_lists is not None:
-            users = last_lists[USER].unique().tolist()
-            moved = list_drift(last_lists, pd.read_parquet(output, filters=[(USER, "in", users)]))
-            night.drift |= moved
-            night.warnings += warnings_of(moved, self.config.drift)
+            return "skipped: already complete"
+        if previous is not None:
+            users = previous[USER].unique().tolist()
+            drift = list_drift(previous, pd.read_parquet(output, filters=[(USER, "in", users)]))
+            night.drift |= drift
+            night.warnings += warnings_of(drift, self.config.drift)
         return f"done: {result.users:,} users"
 
 
-def _some_lists(output: Path) -> pd.DataFrame | None:
-    """Return the lists of some users of an output, to compare with the next; None where there is no output."""
+def _previous_lists(output: Path) -> pd.DataFrame | None:
+    """Return the lists of some users in an existing output, to measure how the new ones differ; None without one."""
     if not (output / MANIFEST).is_file():
         return None
     try:
         frame = pd.read_parquet(min(output.glob("part-*.parquet")))
-    except (OSError, ValueError):  # damaged: scoring writes it again
+    except (OSError, ValueError):  # damaged; scoring replaces it
         return None
     return frame[frame[USER].isin(frame[USER].unique()[:_COMPARED_USERS])]
 
 
-def _digest(config: JobConfig, sources: Sources) -> str:
-    """Return what tells a night's training from any other: data, configuration and version of this package."""
+def _training_digest(config: JobConfig, sources: Sources) -> str:
+    """Return a digest of what a training depends on: data, configuration and version of this package."""
     facts = config.as_dict()
     for section in ("track", "promote", "drift", "tune"):
         facts.pop(section, None)

@@ -1,6 +1,6 @@
-"""Metrics by name: each is one record, and whatever treats metrics differently reads the record.
+"""Metrics by name. Each is declared once, as a `Metric`; other code reads its fields and never asks for its name.
 
-A metric is asked for by its name and, unless it is an error of ratings, a cut-off: `ndcg@10`, `coverage@100`, `rmse`.
+A metric is requested by its name and, unless it is an error of ratings, a cut-off: `ndcg@10`, `coverage@100`, `rmse`.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from recsys.errors import ConfigError, DataError, did_you_mean
 from recsys.metrics.lists import OF_CATALOG, OF_LISTS, Catalog, Lists
 
 COUNTS: Final = "counts"
-"""What only metrics of all lists together read: (n_items,) how often each item is among the first k of a list."""
+"""Argument of metrics of all lists together: (n_items,) how often each item is among the first k of a list."""
 OF_RATINGS: Final = frozenset({"predicted", "actual"})
-"""What errors of ratings read: (n,) predicted and (n,) observed ratings."""
+"""Arguments of errors of ratings: (n,) predicted and (n,) observed ratings."""
 Floats = npt.NDArray[np.floating]
 PerUser = npt.NDArray[np.float64]
 F = TypeVar("F", bound=Callable[..., Any])
@@ -30,7 +30,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 class Metric:
     """A metric: a pure function of arrays, what to call it with, and what its value means.
 
-    `needs` names the arguments of the function, in its order, and thereby the kind of metric:
+    `needs` names the function's arguments in order. They decide what kind of metric it is:
 
     - Attributes of `Lists` and `Catalog`: a value per user. `function(*needs, k)` is called for a block of B users and
       returns (B,) float64, NaN for a user without a value. The metric's value is the mean over users.
@@ -39,7 +39,7 @@ class Metric:
       and the metric's value is their mean over all ratings.
 
     Raises:
-        ConfigError: the name is not one word, or `needs` names what there is not or what does not go together.
+        ConfigError: the name is not one word, or `needs` has an unknown argument or mixes kinds.
     """
 
     name: str
@@ -50,9 +50,9 @@ class Metric:
     """What the value says, in a few words."""
     higher_is_better: bool = True
     unit: str = "mean over users"
-    """What the value counts: the label of an axis."""
+    """Unit of the value; labels the axes of charts."""
     root: bool = False
-    """Of an error of ratings: the value is the root of the mean."""
+    """For errors of ratings: the value is the square root of the mean, as in rmse."""
 
     def __post_init__(self) -> None:
         if not self.name.isidentifier():
@@ -64,14 +64,14 @@ class Metric:
         known = frozenset().union(*kinds)
         for need in self.needs:
             if need not in known:
-                raise ConfigError(f"metric {self.name} needs {need!r}, which there is not{did_you_mean(need, known)}")
+                raise ConfigError(f"metric {self.name} needs {need!r}, which is unknown{did_you_mean(need, known)}")
         if not self.needs or not any(set(self.needs) <= kind for kind in kinds):
             raise ConfigError(
-                f"metric {self.name} needs {', '.join(self.needs) or 'nothing'}: name what it reads of lists, "
-                "or counts, or predicted and actual ratings"
+                f"metric {self.name} needs {', '.join(self.needs) or 'nothing'}: needs must be attributes of "
+                "Lists and Catalog, or counts and attributes of Catalog, or predicted and actual"
             )
         if self.root and not self.rates:
-            raise ConfigError(f"metric {self.name} is no error of ratings, so its mean has no root")
+            raise ConfigError(f"metric {self.name} is not an error of ratings; leave root=False")
 
     @property
     def rates(self) -> bool:
@@ -80,7 +80,7 @@ class Metric:
 
     @property
     def per_user(self) -> bool:
-        """Whether each user has a value, so that users can be resampled and models compared."""
+        """Whether each user has a value, so that models can be compared user by user."""
         return COUNTS not in self.needs
 
     @property
@@ -89,13 +89,13 @@ class Metric:
         return not {"item_vectors", "unit_vectors"}.isdisjoint(self.needs)
 
     def at(self, k: int | str) -> str:
-        """Return the name to ask for: `ndcg@10`; of an error of ratings the name alone."""
+        """Return the name with the cut-off, such as `ndcg@10`; errors of ratings have the name alone."""
         return self.name if self.rates else f"{self.name}@{k}"
 
     def of_lists(self, lists: Lists, k: int) -> PerUser:
         """Return the value of each user of a block, (B,); DataError if the function returns another shape."""
         given = [getattr(lists if need in OF_LISTS else lists.catalog, need) for need in self.needs]
-        return self._checked(self.function(*given, k), "a value per user", len(lists.ids))
+        return self._check_shape(self.function(*given, k), "a value per user", len(lists.ids))
 
     def of_all_lists(self, counts: npt.NDArray[np.integer], catalog: Catalog) -> float:
         """Return the value for all lists together, from how often each item is recommended, (n_items,)."""
@@ -104,9 +104,9 @@ class Metric:
     def of_ratings(self, predicted: Floats, actual: Floats) -> PerUser:
         """Return the error of each rating, (n,); DataError if the function returns another shape."""
         given = {"predicted": predicted.astype(np.float64), "actual": actual.astype(np.float64)}
-        return self._checked(self.function(*map(given.get, self.needs)), "an error per rating", len(actual))
+        return self._check_shape(self.function(*map(given.get, self.needs)), "an error per rating", len(actual))
 
-    def _checked(self, values: Any, what: str, n: int) -> PerUser:
+    def _check_shape(self, values: Any, what: str, n: int) -> PerUser:
         checked: PerUser = np.asarray(values, dtype=np.float64)
         if checked.shape != (n,):
             raise DataError(f"metric {self.name} must return {what} ({n},), got {checked.shape}")
@@ -122,20 +122,20 @@ METRICS: Final[Mapping[str, Metric]] = MappingProxyType(_REGISTERED)
 def register(metric: Metric) -> Metric:
     """Make a metric known by its name: to `evaluate`, configuration files, comparisons, reports and every job.
 
-    Registered again with the same function, as when a notebook's cell is run twice, a metric replaces its earlier self.
+    A metric with the same function replaces the earlier one, so that a notebook's cell can be run twice.
 
     Raises:
         ConfigError: another metric has the name.
     """
     other = METRICS.get(metric.name)
-    if other is not None and _home(other) != _home(metric):
-        raise ConfigError(f"there is a metric {metric.name} already, {'.'.join(_home(other))}; choose another name")
+    if other is not None and _qualified_name(other) != _qualified_name(metric):
+        raise ConfigError(f"the name {metric.name} is taken by {'.'.join(_qualified_name(other))}; choose another name")
     _REGISTERED[metric.name] = metric
     return metric
 
 
 def metric(name: str, meaning: str, **options: Any) -> Callable[[F], F]:
-    """Register the decorated function as a metric that needs what its parameters are called."""
+    """Register the decorated function as a metric; the names of its parameters, without `k`, are its `needs`."""
 
     def add(function: F) -> F:
         needs = tuple(need for need in signature(function).parameters if need != "k")
@@ -149,7 +149,7 @@ def parse(name: str) -> tuple[str, int | None]:
     """Return a metric's name and cut-off: `ndcg@10` is `("ndcg", 10)`, `rmse` is `("rmse", None)`.
 
     Raises:
-        ConfigError: no such metric, a cut-off that is missing or not a positive integer, or one that has no meaning.
+        ConfigError: no such metric, a missing or invalid cut-off, or a cut-off for an error of ratings.
     """
     kind, at, cut = name.partition("@")
     if kind not in METRICS:
@@ -167,15 +167,15 @@ def parse(name: str) -> tuple[str, int | None]:
 
 
 def of(name: str) -> Metric:
-    """Return the record of the metric that a name such as `ndcg@10` asks for; errors as in `parse`."""
+    """Return the `Metric` that a name such as `ndcg@10` requests; errors as in `parse`."""
     return METRICS[parse(name)[0]]
 
 
 def higher_is_better(name: str) -> bool:
-    """Return the direction of the metric that a name such as `ndcg@10` asks for; errors as in `parse`."""
+    """Return whether higher values of a requested metric such as `ndcg@10` are better; errors as in `parse`."""
     return of(name).higher_is_better
 
 
-def _home(metric: Metric) -> tuple[str, str]:
+def _qualified_name(metric: Metric) -> tuple[str, str]:
     function = metric.function
     return getattr(function, "__module__", ""), getattr(function, "__qualname__", repr(function))

@@ -69,8 +69,8 @@ class MultVAE(Multinomial, Annealed, Autoencoder):
     β grows linearly from 0 to `beta` over `anneal_steps` steps (§2.2.2). Prediction uses z = μ(x) and draws nothing.
 
     Architecture of §4.3 and the authors' code: I → `hidden` → 2·`latent`, `latent` → `hidden` → I, tanh, rows divided
-    by their length, then dropout. Differs from the paper in: `anneal_steps` counts from the training's own length by
-    default; the authors' 200,000 steps are the slope to β = 1 on ML-20M, which reaches 0.2 after 40,000.
+    by their Euclidean length, then dropout. Differs from the paper in: `anneal_steps` is by default a share of the
+    training's steps; the authors' 200,000 steps on ML-20M lead to β = 1, so that β = 0.2 is reached after 40,000.
     """
 
     hidden: Count = 600
@@ -79,7 +79,7 @@ class MultVAE(Multinomial, Annealed, Autoencoder):
     """Width of z."""
     epochs: Count = 200
     weight_decay: NotNegative = 0.0
-    """c of c/2 · Σ w² over all weight matrices, on the mean loss per user; 0 in the paper."""
+    """c in c/2 · Σ w² over all weight matrices, added to the mean loss per user; 0 in the paper."""
 
     def _network(self, n_in: int, generator: torch.Generator) -> nn.Module:
         return MultVAENetwork(n_in, self.hidden, self.latent, self.dropout, generator)
@@ -101,21 +101,21 @@ class MultVAE(Multinomial, Annealed, Autoencoder):
 class MultDAE(Multinomial, Autoencoder):
     """Denoising autoencoder with a multinomial likelihood, for ranking: I → `latent` → I with tanh.
 
-    Liang et al. 2018. Minimizes, per user, −Σ_i x_i log π_i (eq. 7), input dropped out, plus `weight_decay` ·
-    (‖V‖² + ‖W‖²) on the mean over users, as the authors' code does.
+    Liang et al. 2018. Minimizes, per user, −Σ_i x_i log π_i (eq. 7), with dropout on the input. As in the authors'
+    code, `weight_decay` · (‖V‖² + ‖W‖²) is added to the mean over users.
     """
 
     latent: Count = 200
     """Width of the hidden layer."""
     weight_decay: NotNegative = 0.01 / 500
-    """λ of λ · Σ w² (not halved, unlike in MultVAE) on the mean loss per user; 0.01 / 500 in the authors' code."""
+    """λ in λ · Σ w² (not halved, unlike in MultVAE) added to the mean loss per user; authors' code: 0.01 / 500."""
     epochs: Count = 200
 
     def _network(self, n_in: int, generator: torch.Generator) -> nn.Module:
         return MultDAENetwork(n_in, self.latent, self.dropout, generator)
 
     def _decay(self, rows: Rows) -> float:
-        return 2.0 * self.weight_decay  # the loop's coefficient c stands for c/2 · Σ w²
+        return 2.0 * self.weight_decay  # the training loop adds c/2 · Σ w²
 
     def _objective(self, network: Any, rows: Rows) -> Objective:
         multinomial_nll, output = MultinomialNLL(), network.output
@@ -129,20 +129,20 @@ class MultDAE(Multinomial, Autoencoder):
 
 @register
 class VAE(WholeRow, Annealed, Autoencoder):
-    """Variational autoencoder: any likelihood of whole rows, several samples, several priors.
+    """Variational autoencoder with a choice of likelihood, number of samples and prior.
 
     Minimizes, per user, −1/L Σ_l log p(x|z_l) + β · KL(q(z|x) ‖ p(z)), z_l = μ(x) + ε_l · σ(x), ε_l ~ N(0, I)
     (Kingma and Welling 2014, eq. 7 with β = 1), and predicts from z = μ(x). With the multinomial likelihood, one sample
     and the standard prior this is Mult-VAE. Priors:
 
-    - `standard`: N(0, I), the KL in closed form (their appendix B);
-    - `vamp`: a mixture of posteriors of learned pseudo-inputs (Tomczak and Welling 2018); each step costs as much more
-      as `pseudo_inputs` further users would, encoded densely;
-    - `composite`: RecVAE's, one part of which is the posterior as it was an epoch ago.
+    - `standard`: N(0, I), the KL in closed form (Kingma and Welling, appendix B);
+    - `vamp`: a mixture of posteriors of learned pseudo-inputs (Tomczak and Welling 2018); each step
+      encodes them too, as `pseudo_inputs` further users with dense rows;
+    - `composite`: RecVAE's mixture, which includes the posterior of the encoder as it was when the epoch began.
 
-    The KL to a prior other than N(0, I) is estimated as the mean over samples of log q(z_l|x) − log p(z_l) (their eq.
-    6). I → `hidden` → 2·`latent`, `latent` → `hidden` reversed → I, tanh, rows divided by their length, then dropout.
-    Differs from the papers in: pseudo-inputs are divided by their length as the encoder does with every row.
+    The KL to a prior other than N(0, I) is estimated as the mean over samples of log q(z_l|x) − log p(z_l) (Kingma
+    and Welling, eq. 6). Architecture: I → `hidden` → 2·`latent`, `latent` → `hidden` reversed → I, tanh, rows divided
+    by their Euclidean length, then dropout. Differs from the papers in: pseudo-inputs are divided by their length too.
     """
 
     hidden: Annotated[Widths, MinLen(1)] = (600,)
@@ -194,20 +194,20 @@ class VAE(WholeRow, Annealed, Autoencoder):
 
 @register
 class RecVAE(Multinomial, Autoencoder):
-    """Recommender VAE: a deep encoder, a linear decoder, a prior that holds the last posterior, trained in turns.
+    """Recommender VAE: a deep encoder and a linear decoder, trained in turns, and a prior with an old posterior.
 
     Shenbin, Alekseev, Tutubalina, Malykh and Nikolenko 2020. Minimizes, per user, −Σ_i x_i log π_i(z)
-    + γ Σ_i x_i · (log q(z|x) − log p(z|x)) at one sample z of q(z|x): the KL is weighted by the length of the history,
-    and the prior mixes N(0, I), the posterior of the encoder as it was before, and a wide Gaussian (`CompositePrior`).
+    + γ Σ_i x_i · (log q(z|x) − log p(z|x)) at one sample z of q(z|x): the KL is weighted by the history's sum,
+    and the prior mixes N(0, I), the posterior of an older copy of the encoder, and a wide Gaussian (`CompositePrior`).
     The encoder has `layers` dense-residual layers with swish and layer normalization, over rows divided by their
-    length; the decoder is affine in z. Prediction uses the posterior mean.
+    Euclidean length; the decoder is affine in z. Prediction uses the posterior mean.
 
-    Encoder and decoder take turns: three epochs move the encoder, with input dropout; then its copy becomes the
-    prior's old posterior, and one epoch moves the decoder, without dropout. `epochs` counts all of them. Adam
-    keeps its moments per parameter, so that the turns equal the two optimizers of the authors' code.
+    Encoder and decoder take turns: three epochs update the encoder, with input dropout; then it is copied into the
+    prior as the old encoder, and one epoch updates the decoder, without dropout. `epochs` counts all of them. Adam
+    keeps its moments per parameter, so one optimizer does the same as the two of the authors' code.
 
-    Differs from the paper, as the authors' published code does, in: the prior mixes each latent on its own. Differs
-    from that code in: the first old posterior is the encoder's start, not another random one.
+    Differs from the paper, as the authors' published code does, in: each latent dimension has its own mixture in the
+    prior. Differs from that code in: the old encoder starts as a copy of the encoder, not with other random weights.
     """
 
     hidden: Count = 600
@@ -245,7 +245,7 @@ class RecVAE(Multinomial, Autoencoder):
         def turns(epoch: int) -> Sequence[Turn]:
             if epoch % (ENCODER_EPOCHS + 1) < ENCODER_EPOCHS:
                 return (encoder,)
-            network.prior.remember(network.encoder)  # the encoder does not move now: a resumed epoch finds the same
+            network.prior.remember(network.encoder)  # fixed in this epoch, so a resumed epoch copies the same
             return (decoder,)
 
         return Alternation(turns)
@@ -253,17 +253,17 @@ class RecVAE(Multinomial, Autoencoder):
 
 @register
 class HVamp(Multinomial, Annealed, Autoencoder):
-    """H+Vamp (gated): two levels of latents, a learned prior over the upper one, gated layers throughout.
+    """H+Vamp (gated): two levels of latents, a learned prior of the upper one, and gated hidden layers.
 
-    Kim and Suh 2019. Minimizes, per user, −Σ_i x_i log π_i(z_1, z_2) + β · KL(q(z_1, z_2|x) ‖ p(z_1, z_2)) with
-    q(z_2|x) q(z_1|x, z_2) against p(z_1|z_2) p(z_2), p(z_2) = 1/K Σ_k q(z_2|u_k) a VampPrior (Tomczak and Welling
-    2018). Every hidden layer is (A x + a) ⊙ σ(B x + b), the sparse first ones too. One sample of z_2 and of z_1 per
-    step; prediction uses their means, side by side as a user's embedding.
+    Kim and Suh 2019. Minimizes, per user, −Σ_i x_i log π_i(z_1, z_2) + β · KL(q(z_1, z_2|x) ‖ p(z_1, z_2)), where
+    q is q(z_2|x) q(z_1|x, z_2) and p is p(z_1|z_2) p(z_2), p(z_2) = 1/K Σ_k q(z_2|u_k) a VampPrior (Tomczak and Welling
+    2018). Every hidden layer is (A x + a) ⊙ σ(B x + b), sparse input layers included. One sample of z_2 and of z_1
+    per step; prediction uses their means, which joined are a user's embedding.
 
-    A step encodes `pseudo_inputs` dense rows besides the batch. Differs from the authors' code in: the KL of z_1 given
-    z_2 is in closed form, which has the same mean and less variance; pseudo-inputs are divided by their length as all
-    rows are, and not dropped out; plain Adam, its gradients not normalized; `anneal_steps` counts from the training's
-    own length by default (100 of at most 400 epochs there).
+    Each step encodes `pseudo_inputs` dense rows in addition to the batch. Differs from the authors' code in: the KL of
+    z_1 given z_2 is in closed form, which has the same mean and less variance; pseudo-inputs are divided by their
+    Euclidean length like all rows, without dropout; Adam's gradients are not normalized; `anneal_steps` is by default
+    a share of the training's steps (theirs: 100 of at most 400 epochs).
     """
 
     hidden: Count = 600

@@ -1,4 +1,4 @@
-"""The way from a run to a store that may be slow or unavailable."""
+"""Delivery of a run's events to a store that may be slow or unavailable."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from recsys.tracking.runs import RunRecord, milliseconds
 from recsys.workspace import Workspace
 
 SHARE = 0.02
-"""Largest part of a training's time that reporting epochs, or retrying an unavailable store, may take."""
-_LAST_SECONDS = 30.0  # time to send what waits at the end of a run
-_MEMORY_SECONDS = 5.0  # metrics that wait longer wait on disk
+"""Largest share of a training's time that reporting epochs, or retrying an unavailable store, may take."""
+_LAST_SECONDS = 30.0  # how long the end of a run tries to send waiting events
+_MEMORY_SECONDS = 5.0  # metrics that are held back longer go to disk
 
 
 class Outbox:
-    """Sends events in order while the store answers; from the first one that it cannot send, events wait in a spool.
+    """Sends events in order while the store answers; from the first failure on they wait in a spool (a queue on disk).
 
-    A later event and the end of the run try to send what waits. An event that the store refuses raises TrackingError
-    when sent at once; one that has waited stays in the spool, where `sync` reports it.
+    Each later event, and the end of the run, tries to send the waiting ones. An event that the store refuses raises
+    TrackingError if it was sent at once; one that has waited stays in the spool, where `sync` reports it.
     """
 
     def __init__(
@@ -39,14 +39,14 @@ class Outbox:
         self.registered: dict[str, RegisteredModel] = {}
         """The versions that the run has registered, by name."""
         self.lock = ExitStack()
-        """Holds the spool while events wait; released, it may be sent by `sync`."""
+        """Holds the lock of the spool while events wait; once it is released, `sync` may send them."""
         self._workspace, self._parent = workspace, parent
         self._spool = Spool(store.pending(workspace) / record.key)
         self._sender = None if record.run_id is None else Sender(record.run_id)
         self._spooling = False
         self._metrics: list[Metrics] = []
-        self._metrics_from = 0.0
-        self._retry_from = 0.0
+        self._metrics_due = 0.0
+        self._retry_due = 0.0
         self._refused: set[Path] = set()
 
     @property
@@ -60,18 +60,18 @@ class Outbox:
         return self._spool.folder if self._spool.folder.exists() else None
 
     def take(self, event: Event) -> None:
-        """Send an event, or spool it while the store does not answer."""
-        self._take_metrics()
-        self._take(event)
+        """Send an event after the metrics held back before it; spool both while the store does not answer."""
+        self._send_metrics()
+        self._send_or_spool(event)
 
     def take_later(self, event: Metrics) -> None:
-        """Send metrics soon, joined with others of their sort so that sending takes at most SHARE of the time."""
+        """Send metrics now or together with later ones, so that sending takes at most SHARE of the time."""
         self._metrics.append(event)
-        wait = self._metrics_from - time.monotonic()
+        wait = self._metrics_due - time.monotonic()
         if wait <= 0:
-            self._take_metrics()
+            self._send_metrics()
         elif wait > _MEMORY_SECONDS:
-            self._keep(self._joined_metrics())
+            self._add_to_spool(self._joined_metrics())
 
     def end(self, status: str) -> None:
         """Send or spool the end of the run."""
@@ -88,12 +88,12 @@ class Outbox:
             self._spool.write_header(asdict(self.record))
 
     def send_waiting(self, seconds: float | None = None) -> str:
-        """Send what waits, and return why some of it still does.
+        """Send waiting events; return why some still wait, empty without an error.
 
-        It takes about `seconds`; by default TIMEOUT, and nothing is sent if the last attempt was too recent.
+        It stops after about `seconds`. By default that is TIMEOUT, and nothing is sent before the next retry is due.
         """
         began, reason = time.monotonic(), ""
-        if seconds is None and began < self._retry_from:
+        if seconds is None and began < self._retry_due:
             return reason
         try:
             self._create_run()
@@ -108,24 +108,24 @@ class Outbox:
                     raise
                 except RecsysError as error:
                     self._refused.add(entries[0].file)
-                    reason = f"{error}; delete {self._spool.folder} to give it up"
+                    reason = f"{error}; delete {self._spool.folder} to discard it"
                 else:
                     self._spool.done(*entries)
             if not len(self._spool):
                 self._spool.done()
                 self._spooling = False
                 self.lock.close()
-        except TrackingError as error:  # also when the store refuses the run itself
+        except TrackingError as error:  # also if the store refuses to create the run
             reason = str(error)
         finally:
             self.back_off(time.monotonic() - began)
         return reason
 
     def back_off(self, took: float) -> None:
-        """Do not try the store again for at least took / SHARE seconds, where the last attempt took `took`."""
-        self._retry_from = time.monotonic() + max(1.0, took / SHARE)
+        """Allow the next retry took / SHARE seconds from now, at least 1; `took` is the last attempt's duration."""
+        self._retry_due = time.monotonic() + max(1.0, took / SHARE)
 
-    def _take(self, event: Event) -> None:
+    def _send_or_spool(self, event: Event) -> None:
         if not self._spooling:
             began = time.monotonic()
             try:
@@ -133,19 +133,19 @@ class Outbox:
                 return
             except TrackingUnavailable:
                 self.back_off(time.monotonic() - began)
-        self._keep(event)
+        self._add_to_spool(event)
         self.send_waiting()
 
-    def _keep(self, event: Event) -> None:
+    def _add_to_spool(self, event: Event) -> None:
         self.start_spooling()
         self._spool.add(event.kind, event.to_json(), event.attachment)
 
-    def _take_metrics(self) -> None:
+    def _send_metrics(self) -> None:
         if self._metrics:
             began = time.monotonic()
-            self._take(self._joined_metrics())
+            self._send_or_spool(self._joined_metrics())
             now = time.monotonic()
-            self._metrics_from = now + (now - began) / SHARE
+            self._metrics_due = now + (now - began) / SHARE
 
     def _joined_metrics(self) -> Metrics:
         parts, self._metrics = self._metrics, []
@@ -179,7 +179,7 @@ class Synced:
     sent: int
     """Events sent now."""
     waiting: int
-    """Events that still wait."""
+    """Events still in the spool."""
     reason: str = ""
     """Why they wait."""
     registered: tuple[RegisteredModel, ...] = ()
@@ -204,7 +204,7 @@ def _sync(spool: Spool, workspace: Workspace) -> Synced:
     record, place = RunRecord(**spool.read_header()), store.place(workspace)
     try:
         with locked(spool.lock, wait=False):
-            if not spool.folder.exists():  # the run itself has sent it meanwhile
+            if not spool.folder.exists():  # its run has sent everything in the meantime
                 return Synced(record.name, record.run_id, 0, 0)
             outbox, events = Outbox(RunRecord(**spool.read_header()), workspace), len(spool)
             if outbox.record.place == place:
@@ -214,4 +214,4 @@ def _sync(spool: Spool, workspace: Workspace) -> Synced:
             left, versions = len(spool), tuple(outbox.registered.values())
             return Synced(record.name, outbox.record.run_id, events - left, left, reason, versions)
     except BlockingIOError:
-        return Synced(record.name, record.run_id, 0, len(spool), "its run is still going on")
+        return Synced(record.name, record.run_id, 0, len(spool), "its run is still in progress")

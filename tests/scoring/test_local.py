@@ -104,7 +104,7 @@ def test_unknown_users_are_refused_or_dropped(tmp_path):
     with pytest.raises(UnknownIdError, match="99999"):
         score(MODEL, DATA, tmp_path / "out", users=[101, 99999])
     assert score(MODEL, DATA, tmp_path / "out", users=[101, 99999], on_unknown="drop").users == 1
-    with pytest.raises(ScoringError, match="nobody to score"):
+    with pytest.raises(ScoringError, match="no users to score"):
         score(MODEL, DATA, tmp_path / "none", users=[99999], on_unknown="drop")
     assert not (tmp_path / "none").exists()
 
