@@ -319,7 +319,8 @@ def parser() -> argparse.ArgumentParser:
         sub = places[group].add_parser(name, help=command.help, description=command.help)
         sub.set_defaults(chosen=command)
         for flags, settings in (*command.options, *COMMON):
-            sub.add_argument(*flags, default=argparse.SUPPRESS, **settings)
+            # An option that is not given leaves the function's own default; argparse has no such way for positionals.
+            sub.add_argument(*flags, default=argparse.SUPPRESS if flags[0].startswith("-") else None, **settings)
     return top
 
 

@@ -106,6 +106,12 @@ class Decision:
         return all(passed for passed, _ in self.checks)
 
     @property
+    def gain(self) -> float:
+        """How much better the challenger is; negative if it is worse, whatever the metric's direction."""
+        change = self.challenger_value - self.champion_value
+        return change if higher_is_better(self.metric) else -change
+
+    @property
     def reason(self) -> str:
         """One line: the gain if earned, else the conditions that are not met."""
         return self.checks[0][1] if self.earned else "; ".join(what for passed, what in self.checks if not passed)
@@ -120,8 +126,7 @@ class Decision:
             "|---|--:|",
             f"| {self.champion} | {self.champion_value:.4f} |",
             f"| {self.challenger} | {self.challenger_value:.4f} |",
-            f"| gain, interval, p | {self.challenger_value - self.champion_value:+.4f}, {self.low:+.4f} to "
-            f"{self.high:+.4f}, {self.p:.4f} |",
+            f"| gain, interval, p | {self.gain:+.4f}, {self.low:+.4f} to {self.high:+.4f}, {self.p:.4f} |",
             "",
             *(f"- {'passed' if passed else 'failed'}: {what}" for passed, what in self.checks),
         ]

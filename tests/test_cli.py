@@ -9,6 +9,7 @@ from importlib import import_module
 import pytest
 
 import recsys
+from recsys import datasets
 from recsys.cli import COMMANDS, main, parser
 from recsys.config import check_config
 from recsys.errors import ConfigError
@@ -78,11 +79,12 @@ def test_a_folder_that_is_not_there_is_named_once(tmp_path, capsys):
 
 
 def test_a_configuration_that_refuses_repeated_rows_has_none(tmp_path, capsys):
+    datasets.synthetic(80, 40, 1200).to_frame().to_csv(tmp_path / "ratings.csv", index=False)
     file = tmp_path / "small.toml"
-    sizes = "users = 80\nitems = 40\ninteractions = 1200\n"
-    file.write_text(f"[data]\n{sizes}[split]\nkind = 'hold_out_ratings'\n", encoding="utf-8")
+    head = f"[data]\nname = 'own'\nfile = '{tmp_path / 'ratings.csv'}'\n"
+    file.write_text(f"{head}[split]\nkind = 'hold_out_ratings'\n", encoding="utf-8")
     assert data.run(Workspace(tmp_path), str(file)).repeated == 0
-    file.write_text(f"[data]\n{sizes}duplicates = 'last'\n[split]\nkind = 'hold_out_ratings'\n", encoding="utf-8")
+    file.write_text(f"{head}duplicates = 'last'\n[split]\nkind = 'hold_out_ratings'\n", encoding="utf-8")
     assert data.run(Workspace(tmp_path), str(file)).repeated is None
     assert "repeated rows   0" in capsys.readouterr().out
 
@@ -126,3 +128,7 @@ def test_who_rated_everything_low_is_named_by_recommend_and_counted_by_score(tmp
     assert f"user {low} has no interaction that the model reads" in capsys.readouterr().err
     assert main(["score", str(tmp_path / "model"), "--output", str(tmp_path / "lists"), "--quiet"]) == 0
     assert "below data.min_rating: 1\n" in capsys.readouterr().out
+
+
+def test_a_positional_that_is_left_out_is_left_to_the_function():
+    assert parser().parse_args(["registry", "show", "any"]).version is None

@@ -114,7 +114,7 @@ def import_modules(names: str | Iterable[str]) -> None:
         sys.path.insert(0, folder)
         try:
             importlib.import_module(module)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             if isinstance(error, ModuleNotFoundError) and f"{module}.".startswith(f"{error.name}."):
                 raise ConfigError(f"there is no module {module!r} in {folder} or in the environment") from None
             raise ConfigError(f"module {module!r} cannot be imported: {type(error).__name__}: {error}") from error

@@ -314,6 +314,10 @@ class Recommender(Learner):
     def _filled(self, histories: Histories, userid: Indices, items: Indices | None, out: Tensor | None) -> Tensor:
         """Return `_scores`, with popularity in the place of zeros where an empty history says nothing."""
         scores = self._scores(histories, userid, items, out)
+        expected = (len(userid), self.n_items_ if items is None else len(items))
+        if not isinstance(scores, Tensor) or scores.shape != expected or not scores.is_floating_point():
+            found = f"{tuple(scores.shape)} {scores.dtype}" if isinstance(scores, Tensor) else type(scores).__name__
+            raise DataError(f"_scores of {type(self).__name__} must give a float tensor {expected}, got {found}")
         if self.capabilities.popularity_fallback and histories is not None:
             cold = (np.diff(histories.indptr) == 0) & ~self._known(userid)
             popularity = self.popularity_ if items is None else self.popularity_[items]

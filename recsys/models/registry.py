@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import Final, TypeVar, dataclass_transform
@@ -12,6 +12,7 @@ from typing import Final, TypeVar, dataclass_transform
 from recsys.artifacts import Bundle, read_bundle
 from recsys.errors import BundleError, ConfigError, did_you_mean
 from recsys.models.base import Recommender
+from recsys.models.capabilities import Capabilities
 from recsys.params import help_of, hints
 
 Model = TypeVar("Model", bound=Recommender)
@@ -38,11 +39,14 @@ def register(cls: type[Model]) -> type[Model]:
     if inspect.isabstract(cls):
         lacking = ", ".join(sorted(cls.__abstractmethods__))
         raise ConfigError(f"{cls.__name__} lacks {lacking}; define what a model must have, then register it")
-    if not hasattr(cls, "capabilities"):
+    if not isinstance(getattr(cls, "capabilities", None), Capabilities):
         raise ConfigError(f"{cls.__name__} does not say what it can do: give it capabilities = Capabilities(...)")
     other = _REGISTERED.get(cls.__name__)
     if other is not None and (other.__module__, other.__qualname__) != (cls.__module__, cls.__qualname__):
         raise ConfigError(f"{other.__module__} registered a model {cls.__name__} already; choose another class name")
+    inherited = {field.name for base in cls.__mro__[1:] if is_dataclass(base) for field in fields(base)}
+    for name in sorted(inherited & vars(cls).keys() - vars(cls).get("__annotations__", {}).keys()):
+        raise ConfigError(f"{cls.__name__}.{name} overrides a hyperparameter: give it a type, such as {name}: float")
     text = inspect.cleandoc(vars(cls).get("__doc__") or f"{cls.__name__} has no docstring.")
     if "__dataclass_fields__" not in vars(cls):
         cls = dataclass(kw_only=True, eq=False)(cls)
@@ -82,7 +86,7 @@ def class_of(bundle: Bundle, where: str) -> type[Recommender]:
     module = bundle.module
     if module == "__main__":
         hint = "it was defined in a script or notebook: run what defines and registers it, then load again"
-    elif module is None or module.startswith("recsys."):
+    elif not isinstance(module, str) or module.startswith("recsys."):
         hint = f"this version knows {', '.join(MODELS)}"
     else:
         hint = f"import {module}, which registers it, then load again (in a command: --import {module})"

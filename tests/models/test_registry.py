@@ -10,11 +10,13 @@ from abc import abstractmethod
 from dataclasses import fields, replace
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 
 import recsys
 from recsys import models
-from recsys.errors import BundleError, ConfigError
+from recsys.errors import BundleError, ConfigError, DataError
 from recsys.models import EASE, MODELS, MultVAE, Popularity, Recommender, load, model_class, register, registry
 from recsys.params import Positive
 from tests.contract import ratings
@@ -201,3 +203,27 @@ def test_a_subclass_may_declare_less():
 
     model = Quiet(hidden=4, latent=2, epochs=1).fit(MATRIX, show_progress=False)
     assert not hasattr(model, "embeddings_")
+
+
+def test_an_override_without_a_type_is_refused_and_not_dropped():
+    with pytest.raises(ConfigError, match=r"Plain\.regularization overrides a hyperparameter: give it a type"):
+
+        @register
+        class Plain(EASE):
+            """A dataclass would keep the parent's 500."""
+
+            regularization = 7.0
+
+
+@pytest.mark.parametrize("scores", [torch.zeros(24, 16), torch.zeros(24, 15, dtype=torch.int64), np.zeros((24, 15))])
+def test_scores_of_another_shape_or_type_are_refused(scores):
+    class Odd(EASE):
+        """Scores that name items which do not exist."""
+
+        def _scores(self, histories, userid, items, out=None):
+            return scores
+
+    histories = ratings(n_users=24, n_items=15)
+    model = Odd().fit(histories, show_progress=False)
+    with pytest.raises(DataError, match=r"_scores of Odd must give a float tensor \(24, 15\)"):
+        model.recommend(np.arange(24), histories)
