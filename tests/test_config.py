@@ -397,9 +397,3 @@ def test_old_names_of_hyperparameters_are_translated_in_stored_configurations_al
     file.write_text('[model]\nname = "ItemKNN"\nneighbours = 40\n')
     with pytest.raises(ConfigError, match="no hyperparameter 'neighbours': it was renamed to 'neighbors'"):
         load_config(file)
-
-
-@pytest.mark.parametrize("data", [{"user": "u"}, {"layout": "csv"}, {"file": "x.csv", "users": 20}])
-def test_keys_of_the_other_kind_of_data_are_refused(data):
-    with pytest.raises(ConfigError, match=r"data\.\w+ has no effect here"):
-        check_config({"data": data})

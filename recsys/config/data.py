@@ -100,11 +100,6 @@ class DataConfig(OpenSection):
         """Return the keys that are parameters of functions, checked; ConfigError if they or the name are wrong."""
         if self.file is None and self.name not in NAMES:
             raise ConfigError(f"unknown data set {self.name!r}{did_you_mean(self.name, NAMES)}")
-        generated = self.file is None and self.name == "synthetic"
-        useless, reason = (READ, "the synthetic data set is not read") if generated else (GENERATE, "data are read")
-        for key, value in self.given.items():
-            if key in useless and key not in FILTER and value not in (None, useless[key].default):
-                raise ConfigError(f"data.{key} has no effect here: {reason}; leave it out")
         return self._checked("data", {**READ, **FILTER, **GENERATE})
 
     def _values(self, options: Mapping[str, Option]) -> dict[str, Any]:
