@@ -249,16 +249,14 @@ def test_the_files_that_the_comparison_names_can_be_compared():
     assert (one.data, one.split, one.evaluate) == (other.data, other.split, other.evaluate)
 
 
-def test_the_commands_of_the_readme_are_scripts_but_for_the_last_three_rows():
+def test_every_script_is_called_as_the_command_that_it_writes_out():
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    (table,) = re.findall(
-        r"((?:^\|.*\n)+)\nAll but the last three rows are also scripts in `pipelines/`", readme, re.MULTILINE
-    )
-    rows = [re.findall(r"`recsys (\w+)", row.split("|")[1]) for row in table.splitlines()[2:]]
-    scripts = {script.stem for script in SCRIPTS}
-    assert len(rows) > 8
-    assert {name for row in rows[:-3] for name in row} <= scripts
-    assert not {name for row in rows[-3:] for name in row} & scripts
+    commands = {
+        name
+        for row in re.findall(r"^\| (`recsys .*?) \|", readme, re.MULTILINE)
+        for name in re.findall(r"`recsys (\w+)", row)
+    }
+    assert {script.stem for script in SCRIPTS} - {"demo"} <= commands
 
 
 def test_the_project_has_these_entry_points_alone():

@@ -184,7 +184,7 @@ def _choose_rows(
         if len(np.unique(rows)) != len(rows):
             raise DataError(f"users must name each user once, got {len(rows) - len(np.unique(rows))} repeats")
     if not len(rows):
-        raise ScoringError("there is nobody to score: the data hold none of the users")
+        raise ScoringError("there are no users to score: the data hold none of those asked for")
     return rows
 
 
