@@ -339,3 +339,7 @@ def _exit_on_sigterm() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
+
+
+if __name__ == "__main__":  # `python -m recsys.cli`, as scheduled jobs may still call it
+    sys.exit(main())
