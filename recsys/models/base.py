@@ -168,7 +168,7 @@ class Recommender(Learner):
             for start in range(0, n_users, ROW_BLOCK):
                 rows = slice(start, start + ROW_BLOCK)
                 own = None if history is None else history[rows]
-                table[:, rows] = self._scores(own, of_rows[rows], distinct[items], None).T.cpu()
+                table[:, rows] = self._checked(own, of_rows[rows], distinct[items], None).T.cpu()
             return table
 
         exclude = as_csr(history[:, distinct].T) if history is not None and filter_already_liked_users else None
@@ -311,13 +311,18 @@ class Recommender(Learner):
             raise DataError(f"user_items must have one row per userid ({len(users)}), got {matrix.shape[0]} rows")
         return matrix
 
-    def _filled(self, histories: Histories, userid: Indices, items: Indices | None, out: Tensor | None) -> Tensor:
-        """Return `_scores`, with popularity in the place of zeros where an empty history says nothing."""
+    def _checked(self, histories: Histories, userid: Indices, items: Indices | None, out: Tensor | None) -> Tensor:
+        """Return `_scores`; a block of another shape or type would name users or items that do not exist."""
         scores = self._scores(histories, userid, items, out)
         expected = (len(userid), self.n_items_ if items is None else len(items))
         if not isinstance(scores, Tensor) or scores.shape != expected or not scores.is_floating_point():
             found = f"{tuple(scores.shape)} {scores.dtype}" if isinstance(scores, Tensor) else type(scores).__name__
             raise DataError(f"_scores of {type(self).__name__} must give a float tensor {expected}, got {found}")
+        return scores
+
+    def _filled(self, histories: Histories, userid: Indices, items: Indices | None, out: Tensor | None) -> Tensor:
+        """Return the scores, with popularity in the place of zeros where an empty history says nothing."""
+        scores = self._checked(histories, userid, items, out)
         if self.capabilities.popularity_fallback and histories is not None:
             cold = (np.diff(histories.indptr) == 0) & ~self._known(userid)
             popularity = self.popularity_ if items is None else self.popularity_[items]

@@ -227,3 +227,5 @@ def test_scores_of_another_shape_or_type_are_refused(scores):
     model = Odd().fit(histories, show_progress=False)
     with pytest.raises(DataError, match=r"_scores of Odd must give a float tensor \(24, 15\)"):
         model.recommend(np.arange(24), histories)
+    with pytest.raises(DataError, match=r"_scores of Odd must give a float tensor \(24, 2\)"):
+        model.recommend_users([0, 3], user_items=histories)
