@@ -194,7 +194,7 @@ def refuse_seen(model: Recommender, split: Split, name: str) -> None:
 
 
 class RemappedModel:
-    """A model behind the item indices of another catalogue: what it does not know it neither reads nor recommends."""
+    """A model behind the item indices of another catalog: what it does not know it neither reads nor recommends."""
 
     def __init__(self, model: Recommender, users: IdMap, items: IdMap) -> None:
         """`users` and `items` are those that the indices of the caller stand for."""
@@ -211,7 +211,7 @@ class RemappedModel:
     def recommend(
         self, userid: npt.NDArray[np.integer], user_items: Any, *, N: int, seen: Any = None, **options: bool
     ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
-        """Return ids of the caller's catalogue and scores, as `Recommender.recommend`."""
+        """Return ids of the caller's catalog and scores, as `Recommender.recommend`."""
         ids, scores = self._model.recommend(
             np.where(userid >= 0, self._users[userid], -1),
             self._remapped(user_items),

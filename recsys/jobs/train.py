@@ -36,13 +36,10 @@ class Trained:
     """Folder of what the tracking server has not been sent yet, such as the model; None where it has everything."""
 
 
-def run(workspace: Workspace, config: JobConfig, *, tags: Mapping[str, str] | None = None) -> list[Trained]:
+def run(workspace: Workspace, config: JobConfig) -> list[Trained]:
     """Run a training job: data, split, fit, test, MLflow run and registry; one result per repeat.
 
     Prints what it does and a table of the test metrics.
-
-    Args:
-        tags: of the models in MLflow, and of their versions from the moment they are registered.
 
     Raises:
         ConfigError: the configuration cannot work (see `JobConfig.check`); nothing has been done then.
@@ -57,7 +54,7 @@ def run(workspace: Workspace, config: JobConfig, *, tags: Mapping[str, str] | No
         run_name = (config.track.run_name or name) + (f" {number + 1}/{repeats}" if repeats > 1 else "")
         split = job.split.split(data)
         print(f"\n{run_name}: train {split.train}, test {split.test}")
-        results.append(train_one(workspace, job, split, data, run_name=run_name, model_tags=tags))
+        results.append(train_one(workspace, job, split, data, run_name=run_name))
         print(results[-1].test)
     if repeats > 1:
         values = pd.DataFrame([result.test.values for result in results])

@@ -102,7 +102,7 @@ def fold_in(
         own = items[torch.from_numpy(histories.indices[start:stop].astype(np.int64)).to(items.device)].double()
         values = torch.from_numpy(histories.data[start:stop].astype(np.float64)).to(items.device)
         if not unobserved_weight and len(own) < width:
-            # Fewer entries than unknowns: the same minimiser through the smaller system (QₛD⁻¹Qₛᵀ + I) a = x.
+            # Fewer entries than unknowns: the same minimizer through the smaller system (QₛD⁻¹Qₛᵀ + I) a = x.
             scaled = own / penalty
             kernel = scaled @ own.T
             kernel.diagonal().add_(1.0)
