@@ -11,9 +11,12 @@ import subprocess
 import sys
 import threading
 
+import pandas as pd
 import pytest
 
 from recsys import tracking
+from recsys.interactions import Interactions
+from recsys.models import EASE
 from recsys.workspace import Workspace
 
 WORKER = '''
@@ -139,6 +142,9 @@ class Pair:
 def pair(tmp_path_factory, mlflow_template):
     root = tmp_path_factory.mktemp("pair")
     shutil.copytree(mlflow_template / "mlruns", root / "mlruns")
+    data = Interactions.from_frame(pd.DataFrame({"user_id": [1, 1, 2, 2, 3], "item_id": [1, 2, 2, 3, 1]}))
+    with tracking.start_run(Workspace(root), "base"):
+        tracking.log_model(EASE().fit(data, show_progress=False), name="base", examples=data)
     pair = Pair(root)
     yield pair
     pair.close()
@@ -149,7 +155,7 @@ def three(pair):
     """A registered model of three versions, of which the first is the champion."""
     tracking.configure(Workspace(pair.root))
     name = f"toy{pair.rounds}"
-    (version, *_) = tracking.model_versions("shop")
+    (version,) = tracking.model_versions("base")
     for _ in range(3):
         tracking.register(version.run_id, name)
     tracking.promote(name, 1)
