@@ -1,266 +1,23 @@
-"""The command `recsys`: a table of jobs and their options, the parser made of it, and the call of what was chosen."""
+"""The command `recsys`: the parser made of the table of commands, and the call of what was chosen."""
 
 from __future__ import annotations
 
 import argparse
-import math
 import signal
 import sys
 import threading
+import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from contextlib import contextmanager
 from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
 
-from recsys.errors import RecsysError
+from recsys.commands import COMMANDS, COMMON, GROUPS, Command
+from recsys.errors import DataWarning, RecsysError
 from recsys.workspace import Workspace
-
-
-def _positive(text: str) -> int:
-    if not (text.isascii() and text.isdigit() and int(text)):
-        raise argparse.ArgumentTypeError(f"must be a whole number of at least 1, got {text!r}")
-    return int(text)
-
-
-def _minutes(text: str) -> float:
-    with suppress(ValueError):
-        if 0 < float(text) < math.inf:
-            return float(text)
-    raise argparse.ArgumentTypeError(f"must be a number above 0, got {text!r}")
-
-
-Option = tuple[tuple[str, ...], dict[str, Any]]
-"""Arguments of `argparse.add_argument`; the destination is a parameter of the job, whose default holds."""
-
-
-def _option(*flags: str, **settings: Any) -> Option:
-    return flags, settings
-
-
-def _file(flag: str, help: str) -> Option:
-    return _option(flag, type=Path, metavar="FILE", help=help)
-
-
-def _folder(flag: str, help: str, *, required: bool = False) -> Option:
-    return _option(flag, type=Path, metavar="FOLDER", help=help, required=required)
-
-
-@dataclass(frozen=True)
-class Command:
-    """A job: what it is called, what it does, the function that does it, and that function's options.
-
-    The function takes a `Workspace` first, and each option under the name of its destination. Configuration files
-    (`config`, `configs`) are read before it is called.
-    """
-
-    name: str
-    """`train`, or two words such as `registry list`."""
-    help: str
-    function: str
-    """`module:function`; imported when the command runs, because torch and MLflow take seconds."""
-    options: tuple[Option, ...] = ()
-
-
-COMMON = (
-    _folder("--root", "folder of mlruns/ and data/raw/ (default: the current one)"),
-    _option("--quiet", action="store_true", help="no progress bars"),
-    _option(
-        "--import",
-        dest="modules",
-        action="append",
-        metavar="MODULE",
-        help="Python module that registers models, metrics or splitters of your own; may be repeated",
-    ),
-)
-"""Options of every command."""
-
-CONFIG = _option("config", type=Path, help="TOML file, such as pipelines/configs/multvae-ml1m.toml")
-SET = _option(
-    "--set",
-    dest="overrides",
-    action="append",
-    metavar="KEY=VALUE",
-    help="in place of the file's value, e.g. --set model.epochs=50; may be repeated",
-)
-MODEL = _option("model", help="folder, models:/NAME@ALIAS, models:/NAME/VERSION or runs:/ID/model")
-NAME = _option("name", help="name in the model registry")
-LENGTH = _option("-n", type=_positive, help="recommendations per user (default 10)")
-DATA = _option("--data", help="data set or file with the histories (default: that of the training)")
-ALIAS = _option("--alias", help="alias to move (default champion)")
-TRIALS = _option("--trials", type=_positive, metavar="N", help="settings to try per model, in place of tune.trials")
-MINUTES = _option("--minutes", type=_minutes, help="time for the trials of a model, in place of tune.minutes")
-
-COMMANDS = (
-    Command(
-        "train",
-        "train, evaluate, track and register the model of a configuration",
-        "recsys.jobs.train:run",
-        (CONFIG, SET),
-    ),
-    Command(
-        "tune",
-        "search for hyperparameters on the validation part ([tune] of the configuration)",
-        "recsys.jobs.tune:run",
-        (CONFIG, _file("--output", "TOML file for the best configuration, for train"), TRIALS, MINUTES, SET),
-    ),
-    Command(
-        "compare",
-        "tune, train and test several models alike, into one table with intervals and tests",
-        "recsys.jobs.compare:run",
-        (
-            _option("configs", type=Path, nargs="+", metavar="config", help="TOML files of the same data and split"),
-            _folder("--output", "folder, e.g. data/compared/ml-1m", required=True),
-            _option("--metric", help="metric that sorts and is tested (default: train.metric)"),
-            TRIALS,
-            MINUTES,
-            SET,
-        ),
-    ),
-    Command(
-        "evaluate",
-        "measure a saved model on the test part it was trained beside, or of a configuration",
-        "recsys.jobs.evaluate:run",
-        (
-            MODEL,
-            _file("--config", "TOML file with data and split (default: the training's)"),
-            _option(
-                "--metric",
-                dest="metrics",
-                action="append",
-                metavar="METRIC",
-                help="e.g. ndcg@10; may be repeated (default: those of the configuration)",
-            ),
-            _file("--output", "parquet file for the metrics of each user"),
-            _file("--report", "HTML file: figures, breakdowns, example users"),
-            _option(
-                "--allow-other-split",
-                action="store_true",
-                help="evaluate even if the model may have been trained on the test entries, with a warning",
-            ),
-        ),
-    ),
-    Command(
-        "recommend",
-        "print recommendations by title",
-        "recsys.jobs.serve:recommend",
-        (
-            MODEL,
-            _option(
-                "--user", dest="users", action="append", required=True, metavar="ID", help="user id; may be repeated"
-            ),
-            LENGTH,
-            DATA,
-        ),
-    ),
-    Command(
-        "export",
-        "write a saved model as a graph for runtimes without Python",
-        "recsys.jobs.serve:export",
-        (MODEL, _option("--onnx", type=Path, metavar="FILE", required=True, help="file to write, e.g. model.onnx")),
-    ),
-    Command(
-        "promote",
-        "give a registered version the alias champion, by hand or if it has earned it",
-        "recsys.jobs.contest:promote",
-        (
-            NAME,
-            _option("--version", type=_positive, help="version (default: the newest)"),
-            _option(
-                "--challenger",
-                nargs="?",
-                type=_positive,
-                const=0,
-                metavar="VERSION",
-                help="test this version (default: the newest) against the champion on the same users; "
-                "it must earn the alias",
-            ),
-            ALIAS,
-            _option("--reason", metavar="TEXT", help="why; stored with the version"),
-        ),
-    ),
-    Command("rollback", "give the alias back to its previous holder", "recsys.jobs.contest:rollback", (NAME, ALIAS)),
-    Command("registry list", "every version of every model", "recsys.jobs.registry:list_models"),
-    Command(
-        "registry show",
-        "a version's tags, parameters, metrics and notes (default: the champion, else the newest)",
-        "recsys.jobs.registry:show",
-        (NAME, _option("version", nargs="?", type=_positive, help="number of the version")),
-    ),
-    Command(
-        "registry diff",
-        "in what two versions differ",
-        "recsys.jobs.registry:diff",
-        (NAME, *(_option(which, type=_positive, help="number of a version") for which in ("one", "other"))),
-    ),
-    Command(
-        "registry prune",
-        "delete old versions, never one with an alias; says what would go unless --yes",
-        "recsys.jobs.registry:prune",
-        (
-            NAME,
-            _option("--keep", type=_positive, required=True, help="how many to keep of the versions without an alias"),
-            _option("--yes", dest="delete", action="store_true", help="delete"),
-        ),
-    ),
-    Command(
-        "ui",
-        "open MLflow's pages on the project's store",
-        "recsys.jobs.registry:ui",
-        (_option("--port", type=_positive, help="port on this machine (default 5000)"),),
-    ),
-    Command("sync", "send the tracking server what waits in mlruns/pending", "recsys.jobs.registry:sync"),
-    Command(
-        "score",
-        "write the recommendations of all users, or of listed ones, as parquet",
-        "recsys.jobs.serve:score",
-        (
-            MODEL,
-            _folder("--output", "folder, e.g. data/scored/tonight", required=True),
-            LENGTH,
-            _option(
-                "--batch-size",
-                type=_positive,
-                metavar="N",
-                help="users per part file; a killed job continues after its last whole part (default 16384)",
-            ),
-            DATA,
-            _file(
-                "--users", "user ids to score: text, one a line, or csv or parquet with a column user_id (default: all)"
-            ),
-            _option(
-                "--on-unknown",
-                choices=("raise", "drop"),
-                help="listed users who are not in the data: refuse the list (default) or leave them out",
-            ),
-        ),
-    ),
-    Command(
-        "data",
-        "describe a data set or file; of a configuration, its split and what leaks in it too",
-        "recsys.jobs.data:run",
-        (_option("source", metavar="NAME|FILE", help="name of a data set, file, folder or configuration (.toml)"),),
-    ),
-    Command(
-        "nightly",
-        "the night's job: train a challenger, let it earn the alias, score the champion",
-        "recsys.jobs.nightly:run",
-        (
-            CONFIG,
-            _folder("--output", "folder of recommendations (default data/scored/NAME)"),
-            _file("--summary", "JSON file (default mlruns/nightly/NAME.json)"),
-            LENGTH,
-            SET,
-        ),
-    ),
-    Command("demo", "the whole path on generated data, in about two minutes", "recsys.jobs.demo:run"),
-)
-
-GROUPS = {"registry": "look at the model registry, and delete old versions"}
-"""What commands of two words have in common, by the first."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -273,7 +30,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     command: Command = arguments.pop("chosen")
     status, problem = 2, ""
     try:
-        with _exit_on_sigterm():
+        with _exit_on_sigterm(), _warnings_of(command):
             call(command, arguments)
             return 0
     except RecsysError as error:
@@ -322,6 +79,23 @@ def parser() -> argparse.ArgumentParser:
             # An option that is not given leaves the function's own default; argparse has no such way for positionals.
             sub.add_argument(*flags, default=argparse.SUPPRESS if flags[0].startswith("-") else None, **settings)
     return top
+
+
+@contextmanager
+def _warnings_of(command: Command) -> Iterator[None]:
+    """Show a warning about the data as one line, without the line of code that led to it."""
+    usual = warnings.formatwarning
+
+    def line(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> str:
+        if issubclass(category, DataWarning):
+            return f"recsys {command.name}: warning: {message}\n"
+        return usual(message, category, *where, **more)
+
+    warnings.formatwarning = line
+    try:
+        yield
+    finally:
+        warnings.formatwarning = usual
 
 
 @contextmanager

@@ -1,5 +1,7 @@
-"""Exceptions of the package; each message says what was expected, what was given and what to do."""
+"""Exceptions and warnings; each message says what was expected, what was given and what to do."""
 
+import sys
+import warnings
 from collections.abc import Iterable
 from difflib import get_close_matches
 
@@ -54,6 +56,18 @@ class TrackingUnavailable(TrackingError):
 
 class ScoringError(RecsysError, RuntimeError):
     """A batch scoring job cannot run or cannot write its output."""
+
+
+class DataWarning(UserWarning):
+    """Data were read or matched in a way that may not be what was meant; the result holds for what the text says."""
+
+
+def warn(message: str) -> None:
+    """Give a `DataWarning` that names the line outside this package whose call led to it."""
+    package, level, frame = __name__.partition(".")[0], 1, sys._getframe()
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] == package:
+        level, frame = level + 1, frame.f_back
+    warnings.warn(message, DataWarning, stacklevel=level)
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

@@ -24,7 +24,7 @@ LAYERS = [
     {"drift", "export", "promotion", "report", "scoring", "tracking"},
     {"pyfunc_model", "config"},
     {"tuning"},
-    {"jobs"},
+    {"jobs", "commands"},
     {"cli"},
     {"__main__"},
     {"__init__"},

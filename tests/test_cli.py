@@ -3,6 +3,8 @@
 import argparse
 import ast
 import inspect
+import subprocess
+import sys
 import textwrap
 from importlib import import_module
 
@@ -10,7 +12,8 @@ import pytest
 
 import recsys
 from recsys import datasets
-from recsys.cli import COMMANDS, main, parser
+from recsys.cli import main, parser
+from recsys.commands import COMMANDS
 from recsys.config import check_config
 from recsys.errors import ConfigError
 from recsys.jobs import data, registry, serve, tune
@@ -132,3 +135,13 @@ def test_who_rated_everything_low_is_named_by_recommend_and_counted_by_score(tmp
 
 def test_a_positional_that_is_left_out_is_left_to_the_function():
     assert parser().parse_args(["registry", "show", "any"]).version is None
+
+
+def test_a_warning_about_the_data_is_one_line_that_names_the_command():
+    code = (
+        "import recsys.cli, recsys.jobs.registry as jobs; from recsys.errors import warn\n"
+        "jobs.list_models = lambda workspace: warn('3 of 4 users are unknown')\n"
+        "recsys.cli.main(['registry', 'list'])"
+    )
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert shown.stderr == "recsys registry list: warning: 3 of 4 users are unknown\n"

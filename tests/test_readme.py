@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 import recsys
-from recsys.cli import COMMANDS, parser
+from recsys.cli import parser
+from recsys.commands import COMMANDS
 from recsys.models import MODELS
 from recsys.scoring.local import BATCH_SIZE
 
