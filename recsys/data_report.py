@@ -12,6 +12,7 @@ import pandas as pd
 from recsys.interactions import Interactions
 from recsys.metrics.ranking import gini
 from recsys.splits import Part, Split
+from recsys.times import Times
 
 _QUANTILES: Final = {"min": 0.0, "25 %": 0.25, "median": 0.5, "75 %": 0.75, "max": 1.0}
 
@@ -116,7 +117,7 @@ def leaks(data: Interactions, split: Split) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["part", "what", "count", "of"])
 
 
-def _times(data: Interactions, part: Part, split: Split) -> npt.NDArray[np.int64]:
+def _times(data: Interactions, part: Part, split: Split) -> Times:
     """Return the times of those target entries of a part that are in the data."""
     n_users, n_items = data.shape
     starts = np.arange(n_users, dtype=np.int64) * n_items
@@ -127,7 +128,8 @@ def _times(data: Interactions, part: Part, split: Split) -> npt.NDArray[np.int64
     asked = (rows * n_items + cols)[(rows >= 0) & (cols >= 0)]
     place = np.minimum(np.searchsorted(keys, asked), len(keys) - 1)
     assert data.timestamps is not None
-    return np.asarray(data.timestamps[place[keys[place] == asked]])
+    times: Times = data.timestamps[place[keys[place] == asked]]
+    return times
 
 
 def _quantiles(counts: npt.NDArray[np.integer[Any]]) -> dict[str, float]:

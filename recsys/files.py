@@ -10,9 +10,12 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from filelock import FileLock, Timeout
+
+MANIFEST: Final = "_manifest.json"
+"""File in a folder of recommendations that is complete; readers of parquet folders skip names with an underscore."""
 
 
 @contextmanager

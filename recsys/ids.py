@@ -47,6 +47,8 @@ class IdMap:
     def factorize(cls, values: Iterable[Hashable]) -> tuple[IdMap, npt.NDArray[np.int32]]:
         """Return the map of the distinct `values`, sorted if they have an order, and the code of each."""
         # Hash all values, then check, cast and sort the distinct ones: sorting every row costs several times more.
+        if isinstance(getattr(values, "dtype", None), pd.CategoricalDtype):
+            return cls._of_categories(getattr(values, "values", values))
         index = _plain_index(values)
         if index.dtype == object and pd.api.types.infer_dtype(index, skipna=True).startswith("mixed"):
             _refuse_mixture(index[index.notna()])  # before hashing, which treats 1, 1.0 and True as equal
@@ -54,6 +56,19 @@ class IdMap:
             codes, distinct = pd.factorize(index, use_na_sentinel=False)
         except TypeError as error:
             raise DataError(f"ids must be hashable: {error}") from None
+        return cls._sorted(distinct, codes)
+
+    @classmethod
+    def _of_categories(cls, values: Any) -> tuple[IdMap, npt.NDArray[np.int32]]:
+        """Return the map of the categories that occur: they are hashed already."""
+        if (values.codes < 0).any():
+            _to_index([None])  # refused as missing
+        codes, used = pd.factorize(values.codes)
+        return cls._sorted(_plain_index(values.categories[used]), codes)
+
+    @classmethod
+    def _sorted(cls, distinct: Any, codes: npt.NDArray[Any]) -> tuple[IdMap, npt.NDArray[np.int32]]:
+        """Return the map of distinct ids, sorted if they have an order, and the codes in it."""
         index = _to_index(distinct)
         try:
             order = np.argsort(index.to_numpy(), kind="stable")

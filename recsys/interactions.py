@@ -15,8 +15,9 @@ import scipy.sparse as sp
 
 from recsys.columns import ITEM, RATING, TIMESTAMP, USER
 from recsys.errors import DataError
-from recsys.frames import Duplicates, entries_of
+from recsys.frames import Duplicates, Names, about_items, entries_of, index_type
 from recsys.ids import IdMap
+from recsys.times import Times, TimeUnit
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,16 +37,22 @@ class Interactions:
     """External ids of the rows."""
     items: IdMap
     """External ids of the columns."""
-    timestamps: npt.NDArray[np.int64] | None = None
-    """(n_stored,) seconds since 1970, in the order of `matrix.data`; None if the source has no times."""
+    timestamps: Times | None = None
+    """(n_stored,) seconds since 1970, in the order of `matrix.data`: int64, or float64 if some are not whole; None if
+    the source has no times."""
     columns: Mapping[str, npt.NDArray[Any]] = field(default_factory=dict)
     """Further columns of the source, such as a published split; each (n_stored,), in the order of `matrix.data`."""
     titles: npt.NDArray[np.object_] | None = None
     """(n_items,) readable names of the items; None if unknown."""
+    item_columns: Mapping[str, npt.NDArray[Any]] = field(default_factory=dict)
+    """Further columns of the items, such as a category or a price; each (n_items,), None or NaN where unknown."""
+    order: npt.NDArray[np.integer[Any]] | None = None
+    """(n_stored,) place of each entry in the source, which says what came first at equal times; None if unknown."""
 
     def __post_init__(self) -> None:
         matrix = self.matrix
-        aligned = {TIMESTAMP: self.timestamps, **self.columns} if self.timestamps is not None else self.columns
+        known = {TIMESTAMP: self.timestamps, "order": self.order}
+        aligned = {**{name: values for name, values in known.items() if values is not None}, **self.columns}
         stored = getattr(matrix, "nnz", 0)
         if aligned and getattr(matrix, "format", None) != "csr":
             raise DataError("a matrix with timestamps or columns must be CSR: they follow the order of its entries")
@@ -76,6 +83,9 @@ class Interactions:
                 )
         if self.titles is not None and len(self.titles) != len(self.items):
             raise DataError(f"titles must name every item: {len(self.items)} items, {len(self.titles)} titles")
+        for name, values in self.item_columns.items():
+            if len(values) != len(self.items):
+                raise DataError(f"column {name!r} must have one value per item ({len(self.items)}), got {len(values)}")
 
     @classmethod
     def from_frame(
@@ -87,8 +97,11 @@ class Interactions:
         rating: str | None = RATING,
         timestamp: str | None = TIMESTAMP,
         duplicates: Duplicates = "error",
+        time_unit: TimeUnit = "auto",
+        weights: Mapping[str, float] | None = None,
         keep: Iterable[str] = (),
         titles: Mapping[Any, str] | None = None,
+        items: Any = None,
     ) -> Interactions:
         """Build interactions from a table with one row per interaction.
 
@@ -98,19 +111,32 @@ class Interactions:
             item: column of item ids.
             rating: column of values. A column of the default name may be absent: every interaction then counts 1. None
                 ignores the column.
-            timestamp: column of times: datetimes, or numbers of seconds since 1970. Optional like `rating`.
-            duplicates: what to do with several rows of one user and item; `last` goes by time, or by row without times.
+            timestamp: column of times: datetimes, dates, ISO 8601 text, or numbers since 1970. Times without a zone
+                are UTC. Optional like `rating`.
+            duplicates: what to do with several rows of one user and item; `last` goes by time, then by row.
+            time_unit: what numbers in the column of times count: s, ms, us or ns; `auto` goes by their size, with a
+                warning unless they are seconds.
+            weights: value of each event where the column of values holds events, such as
+                `{"view": 1, "cart": 3, "purchase": 5}`; rows of an event of weight 0 are left out.
             keep: further columns to carry along, such as a published split.
             titles: readable name of each item id; an item without one is shown by its id.
+            items: a table with a row per item: its id in a column named as `item`, perhaps a `title`, and any further
+                columns, which are kept as `item_columns`. Items that nobody has met are left out.
 
         Raises:
             DataError: a column is missing, the frame is empty, an id is missing or of mixed types, a rating is NaN or
-                infinite, or a user and item repeat under `duplicates="error"`.
+                infinite, a time is none, an event has no weight, a user and item repeat under `duplicates="error"`, or
+                `items` names an item twice or none of the frame's.
         """
-        names = (keep,) if isinstance(keep, str) else tuple(keep)
-        matrix, users, items, times, columns = entries_of(frame, user, item, rating, timestamp, duplicates, names)
-        shown = None if titles is None else np.array([str(titles.get(item, item)) for item in items], dtype=object)
-        return cls(matrix, users, items, times, columns, shown)
+        kept = (keep,) if isinstance(keep, str) else tuple(keep)
+        found = entries_of(frame, Names(user, item, rating, timestamp, kept), duplicates, time_unit, weights)
+        shown = None if titles is None else np.array([str(titles.get(id, id)) for id in found.items], dtype=object)
+        described: dict[str, npt.NDArray[Any]] = {}
+        if items is not None:
+            named, described = about_items(items, item, found.items)
+            shown = named if shown is None else shown
+        order = None if found.times is None else found.order
+        return cls(found.matrix, found.users, found.items, found.times, found.columns, shown, described, order)
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -147,7 +173,8 @@ class Interactions:
             raise DataError(
                 f"entries must be one boolean per stored entry ({self.nnz}), got {entries.dtype} {entries.shape}"
             )
-        indptr = np.append(np.int32(0), np.cumsum(entries, dtype=np.int32))[self.matrix.indptr]
+        dtype = index_type(self.nnz)
+        indptr = np.append(dtype(0), np.cumsum(entries, dtype=dtype))[self.matrix.indptr]
         matrix = sp.csr_matrix((self.matrix.data[entries], self.matrix.indices[entries], indptr), shape=self.shape)
         kept = self._with_entries(matrix, entries)
         if keep_shape:
@@ -170,7 +197,9 @@ class Interactions:
         place = np.full(self.shape[1], -1, dtype=np.int32)
         place[codes] = np.arange(len(codes), dtype=np.int32)
         kept, matrix = self._placed(place, len(codes))
-        return replace(kept, matrix=matrix, items=items, titles=None if self.titles is None else self.titles[codes])
+        titles = None if self.titles is None else self.titles[codes]
+        columns = {name: values[codes] for name, values in self.item_columns.items()}
+        return replace(kept, matrix=matrix, items=items, titles=titles, item_columns=columns)
 
     def histories(self, items: IdMap) -> sp.csr_matrix:
         """Return the matrix with the columns of another item map, such as that of a fitted model.
@@ -186,8 +215,9 @@ class Interactions:
     def _with_entries(self, matrix: sp.csr_matrix, entries: npt.NDArray[Any], **changes: Any) -> Interactions:
         """Return interactions with another matrix, which holds these entries."""
         times = None if self.timestamps is None else self.timestamps[entries]
+        order = None if self.order is None else self.order[entries]
         columns = {name: values[entries] for name, values in self.columns.items()}
-        return replace(self, matrix=matrix, timestamps=times, columns=columns, **changes)
+        return replace(self, matrix=matrix, timestamps=times, order=order, columns=columns, **changes)
 
     def _placed(self, place: npt.NDArray[np.int32], n_items: int) -> tuple[Interactions, sp.csr_matrix]:
         """Return the entries of items with a place of at least 0, and their matrix with the items in these places."""

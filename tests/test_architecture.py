@@ -17,6 +17,7 @@ FILES = sorted(ROOT.rglob("*.py"))
 LAYERS = [
     {"errors", "columns", "workspace"},
     {"extras", "ids", "sparse", "files", "options"},
+    {"times"},
     {"frames", "params"},
     {"interactions", "nn", "ranking", "artifacts", "metrics", "spool"},
     {"datasets", "splits", "training"},

@@ -1,6 +1,5 @@
 """Interactions: from a table to a matrix with ids and back, with nothing lost or misaligned on the way."""
 
-import datetime
 import re
 from dataclasses import FrozenInstanceError, fields
 
@@ -245,13 +244,16 @@ MOMENTS = pd.to_datetime(EPOCH, unit="s")
     [
         EPOCH,
         np.array(EPOCH, dtype=np.int32),
-        np.array(EPOCH) + 0.25,
         [str(second) for second in EPOCH],
         pd.array(EPOCH, dtype="Int64"),
         MOMENTS,
         MOMENTS.as_unit("s"),
         MOMENTS.as_unit("ns"),
-        MOMENTS.as_unit("ns") + pd.Timedelta(250, "ms"),
+        MOMENTS.strftime("%Y-%m-%dT%H:%M:%SZ"),
+        MOMENTS.strftime("%Y-%m-%d %H:%M:%S"),
+        MOMENTS.tz_localize("UTC").tz_convert("Asia/Tokyo").strftime("%Y-%m-%dT%H:%M:%S+09:00"),
+        pd.Series(MOMENTS.to_pydatetime(), dtype=object),
+        pd.Series(MOMENTS.strftime("%Y-%m-%dT%H:%M:%S")).astype("category"),
         MOMENTS.tz_localize("UTC"),
         MOMENTS.tz_localize("UTC").tz_convert("Asia/Tokyo"),
         pd.array(MOMENTS, dtype=pd.ArrowDtype(pa.timestamp("us"))),
@@ -272,8 +274,19 @@ def test_times_are_seconds_since_1970(times):
         ([1.0, np.nan], "1 values in 'timestamp' are missing.*timestamp=None"),
         (pd.to_datetime(["2020-01-01", None]), "1 values in 'timestamp' are missing"),
         ([1.0, np.inf], "1 values in 'timestamp' are infinite"),
-        (["2020-01-01", "2020-01-02"], "must hold datetimes or seconds"),
-        (pd.Series([datetime.datetime(2020, 1, 1)] * 2, dtype=object), "must hold datetimes or seconds"),
+        (["2020-01-01", "yesterday"], "must hold datetimes, ISO 8601 text .*got text such as 'yesterday'"),
+        (["2020-01-01", "2020-31-01"], "2020-31-01"),
+        (["now", "today"], "got text such as 'now'"),
+        ([1e30, 1.0], r"got numbers such as 1e\+30"),
+        (np.array([2**64 - 1, 1], dtype=np.uint64), "got numbers such as 18446744073709551615"),
+        (np.array([2**63 - 1, 2**62]), "got numbers such as 9223372036854775807"),
+        (pd.to_timedelta([1, 2], unit="s"), "got timedelta64"),
+        (pd.period_range("2020-01", periods=2, freq="M"), "got period"),
+        ([1 + 2j, 3j], "got complex128"),
+        ([True, False], "got bool"),
+        ([("a",), ("b",)], "got mixed"),
+        ([20260801, 20260802], "look like dates; write them as 2026-08-31, or pass time_unit='s'"),
+        ([1_600_000_000, 1_600_000_000_000], "look like seconds and like milliseconds; pass time_unit="),
     ],
 )
 def test_times_that_cannot_be_read_are_refused(times, message):

@@ -17,7 +17,7 @@ from recsys.options import Option, options_of
 from recsys.params import check_value
 from recsys.splits import Split, options_of_kind, splitter_of
 
-_COLUMNS = options_of(Interactions.from_frame, skip=1, without=("keep", "titles"))
+_COLUMNS = options_of(Interactions.from_frame, skip=1, without=("keep", "titles", "items"))
 READ: Final = options_of(datasets.read, skip=1, without=["keep"]) | _COLUMNS
 """Keys of `[data]` for data that are read."""
 GENERATE: Final = options_of(datasets.synthetic)

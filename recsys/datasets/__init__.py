@@ -6,6 +6,8 @@
 
 from recsys.datasets.catalog import NAMES, load
 from recsys.datasets.generator import synthetic
-from recsys.datasets.readers import READERS, SPLIT, Reader, read, register_reader
+from recsys.datasets.layouts import SPLIT, Reader
+from recsys.datasets.readers import READERS, read, register_reader
+from recsys.datasets.text import Request
 
-__all__ = ["NAMES", "READERS", "SPLIT", "Reader", "load", "read", "register_reader", "synthetic"]
+__all__ = ["NAMES", "READERS", "SPLIT", "Reader", "Request", "load", "read", "register_reader", "synthetic"]

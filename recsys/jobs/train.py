@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -148,7 +149,10 @@ def _origin(
 ) -> tuple[dict[str, Any], dict[str, str]]:
     """Return what a saved model says of its origin, and the tags of its run."""
     # Of a split by time: nothing that a model was trained on is as late as its test entries.
-    until = {} if split.first_test_time is None else {"until": split.first_test_time - 1}
+    first = split.first_test_time
+    until = (
+        {} if first is None else {"until": first - 1 if isinstance(first, int) else math.nextafter(first, -math.inf)}
+    )
     about = {
         "config": job.as_dict(),
         "data": data.summary(),

@@ -19,11 +19,12 @@ from tqdm import tqdm
 
 from recsys.columns import ITEM, RANK, SCORE, USER
 from recsys.errors import ConfigError, DataError, ScoringError
+from recsys.files import MANIFEST
 from recsys.ids import IdMap
 from recsys.interactions import Interactions
 from recsys.models import Recommender
 from recsys.ranking import Ids, Scores
-from recsys.scoring.output import MANIFEST, OutputFolder, arrow_ids
+from recsys.scoring.output import OutputFolder, arrow_ids
 
 __all__ = ["BATCH_SIZE", "MANIFEST", "ScoringResult", "recommend_frame", "score"]
 

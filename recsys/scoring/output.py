@@ -15,10 +15,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from recsys.errors import ScoringError
-from recsys.files import locked, read_json, replace_folder, sha256_of_file
+from recsys.files import MANIFEST, locked, read_json, replace_folder, sha256_of_file
 from recsys.ids import IdMap
 
-MANIFEST = "_manifest.json"
 """Readers of a folder of Parquet files skip names that begin with an underscore."""
 _JOB, _JOURNAL = ".job.json", ".parts.jsonl"
 

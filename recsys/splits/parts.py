@@ -77,7 +77,7 @@ class Split:
     train: Interactions
     validation: Part | None
     test: Part
-    first_test_time: int | None = None
+    first_test_time: float | None = None
     """Time of the earliest test entry, if every training and validation entry is earlier; None otherwise."""
     allow_overlap: bool = False
     """Accept targets that share entries with training or with each other; their metrics are then not a test."""
@@ -128,7 +128,8 @@ class Split:
         values, rows, cols = (np.concatenate([getattr(m, of) for m in parts]) for of in ("data", "row", "col"))
         # Not their sum, which would lose stored zeros.
         matrix = sp.csr_matrix((values, (rows, cols)), shape=self.train.shape, dtype=np.float32)
-        return Interactions(matrix, self.train.users, self.train.items, titles=self.train.titles)
+        about, columns = self.train.titles, self.train.item_columns
+        return Interactions(matrix, self.train.users, self.train.items, titles=about, item_columns=columns)
 
 
 def by_entries(data: Interactions, is_validation: Entries | None, is_test: Entries) -> Split:

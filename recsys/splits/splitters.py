@@ -10,13 +10,13 @@ from types import MappingProxyType
 from typing import Final, TypeVar
 
 import numpy as np
-import numpy.typing as npt
 
 from recsys.errors import ConfigError, DataError, did_you_mean
 from recsys.ids import IdMap
 from recsys.interactions import Interactions
 from recsys.options import Option, Seed, options_of
 from recsys.splits.parts import Entries, Part, Split, by_entries
+from recsys.times import Times
 
 Splitter = TypeVar("Splitter", bound=Callable[..., Split])
 
@@ -173,7 +173,7 @@ def leave_last_out(data: Interactions) -> Split:
 def by_time(data: Interactions, *, test: float = 0.1, validation: float = 0.1) -> Split:
     """Hold out the latest entries of all users for the test, and those just before them for validation.
 
-    Entries of one second stay together in the earlier part, so every training entry is earlier than every test entry.
+    Entries of one time stay together in the earlier part, so every training entry is earlier than every test entry.
 
     Args:
         test: share of all entries for the test part.
@@ -190,7 +190,7 @@ def by_time(data: Interactions, *, test: float = 0.1, validation: float = 0.1) -
     is_test = times > last_before_test
     last_of_training = ordered[max(0, round((1 - test - validation) * data.nnz) - 1)]
     is_validation = (times > last_of_training) & ~is_test if validation else None
-    return replace(by_entries(data, is_validation, is_test), first_test_time=int(times[is_test].min()))
+    return replace(by_entries(data, is_validation, is_test), first_test_time=times[is_test].min().item())
 
 
 @register
@@ -249,7 +249,7 @@ def given(
     return by_entries(data, is_validation, is_test)
 
 
-def _refuse_future(times: npt.NDArray[np.int64], before: Entries, after: Entries, name: str) -> None:
+def _refuse_future(times: Times, before: Entries, after: Entries, name: str) -> None:
     """Refuse entries of an earlier part that are later than the first entry of the part called `name`."""
     first = times[after].min()
     if late := int(np.count_nonzero(times[before] > first)):
@@ -276,7 +276,7 @@ def _fold_in(users: Interactions, items: IdMap, target_fraction: float, min_item
     return Part(both.select(~is_target).matrix, both.select(is_target).matrix, users.users, not_in_training)
 
 
-def _need_times(data: Interactions, what: str) -> npt.NDArray[np.int64]:
+def _need_times(data: Interactions, what: str) -> Times:
     if data.timestamps is None:
         raise DataError(f"{what} needs timestamps; read the data with a timestamp column")
     return data.timestamps

@@ -117,8 +117,9 @@ def test_rating_none_counts_every_row_as_one(tmp_path):
 def test_recbole(tmp_path, layout):
     header = "user_id:token\titem_id:token\trating:float\ttimestamp:float"
     (tmp_path / "small.inter").write_text(lines("\t", header))
-    check(read(tmp_path, layout=layout))
-    check(read(tmp_path / "small.inter", layout=layout))
+    tokens = Interactions.from_frame(ROWS.astype({"user_id": str, "item_id": str}))
+    assert read(tmp_path, layout=layout).fingerprint() == tokens.fingerprint()
+    assert read(tmp_path / "small.inter", layout=layout).fingerprint() == tokens.fingerprint()
 
 
 def test_recbole_with_several_files_asks_which(tmp_path):
@@ -196,12 +197,13 @@ def test_auto_reads_the_named_parquet_first_and_a_named_layout_overrides_it(tmp_
         ("image", b"\x89PNG\r\n\x1a\n\x00\x00", "not recognized"),
         ("broken.parquet", b"PAR1 and no more", "as parquet"),
         ("header.csv", b"user_id,item_id,rating\n", "no rows"),
-        ("cut.dat", b"1::2::3::4\n5::6::7", "1 rows lack a field, the first is row 2"),
+        ("cut.dat", b"1::2::3::4\n5::6::7", "line 2 has 3 fields, expected 4"),
+        ("gap.dat", b"1::2::3::4\n5::6::::7", "1 rows lack a field, the first is row 2"),
         ("long.dat", b"1::2::3::4\n5::6::7::8::9\n", "as ratings.dat: .*line 2"),
         ("words.dat", b"1::2::3::4\n5::6::many::8\n", "'rating' must hold numbers"),
         ("list.txt", b"1 2 3\n4 five 6\n", "lines of integers"),
         ("cut.csv", b"user_id,item_id,rating\n1,2,3\n4,5,\n", "NaN or infinite"),
-        ("latin.csv", b"user_id,item_id\n\xe9,1\n", "as csv: .*utf-8"),
+        ("latin.csv", b"user_id,item_id\n\xe9,1\n", "as csv: line 2 is not UTF-8 .byte 0xe9.*encoding="),
     ],
 )
 def test_an_unusable_file_is_refused(tmp_path, name, content, message):
@@ -266,7 +268,9 @@ def plays():
         read=rows,
         recognizes=lambda first_line, path: first_line.startswith("PLAY "),
         in_folder="*.plays",
-        titles=lambda folder: {"x": (folder / "notes.txt").read_text()},
+        items=lambda folder, request: pd.DataFrame(
+            {"what": ["x"], "title": [(folder / "notes.txt").read_text()], "mood": ["calm"]}
+        ),
         columns={"user": "who", "item": "what"},
     )
     yield register_reader(reader)
@@ -284,6 +288,9 @@ def test_a_reader_registered_at_run_time_is_found_by_itself_and_by_name(plays, t
             data = read(path, layout=layout)
             assert data.matrix.toarray().tolist() == [[5, 0], [3, 1]]
             assert data.title(0) == ("The X" if path == tmp_path else "x")
+            assert {name: values.tolist() for name, values in data.item_columns.items()} == (
+                {"mood": ["calm", None]} if path == tmp_path else {}
+            )
             section = {"file": str(path), "layout": layout}
             assert check_config({"data": section}).load_data().fingerprint() == data.fingerprint()
     assert read(tmp_path, layout="u.data").fingerprint() == EXPECTED.fingerprint()
@@ -300,4 +307,4 @@ def test_what_cannot_be_a_reader_is_refused(plays):
             register_reader(given)
     assert register_reader(Reader(name="u.data", about="mine", read=plays.read)).about == "mine"
     assert list(READERS)[:2] == ["u.data", "plays"]
-    assert len(READERS) == 8
+    assert len(READERS) == 9

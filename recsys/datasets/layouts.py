@@ -1,0 +1,259 @@
+"""Layouts of files: how each is recognized and read into a table with one row per interaction."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pyarrow.dataset import dataset, partitioning
+
+from recsys.columns import ITEM, RATING, TIMESTAMP, TITLE, USER
+from recsys.datasets.text import Request, content, labels, table
+from recsys.errors import DataError
+from recsys.files import MANIFEST
+
+PARQUET: Final = "parquet"
+SPLIT: Final = "split"
+"""Kept column of a folder of LightGCN lists: `train` or `test`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reader:
+    """One layout of files: its name, how it is recognized, and how it is read."""
+
+    name: str
+    """What `layout=` calls it."""
+    about: str
+    """What these files are, in a few words."""
+    read: Callable[[Path, Request], pd.DataFrame]
+    """Reads a file into a table with one row per interaction. A reader of wide tables calls its second argument with
+    the names of the columns to learn which to read; others may ignore it."""
+    recognizes: Callable[[str, Path], bool] = lambda first_line, path: False
+    """Tells from the first line of a file and its path whether it has this layout."""
+    in_folder: str | None = None
+    """Pattern of the name of the file that holds the interactions in a folder; None if the layout is one file."""
+    items: Callable[[Path, Request], pd.DataFrame | None] | None = None
+    """Returns a table of the items from other files in a folder, as `Interactions.from_frame` takes it; None if there
+    are none."""
+    columns: Mapping[str, str] = field(default_factory=dict)
+    """Arguments of `Interactions.from_frame` that name columns, if they are not the default names."""
+    keep: tuple[str, ...] = ()
+    """Columns that a table read from a folder adds and that are kept; `read` then gets the folder, not a file in it."""
+
+
+def _csv(path: Path, request: Request) -> pd.DataFrame:
+    return table(content(path, request.encoding), request)
+
+
+def _tsv(path: Path, request: Request) -> pd.DataFrame:
+    found = table(content(path, request.encoding), request, separators=("\t",), quotes=False)
+    for name in found if not request.sure else ():
+        labels = found[name].cat.categories if isinstance(found[name].dtype, pd.CategoricalDtype) else found[name]
+        texts = pd.Series(labels, dtype=object) if labels.dtype.kind not in "if" else pd.Series([], dtype=object)
+        if (quoted := texts.astype(str).str.fullmatch(r'"([^"]|"")*"')).any():
+            raise DataError(
+                f"column {name!r} holds fields in quotes, such as {texts[quoted].iloc[0]}; layout='csv' takes the "
+                "quotes away, layout='tsv' keeps them"
+            )
+    return found
+
+
+def _recbole(path: Path, request: Request) -> pd.DataFrame:
+    return table(content(path, request.encoding), request, separators=("\t",), quotes=False, typed=True)
+
+
+def _parquet(path: Path, request: Request) -> pd.DataFrame:
+    files = parts_of(path) if path.is_dir() else [path]
+    found = dataset(files, format="parquet", partitioning=partitioning(flavor="hive"), partition_base_dir=str(path))
+    columns = request(found.schema.names)
+    if twice := sorted({name for name in columns if columns.count(name) > 1}):
+        raise DataError(f"the table has more than one column {', '.join(map(repr, twice))}; rename the others")
+    # The columns as they are stored: pandas' own metadata would hide those that were an index in the index again.
+    frame: pd.DataFrame = found.to_table(columns=columns).to_pandas(ignore_metadata=True)
+    return frame
+
+
+def parts_of(folder: Path) -> list[Path]:
+    """Return the parquet files of a table that is a folder, without those that begin with an underscore or a dot.
+
+    Raises:
+        DataError: the folder holds recommendations of `recsys score`, or files of several tables.
+    """
+    if (folder / MANIFEST).exists():
+        raise DataError(f"{folder} holds the output of a scoring job, by its {MANIFEST}; expected interactions")
+    files = sorted(
+        file
+        for file in folder.rglob("*.parquet")
+        if file.is_file() and not any(part[0] in "_." for part in file.relative_to(folder).parts)
+    )
+    columns = {tuple(sorted(pq.read_schema(file).names)) for file in files}
+    if len(columns) > 1:
+        names = [str(file.relative_to(folder)) for file in files[:8]]
+        raise DataError(f"the parquet files in {folder} have different columns: {names}; give the path of one of them")
+    return files
+
+
+def item_table(path: Path, request: Request) -> pd.DataFrame | None:
+    """Return the table of items in a file, csv or parquet; None if there is no such file."""
+    if not path.exists():
+        return None
+    everything = _Everything(item=request.item, ids=request.ids, encoding=request.encoding)
+    return _parquet(path, everything) if path.suffix == ".parquet" else _csv(path, everything)
+
+
+class _Everything(Request):
+    """Asks for all columns of a table of items."""
+
+    def __call__(self, header: Sequence[str]) -> list[str]:
+        return list(header)
+
+    @property
+    def required(self) -> set[str]:
+        return {self.item}
+
+
+def _ratings_dat(path: Path, request: Request) -> pd.DataFrame:
+    text = bytes(content(path, request.encoding)).replace(b"::", b"\t")
+    return _without_header(pa.py_buffer(text), request)
+
+
+def _without_header(text: pa.Buffer, request: Request) -> pd.DataFrame:
+    """Return a table of user, item, rating and perhaps timestamp, without a header, separated by tabs."""
+    fields = 1 + bytes(text[:65_536]).lstrip(b"\r\n").split(b"\n", maxsplit=1)[0].count(b"\t")
+    if fields not in (3, 4):
+        raise DataError(f"expected user, item, rating and perhaps timestamp in a row, got {fields} fields")
+    names = (USER, ITEM, RATING, TIMESTAMP)[:fields]
+    found = table(text, Request(names=names, ids=request.ids), separators=("\t",), quotes=False)
+    missing = found.isna().any(axis=1).to_numpy()
+    if missing.any():
+        raise DataError(f"{int(missing.sum())} rows lack a field, the first is row {int(missing.argmax()) + 1}")
+    return found
+
+
+def _line_titles(path: Path, separator: str, request: Request, *, after: int) -> pd.DataFrame | None:
+    """Return the titles in a file without a header, whose lines are item, title, and `after` more fields."""
+    if not path.exists():
+        return None
+    raw = path.read_bytes()
+    try:
+        text = raw.decode("utf-8")  # MovieLens-10M
+    except UnicodeDecodeError:
+        text = raw.decode("latin-1")  # MovieLens-100K and 1M
+    # A title may hold the separator, and characters at which splitlines() breaks.
+    lines = (line.partition(separator) for line in text.split("\n"))
+    rows = [(item, rest.rsplit(separator, after)[0]) for item, found, rest in lines if found]
+    ids = labels(pa.chunked_array([[item for item, _ in rows]], pa.string()), as_text=request.ids == "text")
+    return pd.DataFrame({ITEM: ids, TITLE: [title for _, title in rows]})
+
+
+def _lightgcn(path: Path, request: Request) -> pd.DataFrame:
+    if path.is_file():
+        return _lists([content(path, request.encoding)], request)
+    parts = {name: path / f"{name}.txt" for name in ("train", "test")}
+    texts = {name: content(file, request.encoding) for name, file in parts.items() if file.exists()}
+    return _lists(list(texts.values()), request, list(texts))
+
+
+def _lists(texts: Sequence[pa.Buffer], request: Request, names: Sequence[str] = ("",)) -> pd.DataFrame:
+    """Return the user-item pairs of lines `user item item ...`; a user without items has no row."""
+    tables = []
+    for text, name in zip(texts, names, strict=True):
+        lines = [line.split() for line in bytes(text).split(b"\n") if line.strip()]
+        users, items = [line[0] for line in lines], [item for line in lines for item in line[1:]]
+        if not request.sure:
+            _refuse_other_tables(users, items)
+        repeated = np.repeat(np.array(users, dtype=object), [len(line) - 1 for line in lines])
+        tables.append(pd.DataFrame({USER: repeated, ITEM: pd.Series(items, dtype=object), SPLIT: name}))
+    found = pd.concat(tables, ignore_index=True)
+    for column in (USER, ITEM):
+        text = pa.chunked_array([pa.array(found[column], pa.binary()).cast(pa.string())])
+        found[column] = labels(text, as_text=request.ids == "text")
+    return found if names != ("",) else found.drop(columns=SPLIT)
+
+
+def _refuse_other_tables(users: list[bytes], items: list[bytes]) -> None:
+    """Refuse what only begins like lists."""
+    if len(set(users)) < len(users):
+        raise DataError(
+            "several lines begin with the same user: not one list a user, but perhaps user, item and rating in "
+            "columns; pass layout='csv', separator=' ' and names=, or layout='lightgcn' if they are lists"
+        )
+    if other := next((word for word in (*users, *items) if not word.isdigit()), None):
+        raise DataError(
+            f"expected lines of integers 'user item item ...', got {other.decode(errors='replace')!r}; "
+            "layout='lightgcn' takes ids that are text"
+        )
+
+
+LAYOUTS: Final = (
+    Reader(
+        name=PARQUET,
+        about="a .parquet file, or a folder with interactions.parquet or of parts; items from items.parquet",
+        read=_parquet,
+        recognizes=lambda first_line, path: first_line.startswith("PAR1"),
+        in_folder="interactions.parquet",
+        items=lambda folder, request: item_table(folder / "items.parquet", request),
+    ),
+    Reader(
+        name="u.data",
+        about="MovieLens-100K; titles from u.item",
+        read=lambda path, request: _without_header(content(path, request.encoding), request),
+        recognizes=lambda first_line, path: bool(re.fullmatch(r"\d+\t\d+\t[\d.]+(\t\d+)?", first_line)),
+        in_folder="u.data",
+        items=lambda folder, request: _line_titles(folder / "u.item", "|", request, after=22),
+    ),
+    Reader(
+        name="ratings.dat",
+        about="MovieLens-1M and 10M; titles from movies.dat",
+        read=_ratings_dat,
+        recognizes=lambda first_line, path: first_line.count("::") in (2, 3),
+        in_folder="ratings.dat",
+        items=lambda folder, request: _line_titles(folder / "movies.dat", "::", request, after=1),
+    ),
+    Reader(
+        name="ratings.csv",
+        about="MovieLens-20M and later; titles and genres from movies.csv",
+        read=_csv,
+        recognizes=lambda first_line, path: first_line.startswith("userId,movieId"),
+        in_folder="ratings.csv",
+        items=lambda folder, request: item_table(folder / "movies.csv", request),
+        columns={"user": "userId", "item": "movieId"},
+    ),
+    Reader(
+        name="lightgcn",
+        about="lines user item item ...; in a folder train.txt and test.txt, told apart by the column split",
+        read=_lightgcn,
+        recognizes=lambda first_line, path: (
+            path.suffix.lower() not in (".csv", ".tsv") and bool(re.fullmatch(r"\d+( \d+)+ ?", first_line))
+        ),
+        in_folder="train.txt",
+        keep=(SPLIT,),
+    ),
+    Reader(
+        name="recbole",
+        about="RecBole's .inter, with a typed header such as user_id:token; ids are text, quotes are part of a field",
+        read=_recbole,
+        recognizes=lambda first_line, path: bool(re.search(r"^\w+:(token|float)(_seq)?(\t|$)", first_line)),
+        in_folder="*.inter",
+    ),
+    Reader(
+        name="tsv",
+        about="a .tsv file with a header, fields separated by tabs; quotes are part of a field",
+        read=_tsv,
+        recognizes=lambda first_line, path: path.suffix.lower() == ".tsv",
+    ),
+    Reader(
+        name="csv",
+        about="a .csv file with a header, or with names=; a field may stand in quotes; separated by , ; | or tabs",
+        read=_csv,
+        recognizes=lambda first_line, path: path.suffix.lower() == ".csv",
+    ),
+)
+"""The layouts that the package knows, in the order in which they are tried."""

@@ -1,0 +1,131 @@
+"""Times of interactions: whatever a table holds, as seconds since 1970, with the unit recognized or given."""
+
+from __future__ import annotations
+
+from typing import Any, Final, Literal
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from recsys.errors import DataError, warn
+
+TimeUnit = Literal["auto", "s", "ms", "us", "ns"]
+"""What a number in a column of times counts; `auto` goes by its size."""
+Times = npt.NDArray[np.int64] | npt.NDArray[np.float64]
+"""Seconds since 1970: int64 where all are whole, float64 otherwise."""
+
+PER_SECOND: Final = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
+_NAMES: Final[dict[TimeUnit, str]] = {"s": "seconds", "ms": "milliseconds", "us": "microseconds", "ns": "nanoseconds"}
+_BELOW: Final[dict[TimeUnit, int]] = {"s": 10**11, "ms": 10**14, "us": 10**17, "ns": 2**63}
+"""Numbers of each unit lie below this; 10^11 seconds is the year 5138, and 10^11 milliseconds is March 1973."""
+_FIRST, _LAST = -62_135_596_800, 253_402_300_799
+"""The years 1 to 9999."""
+
+
+def seconds_of(raw: pd.Series[Any], column: str, unit: TimeUnit) -> tuple[Times, npt.NDArray[Any]]:
+    """Return times in seconds since 1970, and numbers that order them at the full resolution of the source.
+
+    Datetimes and text without a zone are taken as UTC.
+
+    Args:
+        raw: datetimes, dates, ISO 8601 text, or numbers of `unit`, perhaps as text.
+        column: what messages call them.
+
+    Raises:
+        DataError: a time is missing, of another type, or no time in the years 1 to 9999.
+    """
+    if raw.isna().any():
+        raise DataError(f"{int(raw.isna().sum())} values in {column!r} are missing; drop them, or pass timestamp=None")
+    if isinstance(raw.dtype, pd.CategoricalDtype):
+        raw = raw.astype(raw.cat.categories.dtype)
+    kind = pd.api.types.infer_dtype(raw)
+    if pd.api.types.is_datetime64_any_dtype(raw.dtype) or kind in ("datetime", "datetime64", "date"):
+        return _of_datetimes(raw, column)
+    if raw.dtype.kind in "cbmM" or kind not in _NUMBERS:
+        raise _not_times(column, f"{raw.dtype if raw.dtype.kind != 'O' else kind}, such as {raw.iloc[0]!r}")
+    try:
+        numbers = pd.to_numeric(raw).to_numpy()
+    except (TypeError, ValueError):
+        return _of_datetimes(raw, column)
+    return _of_numbers(numbers, column, unit)
+
+
+_NUMBERS = {"integer", "floating", "mixed-integer-float", "decimal", "string"}
+
+
+def _of_datetimes(raw: pd.Series[Any], column: str) -> tuple[Times, npt.NDArray[Any]]:
+    if pd.api.types.infer_dtype(raw) == "string":
+        text = raw.astype(str)  # beside ISO 8601, pandas would take words such as "now"
+        if not (dates := text.str.match(r"\d{4}")).all():
+            raise _not_times(column, f"text such as {text[~dates].iloc[0]!r}")
+    try:
+        stamps = pd.to_datetime(raw, format="ISO8601", utc=True).dt.tz_localize(None).to_numpy()
+    except (TypeError, ValueError, OverflowError) as error:
+        raise _not_times(column, str(error).split("\n", maxsplit=1)[0].rstrip(".")) from None
+    resolution = np.datetime_data(stamps.dtype)[0]
+    return _in_range(stamps.astype(np.int64), PER_SECOND[resolution], column)
+
+
+def _of_numbers(numbers: npt.NDArray[Any], column: str, unit: TimeUnit) -> tuple[Times, npt.NDArray[Any]]:
+    if numbers.dtype.kind == "O":
+        numbers = numbers.astype(np.float64)
+    if infinite := int(np.isinf(numbers).sum()):
+        raise DataError(f"{infinite} values in {column!r} are infinite; expected datetimes or seconds since 1970")
+    low, high = float(numbers.min()), float(numbers.max())
+    most = max(-low, high)
+    if most >= _BELOW["ns"]:
+        raise _not_times(column, f"numbers such as {numbers.max() if high == most else numbers.min()}")
+    counts = numbers.astype(np.int64, copy=False) if numbers.dtype.kind in "iu" else numbers
+    if unit != "auto":
+        return _in_range(counts, PER_SECOND[unit], column)
+    least = low
+    if low <= 0:
+        sizes = np.abs(counts[counts != 0])
+        least = float(sizes.min()) if len(sizes) else most
+    unit, smallest = _unit_of(most), _unit_of(least)
+    if unit != smallest:
+        raise DataError(
+            f"{column!r} holds numbers from {least:.15g} to {most:.15g}, which look like {_NAMES[smallest]} and like "
+            f"{_NAMES[unit]}; pass time_unit='s', 'ms', 'us' or 'ns'"
+        )
+    if counts.dtype.kind == "i" and _are_dates(counts):
+        raise DataError(
+            f"{column!r} holds numbers such as {counts[0]}, which look like dates; write them as 2026-08-31, or "
+            "pass time_unit='s' if they count seconds"
+        )
+    seconds, exact = _in_range(counts, PER_SECOND[unit], column)
+    if unit != "s":
+        first, last = (pd.Timestamp(float(end), unit="s").date() for end in (seconds.min(), seconds.max()))
+        warn(f"{column!r} is read as {_NAMES[unit]} since 1970, from {first} to {last}; time_unit= says otherwise")
+    return seconds, exact
+
+
+def _unit_of(size: float) -> TimeUnit:
+    return next(unit for unit, below in _BELOW.items() if size < below)
+
+
+def _are_dates(numbers: npt.NDArray[Any]) -> bool:
+    """Return whether all numbers are days written as YYYYMMDD in the years 1900 to 2100."""
+    if not ((numbers >= 19_000_101) & (numbers <= 21_001_231)).all():
+        return False
+    return bool(pd.to_datetime(pd.Series(numbers.astype(str)), format="%Y%m%d", errors="coerce").notna().all())
+
+
+def _in_range(counts: npt.NDArray[Any], per_second: int, column: str) -> tuple[Times, npt.NDArray[Any]]:
+    """Return counts of a part of a second as seconds, and the counts."""
+    for end in (counts.min() / per_second, counts.max() / per_second):
+        if not _FIRST <= end <= _LAST:
+            raise _not_times(column, f"{end:.15g} seconds since 1970, which is not in the years 1 to 9999")
+    if counts.dtype.kind == "i" and per_second == 1:
+        return counts, counts
+    if (counts % per_second).any():
+        return counts / per_second, counts
+    return (counts // per_second).astype(np.int64), counts
+
+
+def _not_times(column: str, found: str) -> DataError:
+    return DataError(
+        f"column {column!r} must hold datetimes, ISO 8601 text such as 2026-08-31T20:15:00Z, or numbers of seconds "
+        f"since 1970, got {found}; pass timestamp=None to ignore the column"
+    )
