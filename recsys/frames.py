@@ -177,7 +177,10 @@ def _weighted(table: pd.DataFrame, column: str | None, weights: Mapping[str, flo
     """Return the weight of each row's event; 0 for those that are to be left out."""
     if column is None:
         raise DataError("weights need a column of events; name it with rating=")
-    if not weights or not all(isinstance(w, int | float) and 0 <= w < np.inf for w in weights.values()):
+    numbers = [
+        w for w in weights.values() if isinstance(w, int | float) and not isinstance(w, bool) and 0 <= w < np.inf
+    ]
+    if not weights or len(numbers) < len(weights):
         raise DataError(f"weights must be numbers of at least 0 by event, got {dict(weights)!r}")
     codes, events = pd.factorize(column_of(table, column), use_na_sentinel=False)
     counts = np.bincount(codes, minlength=len(events))

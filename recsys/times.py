@@ -119,9 +119,10 @@ def _in_range(counts: npt.NDArray[Any], per_second: int, column: str) -> tuple[T
             raise _not_times(column, f"{end:.15g} seconds since 1970, which is not in the years 1 to 9999")
     if counts.dtype.kind == "i" and per_second == 1:
         return counts, counts
-    if (counts % per_second).any():
-        return counts / per_second, counts
-    return (counts // per_second).astype(np.int64), counts
+    whole, rest = np.divmod(counts, per_second)  # the quotient alone would lose digits of nanoseconds
+    if rest.any():
+        return whole + rest / per_second, counts
+    return whole.astype(np.int64), counts
 
 
 def _not_times(column: str, found: str) -> DataError:

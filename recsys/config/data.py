@@ -7,7 +7,7 @@ from inspect import Parameter
 from pathlib import Path
 from typing import Any, Final
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, model_validator
 
 from recsys import datasets
 from recsys.datasets import NAMES
@@ -59,11 +59,18 @@ class DataConfig(OpenSection):
     """Which interactions to read, and which of them to keep."""
 
     name: str = "synthetic"
-    """A known data set (see data/README.md), or any name together with `file`."""
+    """A known data set (see data/README.md), or any name together with `file`, by default that of the file."""
     file: str | None = None
     """A file or folder of your own, in a layout that `recsys.datasets.read` knows, relative to the working folder."""
     binary: bool = False
     """Give every interaction the value 1."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _named_by_file(cls, values: Any) -> Any:
+        if isinstance(values, Mapping) and isinstance(values.get("file"), str) and values.get("name") is None:
+            return {**values, "name": Path(values["file"]).name.partition(".")[0] or values["file"]}
+        return values
 
     def load(self, keep: str | Iterable[str] = (), root: Path | None = None) -> Interactions:
         """Read, filter and binarize, with further columns to keep; `root` as in `recsys.datasets.load`."""

@@ -75,9 +75,9 @@ def _parquet(path: Path, request: Request) -> pd.DataFrame:
     columns = request(found.schema.names)
     if twice := sorted({name for name in columns if columns.count(name) > 1}):
         raise DataError(f"the table has more than one column {', '.join(map(repr, twice))}; rename the others")
-    # The columns as they are stored: pandas' own metadata would hide those that were an index in the index again.
-    frame: pd.DataFrame = found.to_table(columns=columns).to_pandas(ignore_metadata=True)
-    return frame
+    frame: pd.DataFrame = found.to_table(columns=columns).to_pandas()
+    named = [name for name in frame.index.names if name is not None]  # pandas makes its index of them again
+    return frame.reset_index(named) if named else frame
 
 
 def parts_of(folder: Path) -> list[Path]:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -74,10 +75,11 @@ def content(path: Path, encoding: str | None = None) -> pa.Buffer:
     Raises:
         DataError: it is an archive, or not of this encoding (by default UTF-8, or UTF-16 with a byte order mark).
     """
+    named = _codec(encoding)
     buffer = _unpacked(path)
     start = bytes(buffer[:4])
     mark, found = next(((mark, name) for mark, name in _UNICODE if start.startswith(mark)), (b"", encoding or "utf-8"))
-    if found == "utf-8" or codecs_name(encoding) == "utf-8":
+    if found == "utf-8" or named == "utf-8":
         return buffer.slice(len(mark) if found == "utf-8" else 0)
     try:
         return pa.py_buffer(bytes(buffer).decode(encoding or found).removeprefix("\ufeff").encode())
@@ -85,7 +87,7 @@ def content(path: Path, encoding: str | None = None) -> pa.Buffer:
         raise DataError(f"it is not written in {encoding or found}: {error}; pass its encoding=") from None
 
 
-def codecs_name(encoding: str | None) -> str | None:
+def _codec(encoding: str | None) -> str | None:
     """Return the usual name of an encoding; a DataError if Python knows none of that name."""
     try:
         return None if encoding is None else codecs.lookup(encoding).name
@@ -234,10 +236,24 @@ def _ragged(line: int, row: list[str], header: list[str], separator: str) -> str
 
 
 def _refuse_torn_quotes(text: pa.Buffer, separator: str) -> None:
-    """Refuse a field such as "a\\"b", with a quote in it that is not doubled: readers make different things of it."""
-    view = memoryview(text)
-    mark = re.escape(separator.encode())
-    if re.search(rb'"(?![\n\r"' + mark + rb'])(?<=[^\n\r"' + mark + rb']")', view):
+    """Refuse quotes that do not enclose fields, such as "a\"b" or one that does not end: readers differ on those.
+
+    Quotes that do are opening and closing in turn, a doubled one being both; a look at their neighbors is enough. Where
+    it is not, as with a quote inside a field without quotes, the rows are read one by one.
+    """
+    view = np.frombuffer(text, dtype=np.uint8)
+    edges = np.frombuffer(f'\r\n"{separator}'.encode(), dtype=np.uint8)
+    if len(edges) > 4:  # a separator of several bytes
+        return
+    count, whole = 0, True
+    for start in range(0, len(view), _BLOCK):
+        places = start + np.flatnonzero(view[start : start + _BLOCK] == ord('"'))
+        opening, closing = places[count % 2 :: 2], places[1 - count % 2 :: 2]
+        before, after = view[np.maximum(opening - 1, 0)], view[np.minimum(closing + 1, len(view) - 1)]
+        whole &= bool((np.isin(before, edges) | (opening == 0)).all())
+        whole &= bool((np.isin(after, edges) | (closing == len(view) - 1)).all())
+        count += len(places)
+    if not whole or count % 2:
         for _ in _rows(text, separator, True, strict=True):
             pass
 
