@@ -289,3 +289,16 @@ class Interactions:
     def title(self, code: int) -> str:
         """Return the readable name of an item, or its id if it has none."""
         return str(self.items.ids([code])[0]) if self.titles is None else str(self.titles[code])
+
+    def details(self, code: int, most: int = 3, longest: int = 40) -> str:
+        """Return the first `most` further columns of an item as one line: values, each cut to `longest` characters."""
+        found = []
+        for values in self.item_columns.values():
+            value = values[code]
+            if isinstance(value, list | tuple | np.ndarray):
+                value = ", ".join(map(str, value))
+            elif value is None or value != value:  # NaN
+                continue
+            text = f"{value:g}" if isinstance(value, float | np.floating) else str(value)
+            found.append(text if len(text) <= longest else f"{text[: longest - 1]}…")
+        return " · ".join(text for text in found[:most] if text)

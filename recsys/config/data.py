@@ -107,7 +107,18 @@ class DataConfig(OpenSection):
         """Return the keys that are parameters of functions, checked; ConfigError if they or the name are wrong."""
         if self.file is None and self.name not in NAMES:
             raise ConfigError(f"unknown data set {self.name!r}{did_you_mean(self.name, NAMES)}")
-        return self._checked("data", {**READ, **FILTER, **GENERATE})
+        return self._checked("data", {**self._source, **FILTER})
+
+    @property
+    def _source(self) -> dict[str, Option]:
+        """The keys that say how these data are read, or generated."""
+        return GENERATE if self.file is None and self.name == "synthetic" else READ
+
+    def of(self, source: Mapping[str, str]) -> DataConfig:
+        """Return the section of other data, a `file` or a `name`, with those keys of this one that apply to them."""
+        there = DataConfig.model_validate(dict(source))
+        kept = {name: value for name, value in self.given.items() if name in {**there._source, **FILTER}}
+        return DataConfig.model_validate({**kept, "binary": self.binary, **source})
 
     def _values(self, options: Mapping[str, Option]) -> dict[str, Any]:
         return {name: value for name, value in self.check().items() if name in options}

@@ -61,9 +61,10 @@ def histories_for(
     """
     if data is None:
         return config_of(model, uri).data.histories(workspace.folder)
-    section = dict(model.about_.get("config", {}).get("data", {}))
-    section.pop("file", None)
-    return check_config({"data": section | section_of(data)}, "--data").data.histories(workspace.folder)
+    trained = check_config(
+        {"data": model.about_.get("config", {}).get("data", {})}, f"the configuration stored in {uri}"
+    )
+    return trained.data.of(section_of(data)).histories(workspace.folder)
 
 
 def measure(workspace: Workspace, config: JobConfig, model: Ranker, split: Split, metrics: Sequence[str]) -> Evaluation:

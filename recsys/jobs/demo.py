@@ -74,7 +74,7 @@ def run(workspace: Workspace) -> Path:
     output, uri = workspace.scored / NAME, registered.uri
     result = score(champion, histories, output, seen=seen, model_uri=uri, show_progress=workspace.progress)
     user = data.users.ids([0])[0]
-    frame = with_titles(champion, recommend_frame(champion, histories, [user], n=10, seen=seen))
+    frame = with_titles(champion, histories, recommend_frame(champion, histories, [user], n=10, seen=seen))
     print_user(ratings, user, frame)
 
     print(f"\nrecommendations  {result.output}  ({result.users:,} users, {result.rows:,} rows)")

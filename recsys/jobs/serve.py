@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -24,7 +24,9 @@ from recsys.workspace import Workspace
 def recommend(
     workspace: Workspace, model: str, users: Sequence[str], *, n: int = 10, data: str | None = None
 ) -> pd.DataFrame:
-    """Print each user's latest history and `n` recommendations by title; return `user_id, item_id, score, rank, title`.
+    """Print each user's latest history and `n` recommendations by title.
+
+    Returns `user_id, item_id, score, rank, title` and the further columns that the data have of their items.
 
     Raises:
         UnknownIdError: the data hold no user with that id, or no interaction of theirs that the model reads.
@@ -41,17 +43,30 @@ def recommend(
             raise UnknownIdError(
                 f"user {user!r} has no interaction that the model reads: all lie below data.min_rating"
             )
-    frame = with_titles(fitted, scoring.recommend_frame(fitted, histories, ids, n=n, seen=seen))
+    frame = with_titles(fitted, whole, scoring.recommend_frame(fitted, histories, ids, n=n, seen=seen))
     for user, lists in frame.groupby(USER, sort=False):
         print_user(whole, user, lists)
     return frame
 
 
-def with_titles(model: Recommender, frame: pd.DataFrame) -> pd.DataFrame:
-    """Return the frame with a column `title`; items without one show their id."""
-    if model.items_ is None or model.titles_ is None:
-        return frame.assign(**{TITLE: frame[ITEM].astype(str)})
-    return frame.assign(**{TITLE: model.titles_[model.items_.codes(frame[ITEM])]})
+def with_titles(model: Recommender, histories: Interactions, frame: pd.DataFrame) -> pd.DataFrame:
+    """Return the frame with a column `title` and the further columns of the histories' items.
+
+    Titles are those of the histories, else of the model; items without one show their id.
+    """
+    titles = frame[ITEM].astype(str).to_numpy(dtype=object)
+    if model.items_ is not None and model.titles_ is not None:
+        titles = model.titles_[model.items_.codes(frame[ITEM])]
+    codes = histories.items.codes(frame[ITEM], on_unknown="mark")
+    known = codes >= 0
+    if histories.titles is not None:
+        titles = np.where(known, histories.titles[codes], titles)
+    details: dict[str, Any] = {
+        name: pd.Series(values[codes], index=frame.index).where(known)
+        for name, values in histories.item_columns.items()
+        if name not in frame
+    }
+    return frame.assign(**{TITLE: titles, **details})
 
 
 def print_user(histories: Interactions, user: Hashable, lists: pd.DataFrame, shown: int = 5) -> None:
@@ -63,11 +78,18 @@ def print_user(histories: Interactions, user: Hashable, lists: pd.DataFrame, sho
     best = entries[np.lexsort((-times, -histories.matrix.data[entries]))][:shown]
     print(f"\nuser {user}: {len(entries)} interactions, among them")
     for entry in best:
-        value = f"{histories.matrix.data[entry]:4.1f}  " if rated else ""
-        print(f"    {value}{histories.title(int(histories.matrix.indices[entry]))}")
+        value, item = histories.matrix.data[entry], int(histories.matrix.indices[entry])
+        print(f"    {f'{value:4.1f}  ' if rated else ''}{histories.title(item)}{_details(histories, item)}")
     print("  recommended (score)")
-    for rank, score, title in lists[[RANK, SCORE, TITLE]].itertuples(index=False, name=None):
-        print(f"    {rank:2d}.  {title}  ({score:.3f})")
+    items = histories.items.codes(lists[ITEM], on_unknown="mark").tolist()
+    for item, rank, score, title in zip(items, lists[RANK], lists[SCORE], lists[TITLE], strict=True):
+        print(f"    {rank:2d}.  {title}  ({score:.3f}){_details(histories, item)}")
+
+
+def _details(histories: Interactions, item: int) -> str:
+    """Return what else the data know of an item, after two spaces; empty if nothing, or for an item not in them, -1."""
+    text = histories.details(item) if item >= 0 else ""
+    return f"  {text}" if text else ""
 
 
 def score(

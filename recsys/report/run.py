@@ -79,3 +79,7 @@ class Run:
         """Return the title of an item, shortened where it is too long."""
         text = self.split.train.title(index)
         return text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"
+
+    def details(self, index: int) -> str:
+        """Return what else is known of an item, such as its category; empty if nothing is."""
+        return self.split.train.details(index)

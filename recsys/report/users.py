@@ -85,11 +85,11 @@ def _card(run: Run, row: int, ids: npt.NDArray[np.integer], relevant: sp.csr_mat
     ids = ids[ids >= 0]
     hits = np.isin(ids, relevant.indices)
     order = np.lexsort((-run.popularity[history.indices], -history.data))
-    read = [tag("li", run.item(item)) for item in history.indices[order[:_HISTORY]].tolist()]
+    read = [tag("li", run.item(item), _details(run, item)) for item in history.indices[order[:_HISTORY]].tolist()]
     more = len(order) - len(read)
     mark = tag("b", "\N{NO-BREAK SPACE}✓", tag("span", " held out", class_="unseen"))
     recommended = [
-        tag("li", run.item(item), mark if hit else None, class_="hit" if hit else None)
+        tag("li", run.item(item), mark if hit else None, _details(run, item), class_="hit" if hit else None)
         for item, hit in zip(ids.tolist(), hits.tolist(), strict=True)
     ]
     columns = [
@@ -103,3 +103,9 @@ def _card(run: Run, row: int, ids: npt.NDArray[np.integer], relevant: sp.csr_mat
         tag("div", (tag("div", column) for column in columns), class_="two"),
         class_="card",
     )
+
+
+def _details(run: Run, item: int) -> Markup | None:
+    """Return the line under an item's title, if something else is known of it."""
+    text = run.details(item)
+    return tag("small", text) if text else None
