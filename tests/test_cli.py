@@ -8,6 +8,7 @@ import sys
 import textwrap
 from importlib import import_module
 
+import pandas as pd
 import pytest
 
 import recsys
@@ -96,7 +97,9 @@ def test_recommendations_say_what_stands_in_brackets(capsys):
     rows = recsys.datasets.synthetic(50, 20, 400)
     model = recsys.Popularity().fit(rows)
     user = rows.users.ids()[0]
-    serve.print_user(rows, user, serve.with_titles(model, recsys.recommend_frame(model, rows, [user], n=2, seen=rows)))
+    serve.print_user(
+        rows, user, serve.with_titles(model, rows, recsys.recommend_frame(model, rows, [user], n=2, seen=rows))
+    )
     assert "recommended (score)" in capsys.readouterr().out
 
 
@@ -145,3 +148,20 @@ def test_a_warning_about_the_data_is_one_line_that_names_the_command():
     )
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert shown.stderr == "recsys registry list: warning: 3 of 4 users are unknown\n"
+
+
+def test_recommendations_show_what_the_data_know_of_the_items(capsys):
+    frame = pd.DataFrame({"user_id": [1, 1, 2, 2, 3], "item_id": [7, 8, 8, 9, 7]})
+    items = pd.DataFrame({"item_id": [7, 8], "title": ["Heat", None], "brand": ["A", "B"], "price": [2.5, None]})
+    rows = recsys.Interactions.from_frame(frame, items=items)
+    model = recsys.EASE().fit(recsys.Interactions.from_frame(frame), show_progress=False)
+    lists = serve.with_titles(model, rows, recsys.recommend_frame(model, rows, [2, 3], n=2))
+    assert lists.columns.tolist() == ["user_id", "item_id", "score", "rank", "title", "brand", "price"]
+    shown = lists.set_index("item_id")
+    assert shown.loc[7, ["title", "brand", "price"]].tolist() == ["Heat", "A", 2.5]
+    assert shown.loc[9, "title"] == "9"
+    assert shown.loc[[8, 9], "price"].isna().all()
+    serve.print_user(rows, 2, lists[lists["user_id"] == 2])
+    printed = capsys.readouterr().out
+    assert "    8  B\n    9\n" in printed
+    assert ")  A · 2.5\n" in printed

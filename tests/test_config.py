@@ -397,3 +397,23 @@ def test_old_names_of_hyperparameters_are_translated_in_stored_configurations_al
     file.write_text('[model]\nname = "ItemKNN"\nneighbours = 40\n')
     with pytest.raises(ConfigError, match="no hyperparameter 'neighbours': it was renamed to 'neighbors'"):
         load_config(file)
+
+
+def test_items_are_a_number_of_generated_ones_or_a_table_of_ones_own(tmp_path):
+    (tmp_path / "x.csv").write_text("user_id,item_id\n1,10\n1,11\n2,10\n")
+    (tmp_path / "items.csv").write_text("item_id,title,brand\n10,Heat,A\n")
+    read = check_config({"data": {"file": str(tmp_path / "x.csv"), "items": str(tmp_path / "items.csv")}}).data
+    assert read.load().title(0) == "Heat"
+    generated = check_config({"data": {"users": 50, "items": 40, "interactions": 500}}).data
+    assert generated.load().shape == (50, 40)
+    assert generated.of({"file": str(tmp_path / "x.csv")}).load().shape == (2, 2)
+    assert read.of({"name": "synthetic"}).given == {}
+
+
+def test_weights_of_events_are_a_table_of_the_section(tmp_path):
+    (tmp_path / "x.csv").write_text("user_id,item_id,event\n1,10,view\n1,10,cart\n2,10,view\n")
+    section = {"file": str(tmp_path / "x.csv"), "rating": "event", "duplicates": "sum"}
+    data = check_config({"data": {**section, "weights": {"view": 1, "cart": 3.5}}}).data.load()
+    assert data.matrix.data.tolist() == [4.5, 1]
+    with pytest.raises(ConfigError, match="data.weights must be a table with each value a finite number"):
+        check_config({"data": {**section, "weights": {"view": "1"}}})

@@ -107,21 +107,38 @@ class DataConfig(OpenSection):
         """Return the keys that are parameters of functions, checked; ConfigError if they or the name are wrong."""
         if self.file is None and self.name not in NAMES:
             raise ConfigError(f"unknown data set {self.name!r}{did_you_mean(self.name, NAMES)}")
-        return self._checked("data", {**self._source, **FILTER})
+        own, other = self._sources
+        options = {**other, **own, **{name: other[name] for name in self.unread()}, **FILTER}
+        return self._checked("data", options)
+
+    def unread(self) -> list[str]:
+        """Return the given keys that are for other data than these: generated ones, or ones that are read."""
+        own, other = self._sources
+        of_other = {name: value for name, value in self.given.items() if name in other}
+        return [name for name, value in of_other.items() if name not in own or not _fits(own[name], value)]
 
     @property
-    def _source(self) -> dict[str, Option]:
-        """The keys that say how these data are read, or generated."""
-        return GENERATE if self.file is None and self.name == "synthetic" else READ
+    def _sources(self) -> tuple[dict[str, Option], dict[str, Option]]:
+        """The keys that say how these data are generated or read, and those for data of the other kind."""
+        return (GENERATE, READ) if self.file is None and self.name == "synthetic" else (READ, GENERATE)
 
     def of(self, source: Mapping[str, str]) -> DataConfig:
         """Return the section of other data, a `file` or a `name`, with those keys of this one that apply to them."""
-        there = DataConfig.model_validate(dict(source))
-        kept = {name: value for name, value in self.given.items() if name in {**there._source, **FILTER}}
-        return DataConfig.model_validate({**kept, "binary": self.binary, **source})
+        kept = self.model_dump(exclude_none=True, exclude={"name", "file"})
+        there = DataConfig.model_validate({**kept, **source})
+        return DataConfig.model_validate(there.model_dump(exclude_none=True, exclude=set(there.unread())))
 
     def _values(self, options: Mapping[str, Option]) -> dict[str, Any]:
-        return {name: value for name, value in self.check().items() if name in options}
+        other = self.unread()
+        return {name: value for name, value in self.check().items() if name in options and name not in other}
+
+
+def _fits(option: Option, value: Any) -> bool:
+    try:
+        check_value("", option.type, value)
+    except ConfigError:
+        return False
+    return True
 
 
 class SplitConfig(OpenSection):

@@ -15,7 +15,8 @@ import pyarrow.parquet as pq
 from pyarrow.dataset import dataset, partitioning
 
 from recsys.columns import ITEM, RATING, TIMESTAMP, TITLE, USER
-from recsys.datasets.text import Request, content, labels, table
+from recsys.datasets.encoding import content
+from recsys.datasets.text import Request, labels, table
 from recsys.errors import DataError
 from recsys.files import MANIFEST
 
@@ -205,7 +206,9 @@ LAYOUTS: Final = (
         name="u.data",
         about="MovieLens-100K; titles from u.item",
         read=lambda path, request: _without_header(content(path, request.encoding), request),
-        recognizes=lambda first_line, path: bool(re.fullmatch(r"\d+\t\d+\t[\d.]+(\t\d+)?", first_line)),
+        recognizes=lambda first_line, path: (
+            path.suffix.lower() not in (".csv", ".tsv") and bool(re.fullmatch(r"\d+\t\d+\t[\d.]+(\t\d+)?", first_line))
+        ),
         in_folder="u.data",
         items=lambda folder, request: _line_titles(folder / "u.item", "|", request, after=22),
     ),

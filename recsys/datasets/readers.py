@@ -12,8 +12,9 @@ from typing import Any, Final
 
 import pandas as pd
 
+from recsys.datasets.encoding import bare, first_line
 from recsys.datasets.layouts import LAYOUTS, PARQUET, Reader, item_table, parts_of
-from recsys.datasets.text import IdKind, Request, bare, first_line
+from recsys.datasets.text import IdKind, Request
 from recsys.errors import ConfigError, DataError, did_you_mean
 from recsys.interactions import Interactions
 

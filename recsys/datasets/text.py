@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import bz2
-import codecs
 import csv
-import gzip
 import io
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Final, Literal
 
 import numpy as np
@@ -20,6 +16,7 @@ import pyarrow.compute as pc
 import pyarrow.csv as pacsv
 
 from recsys.columns import ITEM, RATING, TIMESTAMP, USER
+from recsys.datasets.encoding import not_utf8
 from recsys.errors import DataError
 
 IdKind = Literal["auto", "text"]
@@ -29,9 +26,6 @@ _SEPARATORS: Final = (",", "\t", ";", "|")
 _BLOCK: Final = 2**24
 """Bytes parsed at a time; no row may be longer."""
 _INTEGER: Final = r"^(0|-?[1-9][0-9]{0,18})$"
-_UNICODE: Final = ((codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
-_COMPRESSED: Final = {"gz": rb"\x1f\x8b", "bz2": rb"BZh[1-9]1AY&SY", "zst": rb"\x28\xb5\x2f\xfd"}
-_PACKED: Final = {"zip": rb"PK\x03\x04", "xz": rb"\xfd7zXZ\x00", "7z": rb"7z\xbc\xaf\x27\x1c"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,62 +61,6 @@ class Request:
             self.timestamp if self.timestamp != TIMESTAMP else None,
         }
         return {self.user, self.item, *self.keep, *(name for name in optional if name is not None)}
-
-
-def content(path: Path, encoding: str | None = None) -> pa.Buffer:
-    """Return a file as UTF-8 without a byte order mark, unpacked if it is compressed.
-
-    Raises:
-        DataError: it is an archive, or not of this encoding (by default UTF-8, or UTF-16 with a byte order mark).
-    """
-    named = _codec(encoding)
-    buffer = _unpacked(path)
-    start = bytes(buffer[:4])
-    mark, found = next(((mark, name) for mark, name in _UNICODE if start.startswith(mark)), (b"", encoding or "utf-8"))
-    if found == "utf-8" or named == "utf-8":
-        return buffer.slice(len(mark) if found == "utf-8" else 0)
-    try:
-        return pa.py_buffer(bytes(buffer).decode(encoding or found).removeprefix("\ufeff").encode())
-    except UnicodeError as error:
-        raise DataError(f"it is not written in {encoding or found}: {error}; pass its encoding=") from None
-
-
-def _codec(encoding: str | None) -> str | None:
-    """Return the usual name of an encoding; a DataError if Python knows none of that name."""
-    try:
-        return None if encoding is None else codecs.lookup(encoding).name
-    except (LookupError, ValueError):
-        raise DataError(f"there is no encoding {encoding!r}; usual ones are utf-8, utf-16, latin-1, cp1252") from None
-
-
-def first_line(path: Path) -> str:
-    """Return the first line of a file, each byte of it a character; it is compressed, if so, or not."""
-    return bytes(content_start(path)).split(b"\n", maxsplit=1)[0].decode("latin-1").rstrip("\r")
-
-
-def content_start(path: Path) -> bytes:
-    """Return the first bytes of the text of a file."""
-    with path.open("rb") as file:
-        start = file.read(16)
-        file.seek(0)
-        kind = _kind(start)
-        stream: Any = file
-        if kind == "gz":
-            stream = gzip.GzipFile(fileobj=file)
-        elif kind == "bz2":
-            stream = bz2.BZ2File(file)
-        elif kind == "zst":
-            stream = pa.CompressedInputStream(pa.PythonFile(file, "r"), "zstd")
-        text: bytes = stream.read(65_536)
-    for mark, name in _UNICODE:
-        if text.startswith(mark):
-            return text[len(mark) :] if name == "utf-8" else text[: len(text) // 2 * 2].decode(name, "replace").encode()
-    return text
-
-
-def bare(path: Path) -> Path:
-    """Return a path without the suffix of a compression."""
-    return path.with_suffix("") if path.suffix.lower() in (".gz", ".bz2", ".zst") else path
 
 
 def table(
@@ -199,7 +137,7 @@ def _rows(text: pa.Buffer, separator: str, quotes: bool, *, strict: bool = False
     except csv.Error as error:
         raise DataError(f"line {line}: {error}") from None
     except UnicodeDecodeError:
-        raise _not_utf8(text) from None
+        raise not_utf8(text) from None
 
 
 def _parsed(text: pa.Buffer, separator: str, header: list[str], wanted: list[str], quotes: bool) -> pa.Table:
@@ -328,35 +266,3 @@ def _decimal_points(column: pa.ChunkedArray) -> pa.ChunkedArray:
     commas = pc.all(pc.match_substring_regex(trimmed, r"^[-+]?[0-9]+(,[0-9]+)?$"), min_count=0).as_py()
     thousands = pc.all(pc.match_substring_regex(trimmed, r"^[-+]?[0-9]{1,3}(,[0-9]{3})*$"), min_count=0).as_py()
     return pc.replace_substring(trimmed, ",", ".") if commas and not thousands else trimmed
-
-
-def _not_utf8(text: pa.Buffer) -> DataError:
-    try:
-        bytes(text).decode()
-    except UnicodeDecodeError as error:
-        line = bytes(text[: error.start]).count(b"\n") + 1
-        return DataError(
-            f"line {line} is not UTF-8 (byte 0x{bytes(text)[error.start]:02x}); pass its encoding=, such as 'latin-1', "
-            "'cp1252' or 'utf-16'"
-        )
-    return DataError("it is not UTF-8; pass its encoding=")
-
-
-def _unpacked(path: Path) -> pa.Buffer:
-    with path.open("rb") as file:
-        kind = _kind(file.read(16))
-    if kind == "gz":
-        return pa.py_buffer(gzip.decompress(path.read_bytes()))
-    if kind == "bz2":
-        return pa.py_buffer(bz2.decompress(path.read_bytes()))
-    if kind == "zst":
-        return pa.CompressedInputStream(pa.OSFile(str(path)), "zstd").read_buffer()
-    return pa.memory_map(str(path)).read_buffer()
-
-
-def _kind(start: bytes) -> str | None:
-    """Return how a file is compressed, by its first bytes; a DataError for archives."""
-    for name, mark in _PACKED.items():
-        if re.match(mark, start, re.DOTALL):
-            raise DataError(f"it is a {name} archive; unpack it first")
-    return next((name for name, mark in _COMPRESSED.items() if re.match(mark, start, re.DOTALL)), None)
