@@ -415,5 +415,5 @@ def test_weights_of_events_are_a_table_of_the_section(tmp_path):
     section = {"file": str(tmp_path / "x.csv"), "rating": "event", "duplicates": "sum"}
     data = check_config({"data": {**section, "weights": {"view": 1, "cart": 3.5}}}).data.load()
     assert data.matrix.data.tolist() == [4.5, 1]
-    with pytest.raises(ConfigError, match="data.weights must be a table with each value a finite number"):
+    with pytest.raises(ConfigError, match=r"data\.weights must be a table with each value"):
         check_config({"data": {**section, "weights": {"view": "1"}}})
