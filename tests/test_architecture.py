@@ -17,7 +17,7 @@ FILES = sorted(ROOT.rglob("*.py"))
 LAYERS = [
     {"errors", "columns", "workspace"},
     {"extras", "ids", "sparse", "files", "options"},
-    {"frames", "params"},
+    {"frames", "params", "matching"},
     {"interactions", "nn", "ranking", "artifacts", "metrics", "spool"},
     {"datasets", "splits", "training"},
     {"data_report", "models", "evaluation"},
