@@ -8,6 +8,7 @@ import sys
 import textwrap
 from importlib import import_module
 
+import pandas as pd
 import pytest
 
 import recsys

@@ -571,7 +571,7 @@ def test_histories_say_what_little_is_known(small):
     assert found[0].filename == __file__
     with pytest.raises(DataError, match="its ids are like 'a', 'b', 'c', known ones like 7, 8; pass a table with"):
         small.histories(IdMap([7, 8]))
-    with pytest.raises(DataError, match="item ids of type str, such as 'a', cannot mean .* type tuple, such as"):
+    with pytest.raises(DataError, match=r"item ids of type str, such as 'a', cannot mean .* type tuple, such as"):
         small.histories(IdMap([("a",)]))
 
 

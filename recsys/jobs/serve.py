@@ -147,6 +147,8 @@ def _column_of_csv(path: Path) -> list[Hashable]:
     names = next(lines, [])
     if USER not in names:
         raise ScoringError(f"{path} has no column user_id; its first line is {','.join(names)!r}")
+    if names.count(USER) > 1:
+        raise ScoringError(f"{path} has two columns user_id; leave one")
     column = names.index(USER)
     users: list[Hashable] = []
     for fields in lines:
