@@ -122,8 +122,8 @@ def _times(data: Interactions, part: Part, split: Split) -> Times:
     n_users, n_items = data.shape
     starts = np.arange(n_users, dtype=np.int64) * n_items
     keys = np.repeat(starts, np.diff(data.matrix.indptr)) + data.matrix.indices  # ascending, as CSR is
-    users = data.users.codes(part.users.ids(), on_unknown="mark").astype(np.int64)
-    items = data.items.codes(split.train.items.ids(), on_unknown="mark").astype(np.int64)
+    users = data.users.codes_of(part.users, "user").astype(np.int64)
+    items = data.items.codes_of(split.train.items, "item").astype(np.int64)
     rows, cols = np.repeat(users, np.diff(part.target.indptr)), items[part.target.indices]
     asked = (rows * n_items + cols)[(rows >= 0) & (cols >= 0)]
     place = np.minimum(np.searchsorted(keys, asked), len(keys) - 1)

@@ -10,6 +10,7 @@ from pydantic import ConfigDict
 
 from recsys.columns import ITEM, RANK, SCORE, USER
 from recsys.errors import DataError
+from recsys.ids import IdMap
 from recsys.interactions import Interactions
 from recsys.models import Recommender
 from recsys.params import Fraction, check
@@ -52,13 +53,13 @@ def data_drift(model: Recommender, data: Interactions) -> dict[str, float]:
     """
     if model.users_ is None or model.items_ is None:
         raise DataError(f"this {type(model).__name__} does not know its ids; fit it on Interactions")
-    codes = model.items_.codes(data.items.ids(), on_unknown="mark")
+    codes = model.items_.codes_of(data.items, "item")
     now = np.bincount(data.matrix.indices, minlength=len(data.items)) / max(1, data.nnz)
     before = model.popularity_.astype(np.float64)
     before = before / max(before.sum(), 1e-12)
     known = codes >= 0
     there = np.bincount(codes[known], now[known], len(before))
-    unknown = int((model.users_.codes(data.users.ids(), on_unknown="mark") < 0).sum())
+    unknown = int((model.users_.codes_of(data.users, "user") < 0).sum())
     held_out = int(dict(model.about_).get("data", {}).get("users", len(model.users_))) - len(model.users_)
     return {
         "new_users": max(0, unknown - held_out) / max(1, len(data.users)),
@@ -73,7 +74,11 @@ def list_drift(before: pd.DataFrame, now: pd.DataFrame) -> dict[str, float]:
     `overlap` is the mean over users of the share of the earlier list that is also in the later one; `scores` is the
     Kolmogorov-Smirnov distance between the distributions of the scores at rank 1. Both are NaN without common users.
     """
-    shared = np.intersect1d(before[USER].unique(), now[USER].unique())
+    before, now = before.copy(), now.copy()
+    for column in (USER, ITEM):  # of whatever types the ids are: what means the same is the same
+        ids, before[column] = IdMap.factorize(before[column])
+        now[column] = ids.codes(now[column], on_unknown="mark")
+    shared = np.intersect1d(before[USER], now[USER])
     if not len(shared):
         return {"overlap": float("nan"), "scores": float("nan")}
     before, now = (frame[frame[USER].isin(shared)] for frame in (before, now))

@@ -97,7 +97,7 @@ def _write(graph: nn.Module, example: Tensor, file: Path, outputs: list[str]) ->
 
 
 class ScoreGraph(nn.Module):
-    """What is exported: a model's scores of dense histories, popularity where a model is silent on an empty one."""
+    """What is exported: a model's scores of dense histories, popularity where they are all 0."""
 
     popularity: Tensor
 
@@ -123,5 +123,5 @@ class ScoreGraph(nn.Module):
         """Return (n, n_items) scores of (n, n_items) histories."""
         scores: Tensor = self.scores(DenseRows(histories))
         if self.silent:
-            scores = torch.where((histories != 0).any(1, keepdim=True), scores, self.popularity)
+            scores = torch.where((scores != 0).any(1, keepdim=True), scores, self.popularity)
         return scores

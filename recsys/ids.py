@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Hashable, Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from contextlib import suppress
-from typing import Any, Literal
+from datetime import date, datetime
+from functools import partial
+from typing import Any, Final, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -16,12 +18,18 @@ from recsys.errors import DataError, OutOfRangeError, UnknownIdError
 OnUnknown = Literal["raise", "drop", "mark"]
 """What a lookup does with an unknown id: raise an error, leave it out, or give it the code -1."""
 
+_PLAIN: Final = re.compile("0|-?[1-9][0-9]{0,18}")
+"""Text that `str` gives of an integer of 64 bits: such text and the integer mean the same."""
+
 
 class IdMap:
     """Frozen map between external ids and `0..n-1`.
 
     In memory, ids may be integers, strings, or any hashable of one type, such as dates, UUIDs or tuples. Parquet files
     take ids that can be read back unchanged, and a registered model takes integers and strings.
+
+    Lookups find an id that means the same: the text "10" is the integer 10 and the integer 10 is the text "10", but
+    neither "010" nor "1e1" is, and True is not 1.
 
     Raises:
         DataError: ids are missing (None, NaN), repeated, floating point, or of mixed types.
@@ -109,7 +117,7 @@ class IdMap:
 
         Raises:
             DataError: codes are not integers, such as a mask of booleans.
-            OutOfRangeError: a code lies outside `0..n-1`.
+            OutOfRangeError: a code lies outside `0..n-1`, such as the -1 of an empty slot in a list.
         """
         values: npt.NDArray[Any] = self._index.to_numpy()
         if codes is None:
@@ -117,13 +125,17 @@ class IdMap:
         given = np.asarray(codes)
         if given.size and given.dtype.kind not in "iu":
             raise DataError(f"codes must be integers, got {given.dtype}; turn a mask into codes with np.flatnonzero")
-        wanted = given.astype(np.int64)
-        if wanted.size and (wanted.min() < 0 or wanted.max() >= len(self)):
-            raise OutOfRangeError(f"codes must lie in 0..{len(self) - 1}, got {wanted.min()}..{wanted.max()}")
-        return values[wanted]
+        outside = given[(given < 0) | (given >= len(self))] if given.size else given
+        if outside.size:
+            hint = "; -1 marks an empty slot of a list: keep ids[ids >= 0]" if (outside == -1).any() else ""
+            raise OutOfRangeError(
+                f"{outside.size} codes are not among the {len(self)} of this map, such as "
+                f"{outside.flat[0]}; codes must lie in 0..{len(self) - 1}{hint}"
+            )
+        return values[given.astype(np.int64)]
 
     def codes(self, ids: Iterable[Hashable], on_unknown: OnUnknown = "raise") -> npt.NDArray[np.int32]:
-        """Return the codes of external `ids`.
+        """Return the codes of external `ids`, or of those that mean the same.
 
         Args:
             on_unknown: `raise` an error, `drop` the unknown ones, or `mark` them with -1.
@@ -144,38 +156,102 @@ class IdMap:
         if on_unknown == "raise" and len(missing):
             values = asked if isinstance(asked, list) else asked.tolist()
             examples = [values[place] for place in missing[:3]]
-            hint = {
-                ("int", True): "; the known ids are integers and these are strings",
-                ("str", False): "; the known ids are strings and these are not",
-            }.get((self.kind, isinstance(examples[0], str)), "")
             raise UnknownIdError(
-                f"{len(missing)} of {len(codes)} ids are unknown, for instance {examples}{hint}; "
+                f"{len(missing)} of {len(codes)} ids are unknown, for instance {examples}{self._hint(examples[0])}; "
                 "pass on_unknown='drop' to leave them out"
             )
         return codes
 
-    def from_text(self, text: str) -> Hashable:
-        """Return text as an id of this map: an integer if the ids are integers and the text is one, else the text."""
-        return int(text) if self.kind == "int" and re.fullmatch(r"\s*[+-]?[0-9]+\s*", text) else text
+    def codes_of(self, other: IdMap, what: str) -> npt.NDArray[np.int32]:
+        """Return the code here of each id of another map, -1 for ids that are unknown here.
+
+        Args:
+            what: `user` or `item`, for the message.
+
+        Raises:
+            DataError: ids of the two types cannot mean the same.
+        """
+        types = self._type(), other._type()
+        if len(self) and len(other) and types[0] != types[1] and not {*types} <= {"int", "str"}:
+            raise DataError(
+                f"{what} ids of type {types[1]}, such as {next(iter(other))!r}, cannot mean the same as {what} ids of "
+                f"type {types[0]}, such as {next(iter(self))!r}; give both tables ids of one type"
+            )
+        return self._lookup(other._index)
 
     def parse(self, text: str) -> Hashable:
-        """Return the external id that a person typed, an integer if the ids are integers; UnknownIdError without it."""
-        value = self.from_text(text)
-        if self.kind == "int" and isinstance(value, str):
-            raise UnknownIdError(f"ids are integers here, got {text!r}")
-        if value not in self:
-            raise UnknownIdError(f"unknown id {value!r}; known ids look like {self._index[:3].tolist()}")
-        return value
+        """Return the external id that a person typed; UnknownIdError without it."""
+        code = int(self._lookup([text])[0])
+        if code < 0:
+            raise UnknownIdError(f"unknown id {text!r}; known ids look like {self._index[:3].tolist()}")
+        found: Hashable = self._index[[code]].tolist()[0]
+        return found
 
     def take(self, codes: npt.ArrayLike) -> IdMap:
         """Return the map of a subset, renumbered in the order of `codes`."""
         return IdMap(self.ids(codes))
 
+    def _type(self) -> str:
+        """Return the name of the type of the ids."""
+        return self.kind if self.kind != "other" else type(next(iter(self), None)).__name__
+
+    def _hint(self, unknown: Hashable) -> str:
+        if self.kind == "int" and isinstance(unknown, str):
+            return "; the known ids are integers, which text stands for where it is written plainly, as '7'"
+        if self.kind == "str" and not isinstance(unknown, (str, int, np.integer)):
+            return "; the known ids are strings and these are not"
+        return ""
+
     def _lookup(self, values: Any) -> npt.NDArray[np.int32]:
+        index = _plain_index(values)
+        codes = np.full(len(index), -1, dtype=np.int32)
         try:
-            return self._index.get_indexer(_plain_index(values)).astype(np.int32)
+            if self._holds_type_of(index):
+                codes[:] = self._index.get_indexer(index)
+                return codes
+            # One by one: pandas would find 1 for True, and would not find it for "1".
+            meant = list(map(self._meaning(), index.tolist()))
+            places = [place for place, value in enumerate(meant) if value is not None]
+            codes[places] = self._index.get_indexer(_plain_index([meant[place] for place in places]))
+            set(map(hash, index[codes < 0]))  # what cannot be an id at all is refused
         except TypeError as error:
             raise DataError(f"ids must be hashable: {error}") from None
+        return codes
+
+    def _meaning(self) -> Callable[[Any], Any]:
+        """Return a function that gives an id as one of the type of these ids, None where it cannot mean one of them."""
+        if self.kind == "other":
+            own = type(next(iter(self), None))
+            return partial(_as_other, own=datetime if issubclass(own, datetime) else own)
+        return _as_integer if self.kind == "int" else _as_text
+
+    def _holds_type_of(self, index: pd.Index[Any]) -> bool:
+        if self.kind == "int":
+            return pd.api.types.is_integer_dtype(index.dtype)
+        if self.kind == "str":
+            return pd.api.types.infer_dtype(index, skipna=False) == "string"
+        return bool(index.dtype == self._index.dtype) and index.dtype != object
+
+
+def _as_integer(value: Any) -> int | None:
+    if isinstance(value, str):
+        return int(value) if _PLAIN.fullmatch(value) else None
+    if isinstance(value, (float, np.floating)):
+        return int(value) if float(value).is_integer() else None
+    return int(value) if _is_integer(value) else None
+
+
+def _as_text(value: Any) -> str | None:
+    return value if isinstance(value, str) else str(int(value)) if _is_integer(value) else None
+
+
+def _as_other(value: Any, own: type) -> Any:
+    # Python has True equal 1, and pandas reads text and days as datetimes.
+    return None if isinstance(value, (bool, np.bool_, str, date)) and not isinstance(value, own) else value
+
+
+def _is_integer(value: Any) -> bool:
+    return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
 
 
 def _plain_index(values: Any) -> pd.Index[Any]:

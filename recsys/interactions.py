@@ -14,9 +14,10 @@ import pandas as pd
 import scipy.sparse as sp
 
 from recsys.columns import ITEM, RATING, TIMESTAMP, USER
-from recsys.errors import DataError
+from recsys.errors import DataError, warn
 from recsys.frames import Duplicates, Names, about_items, entries_of, index_type
 from recsys.ids import IdMap
+from recsys.matching import few_known
 from recsys.times import Times, TimeUnit
 
 
@@ -204,13 +205,24 @@ class Interactions:
     def histories(self, items: IdMap) -> sp.csr_matrix:
         """Return the matrix with the columns of another item map, such as that of a fitted model.
 
-        It is (n_users, len(items)), csr float32. Interactions with items that are not in the map are left out.
+        It is (n_users, len(items)), csr float32. Interactions with items that are not in the map are left out; a
+        `DataWarning` says how many, if they are more than half or if more than half of the users lose all of theirs.
+
+        Raises:
+            DataError: no interaction is with an item of the map.
         """
         if items == self.items:
             return self.matrix
-        _, matrix = self._placed(items.codes(self.items.ids(), on_unknown="mark"), len(items))
-        matrix.sort_indices()
+        matrix, warning = self.matched(items)
+        if warning:
+            warn(warning)
         return matrix
+
+    def matched(self, items: IdMap) -> tuple[sp.csr_matrix, str]:
+        """Return `histories` and its warning, not given yet: empty where enough is known."""
+        _, matrix = self._placed(items.codes_of(self.items, "item"), len(items))
+        matrix.sort_indices()
+        return matrix, few_known(self.matrix, matrix, self.items, items)
 
     def _with_entries(self, matrix: sp.csr_matrix, entries: npt.NDArray[Any], **changes: Any) -> Interactions:
         """Return interactions with another matrix, which holds these entries."""

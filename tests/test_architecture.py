@@ -18,7 +18,7 @@ LAYERS = [
     {"errors", "columns", "workspace"},
     {"extras", "ids", "sparse", "files", "options"},
     {"times"},
-    {"frames", "params"},
+    {"frames", "params", "matching"},
     {"interactions", "nn", "ranking", "artifacts", "metrics", "spool"},
     {"datasets", "splits", "training"},
     {"data_report", "models", "evaluation"},

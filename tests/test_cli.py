@@ -115,7 +115,7 @@ def test_what_a_version_lacks_is_a_dash(monkeypatch, capsys):
     assert lines[1:] == [["params", "model.hidden", "-", "3"], ["metrics", "ndcg", "0.123457", "-"]]
 
 
-def test_who_rated_everything_low_is_named_by_recommend_and_counted_by_score(tmp_path, capsys):
+def test_who_rated_everything_low_gets_the_popular_items_that_they_have_not_seen(tmp_path, capsys):
     frame = recsys.datasets.synthetic(60, 30, 900, seed=1).to_frame()
     low = frame.user_id.iloc[0]
     frame.loc[frame.user_id == low, "rating"] = 1.0
@@ -127,13 +127,22 @@ def test_who_rated_everything_low_is_named_by_recommend_and_counted_by_score(tmp
             "model": {"name": "Popularity"},
         }
     )
-    model = recsys.Popularity().fit(config.load_data())
+    model = recsys.EASE(regularization=5.0).fit(config.load_data(), show_progress=False)
     model.about_ = {"config": config.as_dict()}
     model.save(tmp_path / "model")
-    assert main(["recommend", str(tmp_path / "model"), "--user", str(low), "--quiet"]) == 2
-    assert f"user {low} has no interaction that the model reads" in capsys.readouterr().err
+    met = set(frame.item_id[frame.user_id == low])
+    popular = config.load_data().to_frame().item_id.value_counts()
+    expected = sorted((item for item in popular.index if item not in met), key=lambda item: (-popular[item], item))
+    assert main(["recommend", str(tmp_path / "model"), "--user", str(low), "-n", "4", "--quiet"]) == 0
+    out = capsys.readouterr().out
+    assert "(as for a user without a history: the model reads nothing below data.min_rating)" in out
+    shown = out.partition("recommended (score)")[2].splitlines()[1:5]
+    assert [line.split()[1] for line in shown] == [str(item) for item in expected[:4]]
     assert main(["score", str(tmp_path / "model"), "--output", str(tmp_path / "lists"), "--quiet"]) == 0
     assert "below data.min_rating: 1\n" in capsys.readouterr().out
+    lists = pd.read_parquet(tmp_path / "lists")
+    assert lists.item_id[lists.user_id == low].tolist() == expected[:10]
+    assert lists.user_id.nunique() == frame.user_id.nunique()
 
 
 def test_a_positional_that_is_left_out_is_left_to_the_function():

@@ -3,6 +3,7 @@
 import datetime
 import pickle
 import re
+from decimal import Decimal
 
 import numpy as np
 import pandas as pd
@@ -146,9 +147,20 @@ def test_a_map_refuses_an_id_twice():
 
 def test_equal_hash_values_of_different_types_are_not_confused():
     assert 1 in IdMap([1, 2])
-    for other in ("1", True, None, float("nan"), 1.5, (1,)):
+    for other in ("one", "01", "1.0", " 1", "+1", "\u0661", True, None, float("nan"), 1.5, (1,), b"1"):
         assert other not in IdMap([1, 2]), other
-    assert 1 not in IdMap(["1", "2"])
+        assert IdMap([1, 2]).codes([2, other, 1], on_unknown="mark").tolist() == [1, -1, 0]
+    for other in (True, None, 1.0, 1.5, (1,), b"1"):
+        assert other not in IdMap(["1", "True"]), other
+    for values, other in (
+        ([True, False], 1),
+        ([True, False], "True"),
+        (pd.to_datetime(DAYS), "2020-01-03"),
+        ([Decimal(1)], True),
+        ([(1,)], "1"),
+    ):
+        assert other not in IdMap(values), other
+        assert values[0] in IdMap(values)
     assert (1, "a") in IdMap([(1, "a"), (2, "b")])
     assert 1 not in IdMap([(1, "a"), (2, "b")])
 
@@ -156,10 +168,10 @@ def test_equal_hash_values_of_different_types_are_not_confused():
 def test_unknown_ids_raise_with_examples_by_default():
     with pytest.raises(UnknownIdError, match=r"2 of 3 ids are unknown, for instance \[9, 8\]; pass on_unknown='drop'"):
         IdMap([1, 2]).codes([9, 1, 8])
-    with pytest.raises(UnknownIdError, match="the known ids are integers and these are strings"):
-        IdMap([1, 2]).codes(["1"])
+    with pytest.raises(UnknownIdError, match="integers, which text stands for where it is written plainly, as '7'"):
+        IdMap([1, 2]).codes(["01"])
     with pytest.raises(UnknownIdError, match="the known ids are strings and these are not"):
-        IdMap(["1", "2"]).codes(np.array([1]))
+        IdMap(["1", "2"]).codes(np.array([1.0]))
     assert issubclass(UnknownIdError, LookupError)
 
 
@@ -202,27 +214,72 @@ def test_parse_reads_an_id_as_it_is_typed():
     assert IdMap([10, 20]).parse("20") == 20
     assert IdMap(["10", "20"]).parse("20") == "20"
     for ids, text, message in (
-        (IdMap([10]), "ten", "ids are integers here, got 'ten'"),
-        (IdMap([10]), "11", "unknown id 11; known ids look like [10]"),
-        (IdMap([10]), "9" * 30, "unknown id 999"),
+        (IdMap([10]), "ten", "unknown id 'ten'; known ids look like [10]"),
+        (IdMap([10]), "010", "unknown id '010'; known ids look like [10]"),
+        (IdMap([10]), "9" * 5000, "unknown id '999"),
         (IdMap(["a"]), "10", "unknown id '10'; known ids look like ['a']"),
     ):
         with pytest.raises(UnknownIdError, match=re.escape(message)):
             ids.parse(text)
 
 
-def test_typed_ids_become_what_the_map_holds():
-    numbers, texts = IdMap([7, 10]), IdMap(["007", "7"])
-    typed = ["007", " 10", "-3", "ten", "1_0", ""]
-    assert [numbers.from_text(text) for text in typed] == [7, 10, -3, "ten", "1_0", ""]
-    assert [texts.from_text(text) for text in typed] == typed
+KEYS = st.one_of(
+    st.integers(-12, 12),
+    st.sampled_from([2**63 - 1, -(2**63), 2**53 + 1]),
+    st.integers(-12, 12).map(str),
+    st.sampled_from(["007", "-0", "1.0", "1e1", " 1", "1 ", "", "X1", str(2**63 - 1), str(2**63), str(2**53)]),
+)
+
+
+@settings(deadline=None, max_examples=200)
+@given(st.sampled_from([int, str]), st.lists(KEYS, max_size=12), st.lists(KEYS, max_size=12), st.booleans())
+def test_ids_that_mean_the_same_match(kind, known, asked, alike):
+    """Integers and text mean the same where `str` of the one is the other, whatever else is asked for beside them."""
+    ids = IdMap(dict.fromkeys(value for value in known if isinstance(value, kind)))
+    if alike:
+        asked = [value for value in asked if isinstance(value, type(asked[0]))]
+    places = {str(value): place for place, value in enumerate(ids)}
+    expected = [places.get(str(value), -1) for value in asked]
+    assert ids.codes(asked, on_unknown="mark").tolist() == expected
+    assert [value in ids for value in asked] == [place >= 0 for place in expected]
+    if alike and len(ids):
+        other = IdMap(dict.fromkeys(asked))
+        assert ids.codes_of(other, "item").tolist() == [places.get(str(value), -1) for value in other]
+
+
+@pytest.mark.parametrize(
+    ("known", "other", "types"),
+    [
+        ([1, 2], DAYS, ("date", "int")),
+        (DAYS, [1, 2], ("int", "date")),
+        (["a"], [(1, "a")], ("tuple", "str")),
+        ([b"a"], ["a"], ("str", "bytes")),
+        ([True, False], [1, 0], ("int", "bool")),
+        (pd.to_datetime(DAYS), DAYS, ("date", "Timestamp")),
+    ],
+)
+def test_maps_whose_ids_cannot_mean_the_same_are_not_matched(known, other, types):
+    message = f"item ids of type {types[0]}, .* cannot mean the same as item ids of type {types[1]}, "
+    with pytest.raises(DataError, match=message):
+        IdMap(known).codes_of(IdMap(other), "item")
+    assert (IdMap(known).codes(other, on_unknown="mark") == -1).all()
+    assert IdMap(known).codes_of(IdMap([]), "item").tolist() == []
+    assert (IdMap([]).codes_of(IdMap(other), "item") == -1).all()
+    assert IdMap(known).codes_of(IdMap(known), "item").tolist() == list(range(len(known)))
 
 
 def test_codes_outside_the_map_are_out_of_range():
     ids = IdMap(["a", "b"])
-    for codes in ([2], [-1], [0, 5]):
-        with pytest.raises(OutOfRangeError, match=r"must lie in 0\.\.1"):
+    for codes, found in (([2], "1 codes .* such as 2"), ([0, 5, 1, 6], "2 codes .* such as 5")):
+        with pytest.raises(OutOfRangeError, match=f"{found}; codes must lie in 0\\.\\.1$"):
             ids.ids(codes)
+    for codes in ([-1], [0, -1, 7], np.array([[1, -1]])):
+        with pytest.raises(OutOfRangeError, match=r"0\.\.1; -1 marks an empty slot of a list: keep ids\[ids >= 0\]$"):
+            ids.ids(codes)
+    with pytest.raises(OutOfRangeError, match="not among the 0 of this map"):
+        IdMap([]).ids([0])
+    with pytest.raises(OutOfRangeError):
+        ids.ids(np.array([2**64 - 1], dtype=np.uint64))
     assert issubclass(OutOfRangeError, IndexError)
 
 

@@ -1,6 +1,7 @@
 """Interactions: from a table to a matrix with ids and back, with nothing lost or misaligned on the way."""
 
 import re
+from contextlib import nullcontext
 from dataclasses import FrozenInstanceError, fields
 
 import numpy as np
@@ -11,7 +12,7 @@ import scipy.sparse as sp
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recsys.errors import DataError, OutOfRangeError
+from recsys.errors import DataError, DataWarning, OutOfRangeError
 from recsys.ids import IdMap
 from recsys.interactions import Interactions
 
@@ -553,17 +554,38 @@ def test_filter_of_one_drops_users_and_items_without_any():
 def test_histories_put_the_columns_of_another_map(rows, other):
     data = Interactions.from_frame(distinct(rows))
     items = IdMap(other)
-    matrix = data.histories(items)
+    stored = {pair: entry[0] for pair, entry in triples(data).items() if pair[1] in other}
+    if not stored:
+        with pytest.raises(DataError, match=f"none of the {data.nnz} interactions of this table is with a known item"):
+            data.histories(items)
+        return
+    few = 2 * len(stored) < data.nnz or 2 * len({user for user, _ in stored}) < data.shape[0]
+    with pytest.warns(DataWarning, match=f"only {len(stored)} of the {data.nnz} ") if few else nullcontext():
+        matrix = data.histories(items)
     assert matrix.shape == (data.shape[0], len(other))
     assert (matrix.dtype, matrix.indices.dtype) == (np.float32, np.int32)
     assert sp.csr_matrix((matrix.data, matrix.indices, matrix.indptr), shape=matrix.shape).has_canonical_format
-    stored = {pair: entry[0] for pair, entry in triples(data).items() if pair[1] in other}
     assert {pair: entry[0] for pair, entry in triples(Interactions(matrix, data.users, items)).items()} == stored
 
 
 def test_histories_in_the_own_map_are_the_matrix(small):
     assert small.histories(IdMap(["a", "b", "c"])) is small.matrix
-    assert small.histories(IdMap(["x"])).nnz == 0
+    empty = small.select(np.zeros(small.nnz, dtype=bool))
+    assert empty.histories(IdMap(["x"])).nnz == 0
+
+
+def test_histories_say_what_little_is_known(small):
+    with pytest.warns(DataWarning) as found:
+        small.histories(IdMap(["c", "x", "y"]))
+    assert str(found[0].message) == (
+        "only 1 of the 6 interactions of this table are with known items (1 of its 3), and 2 of its 3 users have none "
+        "of these: unknown ids are like 'a', 'b', known ones like 'c', 'x', 'y'"
+    )
+    assert found[0].filename == __file__
+    with pytest.raises(DataError, match="its ids are like 'a', 'b', 'c', known ones like 7, 8; pass a table with"):
+        small.histories(IdMap([7, 8]))
+    with pytest.raises(DataError, match=r"item ids of type str, such as 'a', cannot mean .* type tuple, such as"):
+        small.histories(IdMap([("a",)]))
 
 
 # Fingerprint, summary, titles

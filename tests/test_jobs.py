@@ -17,6 +17,7 @@ import pytest
 from recsys import cli, tracking
 from recsys.columns import RECOMMENDATIONS
 from recsys.config import check_config
+from recsys.errors import DataWarning
 from recsys.evaluation import evaluate as measure
 from recsys.jobs import evaluate
 from recsys.models import ALS, MODELS
@@ -384,11 +385,13 @@ def test_ids_of_a_list_stay_as_they_were_typed(night, tmp_path):
     frame = pd.DataFrame({"user_id": ["007", "7", "007"], "item_id": [1, 2, 3], "rating": [5, 4, 3]})
     frame.to_parquet(tmp_path / "text.parquet")
     frame.assign(user_id=[7, 8, 7]).to_parquet(tmp_path / "numbers.parquet")
-    for data, user in (("text", "007"), ("numbers", 7)):
-        out = tmp_path / f"{data}-out"
-        arguments = ("score", "models:/night/1", "--quiet", "--users", tmp_path / "who.csv", "--output", out)
-        assert night(*arguments, "--data", tmp_path / f"{data}.parquet")[::2] == (0, "")
-        assert pd.read_parquet(out)["user_id"].unique().tolist() == [user]
+    arguments = ("score", "models:/night/1", "--quiet", "--users", tmp_path / "who.csv", "--output", tmp_path / "out")
+    assert night(*arguments, "--data", tmp_path / "text.parquet")[::2] == (0, "")
+    assert pd.read_parquet(tmp_path / "out")["user_id"].unique().tolist() == ["007"]
+    status, _, err = night(*arguments, "--data", tmp_path / "numbers.parquet")
+    assert status == 2
+    assert "1 of the 1 users" in err
+    assert "['007'] (there ids are like 7)" in err
 
 
 def test_unknown_users_are_explained_in_words_of_the_command(night, tmp_path):
@@ -397,10 +400,11 @@ def test_unknown_users_are_explained_in_words_of_the_command(night, tmp_path):
     status, _, err = night(*arguments)
     assert status == 2
     assert "2 of the 3 users" in err
-    assert "[99999, 'somebody']" in err
+    assert "['99999', 'somebody']" in err
     assert "--on-unknown drop" in err
     assert "on_unknown=" not in err
-    assert night(*arguments, "--on-unknown", "drop")[0] == 0
+    with pytest.warns(DataWarning, match="only 1 of the 3 users asked for are in the data; the others are left out"):
+        assert night(*arguments, "--on-unknown", "drop")[0] == 0
     with pytest.raises(SystemExit):
         night("recommend", "models:/night/1", "--user", 1, "-n", 0)
 

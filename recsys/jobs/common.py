@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+import scipy.sparse as sp
 
 from recsys import tracking
 from recsys.config import JobConfig, check_config
@@ -56,15 +59,26 @@ def histories_for(
 ) -> tuple[Interactions, Interactions | None]:
     """Return what to recommend from, of the named data set or file, read as for training: see `DataConfig.histories`.
 
-    Users with few interactions are there too; a user without any that the model reads (all below `min_rating`, say) is
-    not.
+    Users with few interactions are there too, and users without any that the model reads (all below `min_rating`, say).
     """
     if data is None:
-        return config_of(model, uri).data.histories(workspace.folder)
-    trained = check_config(
-        {"data": model.about_.get("config", {}).get("data", {})}, f"the configuration stored in {uri}"
-    )
-    return trained.data.of(section_of(data)).histories(workspace.folder)
+        return of_everyone(*config_of(model, uri).data.histories(workspace.folder))
+    stored = {"data": model.about_.get("config", {}).get("data", {})}
+    trained = check_config(stored, f"the configuration stored in {uri}").data
+    return of_everyone(*trained.of(section_of(data)).histories(workspace.folder))
+
+
+def of_everyone(histories: Interactions, seen: Interactions | None) -> tuple[Interactions, Interactions | None]:
+    """Return histories with a row for each user of `seen`, also for those without any: they are recommended to too."""
+    if seen is None or histories.users == seen.users:
+        return histories, seen
+    rows = seen.users.codes(histories.users.ids())
+    ordered = histories.take_users(np.argsort(rows))
+    lengths = np.zeros(len(seen.users), dtype=np.int64)
+    lengths[rows] = np.diff(histories.matrix.indptr)
+    entries = ordered.matrix.data, ordered.matrix.indices, np.append(0, np.cumsum(lengths))
+    matrix = sp.csr_matrix(entries, shape=(len(seen.users), histories.shape[1]))
+    return replace(ordered, matrix=matrix, users=seen.users), seen
 
 
 def measure(workspace: Workspace, config: JobConfig, model: Ranker, split: Split, metrics: Sequence[str]) -> Evaluation:
@@ -90,7 +104,7 @@ def may_have_seen(model: Recommender, split: Split) -> bool:
         part = split.refit() if trained.get("refit") else split.train
         if trained and part.fingerprint() == trained["fingerprint"]:
             return False
-    if model.users_ is not None and (model.users_.codes(split.test.users.ids(), on_unknown="mark") < 0).all():
+    if model.users_ is not None and (model.users_.codes_of(split.test.users, "user") < 0).all():
         return False
     until, first = trained.get("until"), split.first_test_time
     return until is None or first is None or until >= first
@@ -120,8 +134,8 @@ class Sources:
         """What to recommend from, and all that its users have seen where that is more: see `DataConfig.histories`."""
         given = self.job.data.given
         if given.get("min_user") or given.get("min_item"):
-            return self.job.data.histories_of(self.raw)
-        return self.data, None if given.get("min_rating") is None else self.raw
+            return of_everyone(*self.job.data.histories_of(self.raw))
+        return of_everyone(self.data, None if given.get("min_rating") is None else self.raw)
 
     @cached_property
     def split(self) -> Split:

@@ -174,6 +174,8 @@ def contest(
         # Users too: to a model that learned a vector for each of them, a row of another table is another user.
         same = model.items_ == split.train.items and model.users_ == split.train.users
         contestant = model if same else RemappedModel(model, split.train.users, split.train.items)
+        if not same and model.items_ is not None:
+            split.train.histories(model.items_)  # which says where the model knows few of the items, or none
         began = time.perf_counter()
         evaluation = measure(workspace, config, contestant, split, rule.metrics)
         measured.append(Measured(name, evaluation, time.perf_counter() - began))
@@ -185,7 +187,7 @@ def refuse_seen(model: Recommender, split: Split, name: str) -> None:
     if may_have_seen(model, split):
         known = 0
         if model.users_ is not None:
-            known = int((model.users_.codes(split.test.users.ids(), on_unknown="mark") >= 0).sum())
+            known = int((model.users_.codes_of(split.test.users, "user") >= 0).sum())
         raise DataError(
             f"{name} was trained on other entries than this split's training part, {known:,} of the "
             f"{len(split.test.users):,} test users among them, so it may have seen what they are tested on; use a "
@@ -201,12 +203,12 @@ class RemappedModel:
         if model.users_ is None or model.items_ is None:
             raise DataError(f"this {type(model).__name__} does not know its ids; fit it on Interactions")
         self._model = model
-        self._places = model.items_.codes(items.ids(), on_unknown="mark").astype(np.int64)
+        self._places = model.items_.codes_of(items, "item").astype(np.int64)
         self._columns = np.flatnonzero(self._places >= 0)
         self._own = self._places[self._columns]
         self._theirs = np.full(len(model.items_), -1, dtype=np.int64)
         self._theirs[self._own] = self._columns
-        self._users = model.users_.codes(users.ids(), on_unknown="mark").astype(np.int64)
+        self._users = model.users_.codes_of(users, "user").astype(np.int64)
 
     def recommend(
         self, userid: npt.NDArray[np.integer], user_items: Any, *, N: int, seen: Any = None, **options: bool

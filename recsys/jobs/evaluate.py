@@ -75,14 +75,16 @@ def run(
 def _split_for(model: Recommender, split: Split) -> Split:
     """Return the split with the model's own indices of the test users."""
     if model.items_ is not None and model.items_ != split.train.items:
+        both = model.items_.codes_of(split.train.items, "item") >= 0
         raise DataError(
-            f"the model knows {model.n_items_} items and this split has {split.train.shape[1]}: they are not the "
-            "same; evaluate on the data and split that the model was trained with"
+            f"the model knows {model.n_items_} items and this split has {split.train.shape[1]}, of which the model "
+            f"knows {both.sum()}: they are not the same in the same order; evaluate on the data and split that the "
+            "model was trained with"
         )
     if model.users_ is None or model.users_ == split.train.users:
         return split
     # Rows of the split's training users are not those of the model's, who may be others.
-    own = model.users_.codes(split.test.users.ids(), on_unknown="mark")
+    own = model.users_.codes_of(split.test.users, "user")
     rows = np.where(split.test.user_index >= 0, own, -1).astype(np.int32)
     return replace(split, test=replace(split.test, user_index=rows))
 

@@ -227,8 +227,10 @@ class _Steps:
         night.output, night.users, night.rows = str(result.output), result.users, result.rows
         if result.already_complete:
             return "skipped: already complete"
-        if previous is not None:
-            users = previous[USER].unique().tolist()
+        # Ids may be integers in one night and text in the next.
+        codes = histories.users.codes([] if previous is None else previous[USER].unique(), on_unknown="drop")
+        if previous is not None and len(codes):
+            users = list(histories.users.take(codes))
             drift = list_drift(previous, pd.read_parquet(output, filters=[(USER, "in", users)]))
             night.drift |= drift
             night.warnings += warnings_of(drift, self.config.drift)

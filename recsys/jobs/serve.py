@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import codecs
+import csv
 from collections.abc import Hashable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from recsys import scoring
 from recsys.columns import ITEM, RANK, SCORE, TITLE, USER
@@ -29,7 +33,7 @@ def recommend(
     Returns `user_id, item_id, score, rank, title` and the further columns that the data have of their items.
 
     Raises:
-        UnknownIdError: the data hold no user with that id, or no interaction of theirs that the model reads.
+        UnknownIdError: the data hold no user with that id.
         ConfigError: no user was named.
     """
     if not users:
@@ -38,14 +42,12 @@ def recommend(
     histories, seen = histories_for(workspace, fitted, model, data)
     whole = histories if seen is None else seen
     ids = [whole.users.parse(user) for user in users]
-    for user in ids:
-        if user not in histories.users:
-            raise UnknownIdError(
-                f"user {user!r} has no interaction that the model reads: all lie below data.min_rating"
-            )
     frame = with_titles(fitted, whole, scoring.recommend_frame(fitted, histories, ids, n=n, seen=seen))
+    unread = {user for user in ids if not histories.matrix[histories.users.codes([user])].nnz}
     for user, lists in frame.groupby(USER, sort=False):
         print_user(whole, user, lists)
+        if user in unread:
+            print("  (as for a user without a history: the model reads nothing below data.min_rating)")
     return frame
 
 
@@ -127,34 +129,70 @@ def score(
     )
     state = "already complete" if result.already_complete else "written"
     print(f"{result.users:,} users, {result.rows:,} rows {state}: {result.output}")
-    unread = 0 if seen is None or users is not None else seen.shape[0] - histories.shape[0]
+    unread = 0 if users is not None else np.count_nonzero(np.diff(histories.matrix.indptr) == 0)
     if unread:
-        print(f"users without a list, because all their ratings lie below data.min_rating: {unread:,}")
+        print(f"users with a list as for no history, because all their ratings lie below data.min_rating: {unread:,}")
     return result
 
 
 def _read_users(path: Path, known: IdMap, on_unknown: Literal["raise", "drop"]) -> list[Hashable]:
-    """Read a list of user ids; ids from text files are converted to the type that `known` holds."""
-    users: list[Hashable]
+    """Return the user ids that a file lists; ScoringError where it cannot be read, UnknownIdError as in `score`."""
     try:
         if path.suffix == ".parquet":
-            users = pd.read_parquet(path)[USER].tolist()
-        elif path.suffix == ".csv":
-            users = [known.from_text(text) for text in pd.read_csv(path, dtype=str, keep_default_na=False)[USER]]
+            users = _column_of_parquet(path)
         else:
-            lines = map(str.strip, path.read_text(encoding="utf-8").splitlines())
-            users = [known.from_text(line) for line in lines if line]
-    except KeyError:
-        raise ScoringError(f"{path} has no column user_id") from None
-    except (OSError, ValueError) as error:
+            users = _column_of_csv(path) if path.suffix == ".csv" else _lines(path, known)
+    except (OSError, ValueError, csv.Error, pa.ArrowException) as error:
         raise ScoringError(f"the list of users {path} cannot be read: {error}") from None
     missing = np.flatnonzero(known.codes(users, on_unknown="mark") < 0)
     if len(missing) and on_unknown == "raise":
+        examples = [users[row] for row in missing[:3]]
         raise UnknownIdError(
-            f"{len(missing)} of the {len(users)} users in {path} are not in the data, for instance "
-            f"{[users[row] for row in missing[:3]]}; leave them out with --on-unknown drop"
+            f"{len(missing)} of the {len(users)} users in {path} are not in the data, for instance {examples} "
+            f"(there ids are like {next(iter(known))!r}); leave them out with --on-unknown drop"
         )
     return users
+
+
+def _column_of_parquet(path: Path) -> list[Hashable]:
+    """Return the column of users, which may be the index of a pandas frame."""
+    names = pq.read_schema(path).names
+    if USER not in names:
+        raise ScoringError(f"{path} has no column user_id; it has {', '.join(names)}")
+    users: list[Hashable] = pq.read_table(path, columns=[USER])[USER].to_pandas(integer_object_nulls=True).tolist()
+    return users
+
+
+def _column_of_csv(path: Path) -> list[Hashable]:
+    """Return the column of users as text."""
+    lines = csv.reader(_text(path).splitlines(keepends=True))
+    names = next(lines, [])
+    if USER not in names:
+        raise ScoringError(f"{path} has no column user_id; its first line is {','.join(names)!r}")
+    if names.count(USER) > 1:
+        raise ScoringError(f"{path} has two columns user_id; leave one")
+    column = names.index(USER)
+    users: list[Hashable] = []
+    for fields in lines:
+        if fields and len(fields) != len(names):
+            raise ScoringError(f"{path}, line {lines.line_num}: {len(fields)} fields for the {len(names)} columns")
+        users += fields[column : column + 1]
+    return users
+
+
+def _lines(path: Path, known: IdMap) -> list[Hashable]:
+    """Return one id a line as text; spaces around it count where the data have such an id."""
+    lines = [line for line in _text(path).split("\n") if line.strip()]
+    exact = known.codes(lines, on_unknown="mark") >= 0
+    return [line if found else line.strip() for line, found in zip(lines, exact, strict=True)]
+
+
+def _text(path: Path) -> str:
+    """Return a text file of UTF-8, with or without a byte order mark."""
+    content = path.read_bytes()
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) or b"\0" in content:
+        raise ScoringError(f"{path} is not UTF-8 but looks like UTF-16; save it as UTF-8")
+    return content.decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
 
 
 def export(workspace: Workspace, model: str, onnx: Path) -> Path:

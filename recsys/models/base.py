@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from recsys.errors import DataError, UnsupportedError
+from recsys.models.fallback import fill, readable
 from recsys.models.learner import Floats, Learner
 from recsys.models.selection import ROW_BLOCK, Histories, Indices, check_length, cosine, indices, most_similar
 from recsys.ranking import Ids, Scores, top_n
@@ -23,10 +24,9 @@ class Recommender(Learner):
     """A model of users × items interactions: it recommends items, and what else its `capabilities` declare.
 
     All models take a user's history as an argument, so that a user whom training never saw is served by the same call.
-    Where an empty history would score every item 0, the most popular items are recommended; the score is then the share
-    of training users who have the item. A model of your own gives `capabilities`, `_fit`, `_scores`, `_arrays` and
-    `_restore`, and for what it declares the hooks `_encode`, `_item_vectors` or `_item_similarity`, `_user_vectors` and
-    `_ratings`.
+    A user without a usable history gets the most popular items: see `recommend`. A model of your own gives
+    `capabilities`, `_fit`, `_scores`, `_arrays` and `_restore`, and for what it declares the hooks `_encode`,
+    `_item_vectors` or `_item_similarity`, `_user_vectors` and `_ratings`.
     """
 
     @abstractmethod
@@ -75,6 +75,10 @@ class Recommender(Learner):
         seen: Any = None,
     ) -> tuple[Ids, Scores]:
         """Return the best items of one user or of several.
+
+        A user without a usable history gets the most popular items: what the model itself makes of an empty history or,
+        where that is 0 for every item, the items by their share of training users, which is then the score. Unusable is
+        a history that is empty, is of items that no training user has, or scores 0 everywhere, as stored zeros may.
 
         Args:
             userid: an index, or an array of them. Models that declare `scores_known_users` use what they learned of a
@@ -321,10 +325,15 @@ class Recommender(Learner):
         return scores
 
     def _filled(self, histories: Histories, userid: Indices, items: Indices | None, out: Tensor | None) -> Tensor:
-        """Return the scores, with popularity in the place of zeros where an empty history says nothing."""
+        """Return the scores, with the most popular items for users without a usable history, as `recommend` says."""
+        if histories is not None:
+            histories = readable(histories, self.popularity_)
         scores = self._checked(histories, userid, items, out)
-        if self.capabilities.popularity_fallback and histories is not None:
-            cold = (np.diff(histories.indptr) == 0) & ~self._known(userid)
-            popularity = self.popularity_ if items is None else self.popularity_[items]
-            scores[torch.from_numpy(cold).to(scores.device)] = torch.from_numpy(popularity).to(scores.device)
+        if self.capabilities.popularity_fallback:
+            cold = np.zeros(len(userid), bool) if histories is None else np.diff(histories.indptr) == 0
+
+            def whole(rows: Indices) -> Tensor:
+                return self._checked(None if histories is None else histories[rows], userid[rows], None, None)
+
+            fill(scores, cold & ~self._known(userid), items, self.popularity_, whole)
         return scores

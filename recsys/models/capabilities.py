@@ -29,7 +29,7 @@ class Capabilities:
     trains_by_epochs: bool = False
     """Each epoch can be measured, and a killed training continues from a checkpoint."""
     popularity_fallback: bool = False
-    """An empty history would score every item 0, so the most popular items are recommended in its place."""
+    """An empty history would score every item 0, so the most popular items are recommended in their place."""
     no_graph: str = ""
     """Why its scores cannot be exported as an ONNX graph; empty where they can."""
 

@@ -18,10 +18,11 @@ import scipy.sparse as sp
 from tqdm import tqdm
 
 from recsys.columns import ITEM, RANK, SCORE, USER
-from recsys.errors import ConfigError, DataError, ScoringError
+from recsys.errors import ConfigError, DataError, ScoringError, warn
 from recsys.files import MANIFEST
 from recsys.ids import IdMap
 from recsys.interactions import Interactions
+from recsys.matching import FEW_KNOWN
 from recsys.models import Recommender
 from recsys.ranking import Ids, Scores
 from recsys.scoring.output import OutputFolder, arrow_ids
@@ -153,7 +154,7 @@ class _Kernel:
         """(n_users, model items): every user of the data."""
         self.seen = None if seen is None else _rows_of_seen(seen, histories.users, model.items_)
         """(n_users, model items): what to filter in place of the histories."""
-        self.trained = model.users_.codes(histories.users.ids(), on_unknown="mark")
+        self.trained = _training_index(model, histories.users)
         """(n_users,) index of each user among the training users, -1 for others."""
 
     def lists(self, rows: Rows) -> tuple[Rows, Ids, Scores, Rows]:
@@ -182,6 +183,8 @@ def _choose_rows(
     rows = np.arange(histories.shape[0], dtype=np.int32)
     if users is not None:
         rows = histories.users.codes(users, on_unknown=on_unknown)
+        if 0 < len(rows) < FEW_KNOWN * len(users):
+            warn(f"only {len(rows):,} of the {len(users):,} users asked for are in the data; the others are left out")
         if len(np.unique(rows)) != len(rows):
             raise DataError(f"users must name each user once, got {len(rows) - len(np.unique(rows))} repeats")
     if not len(rows):
@@ -196,12 +199,29 @@ def _blocks(rows: Rows, size: int) -> Iterator[Rows]:
 
 def _rows_of_seen(seen: Interactions, users: IdMap, items: IdMap) -> sp.csr_matrix:
     """Return what these users have seen of these items: (len(users), len(items))."""
-    place = seen.users.codes(users.ids(), on_unknown="mark")
+    place = seen.users.codes_of(users, "user")
     missing = np.flatnonzero(place < 0)
     if len(missing):
         first = list(users.take(missing[:3]))
         raise DataError(f"seen must hold every user of the histories, {len(missing)} are missing, such as {first}")
-    return seen.histories(items)[place]
+    return seen.matched(items)[0][place]  # the histories have said if few items are known, and others need no mask
+
+
+def _training_index(model: Recommender, users: IdMap) -> Rows:
+    """Return the index of each user among the training users, -1 for others; say if few of a model's vectors apply."""
+    assert model.users_ is not None
+    if not (model.capabilities.scores_known_users and model.capabilities.personal):
+        try:
+            return model.users_.codes_of(users, "user")
+        except DataError:  # ids of another type are strangers, whom such a model serves as well
+            return np.full(len(users), -1, dtype=np.int32)
+    index = model.users_.codes_of(users, "user")
+    if (known := np.count_nonzero(index >= 0)) < FEW_KNOWN * len(users):
+        warn(
+            f"{type(model).__name__} was trained on {known:,} of these {len(users):,} users and takes the others for "
+            f"strangers: their ids are like {next(iter(users))!r}, those of its users like {next(iter(model.users_))!r}"
+        )
+    return index
 
 
 def _write(

@@ -162,7 +162,7 @@ def _shared_of_users(matrix: sp.csr_matrix, users: IdMap, part: Part) -> int:
     """Return how many target entries of a part are stored in a matrix with these users as rows."""
     if users == part.users:
         return count_shared(matrix, part.target)
-    row = users.codes(part.users.ids(), on_unknown="mark")
+    row = users.codes_of(part.users, "user")
     known = np.flatnonzero(row >= 0)
     return count_shared(matrix[row[known]], part.target[known])
 

@@ -18,8 +18,9 @@ import pandas as pd
 import scipy.sparse as sp
 
 from recsys.columns import ITEM, RATING, USER
-from recsys.errors import BundleError, DataError, RecsysError
+from recsys.errors import BundleError, DataError, RecsysError, warn
 from recsys.files import read_json
+from recsys.matching import FEW_KNOWN
 from recsys.models import load as load_bundle
 from recsys.models.registry import MODELS, register
 from recsys.tracking._mlflow import MlflowException, mlflow, types
@@ -36,7 +37,8 @@ class RecommendationModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
 
     Input columns: `user_id`; `items`, the list of items in the user's history; `ratings`, their values, for models of
     ratings only (otherwise each item counts 1). Ids are text; integers are written in decimal. Unknown items are
-    ignored. If an item is listed twice, the last entry counts. Unknown users are served from their history.
+    ignored, with a warning in the log if they are more than half. If an item is listed twice, the last entry counts.
+    Unknown users are served from their history, and without a usable one by the most popular items.
 
     Output columns: `user_id`, `items` and `scores`, best first; a list is shorter than `n` if candidates run out.
 
@@ -117,6 +119,8 @@ class RecommendationModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
                 raise DataError("each row must hold as many ratings as items")
             values = _numbers(chain.from_iterable(ratings))
         known = codes >= 0
+        if known.sum() < FEW_KNOWN * len(known):  # no error: a request may well be of one user, of new items alone
+            warn(f"only {known.sum():,} of the {len(known):,} entries of the request are with items of the model")
         rows, codes, values = rows[known], codes[known], values[known]
         cell = rows * len(self._items) + codes
         # np.unique returns first occurrences, which in reverse order are the last.
