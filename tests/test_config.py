@@ -11,7 +11,7 @@ from recsys.config import JobConfig, SplitConfig, check_config, import_modules, 
 from recsys.datasets import synthetic
 from recsys.errors import ConfigError, DataError
 from recsys.models import registry as models
-from recsys.splits import splitters as registry
+from recsys.splits import registry
 
 CONFIGS = sorted((Path(__file__).parents[1] / "pipelines" / "configs").rglob("*.toml"))
 
@@ -136,9 +136,19 @@ def test_a_model_needs_a_name():
 @pytest.mark.parametrize(
     ("split", "message"),
     [
-        ({"kind": "leave_last_out", "n_users": 5}, "unknown key 'split.n_users'; known: kind$"),
-        ({"kind": "leave_last_out", "seed": 5}, "unknown key 'split.seed'"),
-        ({"kind": "hold_out_ratings", "test": "late"}, "split.test must be a finite number, got 'late'"),
+        ({"kind": "leave_last_out", "n_users": 5}, "unknown key 'split.n_users'; known: kind, seed$"),
+        ({"kind": "by_time", "seed": 5}, "unknown key 'split.seed'"),
+        ({"kind": "hold_out_ratings", "test": "late"}, "split.test must be a finite number > 0 and < 1, got 'late'"),
+        (
+            {"n_users": 20, "stable": True},
+            "'hold_out_users': a stable split takes n_users as a share between 0 and 0.5",
+        ),
+        ({"n_users": 2.5}, "'hold_out_users': n_users must be a whole number or a share below 1, got 2.5"),
+        (
+            {"kind": "by_time", "test": 0.9},
+            "'by_time': test and validation are shares that sum below 1, got 0.9 and 0.1",
+        ),
+        ({"kind": "given", "column": "mark", "validation": "test"}, "'given': test and validation must be different"),
         ({"kind": "given"}, "split.column is needed: name of the column that marks the part of each entry"),
     ],
 )
@@ -184,7 +194,7 @@ def test_a_repeat_writes_out_the_seeds_of_split_and_model():
     cuts = [job.split.split(data).test.target for job in (config, first, second)]
     assert (cuts[0] != cuts[1]).nnz == 0
     assert (cuts[1] != cuts[2]).nnz > 0
-    ease = check_config({"model": {"name": "EASE"}, "split": {"kind": "leave_last_out"}}).repeat(1)
+    ease = check_config({"model": {"name": "EASE"}, "split": {"kind": "by_time"}}).repeat(1)
     assert "seed" not in ease.model
     assert ease.split.given == {}
     assert check_config({"model": {"name": "EASE"}}).repeat(1).split.seed == 98766

@@ -4,8 +4,8 @@
 `register_reader` adds a layout of files.
 """
 
-from recsys.datasets.catalog import NAMES, load
+from recsys.datasets.catalog import NAMES, SYNTHETIC, load
 from recsys.datasets.generator import synthetic
 from recsys.datasets.readers import READERS, SPLIT, Reader, read, register_reader
 
-__all__ = ["NAMES", "READERS", "SPLIT", "Reader", "load", "read", "register_reader", "synthetic"]
+__all__ = ["NAMES", "READERS", "SPLIT", "SYNTHETIC", "Reader", "load", "read", "register_reader", "synthetic"]

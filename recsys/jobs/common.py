@@ -66,6 +66,14 @@ def histories_for(
     return check_config({"data": section | section_of(data)}, "--data").data.histories(workspace.folder)
 
 
+def split_of(job: JobConfig, data: Interactions) -> Split:
+    """Split the data as the job says, and print what the splitter has to say about it."""
+    split = job.split.split(data)
+    for note in split.notes:
+        print(f"split {job.split.kind}: {note}")
+    return split
+
+
 def measure(workspace: Workspace, config: JobConfig, model: Ranker, split: Split, metrics: Sequence[str]) -> Evaluation:
     """Evaluate a model on the test part as the configuration says."""
     return evaluate(
@@ -125,7 +133,7 @@ class Sources:
     @cached_property
     def split(self) -> Split:
         """Training, validation and test part."""
-        return self.job.split.split(self.data)
+        return split_of(self.job, self.data)
 
     @cached_property
     def identity(self) -> str:
