@@ -739,7 +739,7 @@ def test_a_rule_of_a_splitter_is_checked_with_its_defaults_before_there_are_data
             return by_time(data, test=high - low)
 
         check_together("between", {"low": 0.3})
-        with pytest.raises(DataError, match="low must not lie above high, got 0.5 and 0.4"):
+        with pytest.raises(DataError, match=r"low must not lie above high, got 0\.5 and 0\.4"):
             check_together("between", {"low": 0.5})
         register(between)  # once more, without the rule
         check_together("between", {"low": 0.5})

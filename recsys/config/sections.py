@@ -16,9 +16,9 @@ from recsys.extras import check_installed
 from recsys.interactions import Interactions
 from recsys.metrics import of
 from recsys.models import Recommender, model_class
+from recsys.models.fitting import named_device
 from recsys.params import Count, Positive, Seed, check
 from recsys.promotion import Rule
-
 
 RESERVED: Final = ("name", "import")
 """Keys of `[model]` that are no hyperparameters."""
@@ -194,6 +194,7 @@ class JobConfig(Section):
         self.track.check()
         model = self.new_model()
         model.check_params()
+        named_device(getattr(model, "device", "auto"))
         check_metrics(model, (self.train.metric, *(self.evaluate.metrics or ())))
         check_metrics(model, self.promote.for_metric(self.train.metric).metrics)
         settings = self.tune.bounds() if self.tune else ()
