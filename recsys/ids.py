@@ -141,13 +141,14 @@ class IdMap:
 
     def from_text(self, text: str) -> Hashable:
         """Return text as an id of this map: an integer if the ids are integers and the text is one, else the text."""
-        return int(text) if self.kind == "int" and re.fullmatch(r"\s*[+-]?[0-9]+\s*", text) else text
+        # An id has 64 bits; more digits than Python converts would be an error.
+        return int(text) if self.kind == "int" and re.fullmatch(r"\s*[+-]?[0-9]{1,100}\s*", text) else text
 
     def parse(self, text: str) -> Hashable:
         """Return the external id that a person typed, an integer if the ids are integers; UnknownIdError without it."""
         value = self.from_text(text)
         if self.kind == "int" and isinstance(value, str):
-            raise UnknownIdError(f"ids are integers here, got {text!r}")
+            raise UnknownIdError(f"ids are integers of at most 19 digits here, got {text!r}")
         if value not in self:
             raise UnknownIdError(f"unknown id {value!r}; known ids look like {self._index[:3].tolist()}")
         return value

@@ -101,11 +101,20 @@ def file(tmp_path):
         ("tune.space.hiden=[1]", r"\[tune.space\] MultVAE has no hyperparameter 'hiden'"),
         ("tune.trials=0", "tune.trials = 0"),
         ("model.import=3", "model.import must be the name of a module or a list of names, got 3"),
-        ("data.duplicates=last", "data.duplicates: not for the data 'synthetic'; leave out what only data that are read"),
-        ("data={file='a.csv',users=3,seed=1}", "data.users and data.seed: not for the data 'a.csv'.* only generated data"),
+        (
+            "data.duplicates=last",
+            "data.duplicates: not for the data 'synthetic'; leave out what only data that are read",
+        ),
+        (
+            "data={file='a.csv',users=3,seed=1}",
+            "data.users and data.seed: not for the data 'a.csv'.* only generated data",
+        ),
         ("data={name='ml-100k',items=3}", "data.items: not for the data 'ml-100k'"),
         ("split.stable=true", "split.kind = 'hold_out_users': a stable split takes n_users as a share .*, got 5"),
-        ("model={name='MultVAE',patience=3,device='gpu'}", "device must be 'auto', 'cpu', 'cuda' or 'cuda:1', got 'gpu'"),
+        (
+            "model={name='MultVAE',patience=3,device='gpu'}",
+            "device must be 'auto', 'cpu', 'cuda' or 'cuda:1', got 'gpu'",
+        ),
         ("model.device=cuda:99999999999999999999", "device must be 'auto'"),
         ("tune.space.name=['EASE']", "tune.space.name is not a hyperparameter"),
         ("tune.space.hidden={low=1,high=9,step=0}", "tune.space.hidden.step = 0: .* greater than 0"),
@@ -136,7 +145,10 @@ def test_mistakes_are_named(file, override, message):
     [
         ({"model": {"patience": 3}, "train": {"validate_epochs": False}}, "patience .* train.validate_epochs = false"),
         ({"model": {"patience": 3}, "split": {"kind": "by_time", "validation": 0}}, "patience .* split.validation = 0"),
-        ({"tune": {"space": {"patience": [1, 2]}}, "train": {"validate_epochs": False}}, "patience .* train.validate_epochs"),
+        (
+            {"tune": {"space": {"patience": [1, 2]}}, "train": {"validate_epochs": False}},
+            "patience .* train.validate_epochs",
+        ),
         ({"data": {"binary": True}, "evaluate": {"min_relevance": 4}}, "min_relevance = 4 leaves nothing relevant"),
         ({"split": {"seed": 2**32 - 2}, "train": {"repeats": 3}}, "split.seed must be .*, got 4294967296"),
         ({"model": {"seed": 2**32 - 1}, "train": {"repeats": 2}}, "seed of MultVAE must be .*, got 4294967296"),
@@ -188,7 +200,10 @@ def test_a_file_that_is_absent_or_broken_is_an_error(tmp_path):
     broken.write_text("[model\n")
     with pytest.raises(ConfigError, match="not valid TOML"):
         load_config(broken)
-    for text, message in (("a = " + "[" * 3000, "nested too deeply"), (f"a = {'9' * 5000}", "is not valid TOML: .*digits")):
+    for text, message in (
+        ("a = " + "[" * 3000, "nested too deeply"),
+        (f"a = {'9' * 5000}", "is not valid TOML: .*digits"),
+    ):
         broken.write_text(text)
         with pytest.raises(ConfigError, match=message):
             load_config(broken)

@@ -50,7 +50,7 @@ def keys():
     """(section, key, annotation, further settings) of every key."""
     for name, field in JobConfig.model_fields.items():
         yield name, "", dict, ()
-        section: Any = next((kind for kind in (*get_args(field.annotation), field.annotation) if inspect.isclass(kind)))
+        section: Any = next(kind for kind in (*get_args(field.annotation), field.annotation) if inspect.isclass(kind))
         if hasattr(section, "model_fields"):
             for key, inner in section.model_fields.items():
                 yield name, inner.alias or key, inner.annotation, ()
@@ -94,7 +94,7 @@ def test_a_value_of_another_type_is_refused_and_the_key_is_named(file, section):
                 load_config(file, [*more, setting])
             except ConfigError as error:
                 said = str(error).rpartition(setting)[2]
-                assert (key or section) in said, f"{setting} is refused without the key: {said}"  # noqa: PT017
+                assert (key or section) in said, f"{setting} is refused without the key: {said}"
             else:
                 accepted.append((*more, setting))
     assert not accepted

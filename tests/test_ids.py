@@ -202,7 +202,7 @@ def test_parse_reads_an_id_as_it_is_typed():
     assert IdMap([10, 20]).parse("20") == 20
     assert IdMap(["10", "20"]).parse("20") == "20"
     for ids, text, message in (
-        (IdMap([10]), "ten", "ids are integers here, got 'ten'"),
+        (IdMap([10]), "ten", "ids are integers of at most 19 digits here, got 'ten'"),
         (IdMap([10]), "11", "unknown id 11; known ids look like [10]"),
         (IdMap([10]), "9" * 30, "unknown id 999"),
         (IdMap(["a"]), "10", "unknown id '10'; known ids look like ['a']"),

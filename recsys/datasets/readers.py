@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 
 from recsys.columns import ITEM, RATING, TIMESTAMP, TITLE, USER
 from recsys.errors import ConfigError, DataError, did_you_mean
+from recsys.files import expanded
 from recsys.interactions import Interactions
 
 AUTO: Final = "auto"
@@ -223,7 +224,7 @@ def read(path: str | Path, *, layout: str = AUTO, keep: Iterable[str] = (), **op
     """
     if layout != AUTO and layout not in _REGISTERED:
         raise DataError(f"there is no layout {layout!r}{did_you_mean(str(layout), [AUTO, *_REGISTERED])}")
-    path = Path(path).expanduser()
+    path = expanded(path)
     if not path.exists():
         raise DataError(f"expected a file or folder at {path}, found nothing")
     folder = path if path.is_dir() else None

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 from recsys import tracking
@@ -14,7 +13,7 @@ from recsys.config import JobConfig, check_config
 from recsys.datasets import NAMES
 from recsys.errors import ConfigError, DataError, did_you_mean
 from recsys.evaluation import Evaluation, Ranker, evaluate
-from recsys.files import sha256_of_json
+from recsys.files import expanded, sha256_of_json
 from recsys.interactions import Interactions
 from recsys.models import Recommender
 from recsys.splits import Split
@@ -44,7 +43,7 @@ def config_of(model: Recommender, uri: str) -> JobConfig:
 
 def section_of(source: str) -> dict[str, str]:
     """Return the key of `[data]` for a file or folder, or for a data set; a ConfigError where it is none of them."""
-    if Path(source).expanduser().exists():
+    if expanded(source).exists():
         return {"file": source}
     if source in NAMES:
         return {"name": source}
