@@ -25,6 +25,14 @@ def _minutes(text: str) -> float:
     raise argparse.ArgumentTypeError(f"must be a number above 0, got {text!r}")
 
 
+def _text(text: str) -> str:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise argparse.ArgumentTypeError(f"must be text that UTF-8 can encode, got {text!r}") from None
+    return text
+
+
 def _path(text: str) -> Path:
     if not text:
         raise argparse.ArgumentTypeError("must name a file or folder, got an empty text")
@@ -92,10 +100,10 @@ SET = _option(
     help="in place of the file's value, e.g. --set model.epochs=50; may be repeated",
 )
 MODEL = _option("model", help="folder, models:/NAME@ALIAS, models:/NAME/VERSION or runs:/ID/model")
-NAME = _option("name", help="name in the model registry")
+NAME = _option("name", type=_text, help="name in the model registry")
 LENGTH = _option("-n", type=_positive, help="recommendations per user (default 10)")
 DATA = _option("--data", help="data set or file with the histories (default: that of the training)")
-ALIAS = _option("--alias", help="alias to move (default champion)")
+ALIAS = _option("--alias", type=_text, help="alias to move (default champion)")
 TRIALS = _option("--trials", type=_positive, metavar="N", help="settings to try per model, in place of tune.trials")
 MINUTES = _option("--minutes", type=_minutes, help="time for the trials of a model, in place of tune.minutes")
 
@@ -187,7 +195,7 @@ COMMANDS = (
                 "it must earn the alias",
             ),
             ALIAS,
-            _option("--reason", metavar="TEXT", help="why; stored with the version"),
+            _option("--reason", type=_text, metavar="TEXT", help="why; stored with the version"),
         ),
     ),
     Command("rollback", "give the alias back to its previous holder", "recsys.jobs.contest:rollback", (NAME, ALIAS)),

@@ -20,6 +20,7 @@ from recsys.splits import (
     Split,
     by_time,
     check_together,
+    checked,
     given,
     hold_out_ratings,
     hold_out_users,
@@ -734,18 +735,22 @@ def test_a_rule_of_a_splitter_is_checked_with_its_defaults_before_there_are_data
 
     try:
 
-        @register(rule=refuse)
-        def between(data, low: float = 0.2, *, high: float = 0.4, seed: int = 0):
+        @register
+        @checked(refuse)
+        def between(data: Interactions, low: float = 0.2, *, high: float = 0.4, seed: int = 0):
             return by_time(data, test=high - low)
 
         check_together("between", {"low": 0.3})
         with pytest.raises(DataError, match=r"low must not lie above high, got 0\.5 and 0\.4"):
             check_together("between", {"low": 0.5})
-        register(between)  # once more, without the rule
-        check_together("between", {"low": 0.5})
+        with pytest.raises(DataError, match=r"low must not lie above high, got 0\.5 and 0\.4"):
+            between(crowd(), 0.5)
+        with pytest.raises(DataError, match="high must be a finite number, got True"):
+            between(crowd(), high=True)
+        with pytest.raises(DataError, match="by_time needs timestamps"):
+            between(crowd(), 0.3)
     finally:
-        registry._REGISTERED.pop("between", None)
-        registry._RULES.pop("between", None)
+        registry._RULES.pop(registry._REGISTERED.pop("between", None), None)
 
 
 @pytest.mark.slow

@@ -17,7 +17,7 @@ from recsys.interactions import Interactions
 from recsys.options import Seed
 from recsys.params import Natural, OpenFraction, Rate
 from recsys.splits.parts import Entries, Part, Split, by_entries
-from recsys.splits.registry import register, typed
+from recsys.splits.registry import checked, register
 
 
 def _check_users(n_users: int | float, stable: bool) -> None:
@@ -27,8 +27,8 @@ def _check_users(n_users: int | float, stable: bool) -> None:
         raise DataError(f"n_users must be a whole number or a share below 1, got {n_users}")
 
 
-@register(rule=_check_users)
-@typed
+@register
+@checked(_check_users)
 def hold_out_users(
     data: Interactions,
     *,
@@ -58,7 +58,6 @@ def hold_out_users(
     Raises:
         DataError: too few users for these parts, a held-out part without any target, or an option out of range.
     """
-    _check_users(n_users, stable)
     total = data.shape[0]
     if stable:
         digests = b"".join(hashlib.blake2b(f"{seed}:{user}".encode(), digest_size=8).digest() for user in data.users)
@@ -85,7 +84,7 @@ def hold_out_users(
 
 
 @register
-@typed
+@checked()
 def hold_out_ratings(data: Interactions, *, test: OpenFraction = 0.1, validation: Rate = 0.1, seed: Seed = 0) -> Split:
     """Hold out random entries (Sedhain et al. 2015, §4); all parts share the users and items of the data.
 
@@ -107,7 +106,7 @@ def hold_out_ratings(data: Interactions, *, test: OpenFraction = 0.1, validation
 
 
 @register
-@typed
+@checked()
 def leave_last_out(data: Interactions, *, seed: Seed = 0) -> Split:
     """Hold out each user's latest entry for the test and the one before it for validation.
 
@@ -141,8 +140,8 @@ def _check_shares(test: float, validation: float) -> None:
         raise DataError(f"test and validation are shares that sum below 1, got {test} and {validation}")
 
 
-@register(rule=_check_shares)
-@typed
+@register
+@checked(_check_shares)
 def by_time(data: Interactions, *, test: OpenFraction = 0.1, validation: Rate = 0.1) -> Split:
     """Hold out the latest entries of all users for the test, and those just before them for validation.
 
@@ -155,7 +154,6 @@ def by_time(data: Interactions, *, test: OpenFraction = 0.1, validation: Rate = 
     Raises:
         DataError: there are no timestamps, too many entries of one time for a part, or shares that sum to 1 or more.
     """
-    _check_shares(test, validation)
     times = _need_times(data, "by_time")
     ordered = np.sort(times)
     last_before_test = ordered[max(0, round((1 - test) * data.nnz) - 1)]
@@ -170,8 +168,8 @@ def _check_marks(test: Hashable, validation: Hashable | None) -> None:
         raise DataError(f"test and validation must be different values of the column, got {test!r} for both")
 
 
-@register(rule=_check_marks)
-@typed
+@register
+@checked(_check_marks)
 def given(
     data: Interactions,
     column: str,
@@ -196,7 +194,6 @@ def given(
         DataError: the column was not kept or lacks a value, both parts have the same value, `validation_fraction` is
             out of range, or a temporal split trains on entries from the future.
     """
-    _check_marks(test, validation)
     if column not in data.columns:
         raise DataError(
             f"column {column!r} was not kept with these interactions"
