@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import signal
 import sys
 import threading
@@ -26,7 +27,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     Raises:
         SystemExit: the arguments are wrong (2), or the process was asked to end (143).
     """
-    arguments = vars(parser().parse_args(argv))
+    with _any_character_printed():
+        return _run(sys.argv[1:] if argv is None else argv)
+
+
+def _run(argv: Sequence[str]) -> int:
+    top = parser()
+    if any("\0" in argument for argument in argv):  # no system passes it, and no file, id or name has it
+        top.error("an argument holds a NUL character")
+    arguments = vars(top.parse_args(argv))
     command: Command = arguments.pop("chosen")
     status, problem = 2, ""
     try:
@@ -39,8 +48,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         problem = ("" if error.filename is None else f"{error.filename}: ") + (error.strerror or str(error))
     except KeyboardInterrupt:
         status, problem = 130, "interrupted"
-    print(f"recsys {command.name}: {problem}", file=sys.stderr)
+    print(f"recsys {command.name}: {_one_line(problem)}", file=sys.stderr)
     return status
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.splitlines())
 
 
 def call(command: Command, arguments: dict[str, Any]) -> None:
@@ -88,7 +101,7 @@ def _warnings_of(command: Command) -> Iterator[None]:
 
     def line(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> str:
         if issubclass(category, DataWarning):
-            return f"recsys {command.name}: warning: {message}\n"
+            return f"recsys {command.name}: warning: {_one_line(str(message))}\n"
         return usual(message, category, *where, **more)
 
     warnings.formatwarning = line
@@ -96,6 +109,21 @@ def _warnings_of(command: Command) -> Iterator[None]:
         yield
     finally:
         warnings.formatwarning = usual
+
+
+@contextmanager
+def _any_character_printed() -> Iterator[None]:
+    """Print characters that the terminal's encoding lacks, such as those of titles, as escapes for the block."""
+    stream = sys.stdout
+    if not isinstance(stream, io.TextIOWrapper):
+        yield
+        return
+    before = stream.errors
+    stream.reconfigure(errors="backslashreplace")
+    try:
+        yield
+    finally:
+        stream.reconfigure(errors=before)
 
 
 @contextmanager

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import math
+import re
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,9 +13,9 @@ from typing import Any
 
 
 def _positive(text: str) -> int:
-    if not (text.isascii() and text.isdigit() and int(text)):
-        raise argparse.ArgumentTypeError(f"must be a whole number of at least 1, got {text!r}")
-    return int(text)
+    if re.fullmatch(r"0*[1-9][0-9]{0,17}", text, re.ASCII):  # what 64 bits hold
+        return int(text.lstrip("0"))
+    raise argparse.ArgumentTypeError(f"must be a whole number of at least 1 and below 10**18, got {text!r}")
 
 
 def _minutes(text: str) -> float:
@@ -21,6 +23,27 @@ def _minutes(text: str) -> float:
         if 0 < float(text) < math.inf:
             return float(text)
     raise argparse.ArgumentTypeError(f"must be a number above 0, got {text!r}")
+
+
+def _text(text: str) -> str:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise argparse.ArgumentTypeError(f"must be text that UTF-8 can encode, got {text!r}") from None
+    return text
+
+
+def _path(text: str) -> Path:
+    if not text:
+        raise argparse.ArgumentTypeError("must name a file or folder, got an empty text")
+    return Path(text)
+
+
+def _named_path(text: str) -> Path:
+    path = _path(text)
+    if not path.name:  # such as `.`: what is written whole takes the place of a name
+        raise argparse.ArgumentTypeError(f"must end in the name of a file or folder, got {text!r}")
+    return path
 
 
 Option = tuple[tuple[str, ...], dict[str, Any]]
@@ -32,11 +55,11 @@ def _option(*flags: str, **settings: Any) -> Option:
 
 
 def _file(flag: str, help: str) -> Option:
-    return _option(flag, type=Path, metavar="FILE", help=help)
+    return _option(flag, type=_named_path, metavar="FILE", help=help)
 
 
-def _folder(flag: str, help: str, *, required: bool = False) -> Option:
-    return _option(flag, type=Path, metavar="FOLDER", help=help, required=required)
+def _folder(flag: str, help: str, *, required: bool = False, type: Callable[[str], Path] = _named_path) -> Option:
+    return _option(flag, type=type, metavar="FOLDER", help=help, required=required)
 
 
 @dataclass(frozen=True)
@@ -56,7 +79,7 @@ class Command:
 
 
 COMMON = (
-    _folder("--root", "folder of mlruns/ and data/raw/ (default: the current one)"),
+    _folder("--root", "folder of mlruns/ and data/raw/ (default: the current one)", type=_path),
     _option("--quiet", action="store_true", help="no progress bars"),
     _option(
         "--import",
@@ -68,7 +91,7 @@ COMMON = (
 )
 """Options of every command."""
 
-CONFIG = _option("config", type=Path, help="TOML file, such as pipelines/configs/multvae-ml1m.toml")
+CONFIG = _option("config", type=_path, help="TOML file, such as pipelines/configs/multvae-ml1m.toml")
 SET = _option(
     "--set",
     dest="overrides",
@@ -77,10 +100,10 @@ SET = _option(
     help="in place of the file's value, e.g. --set model.epochs=50; may be repeated",
 )
 MODEL = _option("model", help="folder, models:/NAME@ALIAS, models:/NAME/VERSION or runs:/ID/model")
-NAME = _option("name", help="name in the model registry")
+NAME = _option("name", type=_text, help="name in the model registry")
 LENGTH = _option("-n", type=_positive, help="recommendations per user (default 10)")
 DATA = _option("--data", help="data set or file with the histories (default: that of the training)")
-ALIAS = _option("--alias", help="alias to move (default champion)")
+ALIAS = _option("--alias", type=_text, help="alias to move (default champion)")
 TRIALS = _option("--trials", type=_positive, metavar="N", help="settings to try per model, in place of tune.trials")
 MINUTES = _option("--minutes", type=_minutes, help="time for the trials of a model, in place of tune.minutes")
 
@@ -102,8 +125,8 @@ COMMANDS = (
         "tune, train and test several models alike, into one table with intervals and tests",
         "recsys.jobs.compare:run",
         (
-            _option("configs", type=Path, nargs="+", metavar="config", help="TOML files of the same data and split"),
-            _folder("--output", "folder, e.g. data/compared/ml-1m", required=True),
+            _option("configs", type=_path, nargs="+", metavar="config", help="TOML files of the same data and split"),
+            _folder("--output", "folder, e.g. data/compared/ml-1m", required=True, type=_path),
             _option("--metric", help="metric that sorts and is tested (default: train.metric)"),
             TRIALS,
             MINUTES,
@@ -150,7 +173,10 @@ COMMANDS = (
         "export",
         "write a saved model as a graph for runtimes without Python",
         "recsys.jobs.serve:export",
-        (MODEL, _option("--onnx", type=Path, metavar="FILE", required=True, help="file to write, e.g. model.onnx")),
+        (
+            MODEL,
+            _option("--onnx", type=_named_path, metavar="FILE", required=True, help="file to write, e.g. model.onnx"),
+        ),
     ),
     Command(
         "promote",
@@ -169,7 +195,7 @@ COMMANDS = (
                 "it must earn the alias",
             ),
             ALIAS,
-            _option("--reason", metavar="TEXT", help="why; stored with the version"),
+            _option("--reason", type=_text, metavar="TEXT", help="why; stored with the version"),
         ),
     ),
     Command("rollback", "give the alias back to its previous holder", "recsys.jobs.contest:rollback", (NAME, ALIAS)),

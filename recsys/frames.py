@@ -120,7 +120,7 @@ def about_items(
     table = as_table(items, [column, ITEM])
     name = column if column in table or ITEM not in table else ITEM
     ids = IdMap(column_of(table, name))
-    codes = known.codes(ids.ids(), on_unknown="mark")
+    codes = known.codes_of(ids, "item")
     row = np.full(len(known), -1, dtype=np.int64)
     row[codes[codes >= 0]] = np.flatnonzero(codes >= 0)
     absent = row < 0

@@ -183,7 +183,8 @@ class IdMap:
         """Return the external id that a person typed; UnknownIdError without it."""
         code = int(self._lookup([text])[0])
         if code < 0:
-            raise UnknownIdError(f"unknown id {text!r}; known ids look like {self._index[:3].tolist()}")
+            shown = text if len(text) <= 60 else f"{text[:57]}..."
+            raise UnknownIdError(f"unknown id {shown!r}; known ids look like {self._index[:3].tolist()}")
         found: Hashable = self._index[[code]].tolist()[0]
         return found
 

@@ -24,23 +24,27 @@ from typing import Annotated, Any, Final, Literal, Self, Union, get_args, get_or
 
 import numpy as np
 from annotated_types import Ge, Gt, Le, Lt, MinLen
-from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic import ConfigDict, Strict, TypeAdapter, ValidationError
 
 from recsys.errors import ConfigError, did_you_mean
 from recsys.options import Seed as Seed
 from recsys.options import types_of
 
-Count = Annotated[int, Ge(1)]
+Whole = Annotated[int, Strict()]
+"""A whole number and neither true nor text, also where a type is not read by `check_value`."""
+Real = Annotated[float, Strict()]
+"""A number, whole or not, and neither true nor text."""
+Count = Annotated[Whole, Ge(1)]
 """A number of things of which there must be one."""
-Natural = Annotated[int, Ge(0)]
+Natural = Annotated[Whole, Ge(0)]
 """A number of things of which there may be none."""
-Positive = Annotated[float, Gt(0)]
-NotNegative = Annotated[float, Ge(0)]
-Fraction = Annotated[float, Ge(0), Le(1)]
+Positive = Annotated[Real, Gt(0)]
+NotNegative = Annotated[Real, Ge(0)]
+Fraction = Annotated[Real, Ge(0), Le(1)]
 """A share from 0 to 1, both included."""
-Rate = Annotated[float, Ge(0), Lt(1)]
+Rate = Annotated[Real, Ge(0), Lt(1)]
 """A share from 0 to 1, 1 excluded, such as that of dropout."""
-OpenFraction = Annotated[float, Gt(0), Lt(1)]
+OpenFraction = Annotated[Real, Gt(0), Lt(1)]
 """A share between 0 and 1, both excluded."""
 Widths = tuple[Count, ...]
 """Widths of layers, from the input inward; there may be none."""

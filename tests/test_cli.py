@@ -3,6 +3,7 @@
 import argparse
 import ast
 import inspect
+import os
 import subprocess
 import sys
 import textwrap
@@ -12,11 +13,11 @@ import pandas as pd
 import pytest
 
 import recsys
-from recsys import datasets
+from recsys import datasets, tracking
 from recsys.cli import main, parser
 from recsys.commands import COMMANDS
 from recsys.config import check_config
-from recsys.errors import ConfigError
+from recsys.errors import ConfigError, TrackingError
 from recsys.jobs import data, registry, serve, tune
 from recsys.workspace import Workspace
 
@@ -174,3 +175,120 @@ def test_recommendations_show_what_the_data_know_of_the_items(capsys):
     printed = capsys.readouterr().out
     assert "    8  B\n    9\n" in printed
     assert ")  A · 2.5\n" in printed
+
+
+@pytest.fixture
+def popular(tmp_path):
+    """A saved model of users with integer ids, its data beside it, and a configuration."""
+    recsys.datasets.synthetic(60, 30, 900).to_frame().to_csv(tmp_path / "ratings.csv", index=False)
+    config = check_config({"data": {"file": str(tmp_path / "ratings.csv")}, "model": {"name": "Popularity"}})
+    model = recsys.Popularity().fit(config.load_data())
+    model.about_ = {"config": config.as_dict()}
+    model.save(tmp_path / "model")
+    (tmp_path / "job.toml").write_text('[model]\nname = "EASE"\n', encoding="utf-8")
+    return tmp_path
+
+
+def refused(capsys, *argv):
+    """Return the one line with which a command is refused."""
+    assert main(argv) == 2
+    said = capsys.readouterr().err
+    assert said.endswith("\n")
+    assert len(said.splitlines()) == 1
+    return said
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["recommend", "model", "--user", "9" * 5000], "unknown id '999"),
+        (["recommend", "model", "--user", "9" * 50], "unknown id '999"),
+        (["recommend", "model", "--user", "a\nb"], r"unknown id 'a\nb'"),
+        (["train", "no\nsuch.toml"], "there is no configuration file no such.toml"),
+        (["train", "job.toml", "--set", "model.regularization=" + "[" * 3000], "nested too deeply"),
+        (
+            ["train", "job.toml", "--set", "split.n_users=true"],
+            "split.n_users must be a whole number or a finite",
+        ),
+        (["train", "job.toml", "--set", "data.file='a\\u0000b'"], "expected a file or folder at a"),
+        (["train", "job.toml", "--set", 'data.file="a\\u0000b"'], "is not text: it holds a NUL"),
+        (
+            ["train", "job.toml", "--set", "data.file=~no-such-user/x.csv"],
+            "expected a file or folder at ~no-such-user/x.csv",
+        ),
+        (
+            ["train", "job.toml", "--set", f"evaluate.metrics=['ndcg@{'9' * 5000}']"],
+            "ndcg needs a positive whole number",
+        ),
+        (["train", "deep.toml"], "deep.toml: values are nested too deeply"),
+        (["train", "long.toml"], "long.toml is not valid TOML"),
+        (["data", "~no-such-user/x.csv"], "there is no file or folder ~no-such-user/x.csv"),
+        (["data", "a" * 5000], "File name too long"),
+    ],
+)
+def test_what_no_job_can_take_is_one_line(popular, monkeypatch, capsys, words, message):
+    monkeypatch.chdir(popular)
+    (popular / "deep.toml").write_text("a = " + "[" * 3000, encoding="utf-8")
+    (popular / "long.toml").write_text("a = " + "9" * 5000, encoding="utf-8")
+    assert message in refused(capsys, *words)
+
+
+def test_a_version_of_thousands_of_digits_is_no_address():
+    with pytest.raises(TrackingError, match="expected models:/NAME@ALIAS or models:/NAME/VERSION"):
+        tracking.load("models:/small/" + "9" * 5000)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["train", "a\0b.toml"], "an argument holds a NUL character"),
+        (["train", ""], "must name a file or folder"),
+        (["rollback", "a\udcff"], r"name: must be text that UTF-8 can encode, got 'a\udcff'"),
+        (["score", "model", "--output", "."], "must end in the name of a file or folder, got '.'"),
+        (
+            ["recommend", "model", "--user", "1", "-n", "9" * 5000],
+            "-n: must be a whole number of at least 1 and below 10**18",
+        ),
+        (["recommend", "model", "--user", "1", "-n", "1_0"], "-n: must be a whole number"),
+        (["registry", "show", "any", "9" * 19], "version: must be a whole number of at least 1 and below 10**18"),
+    ],
+)
+def test_arguments_that_nothing_can_mean_are_refused_by_the_parser(capsys, words, message):
+    with pytest.raises(SystemExit, match="2"):
+        main(words)
+    assert message in capsys.readouterr().err
+
+
+def test_numbers_may_have_leading_zeros():
+    assert parser().parse_args(["recommend", "m", "--user", "1", "-n", "0012"]).n == 12
+
+
+@pytest.mark.parametrize("uri", ["http://[", "sqlite:", "nonsense://x"])
+def test_a_store_that_is_none_is_one_line(tmp_path, monkeypatch, capsys, uri):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    assert f"cannot open {uri}: " in refused(capsys, "registry", "list", "--root", str(tmp_path))
+
+
+def test_text_that_the_terminal_cannot_show_is_escaped(popular):
+    command = [sys.executable, "-m", "recsys", "data", str(popular / "job.toml"), "--root", str(popular)]
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    shown = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    assert (shown.returncode, shown.stderr) == (0, "")
+    assert "training Interactions(" in shown.stdout
+    assert r"users \xd7 " in shown.stdout
+
+
+def test_entries_of_equal_time_are_a_line_of_the_command_and_of_the_report(popular, capsys):
+    frame = recsys.datasets.synthetic(60, 30, 900).to_frame().assign(timestamp=7)
+    frame.to_csv(popular / "tied.csv", index=False)
+    text = (
+        f"[data]\nfile = '{popular / 'tied.csv'}'\n[split]\nkind = 'leave_last_out'\nseed = 4\n[model]\nname = 'EASE'\n"
+    )
+    (popular / "tied.toml").write_text(text, encoding="utf-8")
+    note = "60 of 60 users have entries of equal time where the latest are held out, 60 of them for the test entry"
+    assert main(["data", str(popular / "tied.toml")]) == 0
+    assert f"\nsplit leave_last_out: {note}; a draw (seed 4) decided\n" in capsys.readouterr().out
+    split = recsys.splits.leave_last_out(recsys.datasets.read(popular / "tied.csv"), seed=4)
+    model = recsys.Popularity().fit(split.train)
+    found = recsys.evaluate(model, split.test, ["ndcg@5"], popularity=split.train)
+    assert note in recsys.report.page(model, split, found)

@@ -11,7 +11,7 @@ from recsys.config import JobConfig, SplitConfig, check_config, import_modules, 
 from recsys.datasets import synthetic
 from recsys.errors import ConfigError, DataError
 from recsys.models import registry as models
-from recsys.splits import splitters as registry
+from recsys.splits import registry
 
 CONFIGS = sorted((Path(__file__).parents[1] / "pipelines" / "configs").rglob("*.toml"))
 
@@ -101,6 +101,35 @@ def file(tmp_path):
         ("tune.space.hiden=[1]", r"\[tune.space\] MultVAE has no hyperparameter 'hiden'"),
         ("tune.trials=0", "tune.trials = 0"),
         ("model.import=3", "model.import must be the name of a module or a list of names, got 3"),
+        (
+            "data.duplicates=last",
+            "data.duplicates: not for the data 'synthetic'; leave out what only data that are read",
+        ),
+        (
+            "data={file='a.csv',users=3,seed=1}",
+            "data.users and data.seed: not for the data 'a.csv'.* only generated data",
+        ),
+        ("data={name='ml-100k',items=3}", "data.items: not for the data 'ml-100k'"),
+        ("split.stable=true", "split.kind = 'hold_out_users': a stable split takes n_users as a share .*, got 5"),
+        (
+            "model={name='MultVAE',patience=3,device='gpu'}",
+            "device must be 'auto', 'cpu', 'cuda' or 'cuda:1', got 'gpu'",
+        ),
+        ("model.device=cuda:99999999999999999999", "device must be 'auto'"),
+        ("tune.space.name=['EASE']", "tune.space.name is not a hyperparameter"),
+        ("tune.space.hidden={low=1,high=9,step=0}", "tune.space.hidden.step = 0: .* greater than 0"),
+        ("tune.space.hidden={low=1,high=9,step=0.5}", "step must be a whole number as low and high are, got 0.5"),
+        ("tune.space.hidden={low=1,high=inf}", "tune.space.hidden.high = inf"),
+        ("tune.space.hidden={low=true,high=9}", "tune.space.hidden.low = True: Input should be a valid integer"),
+        ("evaluate.min_relevance=nan", "evaluate.min_relevance = nan: .* finite number"),
+        ("model.hidden=" + "[" * 3000, "values are nested too deeply"),
+        ("model.hidden=" + "[" * 21 + "]" * 21, "values are nested too deeply; .* at most 20 levels deep"),
+        ("model" + ".a" * 3000 + "=1", "values are nested too deeply"),
+        ("model.hidden=" + "9" * 5000, "hidden of MultVAE must be a whole number .*, got '9999"),
+        ("model.hidden=3\nepochs = 1", r"hidden of MultVAE must be a whole number .*, got '3\\nepochs = 1'"),
+        ('track.run_name="a\\u0000b"', r"'a\\x00b' is not text: it holds a NUL or an undecodable character"),
+        ("track.run_name=a\udcffb", r"'a\\udcffb' is not text"),
+        ("track.\udcff=1", r"'\\udcff' is not text"),
         ("hidden", "section.key=value"),
         ("model.hidden.x=1", "'hidden' is a value"),
     ],
@@ -109,6 +138,51 @@ def test_mistakes_are_named(file, override, message):
     with pytest.raises(ConfigError, match=message) as refused:
         load_config(file, [override])
     assert f"--set {override}" in str(refused.value) or repr(override) in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"model": {"patience": 3}, "train": {"validate_epochs": False}}, "patience .* train.validate_epochs = false"),
+        ({"model": {"patience": 3}, "split": {"kind": "by_time", "validation": 0}}, "patience .* split.validation = 0"),
+        (
+            {"tune": {"space": {"patience": [1, 2]}}, "train": {"validate_epochs": False}},
+            "patience .* train.validate_epochs",
+        ),
+        ({"data": {"binary": True}, "evaluate": {"min_relevance": 4}}, "min_relevance = 4 leaves nothing relevant"),
+        ({"split": {"seed": 2**32 - 2}, "train": {"repeats": 3}}, "split.seed must be .*, got 4294967296"),
+        ({"model": {"seed": 2**32 - 1}, "train": {"repeats": 2}}, "seed of MultVAE must be .*, got 4294967296"),
+    ],
+)
+def test_sections_that_contradict_each_other_are_refused(values, message):
+    values = {**values, "model": {"name": "MultVAE", **values.get("model", {})}}
+    with pytest.raises(ConfigError, match=message):
+        JobConfig.model_validate(values).check()
+
+
+def test_a_stored_patience_that_counted_nothing_is_still_read():
+    stored = {"model": {"name": "MultVAE", "patience": 3}, "train": {"validate_epochs": False}}
+    assert check_config(stored).model["patience"] == 3
+
+
+def test_a_fold_of_number_0_is_a_validation_part():
+    split = {"kind": "given", "column": "fold", "test": 1, "validation": 0}
+    config = check_config({"split": split, "train": {"refit": True}, "model": {"name": "MultVAE", "patience": 3}})
+    config.check()
+    assert not config.split.without_validation
+
+
+def test_a_search_needs_a_validation_part():
+    space = {"model": {"name": "EASE"}, "tune": {"space": {"regularization": [1.0]}}}
+    with pytest.raises(ConfigError, match=r"set split\.validation above 0"):
+        check_config({**space, "split": {"kind": "by_time", "validation": 0}}).search()
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
+def test_a_file_is_read_with_and_without_a_byte_order_mark(tmp_path, encoding):
+    path = tmp_path / "job.toml"
+    path.write_text('[model]\nname = "EASE"\n', encoding=encoding)
+    assert load_config(path).model == {"name": "EASE"}
 
 
 def test_overrides_are_read_as_toml_and_else_as_text(file):
@@ -126,6 +200,17 @@ def test_a_file_that_is_absent_or_broken_is_an_error(tmp_path):
     broken.write_text("[model\n")
     with pytest.raises(ConfigError, match="not valid TOML"):
         load_config(broken)
+    for text, message in (
+        ("a = " + "[" * 3000, "nested too deeply"),
+        (f"a = {'9' * 5000}", "is not valid TOML: .*digits"),
+    ):
+        broken.write_text(text)
+        with pytest.raises(ConfigError, match=message):
+            load_config(broken)
+    broken.write_text("a = 1", encoding="utf-16")
+    for path in (broken, tmp_path, tmp_path / ("a" * 5000), f"{tmp_path}/\0"):
+        with pytest.raises(ConfigError, match="cannot be read"):
+            load_config(path)
 
 
 def test_a_model_needs_a_name():
@@ -136,9 +221,19 @@ def test_a_model_needs_a_name():
 @pytest.mark.parametrize(
     ("split", "message"),
     [
-        ({"kind": "leave_last_out", "n_users": 5}, "unknown key 'split.n_users'; known: kind$"),
-        ({"kind": "leave_last_out", "seed": 5}, "unknown key 'split.seed'"),
-        ({"kind": "hold_out_ratings", "test": "late"}, "split.test must be a finite number, got 'late'"),
+        ({"kind": "leave_last_out", "n_users": 5}, "unknown key 'split.n_users'; known: kind, seed$"),
+        ({"kind": "by_time", "seed": 5}, "unknown key 'split.seed'"),
+        ({"kind": "hold_out_ratings", "test": "late"}, "split.test must be a finite number > 0 and < 1, got 'late'"),
+        (
+            {"n_users": 20, "stable": True},
+            "'hold_out_users': a stable split takes n_users as a share between 0 and 0.5",
+        ),
+        ({"n_users": 2.5}, "'hold_out_users': n_users must be a whole number or a share below 1, got 2.5"),
+        (
+            {"kind": "by_time", "test": 0.9},
+            "'by_time': test and validation are shares that sum below 1, got 0.9 and 0.1",
+        ),
+        ({"kind": "given", "column": "mark", "validation": "test"}, "'given': test and validation must be different"),
         ({"kind": "given"}, "split.column is needed: name of the column that marks the part of each entry"),
     ],
 )
@@ -184,7 +279,7 @@ def test_a_repeat_writes_out_the_seeds_of_split_and_model():
     cuts = [job.split.split(data).test.target for job in (config, first, second)]
     assert (cuts[0] != cuts[1]).nnz == 0
     assert (cuts[1] != cuts[2]).nnz > 0
-    ease = check_config({"model": {"name": "EASE"}, "split": {"kind": "leave_last_out"}}).repeat(1)
+    ease = check_config({"model": {"name": "EASE"}, "split": {"kind": "by_time"}}).repeat(1)
     assert "seed" not in ease.model
     assert ease.split.given == {}
     assert check_config({"model": {"name": "EASE"}}).repeat(1).split.seed == 98766

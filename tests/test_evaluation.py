@@ -413,6 +413,35 @@ def test_groups_keep_the_order_of_a_categorical():
 
 
 @pytest.mark.parametrize(
+    ("groups", "order"),
+    [
+        ([2, 1, 2, 10], [1, 2, 10]),
+        ([0.5, -1.0, 0.5, 2.0], [-1.0, 0.5, 2.0]),
+        (np.array([0.5, -1.0, 0.5, 2.0], dtype=np.float32), [-1.0, 0.5, 2.0]),
+        ([True, False, True, True], [False, True]),
+        (pd.array([3, 1, 3, 2], dtype="Int64"), [1, 2, 3]),
+        (pd.array([True, False, True, True], dtype="boolean"), [False, True]),
+        (pd.Series(["b", 7, "b", (1, 2)], dtype=object).array, ["b", 7, (1, 2)]),
+        ([1 + 1j, 2, 1 + 1j, 2], [1 + 1j, 2]),
+        (pd.array(["b", "a", "b", "a"], dtype="string"), ["a", "b"]),
+        (pd.Categorical(["7", 7, "7", 7], categories=[7, "7", 8]), [7, "7"]),
+        (pd.to_datetime(["2026-02-01", "2026-01-01"] * 2), list(pd.to_datetime(["2026-01-01", "2026-02-01"]))),
+    ],
+    ids=lambda value: str(getattr(value, "dtype", "")) or None,
+)
+def test_groups_of_any_type_are_summaries_of_their_users(groups, order):
+    users = ["u0", "u1", "u2", "u3"]
+    result = evaluate(MODEL, SMALL, "recall@3")
+    series = pd.Series(groups, index=users)
+    found = result.by(series)
+    assert found["group"].tolist() == order
+    assert found["group"].dtype == series.dtype
+    own = result.per_user.set_index("user_id")["recall@3"]
+    expected = [own[[user for user in users if series[user] == group]].mean() for group in order]
+    np.testing.assert_allclose(found["value"], expected)
+
+
+@pytest.mark.parametrize(
     ("groups", "message"),
     [
         (["a", "b", "a", "b"], "a Series of groups indexed by user id, got list"),
@@ -420,6 +449,8 @@ def test_groups_keep_the_order_of_a_categorical():
         (pd.Series("a", index=["u0", "u1", "u3"]), "1 of the 4 evaluated users have no group, for instance 'u2'"),
         (pd.Series(["a", None, "b", "b"], index=["u0", "u1", "u2", "u3"]), "1 of the 4 .* for instance 'u1'"),
         (pd.Series("a", index=[0, 1, 2, 3]), "4 of the 4 evaluated users have no group"),
+        (pd.Series([[1]] * 4, index=["u0", "u1", "u2", "u3"]), "groups must be hashable.* unhashable type: 'list'"),
+        (pd.Series([1.5] * 4, index=["u0", "u1", "u2", "u3"], dtype="float16"), "groups must be hashable.* float16"),
     ],
 )
 def test_groups_that_leave_a_user_out_are_refused(groups, message):

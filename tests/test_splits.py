@@ -19,11 +19,14 @@ from recsys.splits import (
     Part,
     Split,
     by_time,
+    check_together,
+    checked,
     given,
     hold_out_ratings,
     hold_out_users,
     leave_last_out,
     register,
+    registry,
 )
 
 quick = settings(deadline=None, max_examples=30)
@@ -233,16 +236,21 @@ def test_hold_out_users_takes_a_share():
     [
         ({"n_users": 20}, "takes 20 validation and 20 test users of 40, which leaves 0 to train on.* between 1 and 19"),
         ({"n_users": 0.5}, "leaves 0 to train on"),
-        ({"n_users": 0}, "takes 0 validation"),
-        ({"n_users": "a"}, "n_users must be a number, got 'a'"),
-        ({"n_users": None}, "n_users must be a number, got None"),
-        ({"target_fraction": "a"}, "target_fraction must be a number"),
-        ({"min_items": True}, "min_items must be a number"),
+        ({"n_users": 0}, "n_users must be a whole number or a finite number > 0, got 0"),
+        ({"n_users": "a"}, "n_users must be a whole number or a finite number > 0, got 'a'"),
+        ({"n_users": None}, "n_users must be .*, got None"),
+        ({"n_users": True}, "n_users must be .*, got True"),
+        ({"target_fraction": "a"}, "target_fraction must be a finite number > 0 and < 1, got 'a'"),
+        ({"min_items": True}, "min_items must be a whole number ≥ 0, got True"),
+        ({"min_items": -1}, "min_items must be a whole number ≥ 0, got -1"),
+        ({"stable": "no"}, "stable must be True or False, got 'no'"),
+        ({"stable": True, "n_users": 8}, "a stable split takes n_users as a share between 0 and 0.5, got 8"),
+        ({"seed": -1}, "seed must be a whole number ≥ 0 and < 4294967296, got -1"),
         ({"n_users": 0.001}, "takes 0 validation"),
-        ({"n_users": -3}, "n_users must be above 0, got -3"),
+        ({"n_users": -3}, "n_users must be .* > 0, got -3"),
         ({"n_users": 2.5}, "a whole number or a share below 1, got 2.5"),
-        ({"target_fraction": 0}, "target_fraction must lie between 0 and 1, got 0"),
-        ({"target_fraction": 1.0}, "target_fraction must lie between 0 and 1, got 1.0"),
+        ({"target_fraction": 0}, "target_fraction must be a finite number > 0 and < 1, got 0"),
+        ({"target_fraction": 1.0}, "target_fraction must be a finite number > 0 and < 1, got 1.0"),
         ({"min_items": 99}, "no held-out user has enough items"),
         ({"target_fraction": 0.01}, "no held-out user has enough items"),
     ],
@@ -256,7 +264,7 @@ def test_hold_out_users_refuses_what_leaves_a_part_empty(options, message):
 
 
 @quick
-@for_all(DATA, st.sampled_from([0.1, 0.3]), st.sampled_from([0.0, 0.2]), st.integers(0, 2**32))
+@for_all(DATA, st.sampled_from([0.1, 0.3]), st.sampled_from([0.0, 0.2]), st.integers(0, 2**32 - 1))
 def test_hold_out_ratings_partitions_the_entries(data, test, validation, seed):
     split = hold_out_ratings(data, test=test, validation=validation, seed=seed)
     assert_cut_by_entries(data, split)
@@ -275,11 +283,12 @@ def test_hold_out_ratings_depends_on_the_seed():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"test": 0}, "test must be more than 0 and below 1, got 0"),
-        ({"test": 1.0}, "test must be more than 0 and below 1, got 1.0"),
-        ({"test": -0.1}, "test must be more than 0"),
-        ({"validation": 1}, "validation must be at least 0 and below 1, got 1"),
-        ({"validation": -0.1}, "validation must be at least 0"),
+        ({"test": 0}, "test must be a finite number > 0 and < 1, got 0"),
+        ({"test": 1.0}, "test must be a finite number > 0 and < 1, got 1.0"),
+        ({"test": -0.1}, "test must be .* > 0"),
+        ({"validation": 1}, "validation must be a finite number ≥ 0 and < 1, got 1"),
+        ({"validation": -0.1}, "validation must be .* ≥ 0"),
+        ({"validation": False}, "validation must be .*, got False"),
         ({"test": 0.001}, "the test part would be empty: 3 entries are too few"),
         ({"test": 0.4, "validation": 0.001}, "the validation part would be empty: 3 entries are too few"),
         ({"test": 0.9}, "the training part would be empty: 3 entries are too few"),
@@ -297,16 +306,68 @@ def test_hold_out_ratings_refuses_shares_it_cannot_give(options, message):
 @quick
 @for_all(DATA)
 def test_leave_last_out_takes_each_users_latest_two(data):
-    frame = data.to_frame().sort_values(["user_id", "timestamp", "item_id"])
-    frame["left"] = frame.groupby("user_id").cumcount(ascending=False)
-    frame["count"] = frame.groupby("user_id")["item_id"].transform("size")
-    assume((frame["count"] >= 3).any())
+    frame = data.to_frame()
+    users = [user for user, rows in frame.groupby("user_id") if len(rows) >= 3]
+    assume(users)
     split = leave_last_out(data)
     assert_cut_by_entries(data, split)
-    _, _, validation, _, test = parts_of(split)
-    for left, target in ((0, test), (1, validation)):
-        rows = frame[(frame["left"] == left) & (frame["count"] >= 3)]
-        assert set(target) == set(zip(rows["user_id"], rows["item_id"], strict=True))
+    train, _, validation, _, test = parts_of(split)
+    times = dict(zip(zip(frame["user_id"], frame["item_id"], strict=True), frame["timestamp"], strict=True))
+    for part in (validation, test):
+        assert sorted(user for user, _ in part) == users
+    of_test, of_validation, tied = ({user: times[user, item] for user, item in p} for p in (test, validation, ()))
+    for user in users:
+        earlier = [times[pair] for pair in train if pair[0] == user]
+        assert of_test[user] >= of_validation[user] >= max(earlier)
+        tied[user] = of_test[user] == of_validation[user], of_validation[user] == max(earlier)
+    for_test, in_all = sum(a for a, _ in tied.values()), sum(a or b for a, b in tied.values())
+    assert len(split.notes) == (in_all > 0)
+    for note in split.notes:
+        assert note.startswith(f"{in_all} of {len(users)} users have entries of equal time")
+        assert f", {for_test} of them for the test entry; a draw (seed 0) decided" in note
+
+
+def sessions(seed=0):
+    """Fifty users of up to thirty items each, five to a moment: nearly every user's last entries are of equal time."""
+    rng = np.random.default_rng(seed)
+    rows = [
+        (user, item, float(rng.integers(1, 6)), 1000 * user + place // 5)
+        for user in range(50)
+        for place, item in enumerate(rng.choice(80, size=rng.integers(5, 31), replace=False).tolist())
+    ]
+    return pd.DataFrame(rows, columns=["user_id", "item_id", "rating", "timestamp"])
+
+
+@pytest.mark.parametrize("what", ["items", "users", "rows", "all"])
+def test_leave_last_out_draws_by_what_is_stored_and_not_by_names(what):
+    frame, rng = sessions(), np.random.default_rng(1)
+    users, items = (dict(enumerate(rng.permutation(size).tolist())) for size in (50, 80))
+    users = users if what in ("users", "all") else {user: user for user in users}
+    items = items if what in ("items", "all") else {item: item for item in items}
+    other = frame.assign(user_id=frame["user_id"].map(users), item_id=frame["item_id"].map(items))
+    other = other.sample(frac=1, random_state=0) if what in ("rows", "all") else other
+    parts, renamed = (parts_of(leave_last_out(Interactions.from_frame(table))) for table in (frame, other))
+    for part, same in zip(parts, renamed, strict=True):
+        assert {(users[user], items[item]): value for (user, item), value in part.items()} == same
+
+
+def test_leave_last_out_prefers_no_item_of_a_tie():
+    frame = pd.DataFrame([(user, item, 7) for user in range(4000) for item in range(4)]).set_axis(
+        ["user_id", "item_id", "timestamp"], axis=1
+    )
+    frame["rating"] = np.random.default_rng(0).random(len(frame))
+    test = parts_of(leave_last_out(Interactions.from_frame(frame)))[-1]
+    counts = np.bincount([item for _, item in test], minlength=4)
+    assert abs(counts - 1000).max() < 150  # five standard deviations
+    other = parts_of(leave_last_out(Interactions.from_frame(frame), seed=1))[-1]
+    assert 0.7 < len(test.keys() - other.keys()) / 4000 < 0.8
+
+
+def test_leave_last_out_draws_nothing_where_times_differ():
+    data = interactions([(u, i, 1.0, i) for u in range(5) for i in range(6)])
+    split = leave_last_out(data, seed=3)
+    assert split.notes == ()
+    assert_equal_splits(split, leave_last_out(data))
 
 
 def test_leave_last_out_needs_a_user_with_three_entries():
@@ -356,9 +417,18 @@ def test_by_time_refuses_to_cut_inside_a_moment(times, message):
         by_time(Interactions.from_frame(frame), test=0.25, validation=0.25)
 
 
-@pytest.mark.parametrize("shares", [(0, 0.1), (1.0, 0), (0.5, 0.5), (-0.1, 0.1), (0.1, -0.1)])
-def test_by_time_refuses_shares_that_leave_no_training(shares):
-    with pytest.raises(DataError, match="shares that sum below 1"):
+@pytest.mark.parametrize(
+    ("shares", "message"),
+    [
+        ((0, 0.1), "test must be"),
+        ((1.0, 0), "test must be"),
+        ((0.5, 0.5), "test and validation are shares that sum below 1, got 0.5 and 0.5"),
+        ((-0.1, 0.1), "test must be"),
+        ((0.1, -0.1), "validation must be"),
+    ],
+)
+def test_by_time_refuses_shares_that_leave_no_training(shares, message):
+    with pytest.raises(DataError, match=message):
         by_time(interactions([(1, 1, 1.0, 1)]), test=shares[0], validation=shares[1])
 
 
@@ -443,9 +513,9 @@ def test_given_draws_a_validation_share_of_the_training_entries():
         ("marks", {}, "column 'marks' was not kept with these interactions; did you mean 'mark'?.*keep="),
         ("mark", {"test": "Test"}, r"has no value 'Test'; its values are \['test', 'train', 'val'\]"),
         ("mark", {"validation": "dev"}, "has no value 'dev'"),
-        ("mark", {"validation": "test"}, "different values of 'mark', got 'test' for both"),
-        ("mark", {"test": "train", "validation_fraction": 1.0}, "at least 0 and below 1, got 1.0"),
-        ("mark", {"test": "train", "validation_fraction": -0.5}, "at least 0 and below 1, got -0.5"),
+        ("mark", {"validation": "test"}, "different values of the column, got 'test' for both"),
+        ("mark", {"test": "train", "validation_fraction": 1.0}, "validation_fraction must be .* < 1, got 1.0"),
+        ("mark", {"test": "train", "validation_fraction": -0.5}, "validation_fraction must be .* ≥ 0 .*, got -0.5"),
     ],
 )
 def test_given_refuses_what_the_column_does_not_say(column, options, message):
@@ -656,6 +726,31 @@ def test_what_cannot_be_a_splitter_is_refused():
             register(splitter)
     assert list(SPLITTERS) == ["hold_out_users", "hold_out_ratings", "leave_last_out", "by_time", "given"]
     assert register(by_time) is by_time
+
+
+def test_a_rule_of_a_splitter_is_checked_with_its_defaults_before_there_are_data():
+    def refuse(low: float, high: float) -> None:
+        if low > high:
+            raise DataError(f"low must not lie above high, got {low} and {high}")
+
+    try:
+
+        @register
+        @checked(refuse)
+        def between(data: Interactions, low: float = 0.2, *, high: float = 0.4, seed: int = 0):
+            return by_time(data, test=high - low)
+
+        check_together("between", {"low": 0.3})
+        with pytest.raises(DataError, match=r"low must not lie above high, got 0\.5 and 0\.4"):
+            check_together("between", {"low": 0.5})
+        with pytest.raises(DataError, match=r"low must not lie above high, got 0\.5 and 0\.4"):
+            between(crowd(), 0.5)
+        with pytest.raises(DataError, match="high must be a finite number, got True"):
+            between(crowd(), high=True)
+        with pytest.raises(DataError, match="by_time needs timestamps"):
+            between(crowd(), 0.3)
+    finally:
+        registry._RULES.pop(registry._REGISTERED.pop("between", None), None)
 
 
 @pytest.mark.slow

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import importlib
+import re
 import sys
 import tomllib
 from collections.abc import Iterable, Mapping
 from inspect import isclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, Final, get_args
 
 from pydantic import ValidationError
 
@@ -24,6 +25,7 @@ from recsys.config.sections import (
     check_metrics,
     modules_of,
 )
+from recsys.datasets import SYNTHETIC
 from recsys.errors import ConfigError, did_you_mean
 from recsys.models import MODELS
 
@@ -44,6 +46,12 @@ __all__ = [
 ]
 
 
+_BRANCH: Final = re.compile(r"int|float|list\[any\]|(.*\W)?Range\W?")
+"""What pydantic adds to the place of a mistake: which of several types was tried."""
+_DEEPEST: Final = 20
+_TOO_DEEP: Final = f"values are nested too deeply; lists and tables go at most {_DEEPEST} levels deep"
+
+
 def load_config(path: str | Path, overrides: Iterable[str] = ()) -> JobConfig:
     """Read a TOML file, apply `section.key=value` overrides, and import the modules that `[model] import` names.
 
@@ -51,17 +59,32 @@ def load_config(path: str | Path, overrides: Iterable[str] = ()) -> JobConfig:
         ConfigError: there is no such file, it is not TOML, a module cannot be imported, or as `check_config`.
     """
     file, given = Path(path), list(overrides)
+    where = " ".join([str(file), *(f"--set {override}" for override in given)])
     try:
-        values = tomllib.loads(file.read_text(encoding="utf-8"))
+        text = file.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
         raise ConfigError(f"there is no configuration file {file}") from None
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{file} is not valid TOML: {error}") from None
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, ValueError) as error:  # ValueError: not UTF-8, or a path that no system has
         raise ConfigError(f"{file} cannot be read: {error}") from None
-    for override in given:
-        _set(values, override)
-    return _check(values, " ".join([str(file), *(f"--set {override}" for override in given)]), imports=True)
+    try:
+        values = tomllib.loads(text)
+        for override in given:
+            _set(values, override)
+    except RecursionError:
+        raise ConfigError(f"{where}: {_TOO_DEEP}") from None
+    except ConfigError:
+        raise
+    except ValueError as error:  # of tomllib, or of an integer with thousands of digits
+        raise ConfigError(f"{file} is not valid TOML: {error}") from None
+    _check_values(values, where)
+    config = _check(values, where, imports=True)
+    if unread := config.data.unread():
+        source = config.data.file or config.data.name
+        raise ConfigError(
+            f"{where}: data.{' and data.'.join(unread)}: not for the data {source!r}; leave out what only "
+            f"{'data that are read' if source == SYNTHETIC else 'generated data'} have"
+        )
+    return config
 
 
 def load_configs(paths: Iterable[str | Path], overrides: Iterable[str] = ()) -> dict[str, JobConfig]:
@@ -127,7 +150,7 @@ def _check(values: Mapping[str, Any], where: str, *, imports: bool = False) -> J
         if imports:
             import_modules(modules_of(values.get("model")))
         config = JobConfig.model_validate(dict(values))
-        config.check()
+        config.check(is_stored=not imports)
     except ValidationError as error:
         raise ConfigError(f"{where}: {_explain(error)}") from None
     except ConfigError as error:
@@ -142,9 +165,10 @@ def _set(values: dict[str, Any], override: str) -> None:
     if not equals or not all(names):
         raise ConfigError(f"--set takes section.key=value, got {override!r}")
     try:
-        value = tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
-        value = text
+        read = tomllib.loads(f"value = {text}")
+    except ValueError:
+        read = {}
+    value = read["value"] if len(read) == 1 else text  # several: lines that would go unread
     target = values
     for name in names[:-1]:
         target = target.setdefault(name, {})
@@ -153,11 +177,35 @@ def _set(values: dict[str, Any], override: str) -> None:
     target[names[-1]] = value
 
 
+def _check_values(values: Mapping[str, Any], where: str) -> None:
+    """Refuse what no section can hold, and text that not every file and database can."""
+    level: list[Any] = [values]
+    for _ in range(_DEEPEST + 1):
+        inner: list[Any] = []
+        for value in level:
+            if isinstance(value, dict):
+                inner += [*value, *value.values()]
+            elif isinstance(value, list):
+                inner += value
+            elif isinstance(value, str) and not _is_text(value):
+                raise ConfigError(f"{where}: {value!r} is not text: it holds a NUL or an undecodable character")
+        level = inner
+    if level:
+        raise ConfigError(f"{where}: {_TOO_DEEP}")
+
+
+def _is_text(value: str) -> bool:
+    try:
+        return b"\0" not in value.encode()
+    except UnicodeEncodeError:
+        return False
+
+
 def _explain(error: ValidationError) -> str:
     """Return a sentence for each mistake, with the nearest known key for unknown ones."""
     sentences = []
     for mistake in error.errors():
-        location = [str(part) for part in mistake["loc"]]
+        location = [str(part) for part in mistake["loc"] if not _BRANCH.fullmatch(str(part))]
         key = ".".join(location)
         cause = mistake.get("ctx", {}).get("error")
         if mistake["type"] in ("extra_forbidden", "unexpected_keyword_argument"):

@@ -7,15 +7,15 @@ from inspect import Parameter
 from pathlib import Path
 from typing import Any, Final
 
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import BaseModel, ConfigDict, field_validator, model_validator
 
 from recsys import datasets
-from recsys.datasets import NAMES
-from recsys.errors import ConfigError, did_you_mean
+from recsys.datasets import NAMES, SYNTHETIC
+from recsys.errors import ConfigError, DataError, did_you_mean
 from recsys.interactions import Interactions
 from recsys.options import Option, options_of
-from recsys.params import check_value
-from recsys.splits import Split, options_of_kind, splitter_of
+from recsys.params import check_value, plain
+from recsys.splits import Split, check_together, options_of_kind, splitter_of
 
 _COLUMNS = options_of(Interactions.from_frame, skip=1, without=("keep", "titles", "items"))
 READ: Final = options_of(datasets.read, skip=1, without=["keep"]) | _COLUMNS
@@ -27,9 +27,17 @@ FILTER: Final = options_of(Interactions.filter, skip=1)
 
 
 class Section(BaseModel):
-    """A part of the configuration; it cannot be changed, and has no other keys than its fields."""
+    """A part of the configuration; it cannot be changed, and has no other keys than its fields.
 
-    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+    Values are not converted: neither `"3"` nor `true` is a number. Lists become tuples, a whole number is a number.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False, protected_namespaces=())
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _plain(cls, value: Any) -> Any:
+        return plain(value)
 
 
 class OpenSection(Section):
@@ -58,7 +66,7 @@ class OpenSection(Section):
 class DataConfig(OpenSection):
     """Which interactions to read, and which of them to keep."""
 
-    name: str = "synthetic"
+    name: str = SYNTHETIC
     """A known data set (see data/README.md), or any name together with `file`, by default that of the file."""
     file: str | None = None
     """A file or folder of your own, in a layout that `recsys.datasets.read` knows, relative to the working folder."""
@@ -88,7 +96,7 @@ class DataConfig(OpenSection):
         """Read the data before any filter; arguments as in `load`."""
         if self.file:
             return datasets.read(self.file, keep=keep, **self._values(READ))
-        if self.name == "synthetic":
+        if self.name == SYNTHETIC:
             return datasets.synthetic(**self._values(GENERATE))
         return datasets.load(self.name, root=root, keep=keep, **self._values(READ))
 
@@ -120,7 +128,7 @@ class DataConfig(OpenSection):
     @property
     def _sources(self) -> tuple[dict[str, Option], dict[str, Option]]:
         """The keys that say how these data are generated or read, and those for data of the other kind."""
-        return (GENERATE, READ) if self.file is None and self.name == "synthetic" else (READ, GENERATE)
+        return (GENERATE, READ) if self.file is None and self.name == SYNTHETIC else (READ, GENERATE)
 
     def of(self, source: Mapping[str, str]) -> DataConfig:
         """Return the section of other data, a `file` or a `name`, with those keys of this one that apply to them."""
@@ -148,6 +156,12 @@ class SplitConfig(OpenSection):
     """Name of the splitter."""
 
     @property
+    def without_validation(self) -> bool:
+        """Whether there is certainly no validation part: its share is set to 0."""
+        share = options_of_kind(self.kind).get("validation")
+        return share is not None and isinstance(share.default, float) and self.given.get("validation") == 0
+
+    @property
     def column(self) -> str | None:
         """Name of the column that the splitter reads, if it has an option `column`."""
         column: str | None = self._value_of("column", str)
@@ -163,10 +177,16 @@ class SplitConfig(OpenSection):
         return self if first is None else self.model_copy(update={"seed": first + number})
 
     def check(self) -> dict[str, Any]:
-        """Return the options of the splitter, checked; ConfigError if one or the kind is unknown, wrong or missing."""
+        """Return the options of the splitter, checked, by themselves and together.
+
+        Raises:
+            ConfigError: an option or the kind is unknown, an option is wrong or missing, or some do not go together.
+        """
         try:
-            return self._checked("split", options_of_kind(self.kind))
-        except ConfigError as error:
+            options = self._checked("split", options_of_kind(self.kind))
+            check_together(self.kind, options)
+            return options
+        except (ConfigError, DataError) as error:
             raise ConfigError(f"split.kind = {self.kind!r}: {error}") from None
 
     def _value_of(self, option: str, kind: type) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
 from annotated_types import Gt
 from pydantic import Field, field_validator, model_validator
@@ -16,8 +16,12 @@ from recsys.extras import check_installed
 from recsys.interactions import Interactions
 from recsys.metrics import of
 from recsys.models import Recommender, model_class
-from recsys.params import Count, Seed, check
+from recsys.models.fitting import named_device
+from recsys.params import Count, Positive, Seed, check
 from recsys.promotion import Rule
+
+RESERVED: Final = ("name", "import")
+"""Keys of `[model]` that are no hyperparameters."""
 
 
 class TrainConfig(Section):
@@ -71,7 +75,7 @@ class Range(Section):
     high: int | float
     log: bool = False
     """Draw the logarithm uniformly."""
-    step: int | float | None = None
+    step: Annotated[int | float, Gt(0)] | None = None
     """Distance between the values; any value by default."""
 
     @model_validator(mode="after")
@@ -82,6 +86,8 @@ class Range(Section):
             raise ValueError(f"log = true needs low above 0, got {self.low}")
         if self.log and self.step is not None:
             raise ValueError("log and step cannot be combined")
+        if self.whole and isinstance(self.step, float):
+            raise ValueError(f"step must be a whole number as low and high are, got {self.step}")
         return self
 
     @property
@@ -95,7 +101,7 @@ class TuneConfig(Section):
 
     trials: Count = 20
     """Number of settings to try."""
-    minutes: Annotated[float, Gt(0)] | None = None
+    minutes: Positive | None = None
     """Time after which no further trial begins, counted over all runs of a continued search; no limit by default."""
     sampler: Literal["tpe", "random"] = "tpe"
     """`tpe` learns from earlier trials (Bergstra et al. 2011), `random` does not."""
@@ -111,6 +117,8 @@ class TuneConfig(Section):
         ends = {name: [v.low, v.high] if isinstance(v, Range) else v for name, v in self.space.items()}
         if empty := [name for name, values in ends.items() if not values]:
             raise ConfigError(f"tune.space.{empty[0]} has no choices")
+        if reserved := [name for name in ends if name in RESERVED]:
+            raise ConfigError(f"tune.space.{reserved[0]} is not a hyperparameter")
         first = {name: values[0] for name, values in ends.items()}
         return [{**first, name: value} for name, values in ends.items() for value in values]
 
@@ -172,34 +180,64 @@ class JobConfig(Section):
         once = self.train.model_copy(update={"repeats": 1})
         return self.model_copy(update={"split": self.split.repeat(number), "model": model, "train": once})
 
-    def check(self) -> None:
+    def check(self, *, is_stored: bool = False) -> None:
         """Check the whole configuration before any work begins.
 
+        Args:
+            is_stored: it is that of a saved model, and may hold a `patience` that had nothing to count.
+
         Raises:
-            ConfigError: an invalid key, hyperparameter or metric, or a refit without validation entries.
+            ConfigError: an invalid key, hyperparameter or metric, or settings that do not go together.
         """
         self.data.check()
         self.split.check()
         self.track.check()
         model = self.new_model()
         model.check_params()
+        named_device(getattr(model, "device", "auto"))
         check_metrics(model, (self.train.metric, *(self.evaluate.metrics or ())))
         check_metrics(model, self.promote.for_metric(self.train.metric).metrics)
-        if self.train.refit and (self.split.kind == "hold_out_users" or self.split.given.get("validation") == 0):
+        settings = self.tune.bounds() if self.tune else ()
+        models = [model, *(self.with_model(**setting).new_model() for setting in settings)]
+        self._check_together()
+        if not is_stored and any(getattr(model, "patience", None) is not None for model in models):
+            self._check_patience()
+        if self.train.repeats > 1:
+            last = self.repeat(self.train.repeats - 1)
+            last.split.check()
+            last.new_model().check_params()
+
+    def _check_together(self) -> None:
+        """Raise a ConfigError for sections that contradict each other."""
+        if self.train.refit and (self.split.kind == "hold_out_users" or self.split.without_validation):
             raise ConfigError(
                 "train.refit adds the validation entries of the training users, and this split has none; "
                 "set train.refit = false, or choose another split"
             )
-        for setting in self.tune.bounds() if self.tune else ():
-            self.with_model(**setting)
+        least = self.evaluate.min_relevance
+        if self.data.binary and least is not None and least > 1:
+            raise ConfigError(
+                f"evaluate.min_relevance = {least:g} leaves nothing relevant, because data.binary = true makes every "
+                "value 1; leave out one of the two, or select by data.min_rating"
+            )
+
+    def _check_patience(self) -> None:
+        """Raise a ConfigError if no epoch is measured."""
+        counts = "model.patience counts epochs without a better validation metric, and"
+        if not self.train.validate_epochs:
+            raise ConfigError(f"{counts} train.validate_epochs = false measures none; leave out one of the two")
+        if self.split.without_validation:
+            raise ConfigError(f"{counts} split.validation = 0 leaves nothing to measure; leave out one of the two")
 
     def search(self) -> TuneConfig:
-        """Return the settings of the search for hyperparameters; ConfigError without a search space."""
+        """Return the settings of the search; ConfigError without a search space or without a validation part."""
         if self.tune is None or not self.tune.space:
             raise ConfigError(
                 "there is nothing to tune: name the hyperparameters and their values under [tune.space], for instance "
                 "learning_rate = {low = 1e-4, high = 1e-2, log = true}"
             )
+        if self.split.without_validation:
+            raise ConfigError("a search chooses on the validation part; set split.validation above 0")
         return self.tune
 
     def as_dict(self) -> dict[str, Any]:
@@ -209,7 +247,7 @@ class JobConfig(Section):
 
 def hyperparameters(section: Mapping[str, Any]) -> dict[str, Any]:
     """Return the hyperparameters in a `[model]` section."""
-    return {name: value for name, value in section.items() if name not in ("name", "import")}
+    return {name: value for name, value in section.items() if name not in RESERVED}
 
 
 def modules_of(section: Any) -> list[str]:

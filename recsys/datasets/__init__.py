@@ -4,10 +4,21 @@
 `register_reader` adds a layout of files.
 """
 
-from recsys.datasets.catalog import NAMES, load
+from recsys.datasets.catalog import NAMES, SYNTHETIC, load
 from recsys.datasets.generator import synthetic
 from recsys.datasets.layouts import SPLIT, Reader
 from recsys.datasets.readers import READERS, read, register_reader
 from recsys.datasets.text import Request
 
-__all__ = ["NAMES", "READERS", "SPLIT", "Reader", "Request", "load", "read", "register_reader", "synthetic"]
+__all__ = [
+    "NAMES",
+    "READERS",
+    "SPLIT",
+    "SYNTHETIC",
+    "Reader",
+    "Request",
+    "load",
+    "read",
+    "register_reader",
+    "synthetic",
+]

@@ -19,6 +19,7 @@ from tqdm import tqdm
 from recsys.datasets.generator import synthetic
 from recsys.datasets.readers import read
 from recsys.errors import DataError, DownloadError, did_you_mean
+from recsys.files import expanded
 from recsys.interactions import Interactions
 
 MOVIELENS: Final = "https://files.grouplens.org/datasets/movielens/"
@@ -93,7 +94,7 @@ def load(
 def _find(name: str, raw: Path) -> Path:
     """Return the path of the data set, after a download into `raw` if there is no copy yet."""
     shared = os.environ.get("RECSYS_DATA")
-    places = [Path(folder).expanduser() / name for folder in (shared, raw) if folder]
+    places = [expanded(folder) / name for folder in (shared, raw) if folder]
     if found := next(filter(_is_full, places), None):
         return found
     if name in ARCHIVES:

@@ -64,28 +64,35 @@ class Evaluation:
 
         Args:
             groups: group of each user by user id, such as those of `activity_groups`; users not evaluated are ignored.
+                Groups come in ascending order, or in that of a categorical; where they cannot be compared, in the order
+                in which the users meet them.
 
         Raises:
-            DataError: not such a series, a user twice in it, or an evaluated user without a group.
+            DataError: not such a series, a user twice in it, an evaluated user without a group, or groups that cannot
+                be hashed.
         """
         if not isinstance(groups, pd.Series):
             raise DataError(f"groups must be a Series of groups indexed by user id, got {type(groups).__name__}")
         if not groups.index.is_unique:
             repeated = groups.index[groups.index.duplicated()]
-            raise DataError(f"{len(repeated)} rows of the groups repeat a user, for instance {repeated[0]!r}")
+            raise DataError(f"{len(repeated)} rows of the groups repeat a user, for instance {repeated.tolist()[0]!r}")
         users = pd.Index(self.per_user[USER])
         group_of_user = groups.reindex(users)
         missing = group_of_user.isna().to_numpy()
         if missing.any():
             raise DataError(
                 f"{int(missing.sum())} of the {len(users)} evaluated users have no group, for instance "
-                f"{users[int(missing.argmax())]!r}; index the groups by user id and fill in what is missing"
+                f"{users[missing].tolist()[0]!r}; index the groups by user id and fill in what is missing"
             )
+        try:
+            kinds = group_of_user.astype("category")
+        except (TypeError, NotImplementedError) as error:
+            raise DataError(f"groups must be hashable, such as text or numbers: {error}") from None
         rows = [
             (metric, group, *_over_users(lines, metric))
             for metric in self.summary["metric"]
             if metric in self.per_user
-            for group, lines in self.per_user.groupby(group_of_user.array, observed=True)
+            for group, lines in self.per_user.groupby(kinds.array, observed=True)
         ]
         table = pd.DataFrame(rows, columns=["metric", "group", "value", "standard_error", "n"])
         return table.astype({"group": group_of_user.dtype})

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,7 +16,7 @@ from recsys.config import JobConfig, check_config
 from recsys.datasets import NAMES
 from recsys.errors import ConfigError, DataError, did_you_mean
 from recsys.evaluation import Evaluation, Ranker, evaluate
-from recsys.files import sha256_of_json
+from recsys.files import expanded, sha256_of_json
 from recsys.interactions import Interactions
 from recsys.models import Recommender
 from recsys.splits import Split
@@ -47,7 +46,7 @@ def config_of(model: Recommender, uri: str) -> JobConfig:
 
 def section_of(source: str) -> dict[str, str]:
     """Return the key of `[data]` for a file or folder, or for a data set; a ConfigError where it is none of them."""
-    if Path(source).expanduser().exists():
+    if expanded(source).exists():
         return {"file": source}
     if source in NAMES:
         return {"name": source}
@@ -79,6 +78,14 @@ def of_everyone(histories: Interactions, seen: Interactions | None) -> tuple[Int
     entries = ordered.matrix.data, ordered.matrix.indices, np.append(0, np.cumsum(lengths))
     matrix = sp.csr_matrix(entries, shape=(len(seen.users), histories.shape[1]))
     return replace(ordered, matrix=matrix, users=seen.users), seen
+
+
+def split_of(job: JobConfig, data: Interactions) -> Split:
+    """Split the data as the job says, and print what the splitter has to say about it."""
+    split = job.split.split(data)
+    for note in split.notes:
+        print(f"split {job.split.kind}: {note}")
+    return split
 
 
 def measure(workspace: Workspace, config: JobConfig, model: Ranker, split: Split, metrics: Sequence[str]) -> Evaluation:
@@ -140,7 +147,7 @@ class Sources:
     @cached_property
     def split(self) -> Split:
         """Training, validation and test part."""
-        return self.job.split.split(self.data)
+        return split_of(self.job, self.data)
 
     @cached_property
     def identity(self) -> str:

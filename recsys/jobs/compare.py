@@ -17,6 +17,7 @@ from recsys.errors import ConfigError
 from recsys.evaluation import Comparison, Evaluation, compare, intervals, table
 from recsys.files import locked, read_json, replacing, replacing_folder, sha256_of_json, write_text
 from recsys.interactions import Interactions
+from recsys.jobs.common import split_of
 from recsys.jobs.train import train_one
 from recsys.jobs.tune import as_toml, with_budget
 from recsys.metrics import of
@@ -74,7 +75,7 @@ def run(
 def _run(workspace: Workspace, jobs: Mapping[str, JobConfig], output: Path, metric: str) -> Compared:
     first = next(iter(jobs.values()))
     data = first.load_data(workspace.folder)
-    split = first.repeat(0).split.split(data)
+    split = split_of(first.repeat(0), data)
     print(f"{data}\ntrain {split.train}, test {split.test}")
     with tracking.start_run(workspace, first.track.experiment, f"compare {len(jobs)} models") as tracker:
         tracker.log_data(data)

@@ -9,7 +9,7 @@ from recsys.config import load_config
 from recsys.data_report import DataReport, describe, leaks
 from recsys.errors import DataError
 from recsys.interactions import Interactions
-from recsys.jobs.common import section_of
+from recsys.jobs.common import section_of, split_of
 from recsys.workspace import Workspace
 
 
@@ -33,8 +33,9 @@ def run(workspace: Workspace, source: str) -> DataReport:
     report = describe(data, repeated=repeated)
     print(report)
     if config is not None:
-        split = config.split.split(data)
-        print(f"\ntraining {split.train}\nvalidation {split.validation}\ntest {split.test}\n")
+        print()
+        split = split_of(config, data)
+        print(f"training {split.train}\nvalidation {split.validation}\ntest {split.test}\n")
         print(leaks(data, split).to_string(index=False))
     return report
 

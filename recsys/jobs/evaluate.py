@@ -15,7 +15,7 @@ from recsys.config import JobConfig, check_metrics
 from recsys.errors import ConfigError, DataError
 from recsys.evaluation import DEFAULT, Evaluation, along_k
 from recsys.files import replacing
-from recsys.jobs.common import config_of, load_model, may_have_seen, measure
+from recsys.jobs.common import config_of, load_model, may_have_seen, measure, split_of
 from recsys.models import Recommender
 from recsys.splits import Split
 from recsys.workspace import Workspace
@@ -53,7 +53,7 @@ def run(
         names = tuple(dict.fromkeys(metrics or config.evaluate.metrics or DEFAULT))
         check_metrics(fitted, names)
         data = config.load_data(workspace.folder)
-        split = _split_for(fitted, config.split.split(data))
+        split = _split_for(fitted, split_of(config, data))
         _check_unseen(fitted, split, pinned, allow_other_split)
         print(f"{type(fitted).__name__} on {split.test}")
         measured = names if page is None else along_k(names, split.test.target.shape[1])

@@ -17,7 +17,7 @@ from recsys.errors import TrackingUnavailable
 from recsys.evaluation import DEFAULT, Evaluation, Validation, along_k
 from recsys.files import sha256_of_json
 from recsys.interactions import Interactions
-from recsys.jobs.common import Sources, measure
+from recsys.jobs.common import Sources, measure, split_of
 from recsys.models import Recommender
 from recsys.splits import Split
 from recsys.workspace import Workspace
@@ -53,7 +53,7 @@ def run(workspace: Workspace, config: JobConfig) -> list[Trained]:
     for number in range(repeats):
         job = config.repeat(number)
         run_name = (config.track.run_name or name) + (f" {number + 1}/{repeats}" if repeats > 1 else "")
-        split = job.split.split(data)
+        split = split_of(job, data)
         print(f"\n{run_name}: train {split.train}, test {split.test}")
         results.append(train_one(workspace, job, split, data, run_name=run_name))
         print(results[-1].test)

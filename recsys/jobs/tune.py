@@ -7,6 +7,7 @@ from pathlib import Path
 from recsys import tracking
 from recsys.config import JobConfig, check_config
 from recsys.files import write_text
+from recsys.jobs.common import split_of
 from recsys.metrics import higher_is_better
 from recsys.tuning import Tuned, check_extra, tune
 from recsys.workspace import Workspace
@@ -34,7 +35,7 @@ def run(
     data = config.load_data(workspace.folder)
     print(data)
     job = config.repeat(0)
-    split = job.split.split(data)
+    split = split_of(job, data)
     name = config.model["name"]
     print(f"\n{name}: train {split.train}, validation {split.validation}")
     with tracking.start_run(workspace, config.track.experiment, f"tune {name}", {"model": name}) as tracker:

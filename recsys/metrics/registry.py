@@ -5,6 +5,7 @@ A metric is requested by its name and, unless it is an error of ratings, a cut-o
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from inspect import signature
@@ -159,7 +160,7 @@ def parse(name: str) -> tuple[str, int | None]:
         if at:
             raise ConfigError(f"{kind} has no cut-off, got {name!r}; write {kind!r}")
         return kind, None
-    if not (cut.isascii() and cut.isdigit() and not cut.startswith("0")):
+    if not re.fullmatch(r"[1-9][0-9]{0,17}", cut):  # what 64 bits hold
         raise ConfigError(
             f"{kind} needs a positive whole number as cut-off, got {name!r}; write for instance '{kind}@10'"
         )

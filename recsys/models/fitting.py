@@ -39,18 +39,23 @@ class FitOptions:
     checkpoint: str | Path | None = None
 
 
+def named_device(device: str) -> torch.device:
+    """Return the device of that name, whether or not this machine has it; ConfigError if nothing has that name."""
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        return torch.device(device)
+    except (RuntimeError, ValueError):
+        raise ConfigError(f"device must be 'auto', 'cpu', 'cuda' or 'cuda:1', got {device!r}") from None
+
+
 def pick_device(device: str) -> torch.device:
     """Return the device of that name; `auto` is CUDA where there is one.
 
     Raises:
         ConfigError: no such device, or this machine has none.
     """
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        chosen = torch.device(device)
-    except RuntimeError:
-        raise ConfigError(f"device must be 'auto', 'cpu', 'cuda' or 'cuda:1', got {device!r}") from None
+    chosen = named_device(device)
     if chosen.type == "cuda" and not torch.cuda.is_available():
         raise ConfigError(
             f"device={device!r}, but torch {torch.__version__} sees no CUDA device here; use 'auto' or 'cpu'"

@@ -51,7 +51,11 @@ def facts(run: Run) -> list[Markup]:
     if config.get("train", {}).get("refit"):
         model["refit"] = "on training and validation interactions, before the test"
     reading = note("The model reads a user's history and should recommend the user's held-out items.")
-    cards = [("Data", pairs(_data(run))), ("Split", (pairs(split), _parts(run), reading)), ("Model", pairs(model))]
+    cards = [
+        ("Data", pairs(_data(run))),
+        ("Split", (pairs(split), _parts(run), *map(note, run.split.notes), reading)),
+        ("Model", pairs(model)),
+    ]
     return [tag("div", (tag("div", tag("h3", head), body, class_="card") for head, body in cards), class_="grid")]
 
 

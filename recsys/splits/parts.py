@@ -81,6 +81,8 @@ class Split:
     """Time of the earliest test entry, if every training and validation entry is earlier; None otherwise."""
     allow_overlap: bool = False
     """Accept targets that share entries with training or with each other; their metrics are then not a test."""
+    notes: tuple[str, ...] = ()
+    """What a reader of the figures should know of how the split was made; jobs print it, the report shows it."""
 
     def __post_init__(self) -> None:
         for name, part in self._held_out().items():

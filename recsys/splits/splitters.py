@@ -3,69 +3,39 @@
 from __future__ import annotations
 
 import hashlib
-import inspect
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Hashable
 from dataclasses import replace
-from types import MappingProxyType
-from typing import Final, TypeVar
+from typing import Annotated, Any
 
 import numpy as np
+import numpy.typing as npt
+from annotated_types import Gt
 
-from recsys.errors import ConfigError, DataError, did_you_mean
+from recsys.errors import DataError, did_you_mean
 from recsys.ids import IdMap
 from recsys.interactions import Interactions
-from recsys.options import Option, Seed, options_of
+from recsys.options import Seed
+from recsys.params import Natural, OpenFraction, Rate
 from recsys.splits.parts import Entries, Part, Split, by_entries
+from recsys.splits.registry import checked, register
 from recsys.times import Times
 
-Splitter = TypeVar("Splitter", bound=Callable[..., Split])
 
-_REGISTERED: dict[str, Callable[..., Split]] = {}
-
-SPLITTERS: Final[Mapping[str, Callable[..., Split]]] = MappingProxyType(_REGISTERED)
-"""Every registered splitter by its name; what is registered later appears here too."""
-
-
-def register(splitter: Splitter) -> Splitter:
-    """Make a function from `Interactions` to a `Split` known by its name to `[split] kind` of a configuration.
-
-    Its further parameters are the options of its kind: a configuration is checked against their annotations, and `Args`
-    of the docstring explains them. Two names have a meaning: jobs keep the column that `column` names when they read
-    the data, and add the number of a repeat to `seed`. Registered again, a splitter replaces its earlier self.
-
-    Raises:
-        ConfigError: not a function with a parameter for the data, an option without a readable type, or another
-            module registered the name.
-    """
-    if not inspect.isfunction(splitter) or not inspect.signature(splitter).parameters:
-        raise ConfigError(f"register takes a function of Interactions that returns a Split, got {splitter!r}")
-    name = splitter.__name__
-    if (known := _REGISTERED.get(name, splitter).__module__) != splitter.__module__:
-        raise ConfigError(f"{known} registered a splitter {name} already; choose another function name")
-    options_of(splitter, skip=1)  # refused here if a type cannot be read
-    _REGISTERED[name] = splitter
-    return splitter
-
-
-def splitter_of(kind: str) -> Callable[..., Split]:
-    """Return the splitter of that name; ConfigError if there is none."""
-    if kind not in _REGISTERED:
-        raise ConfigError(f"there is no splitter {kind!r}{did_you_mean(kind, _REGISTERED)}")
-    return _REGISTERED[kind]
-
-
-def options_of_kind(kind: str) -> dict[str, Option]:
-    """Return the options of the splitter of that name; ConfigError if there is none."""
-    return options_of(splitter_of(kind), skip=1)
+def _check_users(n_users: int | float, stable: bool) -> None:
+    if stable and not n_users < 0.5:
+        raise DataError(f"a stable split takes n_users as a share between 0 and 0.5, got {n_users}")
+    if n_users >= 1 and n_users != int(n_users):
+        raise DataError(f"n_users must be a whole number or a share below 1, got {n_users}")
 
 
 @register
+@checked(_check_users)
 def hold_out_users(
     data: Interactions,
     *,
-    n_users: int | float = 0.1,
-    target_fraction: float = 0.2,
-    min_items: int = 5,
+    n_users: Annotated[int | float, Gt(0)] = 0.1,
+    target_fraction: OpenFraction = 0.2,
+    min_items: Natural = 5,
     stable: bool = False,
     seed: Seed = 98765,
 ) -> Split:
@@ -90,18 +60,7 @@ def hold_out_users(
         DataError: too few users for these parts, a held-out part without any target, or an option out of range.
     """
     total = data.shape[0]
-    for name, value in (("n_users", n_users), ("target_fraction", target_fraction), ("min_items", min_items)):
-        if isinstance(value, bool) or not isinstance(value, (int, float, np.number)):
-            raise DataError(f"{name} must be a number, got {value!r}")
-    if not 0 < target_fraction < 1:
-        raise DataError(f"target_fraction must lie between 0 and 1, got {target_fraction}")
-    if n_users < 0:
-        raise DataError(f"n_users must be above 0, got {n_users}")
-    if n_users >= 1 and n_users != int(n_users):
-        raise DataError(f"n_users must be a whole number or a share below 1, got {n_users}")
     if stable:
-        if not 0 < n_users < 0.5:
-            raise DataError(f"a stable split takes n_users as a share between 0 and 0.5, got {n_users}")
         digests = b"".join(hashlib.blake2b(f"{seed}:{user}".encode(), digest_size=8).digest() for user in data.users)
         place = np.frombuffer(digests, dtype=">u8").astype(np.float64) / 2.0**64
         held_out = np.flatnonzero((place >= n_users) & (place < 2 * n_users)), np.flatnonzero(place < n_users)
@@ -126,7 +85,8 @@ def hold_out_users(
 
 
 @register
-def hold_out_ratings(data: Interactions, *, test: float = 0.1, validation: float = 0.1, seed: Seed = 0) -> Split:
+@checked()
+def hold_out_ratings(data: Interactions, *, test: OpenFraction = 0.1, validation: Rate = 0.1, seed: Seed = 0) -> Split:
     """Hold out random entries (Sedhain et al. 2015, §4); all parts share the users and items of the data.
 
     Args:
@@ -137,10 +97,6 @@ def hold_out_ratings(data: Interactions, *, test: float = 0.1, validation: float
     Raises:
         DataError: a share is out of range, or too small for a single entry.
     """
-    if not 0 < test < 1:
-        raise DataError(f"test must be more than 0 and below 1, got {test}")
-    if not 0 <= validation < 1:
-        raise DataError(f"validation must be at least 0 and below 1, got {validation}")
     order = np.random.default_rng(seed).permutation(data.nnz)
     n_test = round(test * data.nnz)
     n_validation = round(validation * (data.nnz - n_test))
@@ -151,26 +107,43 @@ def hold_out_ratings(data: Interactions, *, test: float = 0.1, validation: float
 
 
 @register
-def leave_last_out(data: Interactions) -> Split:
+@checked()
+def leave_last_out(data: Interactions, *, seed: Seed = 0) -> Split:
     """Hold out each user's latest entry for the test and the one before it for validation.
 
-    Users with fewer than 3 entries stay in training. Entries of equal time are ordered by item.
+    Users with fewer than 3 entries stay in training. Entries of equal time are drawn; `notes` of the split say how many
+    users that concerns. A draw depends on the seed and the entries, not on ids or on the order of the rows.
+
+    Args:
+        seed: seed of the draws among entries of equal time.
 
     Raises:
         DataError: the data have no timestamps.
     """
     times = _need_times(data, "leave_last_out")
     counts = np.diff(data.matrix.indptr)
-    order = np.lexsort((times, np.repeat(np.arange(data.shape[0]), counts)))  # by row, then by time
+    order = np.lexsort((_draw(data, times, seed), times, np.repeat(np.arange(data.shape[0]), counts)))
     ends = data.matrix.indptr[1:][counts >= 3].astype(np.int64)
     is_test, is_validation = np.zeros((2, data.nnz), dtype=bool)
     is_test[order[ends - 1]] = True
     is_validation[order[ends - 2]] = True
-    return by_entries(data, is_validation, is_test)
+    last, second, third = (times[order[ends - place]] for place in (1, 2, 3))
+    for_test, in_all = (np.count_nonzero(tied) for tied in (last == second, (last == second) | (second == third)))
+    note = (
+        f"{in_all:,} of {len(ends):,} users have entries of equal time where the latest are held out, {for_test:,} of "
+        f"them for the test entry; a draw (seed {seed}) decided"
+    )
+    return replace(by_entries(data, is_validation, is_test), notes=(note,) if in_all else ())
+
+
+def _check_shares(test: float, validation: float) -> None:
+    if test + validation >= 1:
+        raise DataError(f"test and validation are shares that sum below 1, got {test} and {validation}")
 
 
 @register
-def by_time(data: Interactions, *, test: float = 0.1, validation: float = 0.1) -> Split:
+@checked(_check_shares)
+def by_time(data: Interactions, *, test: OpenFraction = 0.1, validation: Rate = 0.1) -> Split:
     """Hold out the latest entries of all users for the test, and those just before them for validation.
 
     Entries of one time stay together in the earlier part, so every training entry is earlier than every test entry.
@@ -183,8 +156,6 @@ def by_time(data: Interactions, *, test: float = 0.1, validation: float = 0.1) -
         DataError: there are no timestamps, too many entries of one time for a part, or shares that sum to 1 or more.
     """
     times = _need_times(data, "by_time")
-    if not (0 < test < 1 and 0 <= validation < 1 and test + validation < 1):
-        raise DataError(f"test and validation are shares that sum below 1, got {test} and {validation}")
     ordered = np.sort(times)
     last_before_test = ordered[max(0, round((1 - test) * data.nnz) - 1)]
     is_test = times > last_before_test
@@ -193,14 +164,20 @@ def by_time(data: Interactions, *, test: float = 0.1, validation: float = 0.1) -
     return replace(by_entries(data, is_validation, is_test), first_test_time=times[is_test].min().item())
 
 
+def _check_marks(test: Hashable, validation: Hashable | None) -> None:
+    if validation == test:
+        raise DataError(f"test and validation must be different values of the column, got {test!r} for both")
+
+
 @register
+@checked(_check_marks)
 def given(
     data: Interactions,
     column: str,
     *,
     test: Hashable = "test",
     validation: Hashable | None = None,
-    validation_fraction: float = 0.0,
+    validation_fraction: Rate = 0.0,
     seed: Seed = 0,
     temporal: bool = False,
 ) -> Split:
@@ -226,15 +203,11 @@ def given(
         )
     marks = np.asarray(data.columns[column])
     values = set(marks.tolist())
-    if not 0 <= validation_fraction < 1:
-        raise DataError(f"validation_fraction must be at least 0 and below 1, got {validation_fraction}")
     for name in (test, validation):
         if name is not None and name not in values:
             raise DataError(f"column {column!r} has no value {name!r}; its values are {sorted(values, key=str)}")
     if validation is None:
         validation = next((name for name in ("validation", "val", "valid") if name in values - {test}), None)
-    elif validation == test:
-        raise DataError(f"test and validation must be different values of {column!r}, got {test!r} for both")
     is_test = np.asarray(marks == test)
     is_validation = None if validation is None else np.asarray(marks == validation)
     if temporal:
@@ -274,6 +247,28 @@ def _fold_in(users: Interactions, items: IdMap, target_fraction: float, min_item
     both = Interactions(matrix, users.users, items)
     not_in_training = np.full(len(users.users), -1, dtype=np.int32)
     return Part(both.select(~is_target).matrix, both.select(is_target).matrix, users.users, not_in_training)
+
+
+def _draw(data: Interactions, times: npt.NDArray[Any], seed: int) -> npt.NDArray[np.uint64]:
+    """Return (n_stored,) pseudo-random numbers that depend on the seed and on what is stored, not on names.
+
+    A number is made of the entries of its user and of its item. Two entries of a user with one number are of items that
+    the same users have had at the same times with the same values, so that only names could tell them apart.
+    """
+    rows = np.repeat(np.arange(data.shape[0]), np.diff(data.matrix.indptr))
+    own = _mixed(times.astype(np.int64).view(np.uint64)) + data.matrix.data.view(np.uint32)
+    of_user, of_item = np.zeros(data.shape[0], dtype=np.uint64), np.zeros(data.shape[1], dtype=np.uint64)
+    np.add.at(of_user, rows, _mixed(own))
+    np.add.at(of_item, data.matrix.indices, _mixed(own + of_user[rows]))
+    return _mixed(of_user[rows] ^ _mixed(of_item[data.matrix.indices] + np.uint64(seed)))
+
+
+def _mixed(values: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
+    """Return each number scrambled: the finalizer of SplitMix64 (Steele et al. 2014)."""
+    values = values + np.uint64(0x9E3779B97F4A7C15)
+    values = (values ^ values >> np.uint64(30)) * np.uint64(0xBF58476D1CE4E5B9)
+    values = (values ^ values >> np.uint64(27)) * np.uint64(0x94D049BB133111EB)
+    return values ^ values >> np.uint64(31)
 
 
 def _need_times(data: Interactions, what: str) -> Times:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 import shutil
 import sys
 import tempfile
@@ -133,7 +134,7 @@ def resolve(uri: str | Path) -> Path:
     text = str(uri)
     if text.startswith("models:/"):
         name, _, version = pin(text).removeprefix("models:/").partition("/")
-        if not version.isdecimal():
+        if not re.fullmatch(r"[0-9]{1,18}", version):
             raise TrackingError(f"expected models:/NAME@ALIAS or models:/NAME/VERSION, got {text!r}")
         folder = _download(find_version(name, version=int(version)).uri)
     elif text.startswith("runs:/"):

@@ -17,7 +17,7 @@ from pathlib import Path
 from urllib.parse import SplitResult, quote, urlsplit
 
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
 from recsys.errors import TrackingError, TrackingUnavailable
 from recsys.files import locked
@@ -66,7 +66,12 @@ def configure(workspace: Workspace, *, create: bool = True) -> str:
                 os.environ.pop(name, None)
         # Two processes that migrate a new database at the same time break it.
         with nullcontext() if given[URI] else locked(workspace.mlruns / ".lock"):
-            _open_stores()
+            try:
+                _open_stores()
+            except OperationalError:
+                raise
+            except (SQLAlchemyError, ValueError, ImportError) as error:  # no URI, or one whose driver is missing
+                raise TrackingError(f"cannot open {uri}: {error}") from error
     return uri
 
 

@@ -6,8 +6,7 @@ import sys
 from docs.generate.configuration import PAGE, page
 from recsys.config import JobConfig, load_config
 from recsys.datasets import READERS, readers
-from recsys.splits import SPLITTERS
-from recsys.splits import splitters as registry
+from recsys.splits import SPLITTERS, registry
 
 
 def test_the_page_is_up_to_date():
