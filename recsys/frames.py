@@ -20,7 +20,7 @@ Duplicates = Literal["error", "last", "sum", "max"]
 
 
 MOST_INT32: Final = 2**31 - 1
-"""Offsets and row numbers up to this are int32, beyond it int64."""
+"""Offsets up to this are int32, beyond it int64."""
 
 
 def index_type(most: int) -> type[np.integer[Any]]:
@@ -35,8 +35,6 @@ class Entries(NamedTuple):
     users: IdMap
     items: IdMap
     times: Times | None
-    order: npt.NDArray[np.integer[Any]]
-    """(n_stored,) number of the row in the table."""
     columns: dict[str, npt.NDArray[Any]]
 
 
@@ -63,13 +61,12 @@ def entries_of(
         column_of(table, wanted)
     if not len(table):
         raise DataError("the frame has no rows; expected at least one interaction")
-    number = np.arange(len(table), dtype=index_type(len(table)))
     if weights is None:
         values = _ratings(table, names.rating)
     else:
         values = _weighted(table, names.rating, weights)
         kept = values != 0
-        table, values, number = table[kept], values[kept], number[kept]
+        table, values = table[kept], values[kept]
 
     users, rows = IdMap.factorize(table[names.user])
     items, cols = IdMap.factorize(table[names.item])
@@ -96,7 +93,7 @@ def entries_of(
     matrix = sp.csr_matrix((values, cols[last], indptr), shape=(len(users), len(items)))
     matrix.has_sorted_indices = matrix.has_canonical_format = True
     columns = {name: table[name].to_numpy()[picked] for name in names.keep}
-    return Entries(matrix, users, items, None if times is None else times[picked], number[picked], columns)
+    return Entries(matrix, users, items, None if times is None else times[picked], columns)
 
 
 def as_table(frame: Any, wanted: Iterable[str]) -> pd.DataFrame:

@@ -47,13 +47,10 @@ class Interactions:
     """(n_items,) readable names of the items; None if unknown."""
     item_columns: Mapping[str, npt.NDArray[Any]] = field(default_factory=dict)
     """Further columns of the items, such as a category or a price; each (n_items,), None or NaN where unknown."""
-    order: npt.NDArray[np.integer[Any]] | None = None
-    """(n_stored,) place of each entry in the source, which says what came first at equal times; None if unknown."""
 
     def __post_init__(self) -> None:
         matrix = self.matrix
-        known = {TIMESTAMP: self.timestamps, "order": self.order}
-        aligned = {**{name: values for name, values in known.items() if values is not None}, **self.columns}
+        aligned = {TIMESTAMP: self.timestamps, **self.columns} if self.timestamps is not None else self.columns
         stored = getattr(matrix, "nnz", 0)
         if aligned and getattr(matrix, "format", None) != "csr":
             raise DataError("a matrix with timestamps or columns must be CSR: they follow the order of its entries")
@@ -136,8 +133,7 @@ class Interactions:
         if items is not None:
             named, described = about_items(items, item, found.items)
             shown = named if shown is None else shown
-        order = None if found.times is None else found.order
-        return cls(found.matrix, found.users, found.items, found.times, found.columns, shown, described, order)
+        return cls(found.matrix, found.users, found.items, found.times, found.columns, shown, described)
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -227,9 +223,8 @@ class Interactions:
     def _with_entries(self, matrix: sp.csr_matrix, entries: npt.NDArray[Any], **changes: Any) -> Interactions:
         """Return interactions with another matrix, which holds these entries."""
         times = None if self.timestamps is None else self.timestamps[entries]
-        order = None if self.order is None else self.order[entries]
         columns = {name: values[entries] for name, values in self.columns.items()}
-        return replace(self, matrix=matrix, timestamps=times, order=order, columns=columns, **changes)
+        return replace(self, matrix=matrix, timestamps=times, columns=columns, **changes)
 
     def _placed(self, place: npt.NDArray[np.int32], n_items: int) -> tuple[Interactions, sp.csr_matrix]:
         """Return the entries of items with a place of at least 0, and their matrix with the items in these places."""
