@@ -645,3 +645,16 @@ def test_titles_fall_back_to_the_id(small):
     days = pd.to_datetime(["2020-01-01", "2020-01-02"]).as_unit("ns")
     frame = pd.DataFrame({"user_id": [1, 1], "item_id": days})
     assert Interactions.from_frame(frame, titles={days[1]: "second"}).titles.tolist() == [str(days[0]), "second"]
+
+
+def test_offsets_have_64_bits_where_32_do_not_suffice(monkeypatch):
+    assert [frames.index_type(most) for most in (2**31 - 1, 2**31)] == [np.int32, np.int64]
+    frame = pd.DataFrame({"user_id": np.repeat(np.arange(40), 10), "item_id": np.tile(np.arange(10), 40)})
+    whole = Interactions.from_frame(frame)
+    asked = []
+    for module in (frames, interactions):
+        monkeypatch.setattr(module, "index_type", lambda most: asked.append(most) or np.int64)
+    wide = Interactions.from_frame(frame)
+    assert wide.fingerprint() == whole.fingerprint()
+    assert wide.select(np.ones(400, dtype=bool)).fingerprint() == whole.fingerprint()
+    assert asked == [400, 400]

@@ -9,6 +9,7 @@ import numpy.typing as npt
 import scipy.sparse as sp
 
 from recsys.errors import DataError
+from recsys.frames import index_type
 from recsys.ids import IdMap
 from recsys.interactions import Interactions
 from recsys.options import Seed
@@ -107,7 +108,7 @@ def synthetic(users: int = 2000, items: int = 800, interactions: int = 120_000, 
     opinion = 0.4 * rng.standard_normal(users)[rows] + 0.35 * quality[indices]
     opinion += 0.3 * _standard(liking[0]) + 0.55 * _standard(liking[1])
     ratings = np.clip(np.rint(3.6 + opinion + 0.72 * rng.standard_normal(interactions)), 1, 5)
-    indptr = np.concatenate([[0], np.cumsum(counts)]).astype(np.int32)
+    indptr = np.concatenate([[0], np.cumsum(counts)]).astype(index_type(interactions))
     matrix = sp.csr_matrix((ratings.astype(np.float32), indices, indptr), shape=(users, items))
     user_ids, item_ids = (IdMap(np.arange(1, n + 1)) for n in matrix.shape)
     return Interactions(matrix, user_ids, item_ids, timestamps=_times(rng, rows, users), titles=titles)
