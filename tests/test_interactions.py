@@ -12,6 +12,7 @@ import scipy.sparse as sp
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from recsys import frames, interactions
 from recsys.errors import DataError, DataWarning, OutOfRangeError
 from recsys.ids import IdMap
 from recsys.interactions import Interactions
