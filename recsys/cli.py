@@ -36,6 +36,8 @@ def _run(argv: Sequence[str]) -> int:
     if any("\0" in argument for argument in argv):  # no system passes it, and no file, id or name has it
         top.error("an argument holds a NUL character")
     arguments = vars(top.parse_args(argv))
+    if any(value == [] or (isinstance(value, list) and [] in value) for value in arguments.values()):
+        top.error("'--' is not a value")  # which argparse of Python 3.11 drops, as in `--user=--`
     command: Command = arguments.pop("chosen")
     status, problem = 2, ""
     try:

@@ -243,6 +243,8 @@ def test_a_version_of_thousands_of_digits_is_no_address():
     [
         (["train", "a\0b.toml"], "an argument holds a NUL character"),
         (["train", ""], "must name a file or folder"),
+        (["recommend", "model", "--user=--"], "'--'"),
+        (["recommend", "model", "--user", "1", "-n--"], "'--'"),
         (["rollback", "a\udcff"], r"name: must be text that UTF-8 can encode, got 'a\udcff'"),
         (["score", "model", "--output", "."], "must end in the name of a file or folder, got '.'"),
         (
