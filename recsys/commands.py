@@ -6,8 +6,9 @@ import argparse
 import math
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
+
+from recsys.workspace import as_path
 
 
 def _positive(text: str) -> int:
@@ -32,11 +33,11 @@ def _option(*flags: str, **settings: Any) -> Option:
 
 
 def _file(flag: str, help: str) -> Option:
-    return _option(flag, type=Path, metavar="FILE", help=help)
+    return _option(flag, type=as_path, metavar="FILE", help=help)
 
 
 def _folder(flag: str, help: str, *, required: bool = False) -> Option:
-    return _option(flag, type=Path, metavar="FOLDER", help=help, required=required)
+    return _option(flag, type=as_path, metavar="FOLDER", help=help, required=required)
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,7 @@ COMMON = (
 )
 """Options of every command."""
 
-CONFIG = _option("config", type=Path, help="TOML file, such as pipelines/configs/multvae-ml1m.toml")
+CONFIG = _option("config", type=as_path, help="TOML file, such as pipelines/configs/multvae-ml1m.toml")
 SET = _option(
     "--set",
     dest="overrides",
@@ -102,7 +103,7 @@ COMMANDS = (
         "tune, train and test several models alike, into one table with intervals and tests",
         "recsys.jobs.compare:run",
         (
-            _option("configs", type=Path, nargs="+", metavar="config", help="TOML files of the same data and split"),
+            _option("configs", type=as_path, nargs="+", metavar="config", help="TOML files of the same data and split"),
             _folder("--output", "folder, e.g. data/compared/ml-1m", required=True),
             _option("--metric", help="metric that sorts and is tested (default: train.metric)"),
             TRIALS,
@@ -150,7 +151,7 @@ COMMANDS = (
         "export",
         "write a saved model as a graph for runtimes without Python",
         "recsys.jobs.serve:export",
-        (MODEL, _option("--onnx", type=Path, metavar="FILE", required=True, help="file to write, e.g. model.onnx")),
+        (MODEL, _option("--onnx", type=as_path, metavar="FILE", required=True, help="file to write, e.g. model.onnx")),
     ),
     Command(
         "promote",

@@ -15,6 +15,8 @@ import scipy.sparse as sp
 import torch
 from torch import Tensor
 
+from recsys import memory
+
 Ids = npt.NDArray[np.int32]
 Scores = npt.NDArray[np.float32]
 
@@ -53,7 +55,12 @@ def top_n(
 
     Returns:
         ids int32 and scores float32, each (n_rows, n), best first.
+
+    Raises:
+        DataError: the lists take more memory than is free.
     """
+    fewer = f"ask for {n_candidates:,}, which is all there is" if n > n_candidates else "pass fewer rows at a time"
+    memory.require(8 * max(1, n_rows) * n, f"{n_rows:,} lists of {n:,} need", fewer)
     ids = np.full((n_rows, n), NO_ID, dtype=np.int32)
     values = np.full((n_rows, n), NO_SCORE, dtype=np.float32)
     width = min(n, n_candidates)

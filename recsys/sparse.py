@@ -265,8 +265,8 @@ def as_csr(matrix: Any, *, name: str = "user_items") -> sp.csr_matrix:
         if wrong := int((~np.isfinite(csr.data)).sum()):
             raise DataError(f"{name} holds {wrong} stored values that are NaN or infinite")
         raise DataError(
-            f"{name} holds {int((np.abs(csr.data) > _LARGEST).sum())} stored values beyond ±{_LARGEST:g}, whose squares "
-            "sum to more than float32 holds; check that they are ratings or counts, or scale them down"
+            f"{name} holds {int((np.abs(csr.data) > _LARGEST).sum())} stored values beyond ±{_LARGEST:g}, whose "
+            "squares sum to more than float32 holds; check that they are ratings or counts, or scale them down"
         )
     return csr
 

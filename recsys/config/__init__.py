@@ -26,6 +26,7 @@ from recsys.config.sections import (
 )
 from recsys.errors import ConfigError, did_you_mean
 from recsys.models import MODELS
+from recsys.workspace import as_path
 
 __all__ = [
     "DataConfig",
@@ -50,7 +51,7 @@ def load_config(path: str | Path, overrides: Iterable[str] = ()) -> JobConfig:
     Raises:
         ConfigError: there is no such file, it is not TOML, a module cannot be imported, or as `check_config`.
     """
-    file, given = Path(path), list(overrides)
+    file, given = as_path(path), list(overrides)
     try:
         values = tomllib.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -70,7 +71,7 @@ def load_configs(paths: Iterable[str | Path], overrides: Iterable[str] = ()) -> 
     Raises:
         ConfigError: as `load_config`, or two files of one name.
     """
-    files, overrides = [Path(path) for path in paths], list(overrides)
+    files, overrides = [as_path(path) for path in paths], list(overrides)
     configs = [load_config(file, overrides) for file in files]
     names = [config.track.run_name or config.model["name"] for config in configs]
     names = [file.stem if names.count(name) > 1 else name for file, name in zip(files, names, strict=True)]

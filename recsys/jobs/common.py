@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 from recsys import tracking
@@ -18,7 +17,7 @@ from recsys.files import sha256_of_json
 from recsys.interactions import Interactions
 from recsys.models import Recommender
 from recsys.splits import Split
-from recsys.workspace import Workspace
+from recsys.workspace import Workspace, as_path
 
 
 def load_model(workspace: Workspace, uri: str) -> tuple[Recommender, str]:
@@ -44,7 +43,7 @@ def config_of(model: Recommender, uri: str) -> JobConfig:
 
 def section_of(source: str) -> dict[str, str]:
     """Return the key of `[data]` for a file or folder, or for a data set; a ConfigError where it is none of them."""
-    if Path(source).expanduser().exists():
+    if as_path(source).exists():
         return {"file": source}
     if source in NAMES:
         return {"name": source}

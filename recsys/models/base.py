@@ -324,8 +324,8 @@ class Recommender(Learner):
         # The largest is NaN if any is; -inf is how a model says that it never recommends an item.
         if scores.numel() and not float(scores.amax()) < math.inf:
             raise DataError(
-                f"{type(self).__name__} gives scores that are NaN or infinite, by which nothing can be ordered; look at "
-                "the values of the histories, and at what was learned"
+                f"{type(self).__name__} gives scores that are NaN or infinite, by which nothing can be ordered; look "
+                "at the values of the histories, and at what was learned"
             )
         return scores
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -21,6 +22,7 @@ from recsys.models.fitting import FitOptions, Validates
 from recsys.params import Parameters, modern, plain
 from recsys.sparse import as_csr
 from recsys.training import Record
+from recsys.workspace import as_path
 
 Floats = npt.NDArray[np.float32]
 
@@ -115,11 +117,19 @@ class Learner(Parameters, RecommenderBase):  # type: ignore[misc]
         """Write the model as a folder of plain files (see `recsys.artifacts`), whole or not at all.
 
         Args:
+            file: folder to write; `~` is expanded.
             metrics: measured figures to store beside the model.
             about: JSON values that say where the model comes from, such as the job's configuration; `load` gives them
-                back as `about_`.
+                back as `about_`. Numbers of numpy become numbers of Python here and in `metrics`.
+
+        Raises:
+            NotFittedError: the model is not fitted.
+            ConfigError: `file` is no path.
+            DataError: `metrics` or `about` is no mapping, or JSON cannot hold it.
+            BundleError: something else than a saved model is there, or an id cannot be stored.
         """
         self._check_fitted()
+        target = as_path(file)
         state = {"n_users": self.n_users_, "n_items": self.n_items_, "record": vars(self.record_), **self._state()}
         bundle = Bundle(
             model=type(self).__name__,
@@ -130,10 +140,10 @@ class Learner(Parameters, RecommenderBase):  # type: ignore[misc]
             users=self.users_,
             items=self.items_,
             titles=self.titles_,
-            metrics=dict(metrics or {}),
-            about=dict(self.about_ if about is None else about),
+            metrics=_as_json("metrics", {} if metrics is None else metrics),
+            about=_as_json("about", self.about_ if about is None else about),
         )
-        write_bundle(bundle, file)
+        write_bundle(bundle, target)
 
     @classmethod
     def load(cls, file: str | Path, *, device: str = "auto") -> Self:
@@ -142,7 +152,7 @@ class Learner(Parameters, RecommenderBase):  # type: ignore[misc]
         Raises:
             BundleError: nothing there, damaged, of a newer schema, or of another class (`recsys.load` takes any).
         """
-        return cls._from_bundle(read_bundle(file), str(file), device)
+        return cls._from_bundle(read_bundle(as_path(file)), str(file), device)
 
     @classmethod
     def _from_bundle(cls, bundle: Bundle, where: str, device: str = "auto") -> Self:
@@ -185,3 +195,20 @@ class Learner(Parameters, RecommenderBase):  # type: ignore[misc]
                 f"user_items must have one column per training item ({self.n_items_}), got shape {matrix.shape}"
             )
         return matrix
+
+
+def _as_json(name: str, values: Any) -> dict[str, Any]:
+    """Return a mapping as JSON gives it back."""
+    if not isinstance(values, Mapping):
+        raise DataError(f"{name} must be a mapping of names to JSON values, got {type(values).__name__}")
+    try:
+        given: dict[str, Any] = json.loads(json.dumps(dict(values), default=_of_numpy))
+    except (TypeError, ValueError, RecursionError) as error:
+        raise DataError(f"{name} must be JSON values: {error}") from None
+    return given
+
+
+def _of_numpy(value: Any) -> Any:
+    if isinstance(value, np.generic | np.ndarray):
+        return value.tolist()
+    raise TypeError(f"{type(value).__name__} is none")

@@ -11,7 +11,8 @@ import scipy.sparse as sp
 import torch
 from torch import Tensor
 
-from recsys.errors import DataError, OutOfRangeError, RecsysError
+from recsys.errors import DataError, OutOfRangeError
+from recsys.params import check_count
 from recsys.ranking import Ids, Scores, top_n
 
 Indices = npt.NDArray[np.int64]
@@ -23,18 +24,9 @@ ROW_BLOCK = 4096
 _BELOW_ONE = float(np.nextafter(np.float32(1), np.float32(0)))
 
 
-def check_length(n: Any, name: str = "N", error: type[RecsysError] = DataError) -> int:
-    """Return a number of things, such as the length of a list, as a Python int; 2.0 is 2.
-
-    Raises:
-        DataError: not a number, a fraction or below 1; `error` in its place, where another is given.
-    """
-    given = n.item() if isinstance(n, np.generic | np.ndarray) and not n.ndim else n
-    if isinstance(given, bool) or not isinstance(given, int | float) or given != given // 1:  # NaN and infinity too
-        raise error(f"{name} must be a whole number, got {n!r}")
-    if given < 1:
-        raise error(f"{name} must be at least 1, got {n!r}")
-    return int(given)
+def check_length(n: Any) -> int:
+    """Return the length of a list as a Python int; a DataError refuses fractions and what is below 1."""
+    return check_count("N", n, DataError)
 
 
 def indices(values: npt.ArrayLike, name: str, below: int | None = None) -> Indices:

@@ -16,6 +16,7 @@ from recsys.errors import ConfigError, DataError, did_you_mean
 from recsys.ids import IdMap
 from recsys.interactions import Interactions
 from recsys.options import Option, Seed, options_of
+from recsys.params import check_value, random_generator
 from recsys.splits.parts import Entries, Part, Split, by_entries
 
 Splitter = TypeVar("Splitter", bound=Callable[..., Split])
@@ -89,7 +90,7 @@ def hold_out_users(
     Raises:
         DataError: too few users for these parts, a held-out part without any target, or an option out of range.
     """
-    total = data.shape[0]
+    total, seed = data.shape[0], check_value("seed", Seed, seed)
     for name, value in (("n_users", n_users), ("target_fraction", target_fraction), ("min_items", min_items)):
         if isinstance(value, bool) or not isinstance(value, (int, float, np.number)):
             raise DataError(f"{name} must be a number, got {value!r}")
@@ -141,7 +142,7 @@ def hold_out_ratings(data: Interactions, *, test: float = 0.1, validation: float
         raise DataError(f"test must be more than 0 and below 1, got {test}")
     if not 0 <= validation < 1:
         raise DataError(f"validation must be at least 0 and below 1, got {validation}")
-    order = np.random.default_rng(seed).permutation(data.nnz)
+    order = random_generator(seed).permutation(data.nnz)
     n_test = round(test * data.nnz)
     n_validation = round(validation * (data.nnz - n_test))
     is_test, is_validation = np.zeros((2, data.nnz), dtype=bool)
@@ -245,7 +246,7 @@ def given(
     if is_validation is None and validation_fraction:
         rest = np.flatnonzero(~is_test)
         is_validation = np.zeros(data.nnz, dtype=bool)
-        is_validation[np.random.default_rng(seed).permutation(rest)[: round(validation_fraction * len(rest))]] = True
+        is_validation[random_generator(seed).permutation(rest)[: round(validation_fraction * len(rest))]] = True
     return by_entries(data, is_validation, is_test)
 
 
