@@ -6,7 +6,7 @@ import math
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from recsys.errors import ConfigError, DataError
 
@@ -16,12 +16,20 @@ _SMALL: Final = 2**26
 """Bytes up to which nobody asks."""
 
 
+class Need(NamedTuple):
+    """What a fit takes at its peak."""
+
+    bytes: float
+    instead: str
+    """What to do where they are not there."""
+
+
 def require(needed: float, what: str, instead: str, *, available: float | None = None) -> None:
     """Refuse what takes more bytes than are free.
 
     Args:
         needed: bytes.
-        what: what takes them, with its verb: `EASE for 9 items needs`.
+        what: what takes them, with its verb, such as `5 lists of 10 need`.
         instead: what to do where they are not there.
         available: bytes free where they are to be taken, by default in this machine's memory.
 

@@ -155,9 +155,9 @@ def random_generator(seed: int | np.random.Generator | None) -> np.random.Genera
     """Return the generator of a seed; a generator is returned as it is, and None gives fresh entropy.
 
     Raises:
-        ConfigError: a seed that is no whole number from 0 to 2³² − 1.
+        ConfigError: a seed that is no whole number, or is negative.
     """
-    return np.random.default_rng(check_value("seed", Seed | np.random.Generator | None, seed))
+    return np.random.default_rng(check_value("seed", Natural | np.random.Generator | None, seed))
 
 
 def modern(cls: type, values: Mapping[str, Any]) -> dict[str, Any]:

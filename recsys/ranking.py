@@ -59,10 +59,7 @@ def top_n(
     Raises:
         DataError: the lists take more memory than is free.
     """
-    fewer = f"ask for {n_candidates:,}, which is all there is" if n > n_candidates else "pass fewer rows at a time"
-    memory.require(8 * max(1, n_rows) * n, f"{n_rows:,} lists of {n:,} need", fewer)
-    ids = np.full((n_rows, n), NO_ID, dtype=np.int32)
-    values = np.full((n_rows, n), NO_SCORE, dtype=np.float32)
+    ids, values = _empty(n_rows, n, n_candidates)
     width = min(n, n_candidates)
     if not width:
         return ids, values
@@ -103,6 +100,13 @@ def top_n(
         ids[rows, :width] = np.where(empty, NO_ID, picked)
         values[rows, :width] = np.where(empty, NO_SCORE, found)
     return ids, values
+
+
+def _empty(n_rows: int, n: int, n_candidates: int) -> tuple[Ids, Scores]:
+    """Return lists of empty slots, if there is memory for them."""
+    fewer = f"ask for {n_candidates:,}, which is all there is" if n > n_candidates else "pass fewer rows at a time"
+    memory.require(8 * max(1, n_rows) * n, f"{n_rows:,} lists of {n:,} need", fewer)
+    return np.full((n_rows, n), NO_ID, dtype=np.int32), np.full((n_rows, n), NO_SCORE, dtype=np.float32)
 
 
 def select(scores: Tensor, n: int) -> tuple[Tensor, Tensor]:

@@ -193,6 +193,16 @@ class JobConfig(Section):
         for setting in self.tune.bounds() if self.tune else ():
             self.with_model(**setting)
 
+    def check_memory(self, train: Interactions, *, searched: bool = False) -> None:
+        """Refuse a model that takes more memory than is free to train on these interactions; a DataError says how much.
+
+        Args:
+            searched: check the choices and ends of the search space too.
+        """
+        self.new_model().check_memory(train.matrix)
+        for setting in self.tune.bounds() if searched and self.tune else ():
+            self.with_model(**setting).new_model().check_memory(train.matrix)
+
     def search(self) -> TuneConfig:
         """Return the settings of the search for hyperparameters; ConfigError without a search space."""
         if self.tune is None or not self.tune.space:

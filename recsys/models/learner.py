@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
@@ -13,12 +14,13 @@ import numpy.typing as npt
 import scipy.sparse as sp
 from implicit.recommender_base import RecommenderBase
 
+from recsys import memory
 from recsys.artifacts import Bundle, read_bundle, write_bundle
 from recsys.errors import BundleError, DataError, NotFittedError, UnsupportedError
 from recsys.ids import IdMap
 from recsys.interactions import Interactions
 from recsys.models.capabilities import REFUSALS, Capabilities
-from recsys.models.fitting import FitOptions, Validates
+from recsys.models.fitting import FitOptions, Validates, free_on, pick_device
 from recsys.params import Parameters, modern, plain
 from recsys.sparse import as_csr
 from recsys.training import Record
@@ -62,6 +64,29 @@ class Learner(Parameters, RecommenderBase):  # type: ignore[misc]
         """Return learned scalars as JSON values, for the bundle."""
         return {}
 
+    def _memory(self, matrix: sp.csr_matrix) -> memory.Need | None:
+        """Return what a fit to this matrix takes at its peak, from its shape and the hyperparameters.
+
+        None: nobody has estimated it. `n_users_` and `n_items_` are set.
+        """
+        return None
+
+    def check_memory(self, user_items: sp.csr_matrix) -> None:
+        """Refuse a fit that takes more memory than is free where it computes; nothing is allocated for that.
+
+        `fit` begins with it. A job that fits several models calls it for all of them first.
+
+        Raises:
+            DataError: it does not fit; the message says how much it takes and what to use instead.
+        """
+        probe = copy.copy(self)
+        probe.n_users_, probe.n_items_ = user_items.shape
+        need = probe._memory(user_items)
+        if need is not None:
+            what = f"{type(self).__name__} for {probe.n_users_:,} users and {probe.n_items_:,} items needs"
+            available = free_on(pick_device(getattr(self, "device", "cpu")))
+            memory.require(need.bytes, what, need.instead, available=available)
+
     def fit(
         self,
         user_items: Any,
@@ -83,7 +108,7 @@ class Learner(Parameters, RecommenderBase):  # type: ignore[misc]
             checkpoint: file from which an interrupted training continues (models that train by epochs only).
 
         Raises:
-            DataError: not a sparse matrix, nothing stored, or values this model cannot take.
+            DataError: not a sparse matrix, nothing stored, values this model cannot take, or too little memory.
             ConfigError: a hyperparameter of the wrong type or out of range.
             TrainingError: the loss is no longer finite.
         """
@@ -101,6 +126,7 @@ class Learner(Parameters, RecommenderBase):  # type: ignore[misc]
         self.popularity_ = (counts / matrix.shape[0]).astype(np.float32)
         try:
             self.check_params()
+            self.check_memory(matrix)
             record = self._fit(matrix, FitOptions(show_progress, callback, validation, on_epoch, checkpoint))
             if record is None:
                 entry = {"epoch": 1.0, **(validation(self) if validation else {})}
