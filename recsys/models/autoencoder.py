@@ -90,10 +90,15 @@ class Autoencoder(Recommender):
             return None
         moving = sum(weight.nbytes for weight in network.parameters() if weight.requires_grad)
         whole = sum(tensor.nbytes for tensor in network.state_dict().values())
-        # Gradients and Adam's two moments beside the weights, and what a step makes of a batch of dense rows.
-        batch = min(4 * min(self.batch_size, max(matrix.shape)) * self._n_in(), _MOST_LOGITS)
+        # The weights and the best so far, gradients and Adam's two moments, and the logits of a batch.
+        logits = min(4 * self.batch_size * self._n_in(), _MOST_LOGITS)
+        rows = 4 * self._dense_rows() * self._n_in()
         instead = "take narrower layers, or keep fewer items and users; ALS and ItemKNN need less"
-        return Need(whole + (3 + self._copies) * moving + batch, instead)
+        return Need(2 * whole + (3 + self._copies) * moving + logits + rows, instead)
+
+    def _dense_rows(self) -> int:
+        """Return how many further rows of all columns a step makes, beside the logits of its batch."""
+        return 0
 
     def _fit(self, matrix: sp.csr_matrix, options: FitOptions) -> Record:
         rows = self._training_rows(matrix)

@@ -1,6 +1,5 @@
 """∞-AE against ridge regression by brute force, and against the very wide network that it is the limit of."""
 
-
 import numpy as np
 import pytest
 import scipy.sparse as sp
