@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from recsys.workspace import as_path
+
 
 def _positive(text: str) -> int:
     if re.fullmatch(r"0*[1-9][0-9]{0,17}", text, re.ASCII):  # what 64 bits hold
@@ -36,7 +38,7 @@ def _text(text: str) -> str:
 def _path(text: str) -> Path:
     if not text:
         raise argparse.ArgumentTypeError("must name a file or folder, got an empty text")
-    return Path(text)
+    return as_path(text)
 
 
 def _named_path(text: str) -> Path:

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from recsys.errors import ConfigError, UnsupportedError
 from recsys.models import Recommender
 from recsys.sparse import DenseRows
+from recsys.workspace import as_path
 
 INPUT, OUTPUT = "histories", "scores"
 LARGEST = 2_000_000_000
@@ -47,7 +48,7 @@ def export_onnx(model: Recommender, file: str | Path) -> Path:
         ConfigError: onnx or onnxscript are not installed, or the name ends otherwise.
     """
     model._check_fitted()
-    target = Path(file)
+    target = as_path(file)
     if target.suffix != ".onnx":
         raise ConfigError(f"expected a file name that ends in .onnx, got {target.name!r}")
     missing = [name for name in ("onnx", "onnxscript") if find_spec(name) is None]

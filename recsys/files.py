@@ -18,11 +18,6 @@ MANIFEST: Final = "_manifest.json"
 """File in a folder of recommendations that is complete; readers of parquet folders skip names with an underscore."""
 
 
-def expanded(path: str | Path) -> Path:
-    """Return a path with the home folder of `~` or `~user` written out; a user who does not exist stays as it is."""
-    return Path(os.path.expanduser(path))
-
-
 @contextmanager
 def replacing(path: Path, *, durable: bool = False) -> Iterator[Path]:
     """Give a file beside `path` to write, which takes its place at the end of the block; an exception leaves `path`.

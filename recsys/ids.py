@@ -142,13 +142,15 @@ class IdMap:
 
         Raises:
             UnknownIdError: an id is unknown and `on_unknown` is `raise`.
-            DataError: a single string instead of a collection of ids, or an id that cannot be hashed.
+            DataError: a single id instead of a collection of ids, a table of them, or an id that cannot be hashed.
         """
         if on_unknown not in ("raise", "drop", "mark"):
             raise DataError(f"on_unknown must be 'raise', 'drop' or 'mark', got {on_unknown!r}")
-        if isinstance(ids, (str, bytes)):
+        if isinstance(ids, (str, bytes)) or not np.iterable(ids):
             raise DataError(f"codes takes a collection of ids, got the single {ids!r}; pass [{ids!r}]")
         asked = ids if isinstance(ids, (np.ndarray, pd.Index, pd.Series)) else list(ids)
+        if isinstance(asked, np.ndarray) and asked.ndim > 1:
+            raise DataError(f"codes takes a flat collection of ids, got an array of shape {asked.shape}")
         codes = self._lookup(asked)
         missing = np.flatnonzero(codes < 0)
         if on_unknown == "drop":

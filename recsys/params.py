@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+import sys
 import textwrap
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import MISSING, Field, fields
@@ -26,7 +27,7 @@ import numpy as np
 from annotated_types import Ge, Gt, Le, Lt, MinLen
 from pydantic import ConfigDict, Strict, TypeAdapter, ValidationError
 
-from recsys.errors import ConfigError, did_you_mean
+from recsys.errors import ConfigError, RecsysError, did_you_mean
 from recsys.options import Seed as Seed
 from recsys.options import types_of
 
@@ -136,6 +137,31 @@ def check_value(name: str, hint: Any, value: Any) -> Any:
         return _adapter(hint).validate_python(plain(value))
     except ValidationError:
         raise ConfigError(f"{name} must be {describe(hint)}, got {value!r}") from None
+
+
+def check_count(name: str, value: Any, error: type[RecsysError] = ConfigError) -> int:
+    """Return a number of things, of which there must be one, as a Python int; 2.0 is 2.
+
+    Raises:
+        ConfigError: no number, a fraction, below 1 or beyond 63 bits; `error` in its place, where another is given.
+    """
+    given = value.item() if isinstance(value, np.generic | np.ndarray) and not value.ndim else value
+    if isinstance(given, bool) or not isinstance(given, int | float) or given != given // 1:  # NaN and infinity too
+        raise error(f"{name} must be a whole number, got {value!r}")
+    if given < 1:
+        raise error(f"{name} must be at least 1, got {value!r}")
+    if given > sys.maxsize:
+        raise error(f"{name} must be at most {sys.maxsize:,}")
+    return int(given)
+
+
+def random_generator(seed: int | np.random.Generator | None) -> np.random.Generator:
+    """Return the generator of a seed; a generator is returned as it is, and None gives fresh entropy.
+
+    Raises:
+        ConfigError: a seed that is no whole number, or is negative.
+    """
+    return np.random.default_rng(check_value("seed", Natural | np.random.Generator | None, seed))
 
 
 def modern(cls: type, values: Mapping[str, Any]) -> dict[str, Any]:

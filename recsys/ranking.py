@@ -15,6 +15,8 @@ import scipy.sparse as sp
 import torch
 from torch import Tensor
 
+from recsys import memory
+
 Ids = npt.NDArray[np.int32]
 Scores = npt.NDArray[np.float32]
 
@@ -53,9 +55,11 @@ def top_n(
 
     Returns:
         ids int32 and scores float32, each (n_rows, n), best first.
+
+    Raises:
+        DataError: the lists take more memory than is free.
     """
-    ids = np.full((n_rows, n), NO_ID, dtype=np.int32)
-    values = np.full((n_rows, n), NO_SCORE, dtype=np.float32)
+    ids, values = _empty(n_rows, n, n_candidates)
     width = min(n, n_candidates)
     if not width:
         return ids, values
@@ -96,6 +100,13 @@ def top_n(
         ids[rows, :width] = np.where(empty, NO_ID, picked)
         values[rows, :width] = np.where(empty, NO_SCORE, found)
     return ids, values
+
+
+def _empty(n_rows: int, n: int, n_candidates: int) -> tuple[Ids, Scores]:
+    """Return lists of empty slots, if there is memory for them."""
+    fewer = f"ask for {n_candidates:,}, which is all there is" if n > n_candidates else "pass fewer rows at a time"
+    memory.require(8 * max(1, n_rows) * n, f"{n_rows:,} lists of {n:,} need", fewer)
+    return np.full((n_rows, n), NO_ID, dtype=np.int32), np.full((n_rows, n), NO_SCORE, dtype=np.float32)
 
 
 def select(scores: Tensor, n: int) -> tuple[Tensor, Tensor]:

@@ -237,24 +237,53 @@ def as_csr(matrix: Any, *, name: str = "user_items") -> sp.csr_matrix:
     as a row of a `csr_array` is, becomes a single row.
 
     Raises:
-        DataError: not a scipy sparse matrix, or a stored value is NaN or infinite.
+        DataError: not a scipy sparse matrix of real numbers in two dimensions, its indices lie outside its shape, or a
+            stored value is NaN, infinite or beyond ±1e15.
     """
     sparse: Any = matrix  # `issparse` narrows its argument to a type that lacks `ndim`
     if not sp.issparse(matrix):
-        raise DataError(
-            f"{name} must be a scipy sparse matrix (users × items), got {type(matrix).__name__}; "
-            "wrap a dense array with scipy.sparse.csr_matrix(...)"
-        )
+        hint = "build Interactions of a table with Interactions.from_frame(...)"
+        if not hasattr(matrix, "columns"):
+            hint = "wrap a dense array with scipy.sparse.csr_matrix(...)"
+        raise DataError(f"{name} must be a scipy sparse matrix (users × items), got {type(matrix).__name__}; {hint}")
+    if sparse.ndim > 2 or sparse.dtype.kind not in "biuf":
+        raise DataError(f"{name} must be real numbers in two dimensions, got {sparse.dtype} of shape {sparse.shape}")
     if sparse.ndim == 1:
         sparse = sparse.reshape(1, -1)
+    if sparse.format in ("csr", "csc", "bsr"):
+        _check_indices(sparse, name)
     csr = sparse if isinstance(sparse, sp.csr_matrix) else sp.csr_matrix(sparse)
     if csr.dtype != np.float32:
-        csr = csr.astype(np.float32)
+        with np.errstate(over="ignore"):  # what float32 cannot hold is refused below
+            csr = csr.astype(np.float32)
     if not csr.has_canonical_format:
         csr = csr.copy()  # a csr_matrix made of a csr_array shares its arrays
         csr.sum_duplicates()
     if csr.indices.dtype != np.int32 and csr.nnz < 2**31:
         csr = sp.csr_matrix((csr.data, csr.indices.astype(np.int32), csr.indptr.astype(np.int32)), shape=csr.shape)
-    if not np.isfinite(csr.data).all():
-        raise DataError(f"{name} holds {int((~np.isfinite(csr.data)).sum())} stored values that are NaN or infinite")
+    if csr.nnz and not -_LARGEST <= csr.data.min() <= csr.data.max() <= _LARGEST:  # not so of NaN
+        if wrong := int((~np.isfinite(csr.data)).sum()):
+            raise DataError(f"{name} holds {wrong} stored values that are NaN or infinite")
+        raise DataError(
+            f"{name} holds {int((np.abs(csr.data) > _LARGEST).sum())} stored values beyond ±{_LARGEST:g}, whose "
+            "squares sum to more than float32 holds; check that they are ratings or counts, or scale them down"
+        )
     return csr
+
+
+def _check_indices(matrix: Any, name: str) -> None:
+    """Refuse a compressed matrix whose arrays do not fit its shape: compiled code would read memory that is not its."""
+    block = matrix.blocksize if matrix.format == "bsr" else (1, 1)
+    rows, columns = (size // step for size, step in zip(matrix.shape, block, strict=True))
+    major, minor = (columns, rows) if matrix.format == "csc" else (rows, columns)
+    indptr, indices = matrix.indptr, matrix.indices
+    fits = len(indptr) == major + 1 and indptr[0] == 0 and indptr[-1] <= min(len(indices), len(matrix.data))
+    if not fits or (np.diff(indptr) < 0).any():
+        raise DataError(f"{name} is damaged: its indptr does not fit its shape {matrix.shape}")
+    used = indices[: indptr[-1]]
+    if len(used) and not 0 <= used.min() <= used.max() < minor:
+        raise DataError(f"{name} is damaged: it has indices from {used.min()} to {used.max()}, shape {matrix.shape}")
+
+
+_LARGEST = 1e15
+"""Largest magnitude of a stored value: the squares of a hundred million of them sum to a float32."""

@@ -1,10 +1,22 @@
-"""Where a job reads and writes, and whether it shows progress: made at the door, passed on as one thing."""
+"""Paths as users write them; where a job reads and writes and whether it shows progress, passed on as one thing."""
 
 from __future__ import annotations
 
+import os
 import shlex
 from dataclasses import dataclass, field
 from pathlib import Path
+
+from recsys.errors import ConfigError
+
+
+def as_path(path: str | os.PathLike[str]) -> Path:
+    """Return a path with `~` as the user's home; a ConfigError for anything else than a path, such as an open file."""
+    try:
+        text = os.fspath(path)
+    except TypeError:
+        raise ConfigError(f"expected a path as text or as a Path, got {type(path).__name__}") from None
+    return Path(os.path.expanduser(os.fsdecode(text)))
 
 
 @dataclass(frozen=True)
@@ -12,12 +24,12 @@ class Workspace:
     """The folder that holds `mlruns/` and `data/`, and how work is shown."""
 
     root: Path = field(default_factory=Path.cwd)
-    """The working folder by default; an absolute path once made."""
+    """The working folder by default, `~` expanded; an absolute path once made."""
     progress: bool = True
     """Show progress bars."""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "root", Path(self.root).resolve())
+        object.__setattr__(self, "root", as_path(self.root).resolve())
 
     @property
     def folder(self) -> Path:

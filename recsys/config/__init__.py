@@ -28,6 +28,7 @@ from recsys.config.sections import (
 from recsys.datasets import SYNTHETIC
 from recsys.errors import ConfigError, did_you_mean
 from recsys.models import MODELS
+from recsys.workspace import as_path
 
 __all__ = [
     "DataConfig",
@@ -58,7 +59,7 @@ def load_config(path: str | Path, overrides: Iterable[str] = ()) -> JobConfig:
     Raises:
         ConfigError: there is no such file, it is not TOML, a module cannot be imported, or as `check_config`.
     """
-    file, given = Path(path), list(overrides)
+    file, given = as_path(path), list(overrides)
     where = " ".join([str(file), *(f"--set {override}" for override in given)])
     try:
         text = file.read_text(encoding="utf-8-sig")
@@ -93,7 +94,7 @@ def load_configs(paths: Iterable[str | Path], overrides: Iterable[str] = ()) -> 
     Raises:
         ConfigError: as `load_config`, or two files of one name.
     """
-    files, overrides = [Path(path) for path in paths], list(overrides)
+    files, overrides = [as_path(path) for path in paths], list(overrides)
     configs = [load_config(file, overrides) for file in files]
     names = [config.track.run_name or config.model["name"] for config in configs]
     names = [file.stem if names.count(name) > 1 else name for file, name in zip(files, names, strict=True)]

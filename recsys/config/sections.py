@@ -229,6 +229,16 @@ class JobConfig(Section):
         if self.split.without_validation:
             raise ConfigError(f"{counts} split.validation = 0 leaves nothing to measure; leave out one of the two")
 
+    def check_memory(self, train: Interactions, *, searched: bool = False) -> None:
+        """Refuse a model that takes more memory than is free to train on these interactions; a DataError says how much.
+
+        Args:
+            searched: check the choices and ends of the search space too.
+        """
+        self.new_model().check_memory(train.matrix)
+        for setting in self.tune.bounds() if searched and self.tune else ():
+            self.with_model(**setting).new_model().check_memory(train.matrix)
+
     def search(self) -> TuneConfig:
         """Return the settings of the search; ConfigError without a search space or without a validation part."""
         if self.tune is None or not self.tune.space:

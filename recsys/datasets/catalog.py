@@ -19,8 +19,8 @@ from tqdm import tqdm
 from recsys.datasets.generator import synthetic
 from recsys.datasets.readers import read
 from recsys.errors import DataError, DownloadError, did_you_mean
-from recsys.files import expanded
 from recsys.interactions import Interactions
+from recsys.workspace import as_path
 
 MOVIELENS: Final = "https://files.grouplens.org/datasets/movielens/"
 """Where GroupLens publishes the MovieLens archives."""
@@ -94,7 +94,7 @@ def load(
 def _find(name: str, raw: Path) -> Path:
     """Return the path of the data set, after a download into `raw` if there is no copy yet."""
     shared = os.environ.get("RECSYS_DATA")
-    places = [expanded(folder) / name for folder in (shared, raw) if folder]
+    places = [as_path(folder) / name for folder in (shared, raw) if folder]
     if found := next(filter(_is_full, places), None):
         return found
     if name in ARCHIVES:

@@ -16,8 +16,8 @@ from recsys.datasets.encoding import bare, first_line
 from recsys.datasets.layouts import LAYOUTS, PARQUET, Reader, item_table, parts_of
 from recsys.datasets.text import IdKind, Request
 from recsys.errors import ConfigError, DataError, did_you_mean
-from recsys.files import expanded
 from recsys.interactions import Interactions
+from recsys.workspace import as_path
 
 AUTO: Final = "auto"
 
@@ -75,7 +75,7 @@ def read(
         DataError: there is no such file or layout, the layout is not recognized, the file is empty, damaged or of
             another layout, a row has more or fewer fields than the header, or `from_frame` refuses the table.
     """
-    found = _find(expanded(path), layout)
+    found = _find(as_path(path), layout)
     kept = (keep,) if isinstance(keep, str) else tuple(keep)
     options = {**found.reader.columns, **options}
     request = Request(
@@ -148,7 +148,7 @@ def _with_ids(table: pd.DataFrame, request: Request) -> pd.DataFrame:
 
 
 def _items_of(items: str | Path, request: Request) -> pd.DataFrame:
-    path = expanded(items)
+    path = as_path(items)
     try:
         found = item_table(path, request)
     except (ValueError, OSError) as error:

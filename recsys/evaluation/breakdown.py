@@ -13,6 +13,7 @@ import scipy.sparse as sp
 from recsys.columns import USER
 from recsys.errors import ConfigError, DataError
 from recsys.evaluation.measure import Ranker, evaluate
+from recsys.params import random_generator
 from recsys.splits import Part
 
 
@@ -82,7 +83,7 @@ def cold_user_curve(
     context = part.context[rows]
     counts = np.diff(context.indptr)
     owner = np.repeat(np.arange(len(rows)), counts)
-    order = np.lexsort((np.random.default_rng(seed).random(context.nnz), owner))
+    order = np.lexsort((random_generator(seed).random(context.nnz), owner))
     place = np.argsort(order) - np.repeat(context.indptr[:-1], counts)
     full = replace(
         part,

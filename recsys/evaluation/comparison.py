@@ -20,6 +20,7 @@ from recsys.columns import USER
 from recsys.errors import ConfigError, DataError, did_you_mean
 from recsys.evaluation.results import RATINGS, Evaluation
 from recsys.metrics import higher_is_better, of, rating
+from recsys.params import random_generator
 
 Floats = npt.NDArray[np.float64]
 RESAMPLES: Final = 10_000
@@ -94,7 +95,7 @@ def compare(
             raise DataError(
                 f"{name} was evaluated on other users than {names[0]}; evaluate all models on the same part"
             )
-    rng = np.random.default_rng(seed)
+    rng = random_generator(seed)
     rows = []
     for metric in _common(evaluations, metrics):
         sums, counts = _sums(evaluations, metric)
@@ -127,7 +128,7 @@ def intervals(
         ConfigError: numbers out of range.
     """
     _check_numbers(confidence, resamples)
-    rng = np.random.default_rng(seed)
+    rng = random_generator(seed)
     sums = {
         metric: _sums({"": evaluation}, metric)
         for metric in evaluation.values

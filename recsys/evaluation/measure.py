@@ -20,6 +20,7 @@ from recsys.evaluation.results import RATINGS, Evaluation, mean_over_users
 from recsys.interactions import Interactions
 from recsys.metrics import Catalog, Lists, Metric, higher_is_better, of, parse, rating
 from recsys.metrics.lists import recommendation_counts
+from recsys.params import check_count, check_value
 from recsys.splits import Part, Split
 
 DEFAULT: Final = (
@@ -95,14 +96,15 @@ def evaluate(
     """
     wanted = requested(metrics, item_vectors)
     check_part(part, "split.test")
-    if batch_size < 1:
-        raise ConfigError(f"batch_size must be at least 1, got {batch_size}")
+    batch_size = check_count("batch_size", batch_size)
+    min_relevance = check_value("min_relevance", float | None, min_relevance)
     if not part.target.nnz:
         raise DataError("the part has no target entries to find; split the data in another way")
-    if popularity is not None and popularity.shape[1] != part.target.shape[1]:
+    n_items = part.target.shape[1]
+    if popularity is not None and not (isinstance(popularity, Interactions) and popularity.shape[1] == n_items):
+        found = popularity.shape[1] if isinstance(popularity, Interactions) else type(popularity).__name__
         raise DataError(
-            f"popularity must have the part's {part.target.shape[1]} items as columns, got {popularity.shape[1]}; "
-            "pass split.train"
+            f"popularity must be Interactions with the part's {n_items} items as columns, got {found}; pass split.train"
         )
     blocks = partial(_blocks, part.user_index, batch_size, show_progress)
     columns: dict[str, Floats] = {}
@@ -169,7 +171,7 @@ class Validation:
 
 def requested(metrics: str | Sequence[str], item_vectors: Any) -> dict[str, tuple[Metric, int]]:
     """Return the `Metric` and the cut-off of each requested name; 0 for rmse and mae, which have no cut-off."""
-    names = (metrics,) if isinstance(metrics, str) else metrics
+    names = metrics if np.iterable(metrics) and not isinstance(metrics, str) else (metrics,)
     wanted = {name: (of(name), parse(name)[1] or 0) for name in names}
     if not wanted:
         raise ConfigError("expected at least one metric, for instance 'ndcg@10', got none")
@@ -184,6 +186,10 @@ def requested(metrics: str | Sequence[str], item_vectors: Any) -> dict[str, tupl
 def top_lists(model: Ranker, part: Part, block: Rows, length: int) -> npt.NDArray[np.integer]:
     """Return the lists of a block of rows of a part, (len(block), length); all its users are new, or none is."""
     userid = part.user_index[block]
+    if not callable(getattr(model, "recommend", None)):
+        raise UnsupportedError(
+            f"a model to measure has a method recommend, as implicit's have; got {type(model).__name__}"
+        )
     options: dict[str, Any] = {"filter_already_liked_items": True, "recalculate_user": bool(userid[0] < 0)}
     if part.seen is not None:
         if "seen" not in signature(model.recommend).parameters:

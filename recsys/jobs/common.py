@@ -16,11 +16,11 @@ from recsys.config import JobConfig, check_config
 from recsys.datasets import NAMES
 from recsys.errors import ConfigError, DataError, did_you_mean
 from recsys.evaluation import Evaluation, Ranker, evaluate
-from recsys.files import expanded, sha256_of_json
+from recsys.files import sha256_of_json
 from recsys.interactions import Interactions
 from recsys.models import Recommender
 from recsys.splits import Split
-from recsys.workspace import Workspace
+from recsys.workspace import Workspace, as_path
 
 
 def load_model(workspace: Workspace, uri: str) -> tuple[Recommender, str]:
@@ -46,7 +46,7 @@ def config_of(model: Recommender, uri: str) -> JobConfig:
 
 def section_of(source: str) -> dict[str, str]:
     """Return the key of `[data]` for a file or folder, or for a data set; a ConfigError where it is none of them."""
-    if expanded(source).exists():
+    if as_path(source).exists():
         return {"file": source}
     if source in NAMES:
         return {"name": source}

@@ -76,6 +76,9 @@ def _run(workspace: Workspace, jobs: Mapping[str, JobConfig], output: Path, metr
     first = next(iter(jobs.values()))
     data = first.load_data(workspace.folder)
     split = split_of(first.repeat(0), data)
+    for name, job in jobs.items():
+        if _finished(job, data, output / "models" / name) is None:
+            job.repeat(0).check_memory(split.train, searched=True)
     print(f"{data}\ntrain {split.train}, test {split.test}")
     with tracking.start_run(workspace, first.track.experiment, f"compare {len(jobs)} models") as tracker:
         tracker.log_data(data)
@@ -102,18 +105,26 @@ def _run(workspace: Workspace, jobs: Mapping[str, JobConfig], output: Path, metr
     return Compared(scores, comparison, output)
 
 
+def _finished(job: JobConfig, data: Interactions, folder: Path) -> Facts | None:
+    """Return the facts of a model that was finished by the same job on the same data, by the same version."""
+    facts, version = read_json(folder / "done.json"), tracking.version("recsys")
+    same = facts is not None and facts.get("digest") == _digest(job, data) and facts.get("recsys", version) == version
+    return facts if same else None
+
+
+def _digest(job: JobConfig, data: Interactions) -> str:
+    return sha256_of_json([{k: v for k, v in job.as_dict().items() if k != "track"}, data.fingerprint()])
+
+
 def _result(
     workspace: Workspace, name: str, job: JobConfig, split: Split, data: Interactions, output: Path
 ) -> tuple[Evaluation, Facts]:
     """Return a model's test result: read from its folder if it is finished, else tuned, trained and tested."""
     folder = output / "models" / name
-    digest = sha256_of_json([{k: v for k, v in job.as_dict().items() if k != "track"}, data.fingerprint()])
-    version = tracking.version("recsys")
-    facts = read_json(folder / "done.json")
-    if facts is not None and facts.get("digest") == digest and facts.get("recsys", version) == version:
+    if (facts := _finished(job, data, folder)) is not None:
         per_user, summary = (pd.read_parquet(folder / f"{part}.parquet") for part in ("per_user", "summary"))
         return Evaluation(per_user, summary), facts
-    job, tuned = job.repeat(0), None
+    given, job, tuned = job, job.repeat(0), None
     if job.tune and job.tune.space:
         with tracking.start_run(workspace, job.track.experiment, f"tune {name}"):
             # Within the budget: an earlier search by `recsys tune` may have made more trials than this one may.
@@ -123,8 +134,8 @@ def _result(
     unregistered = job.model_copy(update={"track": job.track.model_copy(update={"register_as": None})})
     trained = train_one(workspace, unregistered, split, data, run_name=name)
     facts = {
-        "digest": digest,
-        "recsys": version,
+        "digest": _digest(given, data),
+        "recsys": tracking.version("recsys"),
         "model": type(trained.model).__name__,
         "validation": trained.validation,
         "trials": 0 if tuned is None else len(tuned.trials),

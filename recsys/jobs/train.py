@@ -54,6 +54,7 @@ def run(workspace: Workspace, config: JobConfig) -> list[Trained]:
         job = config.repeat(number)
         run_name = (config.track.run_name or name) + (f" {number + 1}/{repeats}" if repeats > 1 else "")
         split = split_of(job, data)
+        job.check_memory(split.train)
         print(f"\n{run_name}: train {split.train}, test {split.test}")
         results.append(train_one(workspace, job, split, data, run_name=run_name))
         print(results[-1].test)

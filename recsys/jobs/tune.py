@@ -37,6 +37,7 @@ def run(
     job = config.repeat(0)
     split = split_of(job, data)
     name = config.model["name"]
+    job.check_memory(split.train, searched=True)
     print(f"\n{name}: train {split.train}, validation {split.validation}")
     with tracking.start_run(workspace, config.track.experiment, f"tune {name}", {"model": name}) as tracker:
         tuned = tune(workspace, job, split, fingerprint=data.fingerprint())

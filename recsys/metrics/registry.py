@@ -152,6 +152,8 @@ def parse(name: str) -> tuple[str, int | None]:
     Raises:
         ConfigError: no such metric, a missing or invalid cut-off, or a cut-off for an error of ratings.
     """
+    if not isinstance(name, str):
+        raise ConfigError(f"a metric is named by text such as 'ndcg@10', got {name!r}")
     kind, at, cut = name.partition("@")
     if kind not in METRICS:
         known = [other.at(cut) if at else other.name for other in METRICS.values()]

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from recsys.errors import DataError
+from recsys.memory import Need
 from recsys.models.base import Recommender
 from recsys.models.capabilities import Capabilities
 from recsys.models.fitting import FitOptions, new_generator, pick_device
@@ -36,6 +37,9 @@ class Autoencoder(Recommender):
     """
 
     capabilities: ClassVar[Capabilities] = Capabilities(trains_by_epochs=True)
+
+    _copies: ClassVar[int] = 0
+    """Arrays of the size of all weights that a step makes beside weights, gradients and moments."""
 
     epochs: Count = 100
     """Passes over the training rows."""
@@ -77,6 +81,24 @@ class Autoencoder(Recommender):
 
     def _refresh(self, rows: Rows) -> None:
         """Recompute what prediction needs besides the network, after an epoch that is to be measured and at the end."""
+
+    def _memory(self, matrix: sp.csr_matrix) -> Need | None:
+        try:
+            with torch.device("meta"):  # shapes alone
+                network = self._network(self._n_in(), torch.Generator("cpu"))
+        except Exception:  # a network of your own may compute with its first weights
+            return None
+        moving = sum(weight.nbytes for weight in network.parameters() if weight.requires_grad)
+        whole = sum(tensor.nbytes for tensor in network.state_dict().values())
+        # The weights and the best so far, gradients and Adam's two moments, and the logits of a batch.
+        logits = min(4 * self.batch_size * self._n_in(), _MOST_LOGITS)
+        rows = 4 * self._dense_rows() * self._n_in()
+        instead = "take narrower layers, or keep fewer items and users; ALS and ItemKNN need less"
+        return Need(2 * whole + (3 + self._copies) * moving + logits + rows, instead)
+
+    def _dense_rows(self) -> int:
+        """Return how many further rows of all columns a step makes, beside the logits of its batch."""
+        return 0
 
     def _fit(self, matrix: sp.csr_matrix, options: FitOptions) -> Record:
         rows = self._training_rows(matrix)
@@ -180,6 +202,10 @@ class Autoencoder(Recommender):
     def _n_in(self) -> int:
         """Return the columns of the rows that the network reads."""
         return self.n_items_
+
+
+_MOST_LOGITS = 2**30
+"""Bytes of dense rows beyond which the losses cut a batch into parts."""
 
 
 def encode_rows(encode: Callable[[Batch], Tensor], rows: Rows) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from functools import partial
 from typing import Any
@@ -15,7 +16,7 @@ from torch import Tensor, nn
 from recsys.errors import DataError, UnsupportedError
 from recsys.models.fallback import fill, readable
 from recsys.models.learner import Floats, Learner
-from recsys.models.selection import ROW_BLOCK, Histories, Indices, check_length, cosine, indices, most_similar
+from recsys.models.selection import ROW_BLOCK, Histories, Indices, as_array, check_length, cosine, indices, most_similar
 from recsys.ranking import Ids, Scores, top_n
 from recsys.sparse import as_csr
 
@@ -191,9 +192,9 @@ class Recommender(Learner):
             UnsupportedError: the model's scores are not ratings.
         """
         users = indices(userid, "userid")
-        asked = np.asarray(itemid)
+        asked = as_array(itemid, "itemid")
         grid = np.atleast_2d(asked)
-        if grid.shape[0] != len(users):
+        if grid.ndim > 2 or grid.shape[0] != len(users):
             raise DataError(f"itemid must hold one row per user ({len(users)}), got shape {asked.shape}")
         rows = np.repeat(np.arange(len(users)), grid.shape[1])
         return self.predict_pairs(users, user_items, rows, grid.ravel()).reshape(asked.shape)
@@ -213,9 +214,11 @@ class Recommender(Learner):
             raise UnsupportedError(f"{type(self).__name__} {reason}; {use}")
         users = indices(userid, "userid")
         histories = self._histories(user_items, users, needed=False)
-        wanted = indices(items, "items", self.n_items_)
+        wanted, of = indices(items, "items", self.n_items_), indices(rows, "rows", len(users))
+        if len(wanted) != len(of):
+            raise DataError(f"rows and items must name one pair each, got {len(of)} rows and {len(wanted)} items")
         with torch.inference_mode():
-            return self._ratings(users, histories, np.asarray(rows, dtype=np.int64), wanted)
+            return self._ratings(users, histories, of, wanted)
 
     def why_no_ratings(self) -> str:
         """Return why this model, with these hyperparameters, predicts no ratings; empty where it does."""
@@ -322,6 +325,12 @@ class Recommender(Learner):
         if not isinstance(scores, Tensor) or scores.shape != expected or not scores.is_floating_point():
             found = f"{tuple(scores.shape)} {scores.dtype}" if isinstance(scores, Tensor) else type(scores).__name__
             raise DataError(f"_scores of {type(self).__name__} must give a float tensor {expected}, got {found}")
+        # The largest is NaN if any is; -inf is how a model says that it never recommends an item.
+        if scores.numel() and not float(scores.amax()) < math.inf:
+            raise DataError(
+                f"{type(self).__name__} gives scores that are NaN or infinite, by which nothing can be ordered; look "
+                "at the values of the histories, and at what was learned"
+            )
         return scores
 
     def _filled(self, histories: Histories, userid: Indices, items: Indices | None, out: Tensor | None) -> Tensor:

@@ -21,6 +21,7 @@ from threadpoolctl import threadpool_limits
 from torch import Tensor, nn
 
 from recsys.errors import DataError, TrainingError
+from recsys.memory import Need
 from recsys.models.base import Recommender
 from recsys.models.capabilities import NO_GRAPH_OF_EQUATIONS, Capabilities
 from recsys.models.fitting import FitOptions
@@ -78,6 +79,9 @@ class Factors(Recommender):
     @abstractmethod
     def _implicit(self) -> Any:
         """Return implicit's model, not fitted."""
+
+    def _memory(self, matrix: sp.csr_matrix) -> Need:
+        return Need(6 * self.factors * sum(matrix.shape), "take fewer factors, or keep fewer items and users")
 
     def _fit(self, matrix: sp.csr_matrix, options: FitOptions) -> Record:
         record = Record(metric=options.validation.metric if options.validation else None)
@@ -219,13 +223,16 @@ class ItemKNN(Recommender):
     similarity: Literal["cosine", "bm25", "tfidf"] = "cosine"
     """Weighting of the entries before the dot product."""
 
+    def _memory(self, matrix: sp.csr_matrix) -> Need:
+        return Need(34 * self.n_items_ * min(self.neighbors, self.n_items_), "keep fewer neighbors or items")
+
     def _fit(self, matrix: sp.csr_matrix, options: FitOptions) -> None:
         if self.similarity != "cosine" and matrix.data.min() < 0:
             raise DataError(
                 f"similarity={self.similarity!r} reads entries as counts: {int((matrix.data < 0).sum())} are negative; "
                 "use 'cosine', or .binarized()"
             )
-        model = _SIMILARITIES[self.similarity](K=self.neighbors)
+        model = _SIMILARITIES[self.similarity](K=min(self.neighbors, self.n_items_))
         with warnings.catch_warnings(), np.errstate(invalid="ignore", divide="ignore"):
             # implicit converts its own weighted matrix and warns of it.
             warnings.simplefilter("ignore", ParameterWarning)

@@ -110,6 +110,8 @@ class DeepRecommender(AutoRec):
     (`center`), predictions clipped (`clip`).
     """
 
+    _copies = 1  # the gradient of a pass over dense rows
+
     hidden: Widths = (512,)
     """Widths of the layers between input and code; the decoder has them in reverse."""
     latent: Count = 512

@@ -37,6 +37,8 @@ class ELSA(Autoencoder):
 
     capabilities = replace(Autoencoder.capabilities, keeps_users=False, popularity_fallback=True)
 
+    _copies = 4  # A is divided by its lengths in every step
+
     factors: Count = 256
     """Columns of A: the width of item vectors and user embeddings."""
     epochs: Count = 20

@@ -63,6 +63,14 @@ def pick_device(device: str) -> torch.device:
     return chosen
 
 
+def free_on(device: torch.device) -> float | None:
+    """Return the bytes that are free on a GPU; None for a CPU."""
+    if device.type != "cuda":
+        return None
+    kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    return float(torch.cuda.mem_get_info(device)[0] + kept)
+
+
 def new_generator(seed: int | np.random.Generator | None) -> torch.Generator:
     """Return a CPU generator from a seed, from a numpy generator, or from fresh entropy."""
     return torch.Generator().manual_seed(int(np.random.default_rng(seed).integers(2**62)))

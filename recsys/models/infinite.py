@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -12,11 +11,12 @@ import scipy.sparse as sp
 import torch
 from torch import Tensor
 
-from recsys.errors import DataError, TrainingError
+from recsys.errors import TrainingError
+from recsys.memory import Need
 from recsys.models.base import Recommender
 from recsys.models.capabilities import Capabilities
 from recsys.models.fitting import FitOptions, pick_device
-from recsys.models.linear import gram_matrix, invert
+from recsys.models.inverse import gram_matrix, invert
 from recsys.models.registry import register
 from recsys.models.selection import Histories, Indices
 from recsys.nn.products import affine, weighted_rows
@@ -51,8 +51,12 @@ class InfiniteAE(Recommender):
     device: str = "auto"
     """`auto`, `cpu` or `cuda`."""
 
+    def _memory(self, matrix: sp.csr_matrix) -> Need:
+        n_users, n_items = matrix.shape
+        instead = "fit it on a sample of the users, since it serves any other user as well, or use EASE or MultVAE"
+        return Need(8 * n_users**2 + 4 * n_users * n_items, instead)  # each pair of users; each user and item
+
     def _fit(self, matrix: sp.csr_matrix, options: FitOptions) -> None:
-        _check_memory(*matrix.shape)
         device = pick_device(self.device)
         by_item = sp.csr_matrix(matrix.T)
         kernel = torch.from_numpy(gram_matrix(by_item, np.dtype(np.float64))).to(device)
@@ -125,20 +129,6 @@ def _squares(data: npt.NDArray[np.float32], indptr: npt.NDArray[Any]) -> npt.NDA
 def _pieces(n: int, width: int) -> list[slice]:
     step = max(1, _BLOCK_BYTES // (8 * max(1, width)))
     return [slice(start, min(start + step, n)) for start in range(0, n, step)]
-
-
-def _check_memory(n_users: int, n_items: int) -> None:
-    needed = 8 * n_users**2 + 4 * n_users * n_items
-    try:
-        available = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (AttributeError, OSError, ValueError):  # not every system tells
-        return
-    if needed > available:
-        raise DataError(
-            f"InfiniteAE needs {needed / 2**30:,.1f} GiB for {n_users:,} users and {n_items:,} items (8 bytes for each "
-            f"pair of users, 4 for each user and item), and this machine has {available / 2**30:,.1f}; fit it on a "
-            "sample of the users, since it serves any other user as well, or use EASE or MultVAE"
-        )
 
 
 _BLOCK_BYTES = 64 * 2**20

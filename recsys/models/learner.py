@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import json
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -12,15 +14,17 @@ import numpy.typing as npt
 import scipy.sparse as sp
 from implicit.recommender_base import RecommenderBase
 
+from recsys import memory
 from recsys.artifacts import Bundle, read_bundle, write_bundle
 from recsys.errors import BundleError, DataError, NotFittedError, UnsupportedError
 from recsys.ids import IdMap
 from recsys.interactions import Interactions
 from recsys.models.capabilities import REFUSALS, Capabilities
-from recsys.models.fitting import FitOptions, Validates
+from recsys.models.fitting import FitOptions, Validates, free_on, pick_device
 from recsys.params import Parameters, modern, plain
 from recsys.sparse import as_csr
 from recsys.training import Record
+from recsys.workspace import as_path
 
 Floats = npt.NDArray[np.float32]
 
@@ -60,6 +64,29 @@ class Learner(Parameters, RecommenderBase):  # type: ignore[misc]
         """Return learned scalars as JSON values, for the bundle."""
         return {}
 
+    def _memory(self, matrix: sp.csr_matrix) -> memory.Need | None:
+        """Return what a fit to this matrix takes at its peak, from its shape and the hyperparameters.
+
+        None: nobody has estimated it. `n_users_` and `n_items_` are set.
+        """
+        return None
+
+    def check_memory(self, user_items: sp.csr_matrix) -> None:
+        """Refuse a fit that takes more memory than is free where it computes; nothing is allocated for that.
+
+        `fit` begins with it. A job that fits several models calls it for all of them first.
+
+        Raises:
+            DataError: it does not fit; the message says how much it takes and what to use instead.
+        """
+        probe = copy.copy(self)
+        probe.n_users_, probe.n_items_ = user_items.shape
+        need = probe._memory(user_items)
+        if need is not None:
+            what = f"{type(self).__name__} for {probe.n_users_:,} users and {probe.n_items_:,} items needs"
+            available = free_on(pick_device(getattr(self, "device", "cpu")))
+            memory.require(need.bytes, what, need.instead, available=available)
+
     def fit(
         self,
         user_items: Any,
@@ -81,7 +108,7 @@ class Learner(Parameters, RecommenderBase):  # type: ignore[misc]
             checkpoint: file from which an interrupted training continues (models that train by epochs only).
 
         Raises:
-            DataError: not a sparse matrix, nothing stored, or values this model cannot take.
+            DataError: not a sparse matrix, nothing stored, values this model cannot take, or too little memory.
             ConfigError: a hyperparameter of the wrong type or out of range.
             TrainingError: the loss is no longer finite.
         """
@@ -99,6 +126,7 @@ class Learner(Parameters, RecommenderBase):  # type: ignore[misc]
         self.popularity_ = (counts / matrix.shape[0]).astype(np.float32)
         try:
             self.check_params()
+            self.check_memory(matrix)
             record = self._fit(matrix, FitOptions(show_progress, callback, validation, on_epoch, checkpoint))
             if record is None:
                 entry = {"epoch": 1.0, **(validation(self) if validation else {})}
@@ -115,11 +143,19 @@ class Learner(Parameters, RecommenderBase):  # type: ignore[misc]
         """Write the model as a folder of plain files (see `recsys.artifacts`), whole or not at all.
 
         Args:
+            file: folder to write; `~` is expanded.
             metrics: measured figures to store beside the model.
             about: JSON values that say where the model comes from, such as the job's configuration; `load` gives them
-                back as `about_`.
+                back as `about_`. Numbers of numpy become numbers of Python here and in `metrics`.
+
+        Raises:
+            NotFittedError: the model is not fitted.
+            ConfigError: `file` is no path.
+            DataError: `metrics` or `about` is no mapping, or JSON cannot hold it.
+            BundleError: something else than a saved model is there, or an id cannot be stored.
         """
         self._check_fitted()
+        target = as_path(file)
         state = {"n_users": self.n_users_, "n_items": self.n_items_, "record": vars(self.record_), **self._state()}
         bundle = Bundle(
             model=type(self).__name__,
@@ -130,10 +166,10 @@ class Learner(Parameters, RecommenderBase):  # type: ignore[misc]
             users=self.users_,
             items=self.items_,
             titles=self.titles_,
-            metrics=dict(metrics or {}),
-            about=dict(self.about_ if about is None else about),
+            metrics=_as_json("metrics", {} if metrics is None else metrics),
+            about=_as_json("about", self.about_ if about is None else about),
         )
-        write_bundle(bundle, file)
+        write_bundle(bundle, target)
 
     @classmethod
     def load(cls, file: str | Path, *, device: str = "auto") -> Self:
@@ -142,7 +178,7 @@ class Learner(Parameters, RecommenderBase):  # type: ignore[misc]
         Raises:
             BundleError: nothing there, damaged, of a newer schema, or of another class (`recsys.load` takes any).
         """
-        return cls._from_bundle(read_bundle(file), str(file), device)
+        return cls._from_bundle(read_bundle(as_path(file)), str(file), device)
 
     @classmethod
     def _from_bundle(cls, bundle: Bundle, where: str, device: str = "auto") -> Self:
@@ -185,3 +221,20 @@ class Learner(Parameters, RecommenderBase):  # type: ignore[misc]
                 f"user_items must have one column per training item ({self.n_items_}), got shape {matrix.shape}"
             )
         return matrix
+
+
+def _as_json(name: str, values: Any) -> dict[str, Any]:
+    """Return a mapping as JSON gives it back."""
+    if not isinstance(values, Mapping):
+        raise DataError(f"{name} must be a mapping of names to JSON values, got {type(values).__name__}")
+    try:
+        given: dict[str, Any] = json.loads(json.dumps(dict(values), default=_of_numpy))
+    except (TypeError, ValueError, RecursionError) as error:
+        raise DataError(f"{name} must be JSON values: {error}") from None
+    return given
+
+
+def _of_numpy(value: Any) -> Any:
+    if isinstance(value, np.generic | np.ndarray):
+        return value.tolist()
+    raise TypeError(f"{type(value).__name__} is none")

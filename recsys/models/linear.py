@@ -30,9 +30,11 @@ import torch
 from torch import Tensor, nn
 
 from recsys.errors import TrainingError
+from recsys.memory import Need
 from recsys.models.base import Recommender
 from recsys.models.capabilities import Capabilities
 from recsys.models.fitting import FitOptions, pick_device
+from recsys.models.inverse import dense_inverse_need, regularized_inverse
 from recsys.models.registry import register
 from recsys.models.selection import Histories, Indices
 from recsys.nn.graphs import LinearScores
@@ -93,6 +95,9 @@ class EASE(Recommender):
         inverse.mul_((diagonal - 1.0) / own)
         inverse.diagonal().copy_(diagonal)
         return inverse
+
+    def _memory(self, matrix: sp.csr_matrix) -> Need | None:
+        return dense_inverse_need(matrix.shape, self.n_items_, np.dtype(self.precision), pick_device(self.device))
 
     def _fit(self, matrix: sp.csr_matrix, options: FitOptions) -> None:
         features = self._features(matrix)
@@ -205,6 +210,12 @@ class HigherOrderEASE(EASE):
     pair_regularization: Positive = 5000.0
     """λ_C of λ_C · ‖C‖², on the scale of `regularization`; 5 to 30 times as large in the paper."""
 
+    def _memory(self, matrix: sp.csr_matrix) -> Need | None:
+        n_users, n_items = matrix.shape
+        shape, dtype = (n_users, n_items + self.pairs), np.dtype(self.precision)
+        inverse = dense_inverse_need(shape, n_items, dtype, pick_device(self.device))
+        return inverse._replace(bytes=inverse.bytes + dtype.itemsize * shape[1] * n_items)  # the weights beside it
+
     def _fit(self, matrix: sp.csr_matrix, options: FitOptions) -> None:
         self.pairs_ = frequent_pairs(matrix, self.pairs)
         super()._fit(matrix, options)
@@ -259,84 +270,5 @@ def frequent_pairs(matrix: sp.csr_matrix, number: int) -> npt.NDArray[np.int32]:
     return np.stack([first, second], axis=1).astype(np.int32)
 
 
-def regularized_inverse(matrix: sp.csr_matrix, penalty: Tensor, dtype: np.dtype[Any], device: torch.device) -> Tensor:
-    """Return (XᵀX + diag Λ)⁻¹, (n_columns, n_columns), from the Gram matrix of the columns or of the rows.
-
-    With Q = X Λ^{−1/2} it is also Λ^{−1/2} (I − Qᵀ (I + QQᵀ)⁻¹ Q) Λ^{−1/2} (Woodbury), n_rows³ operations in place of
-    n_columns³ at the price of n_rows² more values in memory: worth it on a CPU if rows are clearly fewer than columns.
-
-    Raises:
-        torch.linalg.LinAlgError: not positive definite in this precision.
-    """
-    n_rows, n_columns = matrix.shape
-    if device.type != "cpu" or n_rows > _FEWER * n_columns:
-        inverse = torch.from_numpy(gram_matrix(matrix, dtype)).to(device)
-        inverse.diagonal().add_(penalty.to(inverse))
-        invert(inverse)
-        return inverse
-    root = penalty.rsqrt().numpy()
-    scaled = sp.csr_matrix(matrix @ sp.diags_array(root)).astype(dtype)
-    by_column = sp.csr_matrix(scaled.T)
-    inner = gram_matrix(by_column, dtype)
-    inner.flat[:: n_rows + 1] += 1.0
-    invert(torch.from_numpy(inner))
-    root = root.astype(dtype)
-    outer = np.empty((n_columns, n_columns), dtype)
-    step = max(1, _BLOCK_BYTES // (8 * (n_rows + n_columns)))
-    for start in range(0, n_columns, step):
-        some = slice(start, start + step)
-        np.multiply((by_column[some] @ inner) @ scaled, -root[some, None] * root, out=outer[some])
-    outer.flat[:: n_columns + 1] += root**2
-    return torch.from_numpy(outer)
-
-
-def gram_matrix(matrix: sp.csr_matrix, dtype: np.dtype[Any]) -> npt.NDArray[Any]:
-    """Return the dense XᵀX, (n_columns, n_columns), computed in blocks of rows so that memory holds it only once."""
-    n = matrix.shape[1]
-    gram = np.empty((n, n), dtype)
-    matrix = matrix.astype(dtype)
-    turned = sp.csr_matrix(matrix.T)
-    step = max(1, _BLOCK_BYTES // (12 * max(1, n)))  # a sparse block of products holds up to 12 bytes per entry
-    for start in range(0, n, step):
-        (turned[start : start + step] @ matrix).toarray(out=gram[start : start + step])
-    return gram
-
-
-def invert(matrix: Tensor, panel: int = 512) -> None:
-    """Replace a symmetric positive definite matrix by its inverse, in its own memory.
-
-    Block Gauss-Jordan elimination: panels of rows and columns are swept one after the other. With K the panel and
-    D = A_KK⁻¹, A_ij becomes A_ij − A_iK D A_Kj, A_iK becomes A_iK D and A_KK becomes −D; in the end A is −A⁻¹. That
-    takes n³ operations, as many as LAPACK's factorization and inverse, but in matrix products of a panel's width, on
-    any device; the OpenBLAS in scipy's wheels crashed with a segmentation fault when factoring 40,981 columns.
-
-    Raises:
-        torch.linalg.LinAlgError: not positive definite in this precision.
-    """
-    n, block = len(matrix), 2 * panel
-    for start in range(0, n, panel):
-        stop = min(start + panel, n)
-        pivot = torch.cholesky_inverse(torch.linalg.cholesky(matrix[start:stop, start:stop]))
-        # Only the lower triangle is kept up to date.
-        column = torch.cat([matrix[start:stop, :start].T, matrix[start:, start:stop]])
-        swept = column @ pivot
-        for first in range(0, n, block):
-            last = min(first + block, n)
-            part = matrix[first:last, :last]
-            torch.addmm(part, swept[first:last], column[:last].T, alpha=-1.0, out=part)
-        matrix[start:, start:stop] = swept[start:]
-        matrix[start:stop, :start] = swept[:start].T
-        matrix[start:stop, start:stop] = -pivot
-    matrix.neg_()
-    for first in range(0, n, block):
-        last = min(first + block, n)
-        matrix[first:last, last:] = matrix[last:, first:last].T
-        corner = matrix[first:last, first:last]
-        corner.copy_(corner.tril() + corner.tril(-1).T)
-
-
-_BLOCK_BYTES = 256 * 2**20
 _COLUMNS = 1024
 """Columns whose pairs are counted at a time."""
-_FEWER = 0.8
-"""Rows per column up to which the Gram matrix of the rows is the one to invert: half the operations."""

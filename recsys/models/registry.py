@@ -14,6 +14,7 @@ from recsys.errors import BundleError, ConfigError, did_you_mean
 from recsys.models.base import Recommender
 from recsys.models.capabilities import Capabilities
 from recsys.params import help_of, hints
+from recsys.workspace import as_path
 
 Model = TypeVar("Model", bound=Recommender)
 
@@ -75,7 +76,7 @@ def load(path: str | Path, *, device: str = "auto") -> Recommender:
     Raises:
         BundleError: nothing there, damaged, of a newer schema, or of a class that is not registered.
     """
-    bundle = read_bundle(path)
+    bundle = read_bundle(as_path(path))
     return class_of(bundle, str(path))._from_bundle(bundle, str(path), device)
 
 

@@ -146,6 +146,8 @@ class ContractiveAE(BottleneckAE):
     would evade the penalty (keep `weight_decay` above 0); the penalty is on the whole encoder, not on stacked layers.
     """
 
+    _copies = 1  # the gradient of the penalty
+
     contraction: NotNegative = 0.003
     """λ, the weight of the penalty."""
     probes: Count | None = 1

@@ -13,6 +13,7 @@ from annotated_types import Gt, Le
 from torch import Tensor, nn
 
 from recsys.errors import TrainingError
+from recsys.memory import Need
 from recsys.models.base import Recommender
 from recsys.models.capabilities import Capabilities
 from recsys.models.fitting import FitOptions
@@ -52,6 +53,13 @@ class SANSA(Recommender):
     """λ of λ · ‖B‖², on the scale of the squared error summed over all users, as in EASE."""
     density: Annotated[float, Gt(0), Le(1)] = 0.01
     """Entries of W as a share of n_items²; an item has `density` · n_items of them on average."""
+
+    def _memory(self, matrix: sp.csr_matrix) -> Need:
+        n = self.n_items_
+        pairs = min(n**2, int((np.diff(matrix.indptr).astype(np.int64) ** 2).sum()))  # that share a user, at most
+        kept = min(self.density * n**2, pairs / 2)
+        instead = "lower density, keep fewer items (min_item), or use ELSA, ALS or ItemKNN"
+        return Need(40 * (pairs + kept), instead)
 
     def _fit(self, matrix: sp.csr_matrix, options: FitOptions) -> None:
         n = self.n_items_

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -11,6 +12,7 @@ import torch
 from torch import Tensor
 
 from recsys.errors import DataError, OutOfRangeError
+from recsys.params import check_count
 from recsys.ranking import Ids, Scores, top_n
 
 Indices = npt.NDArray[np.int64]
@@ -22,29 +24,35 @@ ROW_BLOCK = 4096
 _BELOW_ONE = float(np.nextafter(np.float32(1), np.float32(0)))
 
 
-def check_length(n: int) -> int:
+def check_length(n: Any) -> int:
     """Return the length of a list as a Python int; a DataError refuses fractions and what is below 1."""
-    if int(n) != n:
-        raise DataError(f"N must be a whole number, got {n}")
-    if n < 1:
-        raise DataError(f"N must be at least 1, got {n}")
-    return int(n)
+    return check_count("N", n, DataError)
 
 
 def indices(values: npt.ArrayLike, name: str, below: int | None = None) -> Indices:
     """Return indices as an int64 array of one dimension; messages call them `name`.
 
     Raises:
-        DataError: a mask, or fractions.
+        DataError: a mask, fractions, or more than one dimension.
         OutOfRangeError: an index that is not in 0..below-1, where `below` is given.
     """
-    array = np.atleast_1d(np.asarray(values))
+    array = np.atleast_1d(as_array(values, name))
+    if array.ndim > 1:
+        raise DataError(f"{name} must be one index or a flat list of them, got an array of shape {array.shape}")
     if array.size and array.dtype.kind not in "iu":
         hint = "; turn a mask into indices by numpy.flatnonzero" if array.dtype.kind == "b" else ""
         raise DataError(f"{name} must be whole numbers, got {array.dtype}{hint}")
     if array.size and below is not None and (array.min() < 0 or array.max() >= below):
         raise OutOfRangeError(f"{name} must lie in 0..{below - 1}, got {array.min()}..{array.max()}")
     return array.astype(np.int64)
+
+
+def as_array(values: npt.ArrayLike, name: str) -> npt.NDArray[Any]:
+    """Return numbers as an array; a DataError for nested lists of different lengths."""
+    try:
+        return np.asarray(values)
+    except (TypeError, ValueError) as error:
+        raise DataError(f"{name} must be numbers in a list or an array: {error}") from None
 
 
 def cosine(vectors: Tensor, asked: Indices, among: Indices) -> Tensor:

@@ -32,6 +32,8 @@ from recsys.training import Alternation, Loss, Objective, Turn
 
 ENCODER_EPOCHS = 3
 """Epochs of RecVAE's encoder before each epoch of the decoder, in the paper and the authors' code."""
+_COPIES = 5
+"""Copies of the pseudo-inputs, cut to 0..1 and divided by their lengths, that a step and its gradient make."""
 
 
 @dataclass(kw_only=True, eq=False)
@@ -158,6 +160,9 @@ class VAE(WholeRow, Annealed, Autoencoder):
     pseudo_inputs: Count = 500
     """Components of the `vamp` prior."""
 
+    def _dense_rows(self) -> int:
+        return _COPIES * self.pseudo_inputs if self.prior == "vamp" else 0
+
     def _network(self, n_in: int, generator: torch.Generator) -> nn.Module:
         encoder = GaussianEncoder(n_in, TanhLayers(self.hidden, generator), self.latent, self.dropout, generator)
         decoder = Dense([self.latent, *reversed(self.hidden)], "tanh", generator)
@@ -275,6 +280,9 @@ class HVamp(Multinomial, Annealed, Autoencoder):
     beta: NotNegative = 0.3
     learning_rate: Positive = 5e-4
     batch_size: Count = 200
+
+    def _dense_rows(self) -> int:
+        return _COPIES * self.pseudo_inputs
 
     def _network(self, n_in: int, generator: torch.Generator) -> nn.Module:
         return HVampNetwork(n_in, self.hidden, self.latent, self.pseudo_inputs, self.dropout, generator)

@@ -24,8 +24,10 @@ from recsys.ids import IdMap
 from recsys.interactions import Interactions
 from recsys.matching import FEW_KNOWN
 from recsys.models import Recommender
+from recsys.params import check_count
 from recsys.ranking import Ids, Scores
 from recsys.scoring.output import OutputFolder, arrow_ids
+from recsys.workspace import as_path
 
 __all__ = ["BATCH_SIZE", "MANIFEST", "ScoringResult", "recommend_frame", "score"]
 
@@ -83,7 +85,7 @@ def score(
     Args:
         histories: of the users to score; items that the model does not know are left out. Models with learned user
             vectors use those of the users they were trained on, and work from the history of any other.
-        output: folder to write.
+        output: folder to write; `~` is expanded.
         users: external ids, in the order to write; all users of `histories` by default.
         exclude_seen: never recommend an item of the user's history.
         on_unknown: `raise` or `drop` for `users` that `histories` does not hold.
@@ -97,20 +99,19 @@ def score(
     Raises:
         NotFittedError: the model is not fitted.
         UnknownIdError: a user is unknown and `on_unknown` is `raise`.
-        ConfigError: an option is out of range.
-        DataError: `seen` lacks a user, or `users` names one twice.
+        ConfigError: an option is out of range, or `output` is no path.
+        DataError: `histories` are no Interactions, `seen` lacks a user, or `users` names one twice.
         ScoringError: the model does not know its items, Parquet cannot store the ids, nobody is left to score, another
             job writes the same output, or `output` is a folder of something else.
     """
-    if batch_size < 1:
-        raise ConfigError(f"batch_size must be at least 1, got {batch_size}")
+    batch_size = check_count("batch_size", batch_size)
     kernel = _Kernel(model, histories, seen, n, exclude_seen)
     rows = _choose_rows(histories, users, on_unknown)
     data = {"data": data_id, "seen": None}
     if data_id is None:
         data = {"data": histories.fingerprint(), "seen": None if seen is None else seen.fingerprint()}
     origin = {"model_uri": model_uri, "asked_uri": asked_uri}
-    folder = OutputFolder(Path(output).absolute())
+    folder = OutputFolder(as_path(output).absolute())
     return _write(kernel, rows, folder, data, origin, batch_size, overwrite, show_progress)
 
 
@@ -146,9 +147,13 @@ class _Kernel:
             raise ScoringError(
                 f"this {type(model).__name__} does not know its item ids; fit it on Interactions, not on a matrix"
             )
-        if n < 1:
-            raise ConfigError(f"n must be at least 1, got {n}")
-        self.model, self.n, self.exclude_seen = model, n, exclude_seen
+        for name, given in (("histories", histories), ("seen", seen)):
+            if not isinstance(given, Interactions) and (given is not None or name == "histories"):
+                raise DataError(
+                    f"{name} must be Interactions, which hold the ids, got {type(given).__name__}; "
+                    "build them of a table with Interactions.from_frame(...)"
+                )
+        self.model, self.n, self.exclude_seen = model, check_count("n", n), exclude_seen
         self.users, self.items = histories.users, model.items_
         self.histories = histories.histories(model.items_)
         """(n_users, model items): every user of the data."""
@@ -165,7 +170,7 @@ class _Kernel:
         ids, scores = self.model.recommend(
             self.trained[rows],
             self.histories[rows],
-            N=self.n,
+            N=min(self.n, len(self.items)),
             filter_already_liked_items=self.exclude_seen,
             seen=None if self.seen is None else self.seen[rows],
         )

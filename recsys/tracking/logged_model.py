@@ -32,6 +32,7 @@ from recsys.tracking.adapter import BUNDLE, PARAMS, refuse_pickles
 from recsys.tracking.registry import MODEL, find_version, logged_models
 from recsys.tracking.runs import version
 from recsys.tracking.store import connect, request
+from recsys.workspace import as_path
 
 _PACKAGE = Path(__file__).parents[1]
 _EXAMPLE_USERS = 3  # in the input example of a logged model
@@ -118,7 +119,7 @@ def pin(uri: str | Path) -> str:
     name, at, alias = text.removeprefix("models:/").partition("@")
     if text.startswith("models:/") and at:
         return find_version(name, alias=alias).uri
-    return text if text.startswith(("models:/", "runs:/")) else str(Path(text).absolute())
+    return text if text.startswith(("models:/", "runs:/")) else str(as_path(text).absolute())
 
 
 def resolve(uri: str | Path) -> Path:
@@ -140,7 +141,7 @@ def resolve(uri: str | Path) -> Path:
     elif text.startswith("runs:/"):
         folder = _resolve_run(text)
     else:
-        folder = Path(text)
+        folder = as_path(text)
     for candidate in (folder, folder / "artifacts" / BUNDLE):
         if (candidate / "config.json").is_file():
             if candidate != folder:

@@ -20,6 +20,7 @@ from recsys.nn.products import add_gradient_buffers
 from recsys.params import Count, NotNegative, Positive, check
 from recsys.sparse import Batch, Rows
 from recsys.training.checkpoint import Checkpoint
+from recsys.workspace import as_path
 
 Schedule = Literal["constant", "cosine"]
 Precision = Literal["float32", "tf32", "bfloat16"]
@@ -143,7 +144,7 @@ def train(
     """
     run = _Run(network, rows, objective, config, generator, watch)
     if checkpoint is not None:
-        run.keep_checkpoint(Path(checkpoint), checkpoint_seconds, identity or {})
+        run.keep_checkpoint(as_path(checkpoint), checkpoint_seconds, identity or {})
     bar = tqdm(total=config.epochs, initial=run.epoch, unit="epoch", disable=not show_progress, desc="training")
     with bar, _tf32() if config.precision == "tf32" else nullcontext():
         while not run.ended:

@@ -1,7 +1,5 @@
 """∞-AE against ridge regression by brute force, and against the very wide network that it is the limit of."""
 
-from unittest import mock
-
 import numpy as np
 import pytest
 import scipy.sparse as sp
@@ -150,14 +148,9 @@ def test_the_defaults():
     assert InfiniteAE().params() == {"regularization": 5.0, "bias_std": 0.1, "device": "auto"}
 
 
-def test_more_users_than_memory_are_refused_with_the_figures():
-    needed = 8 * 20**2 + 4 * 20 * 20
-    with mock.patch.object(infinite.os, "sysconf", side_effect=lambda name: 1 if name == "SC_PAGE_SIZE" else needed):
-        fit(checkerboard())
-    with (
-        mock.patch.object(infinite.os, "sysconf", side_effect=lambda name: 2**30 if name == "SC_PAGE_SIZE" else 8),
-        pytest.raises(DataError, match=r"200\.0 GiB for 163,840 users and 1 items .* has 8\.0; .* sample of the users"),
-    ):
-        infinite._check_memory(163_840, 1)
-    with mock.patch.object(infinite.os, "sysconf", side_effect=ValueError):
-        fit(checkerboard())  # a system that does not say
+def test_more_users_than_memory_are_refused_with_the_figures(monkeypatch):
+    monkeypatch.setenv("RECSYS_MEMORY", "8")
+    many = sp.csr_matrix((163_840, 1), dtype=np.float32)
+    with pytest.raises(DataError, match=r"163,840 users and 1 items needs 200\.0 GiB .* 8\.0 .* sample of the users"):
+        InfiniteAE().check_memory(many)
+    fit(checkerboard())

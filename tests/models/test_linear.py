@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recsys.errors import ConfigError, TrainingError, UnsupportedError
-from recsys.models import EASE, linear
+from recsys.models import EASE, inverse
 from tests.contract import cells_of, csr, random_cells, ratings
 
 RATINGS = ratings(n_users=24, n_items=13, density=0.4)
@@ -289,7 +289,7 @@ def test_a_matrix_is_inverted_in_its_own_memory_panel_by_panel(n, panel, dtype, 
     expected = torch.linalg.inv(matrix)
     found = matrix.to(dtype)
     place = found.data_ptr()
-    linear.invert(found, panel)
+    inverse.invert(found, panel)
     assert found.data_ptr() == place
     assert torch.equal(found, found.T)
     atol = (1e-11 if dtype == torch.float64 else 1e-3) * float(expected.abs().max())
@@ -301,15 +301,15 @@ def test_a_matrix_that_is_not_positive_definite_is_refused_in_any_panel(place):
     matrix = torch.eye(7, dtype=torch.float64)
     matrix[place, place] = -1.0
     with pytest.raises(torch.linalg.LinAlgError):
-        linear.invert(matrix, 2)
+        inverse.invert(matrix, 2)
 
 
 def test_the_gram_matrix_does_not_depend_on_the_blocks_it_is_made_in(monkeypatch):
     x = dense(RATINGS)
-    whole = linear.gram_matrix(RATINGS, np.dtype("float64"))
+    whole = inverse.gram_matrix(RATINGS, np.dtype("float64"))
     np.testing.assert_allclose(whole, x.T @ x, rtol=1e-12)
-    monkeypatch.setattr(linear, "_BLOCK_BYTES", 12 * 13 * 5)
-    assert np.array_equal(linear.gram_matrix(RATINGS, np.dtype("float64")), whole)
+    monkeypatch.setattr(inverse, "_BLOCK_BYTES", 12 * 13 * 5)
+    assert np.array_equal(inverse.gram_matrix(RATINGS, np.dtype("float64")), whole)
 
 
 @given(
@@ -326,9 +326,9 @@ def test_the_inverse_is_the_same_from_the_gram_matrix_of_rows_or_columns(n_rows,
     matrix = csr(random_cells(rng, n_rows, n_columns, 0.6))
     x, penalty = dense(matrix), rng.uniform(0.5, 4.0, n_columns)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(linear, "_FEWER", fewer)
-        patch.setattr(linear, "_BLOCK_BYTES", block)
-        found = linear.regularized_inverse(
+        patch.setattr(inverse, "_FEWER", fewer)
+        patch.setattr(inverse, "_BLOCK_BYTES", block)
+        found = inverse.regularized_inverse(
             matrix.astype(np.float64), torch.from_numpy(penalty), np.dtype(dtype), torch.device("cpu")
         )
     expected = np.linalg.inv(x.T @ x + np.diag(penalty))
@@ -338,8 +338,8 @@ def test_the_inverse_is_the_same_from_the_gram_matrix_of_rows_or_columns(n_rows,
 
 def test_fewer_users_than_items_take_the_gram_matrix_of_the_users(monkeypatch):
     shapes = []
-    whole = linear.gram_matrix
-    monkeypatch.setattr(linear, "gram_matrix", lambda m, dtype: shapes.append(m.shape[1]) or whole(m, dtype))
+    whole = inverse.gram_matrix
+    monkeypatch.setattr(inverse, "gram_matrix", lambda m, dtype: shapes.append(m.shape[1]) or whole(m, dtype))
     for rows in (5, 10, 11, 24):
         fit(RATINGS[:rows])
     assert shapes == [5, 10, 13, 13]
