@@ -12,6 +12,7 @@ files is refused before it is decoded.
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -105,24 +106,10 @@ def read_bundle(path: str | Path) -> Bundle:
     """
     folder = Path(path)
     config = read_config(folder)
-    listed = {"config.json", *config["files"]}
-    # Hidden files, such as .DS_Store, belong to the operating system.
-    foreign = [file.name for file in sorted(folder.iterdir()) if file.name not in listed and file.name[0] != "."]
-    if foreign:
-        raise BundleError(
-            f"{folder} holds {', '.join(foreign)}, which its config.json does not list: a saved model is data that it "
-            "lists, and nothing else is read; remove what was added if you know where it comes from"
-        )
-    for name, digest in config["files"].items():
-        if Path(name).name != name or "\\" in name:
-            raise BundleError(f"{folder / 'config.json'} lists {name!r}, which is not the name of a file beside it")
-        file = _plain(folder, name)
-        if not file.exists():
-            raise BundleError(f"{folder} is incomplete: {name} is missing")
-        if sha256_of_file(file) != digest:
-            raise BundleError(f"{file} does not match its recorded checksum: it is truncated or was changed")
-    if not {"weights.safetensors", "metrics.json"} <= set(config["files"]):
-        raise BundleError(f"{folder} is incomplete: it lists no weights or no metrics")
+    try:
+        _check_files(folder, config["files"])
+    except OSError as error:
+        raise BundleError(f"{folder} cannot be read: {error}") from None
     try:
         arrays = load_file(folder / "weights.safetensors")
     except Exception as error:  # safetensors and numpy raise whatever a header of nonsense leads them to
@@ -140,6 +127,28 @@ def read_bundle(path: str | Path) -> Bundle:
         metrics=_read_metrics(folder),
         about=config["about"],
     )
+
+
+def _check_files(folder: Path, files: Mapping[str, Any]) -> None:
+    """Raise a BundleError unless the folder holds these files, as they were written, and no others."""
+    listed = {"config.json", *files}
+    # Hidden files, such as .DS_Store, belong to the operating system.
+    foreign = [file.name for file in sorted(folder.iterdir()) if file.name not in listed and file.name[0] != "."]
+    if foreign:
+        raise BundleError(
+            f"{folder} holds {', '.join(foreign)}, which its config.json does not list: a saved model is data that it "
+            "lists, and nothing else is read; remove what was added if you know where it comes from"
+        )
+    for name, digest in files.items():
+        if Path(name).name != name or "\\" in name:
+            raise BundleError(f"{folder / 'config.json'} lists {name!r}, which is not the name of a file beside it")
+        file = _plain(folder, name)
+        if not file.exists():
+            raise BundleError(f"{folder} is incomplete: {name} is missing")
+        if sha256_of_file(file) != digest:
+            raise BundleError(f"{file} does not match its recorded checksum: it is truncated or was changed")
+    if not {"weights.safetensors", "metrics.json"} <= set(files):
+        raise BundleError(f"{folder} is incomplete: it lists no weights or no metrics")
 
 
 def read_config(folder: Path) -> dict[str, Any]:
@@ -247,7 +256,7 @@ def _read_metrics(folder: Path) -> dict[str, Any]:
     """Return the measured metrics: numbers by name, NaN for what could not be measured."""
     metrics = _read_json(folder, "metrics.json")
     for name, value in metrics.items():
-        if type(value) not in (int, float) or abs(value) > np.finfo(np.float64).max:
+        if type(value) not in (int, float) or abs(value) > sys.float_info.max:
             raise BundleError(f"{folder / 'metrics.json'} must hold numbers by name, got {value!r} for {name!r}")
     return metrics
 
