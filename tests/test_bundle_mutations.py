@@ -52,7 +52,7 @@ def check(verdicts: list[Verdict]) -> None:
 
 
 def test_a_changed_bundle_is_refused_or_answers(bases):
-    verdicts = judged(bases, 0, 400)
+    verdicts = judged(bases, 0, 300)
     check(verdicts)
     assert {verdict.name for verdict in verdicts} == {change.__name__ for change in MUTATIONS}
 

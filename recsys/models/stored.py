@@ -13,7 +13,7 @@ import numpy.typing as npt
 import scipy.sparse as sp
 import torch
 from annotated_types import Lt
-from pydantic import TypeAdapter
+from pydantic import TypeAdapter, ValidationError
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
@@ -151,9 +151,14 @@ def number(state: Mapping[str, Any], name: str, kind: Any = float) -> Any:
 
 
 def record_of(state: Mapping[str, Any]) -> Record:
-    """Return the record of a model's training; a ValueError or TypeError if it is none."""
-    record = Record(**state["record"])
-    _EPOCHS.validate_python(record.epochs, strict=True)
+    """Return the record of a model's training; an error if it is none."""
+    try:
+        record = Record(**state["record"])
+        _EPOCHS.validate_python(record.epochs, strict=True)
+    except (KeyError, TypeError, ValidationError):
+        raise BundleError(
+            "the record must hold `epochs`, a list of numbers by name, `best_epoch` and `metric`"
+        ) from None
     check_value("metric of the record", str | None, record.metric)
     best = check_value("best_epoch of the record", Count | None, record.best_epoch)
     if best is not None and best > len(record.epochs):
