@@ -79,7 +79,7 @@ def read_json(path: Path) -> dict[str, Any] | None:
     """Return the JSON object that a file holds; None where there is no such file, or it holds something else."""
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
     return value if isinstance(value, dict) else None
 

@@ -19,6 +19,7 @@ from recsys.models.base import Recommender
 from recsys.models.capabilities import Capabilities
 from recsys.models.fitting import FitOptions, new_generator, pick_device
 from recsys.models.selection import ROW_BLOCK, Histories, Indices
+from recsys.models.stored import Stored
 from recsys.nn.graphs import NetworkScores
 from recsys.nn.losses import Likelihood, LikelihoodName, likelihood
 from recsys.nn.products import affine
@@ -139,7 +140,7 @@ class Autoencoder(Recommender):
             },
         )
         self._refresh(rows)
-        if self.capabilities.keeps_users:
+        if self._keeps_embeddings():
             self._keep_users(rows)
         return record
 
@@ -148,6 +149,10 @@ class Autoencoder(Recommender):
 
     def _training_rows(self, matrix: sp.csr_matrix) -> Rows:
         return Rows(self._prepare(matrix), pick_device(self.device))
+
+    def _keeps_embeddings(self) -> bool:
+        """Return whether the embeddings of the training users are kept, and not other vectors of them."""
+        return self.capabilities.keeps_users
 
     def _keep_users(self, rows: Rows) -> None:
         """Keep the embeddings of the training users, for `similar_users` and `recommend_users`."""
@@ -191,13 +196,13 @@ class Autoencoder(Recommender):
         arrays = {f"network.{name}": tensor.cpu().numpy() for name, tensor in self.network_.state_dict().items()}
         return {**arrays, "embeddings": self.embeddings_.numpy()} if hasattr(self, "embeddings_") else arrays
 
-    def _restore(self, arrays: Mapping[str, npt.NDArray[Any]], state: Mapping[str, Any]) -> None:
-        network = self._network(self._n_in(), torch.Generator())
-        weights = {k.partition(".")[2]: torch.from_numpy(v) for k, v in arrays.items() if k.startswith("network.")}
-        network.load_state_dict(weights)
+    def _restore(self, arrays: Stored, state: Mapping[str, Any]) -> None:
+        network = arrays.network(lambda: self._network(self._n_in(), torch.Generator()))
         self.network_ = network.to(pick_device(self.device)).eval()
-        if "embeddings" in arrays:
-            self.embeddings_ = torch.from_numpy(arrays["embeddings"])
+        if self._keeps_embeddings():
+            own = self._encode(sp.csr_matrix(np.zeros((1, self.n_items_), np.float32))).cpu().numpy()
+            kept = arrays.array("embeddings", (self.n_users_, own.shape[1]), own.dtype)
+            self.embeddings_ = torch.from_numpy(kept)
 
     def _n_in(self) -> int:
         """Return the columns of the rows that the network reads."""

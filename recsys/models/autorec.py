@@ -12,7 +12,7 @@ import scipy.sparse as sp
 import torch
 from torch import Tensor, nn
 
-from recsys.errors import ConfigError, DataError
+from recsys.errors import BundleError, ConfigError, DataError
 from recsys.models.autoencoder import Autoencoder, encode_rows
 from recsys.models.capabilities import NO_GRAPH_OF_EQUATIONS, Capabilities
 from recsys.models.fitting import FitOptions, pick_device
@@ -20,6 +20,7 @@ from recsys.models.learner import Floats
 from recsys.models.least_squares import Biases, ItemFactors
 from recsys.models.registry import register
 from recsys.models.selection import Histories, Indices
+from recsys.models.stored import Stored, number
 from recsys.nn.graphs import CenteredScores, UnbiasedScores
 from recsys.nn.layers import Scale, TypicalLength, as_stored
 from recsys.nn.losses import masked_squared_error
@@ -122,9 +123,8 @@ class AutoRec(Autoencoder):
                 items = self.network_.decode(encode_rows(self.network_.encode, rows))
             self.factors_ = ItemFactors.of(self.network_, items)
 
-    def _keep_users(self, rows: Rows) -> None:
-        if not self.over_items:  # else the output layer holds the training users
-            super()._keep_users(rows)
+    def _keeps_embeddings(self) -> bool:
+        return not self.over_items  # else the output layer holds the training users
 
     def _scale(self) -> Scale:
         return TypicalLength() if self.normalize else as_stored
@@ -235,16 +235,22 @@ class AutoRec(Autoencoder):
             arrays |= {"item_biases": self.biases_.items, "user_biases": self.biases_.trained}
         return arrays
 
-    def _restore(self, arrays: Mapping[str, npt.NDArray[Any]], state: Mapping[str, Any]) -> None:
-        super()._restore(arrays, state)
-        self.mean_, self.cold_rating_ = float(state["mean"]), float(state["cold_rating"])
-        self.rating_range_ = tuple(state["rating_range"])
+    def _restore(self, arrays: Stored, state: Mapping[str, Any]) -> None:
+        self.mean_, self.cold_rating_ = number(state, "mean"), number(state, "cold_rating")
+        low, high = self.rating_range_ = number(state, "rating_range", tuple[float, float])
+        if low > high:
+            raise BundleError(f"the smallest rating cannot be {low} and the largest {high}")
         self.biases_ = None
         if self.biases is not None:
-            self.biases_ = Biases(self.mean_, arrays["item_biases"], self.biases, arrays["user_biases"])
-        self.user_counts_ = arrays.get("user_counts", np.zeros(0, np.int64))  # read of known users alone
+            of_items = arrays.array("item_biases", (self.n_items_,), np.float64)
+            of_users = arrays.array("user_biases", (self.n_users_,), np.float64)
+            self.biases_ = Biases(self.mean_, of_items, self.biases, of_users)
+        super()._restore(arrays, state)
+        self.user_counts_ = np.zeros(0, np.int64)  # read of known users alone
         if self.over_items:
-            items = torch.from_numpy(arrays["item_vectors"]).to(self._device)
+            self.user_counts_ = arrays.array("user_counts", (self.n_users_,), np.int64, within=(0, self.n_items_))
+            width = self.network_.output.weight.shape[1]
+            items = torch.from_numpy(arrays.array("item_vectors", (self.n_items_, width))).to(self._device)
             self.factors_ = ItemFactors.of(self.network_, items)
 
 

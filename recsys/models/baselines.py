@@ -28,6 +28,7 @@ from recsys.models.fitting import FitOptions
 from recsys.models.least_squares import fold_in
 from recsys.models.registry import register
 from recsys.models.selection import Histories, Indices
+from recsys.models.stored import Stored
 from recsys.nn.graphs import LinearScores, SameScores
 from recsys.nn.products import affine
 from recsys.params import Count, NotNegative, Positive, Seed
@@ -55,8 +56,8 @@ class Popularity(Recommender):
     def _arrays(self) -> dict[str, npt.NDArray[Any]]:
         return {"counts": self.counts_.numpy()}
 
-    def _restore(self, arrays: Mapping[str, npt.NDArray[Any]], state: Mapping[str, Any]) -> None:
-        self.counts_ = torch.from_numpy(arrays["counts"])
+    def _restore(self, arrays: Stored, state: Mapping[str, Any]) -> None:
+        self.counts_ = torch.from_numpy(arrays.array("counts", (self.n_items_,)))
 
 
 @dataclass(kw_only=True, eq=False)
@@ -66,6 +67,8 @@ class Factors(Recommender):
     capabilities: ClassVar[Capabilities] = Capabilities(
         scores_known_users=True, new_users="fold-in", no_graph=NO_GRAPH_OF_EQUATIONS
     )
+    biased: ClassVar[bool] = False
+    """The vectors have one more column, that of the items' biases."""
 
     factors: Count = 64
     """Width of the vectors."""
@@ -134,9 +137,10 @@ class Factors(Recommender):
     def _arrays(self) -> dict[str, npt.NDArray[Any]]:
         return {"user_factors": self.user_factors_.numpy(), "item_factors": self.item_factors_.numpy()}
 
-    def _restore(self, arrays: Mapping[str, npt.NDArray[Any]], state: Mapping[str, Any]) -> None:
-        self.user_factors_ = torch.from_numpy(arrays["user_factors"])
-        self.item_factors_ = torch.from_numpy(arrays["item_factors"])
+    def _restore(self, arrays: Stored, state: Mapping[str, Any]) -> None:
+        width = self.factors + self.biased
+        self.user_factors_ = torch.from_numpy(arrays.array("user_factors", (self.n_users_, width)))
+        self.item_factors_ = torch.from_numpy(arrays.array("item_factors", (self.n_items_, width)))
 
 
 @register
@@ -177,6 +181,8 @@ class BPR(Factors):
     A new user gets the least-squares vector whose products with the item vectors are nearest to 1 for their items
     (weight 1) and to 0 for all others (weight 0.1); the items' biases are added to the scores of all users.
     """
+
+    biased = True
 
     learning_rate: Positive = 0.01
     """Step size of the stochastic gradient descent."""
@@ -257,6 +263,5 @@ class ItemKNN(Recommender):
     def _arrays(self) -> dict[str, npt.NDArray[Any]]:
         return {name: getattr(self.similarity_, name) for name in ("data", "indices", "indptr")}
 
-    def _restore(self, arrays: Mapping[str, npt.NDArray[Any]], state: Mapping[str, Any]) -> None:
-        parts = arrays["data"], arrays["indices"], arrays["indptr"]
-        self.similarity_ = sp.csr_matrix(parts, shape=(self.n_items_, self.n_items_))
+    def _restore(self, arrays: Stored, state: Mapping[str, Any]) -> None:
+        self.similarity_ = arrays.csr((self.n_items_, self.n_items_))

@@ -19,6 +19,7 @@ from recsys.models.fitting import FitOptions, pick_device
 from recsys.models.inverse import gram_matrix, invert
 from recsys.models.registry import register
 from recsys.models.selection import Histories, Indices
+from recsys.models.stored import Stored, number
 from recsys.nn.products import affine, weighted_rows
 from recsys.nn.tangent import relu_tangent_kernel
 from recsys.params import Positive
@@ -114,10 +115,10 @@ class InfiniteAE(Recommender):
     def _state(self) -> dict[str, Any]:
         return {"ridge": self.ridge_}
 
-    def _restore(self, arrays: Mapping[str, npt.NDArray[Any]], state: Mapping[str, Any]) -> None:
-        parts = tuple(arrays[f"by_item.{name}"] for name in ("data", "indices", "indptr"))
-        dual = torch.from_numpy(arrays["dual"]).to(pick_device(self.device))
-        self._keep(sp.csr_matrix(parts, shape=(self.n_items_, self.n_users_)), dual, float(state["ridge"]))
+    def _restore(self, arrays: Stored, state: Mapping[str, Any]) -> None:
+        dual = torch.from_numpy(arrays.array("dual", (self.n_items_, self.n_users_))).to(pick_device(self.device))
+        by_item = arrays.csr((self.n_items_, self.n_users_), "by_item.")
+        self._keep(by_item, dual, number(state, "ridge", Positive))
 
 
 def _squares(data: npt.NDArray[np.float32], indptr: npt.NDArray[Any]) -> npt.NDArray[np.float64]:

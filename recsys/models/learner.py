@@ -21,7 +21,8 @@ from recsys.ids import IdMap
 from recsys.interactions import Interactions
 from recsys.models.capabilities import REFUSALS, Capabilities
 from recsys.models.fitting import FitOptions, Validates, free_on, pick_device
-from recsys.params import Parameters, modern, plain
+from recsys.models.stored import Size, Stored, number, record_of
+from recsys.params import Parameters, modern
 from recsys.sparse import as_csr
 from recsys.training import Record
 from recsys.workspace import as_path
@@ -57,8 +58,12 @@ class Learner(Parameters, RecommenderBase):  # type: ignore[misc]
         """Return the learned arrays, for the bundle."""
 
     @abstractmethod
-    def _restore(self, arrays: Mapping[str, npt.NDArray[Any]], state: Mapping[str, Any]) -> None:
-        """Set what `_arrays` and `_state` gave."""
+    def _restore(self, arrays: Stored, state: Mapping[str, Any]) -> None:
+        """Set what `_arrays` and `_state` gave.
+
+        Args:
+            arrays: by name, as a mapping, or checked as they are read: see `Stored`.
+        """
 
     def _state(self) -> dict[str, Any]:
         """Return learned scalars as JSON values, for the bundle."""
@@ -186,17 +191,30 @@ class Learner(Parameters, RecommenderBase):  # type: ignore[misc]
         if bundle.model != cls.__name__:
             raise BundleError(f"{where} holds a {bundle.model}, not a {cls.__name__}; use recsys.load for any model")
         try:
-            params = {name: plain(value) for name, value in modern(cls, bundle.params).items()}
+            params = modern(cls, bundle.params)
             model = cls(**{**params, **({"device": device} if "device" in params else {})})
-            model.n_users_, model.n_items_ = int(bundle.state["n_users"]), int(bundle.state["n_items"])
-            model.record_ = Record(**bundle.state["record"])
+            model.check_params()
+            arrays, state = Stored(bundle.arrays), bundle.state
+            model.n_users_, model.n_items_ = number(state, "n_users", Size), number(state, "n_items", Size)
+            model.record_ = record_of(state)
             model.users_, model.items_, model.titles_ = bundle.users, bundle.items, bundle.titles
+            model._check_ids()
             model.about_ = dict(bundle.about)
-            model.popularity_ = bundle.arrays["popularity"]
-            model._restore(bundle.arrays, bundle.state)
-        except (KeyError, TypeError, ValueError, RuntimeError, AssertionError) as error:
-            raise BundleError(f"{where} does not fit this version's {cls.__name__}: {error}") from None
+            model.popularity_ = arrays.array("popularity", (model.n_items_,), within=(0, 1))
+            model._restore(arrays, state)
+            if arrays.unread and cls.__module__.startswith("recsys."):  # one's own may keep what it does not read
+                raise BundleError(f"it has no arrays {', '.join(sorted(arrays.unread))}")
+        except Exception as error:  # also what a model's own code raises at what it did not expect
+            raise BundleError(f"{where} does not fit this version's {cls.__name__}: {error}") from error
         return model
+
+    def _check_ids(self) -> None:
+        """Refuse external ids that are not one per user and item."""
+        if (self.users_ is None) != (self.items_ is None):
+            raise BundleError("it holds ids of users and of items, or neither")
+        for ids, n, what in ((self.users_, self.n_users_, "users"), (self.items_, self.n_items_, "items")):
+            if ids is not None and len(ids) != n:
+                raise BundleError(f"it has {n:,} {what} and {len(ids):,} ids of {what}")
 
     def _forget(self) -> None:
         for name in [name for name in vars(self) if name.endswith("_")]:

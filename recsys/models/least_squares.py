@@ -11,6 +11,7 @@ import scipy.sparse as sp
 import torch
 from torch import Tensor
 
+from recsys.errors import DataError
 from recsys.models.learner import Floats
 from recsys.models.selection import Histories, Indices
 
@@ -87,6 +88,9 @@ def fold_in(
 
     Returns:
         (n_rows, d) on the device of `items`; a row without entries gets zeros.
+
+    Raises:
+        DataError: the equations are singular in float64.
     """
     width = items.shape[1]
     penalty = torch.full((width,), max(ridge, _SMALLEST_RIDGE), device=items.device, dtype=torch.float64)
@@ -106,11 +110,22 @@ def fold_in(
             scaled = own / penalty
             kernel = scaled @ own.T
             kernel.diagonal().add_(1.0)
-            out[row] = (scaled.T @ torch.linalg.solve(kernel, values)).to(items.dtype)
+            out[row] = (scaled.T @ _solved(kernel, values)).to(items.dtype)
         else:
             normal = base + (1.0 - unobserved_weight) * (own.T @ own)
-            out[row] = torch.linalg.solve(normal, own.T @ values).to(items.dtype)
+            out[row] = _solved(normal, own.T @ values).to(items.dtype)
     return out
+
+
+def _solved(matrix: Tensor, right: Tensor) -> Tensor:
+    try:
+        solved: Tensor = torch.linalg.solve(matrix, right)
+    except torch.linalg.LinAlgError:  # type: ignore[attr-defined]
+        raise DataError(
+            "a user's vector cannot be solved for: the item vectors are so large, and so much alike, that the ridge "
+            "beside them is lost in rounding; fit the model again with a lower learning_rate or more regularization"
+        ) from None
+    return solved
 
 
 @dataclass(frozen=True, eq=False)

@@ -29,7 +29,7 @@ import scipy.sparse as sp
 import torch
 from torch import Tensor, nn
 
-from recsys.errors import TrainingError
+from recsys.errors import BundleError, TrainingError
 from recsys.memory import Need
 from recsys.models.base import Recommender
 from recsys.models.capabilities import Capabilities
@@ -37,6 +37,7 @@ from recsys.models.fitting import FitOptions, pick_device
 from recsys.models.inverse import dense_inverse_need, regularized_inverse
 from recsys.models.registry import register
 from recsys.models.selection import Histories, Indices
+from recsys.models.stored import Stored
 from recsys.nn.graphs import LinearScores
 from recsys.nn.products import weighted_rows
 from recsys.params import Fraction, Natural, NotNegative, Positive, Rate
@@ -142,8 +143,12 @@ class EASE(Recommender):
     def _arrays(self) -> dict[str, npt.NDArray[Any]]:
         return {"weights": self.weights_.cpu().numpy()}
 
-    def _restore(self, arrays: Mapping[str, npt.NDArray[Any]], state: Mapping[str, Any]) -> None:
-        self.weights_ = torch.from_numpy(arrays["weights"]).to(pick_device(self.device))
+    def _restore(self, arrays: Stored, state: Mapping[str, Any]) -> None:
+        self._restore_weights(arrays, self.n_items_)
+
+    def _restore_weights(self, arrays: Stored, n_features: int) -> None:
+        weights = arrays.array("weights", (n_features, self.n_items_))
+        self.weights_ = torch.from_numpy(weights).to(pick_device(self.device))
 
 
 @register
@@ -247,9 +252,11 @@ class HigherOrderEASE(EASE):
     def _arrays(self) -> dict[str, npt.NDArray[Any]]:
         return {**super()._arrays(), "pairs": self.pairs_}
 
-    def _restore(self, arrays: Mapping[str, npt.NDArray[Any]], state: Mapping[str, Any]) -> None:
-        super()._restore(arrays, state)
-        self.pairs_ = arrays["pairs"]
+    def _restore(self, arrays: Stored, state: Mapping[str, Any]) -> None:
+        self.pairs_ = arrays.array("pairs", (None, 2), np.int32, within=(0, self.n_items_ - 1))
+        if (self.pairs_[:, 0] >= self.pairs_[:, 1]).any():
+            raise BundleError("the first item of each of the pairs must lie below the second")
+        self._restore_weights(arrays, self.n_items_ + len(self.pairs_))
 
 
 def frequent_pairs(matrix: sp.csr_matrix, number: int) -> npt.NDArray[np.int32]:

@@ -12,13 +12,14 @@ import torch
 from annotated_types import Gt, Le
 from torch import Tensor, nn
 
-from recsys.errors import TrainingError
+from recsys.errors import BundleError, TrainingError
 from recsys.memory import Need
 from recsys.models.base import Recommender
 from recsys.models.capabilities import Capabilities
 from recsys.models.fitting import FitOptions
 from recsys.models.registry import register
 from recsys.models.selection import Histories, Indices
+from recsys.models.stored import Stored
 from recsys.nn.graphs import LinearScores
 from recsys.params import Positive
 
@@ -96,9 +97,12 @@ class SANSA(Recommender):
     def _arrays(self) -> dict[str, npt.NDArray[Any]]:
         return {name: getattr(self.encoder_, name) for name in ("data", "indices", "indptr")}
 
-    def _restore(self, arrays: Mapping[str, npt.NDArray[Any]], state: Mapping[str, Any]) -> None:
-        parts = arrays["data"], arrays["indices"], arrays["indptr"]
-        self._keep(sp.csr_matrix(parts, shape=(self.n_items_, self.n_items_)))
+    def _restore(self, arrays: Stored, state: Mapping[str, Any]) -> None:
+        encoder = arrays.csr((self.n_items_, self.n_items_))
+        squares = _squares(encoder)
+        if not (np.isfinite(squares) & (squares > 0)).all():
+            raise BundleError("each row of the encoder must have a length above 0")
+        self._keep(encoder)
 
 
 def _squares(matrix: sp.csr_matrix) -> npt.NDArray[np.float32]:

@@ -17,9 +17,9 @@ import numpy.typing as npt
 import pandas as pd
 import scipy.sparse as sp
 
+from recsys.artifacts import read_config
 from recsys.columns import ITEM, RATING, USER
 from recsys.errors import BundleError, DataError, RecsysError, warn
-from recsys.files import read_json
 from recsys.matching import FEW_KNOWN
 from recsys.models import load as load_bundle
 from recsys.models.registry import MODELS, register
@@ -55,8 +55,8 @@ class RecommendationModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
         path = Path(context.artifacts[BUNDLE])
         folder = path.parents[1]
         refuse_pickles(folder)
-        config = read_json(path / "config.json") or {}  # which load_bundle checks
-        import_source(config.get("model"), config.get("module"), folder / "code")
+        config = read_config(path)
+        import_source(config["model"], config.get("module"), folder / "code")
         self._model = load_bundle(path)
         users, items = self._model.users_, self._model.items_
         if users is None or items is None:
