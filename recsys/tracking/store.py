@@ -56,7 +56,7 @@ def configure(workspace: Workspace, *, create: bool = True) -> str:
         raise TrackingError(
             f"there is no MLflow store under {workspace.mlruns}; --root names the folder that holds mlruns"
         )
-    with request(f"cannot open {uri}"):
+    with request(f"cannot open {without_password(uri)}"):
         try:
             mlflow.set_tracking_uri(uri)
             mlflow.set_registry_uri(given[_REGISTRY_URI] or uri)
@@ -71,7 +71,7 @@ def configure(workspace: Workspace, *, create: bool = True) -> str:
             except OperationalError:
                 raise
             except (SQLAlchemyError, ValueError, ImportError) as error:  # no URI, or one whose driver is missing
-                raise TrackingError(f"cannot open {uri}: {error}") from error
+                raise TrackingError(f"cannot open {without_password(uri)}: {error}") from error
     return uri
 
 
