@@ -378,7 +378,8 @@ def another_architecture(files, rng):
     elif name == "biases":
         value = 3.0 if old is None else None
     elif isinstance(old, list):
-        value = pick(rng, [[5_000_000], [*old, 3], [10**9] * 3, [1] * 200_000, [10**30], [width + 1 for width in old]])
+        others = [[5_000_000], [*old, 3], [10**9] * 3, [1] * 200_000, [10**30], [1, *(width + 1 for width in old)]]
+        value = pick(rng, others)
     else:
         value = pick(rng, [5_000_000, old + 1, 1, 10**9, 2**31, 2**62, 10**30])
     files.config["params"][name] = value

@@ -90,7 +90,7 @@ class AutoRec(Autoencoder):
             )
         mean = float(matrix.data.mean(dtype=np.float64))
         self.mean_ = mean if self._centers() else 0.0
-        self.biases_ = None if self.biases is None else Biases.of(matrix, self.biases)
+        self.biases_ = None if self.biases is None else Biases.of(matrix, float(self.biases))
         self.cold_rating_ = mean if self.cold_rating is None else float(self.cold_rating)
         self.rating_range_ = (float(matrix.data.min()), float(matrix.data.max()))
         self.user_counts_ = np.diff(matrix.indptr).astype(np.int64)
@@ -244,7 +244,7 @@ class AutoRec(Autoencoder):
         if self.biases is not None:
             of_items = arrays.array("item_biases", (self.n_items_,), np.float64)
             of_users = arrays.array("user_biases", (self.n_users_,), np.float64)
-            self.biases_ = Biases(self.mean_, of_items, self.biases, of_users)
+            self.biases_ = Biases(self.mean_, of_items, float(self.biases), of_users)
         super()._restore(arrays, state)
         self.user_counts_ = np.zeros(0, np.int64)  # read of known users alone
         if self.over_items:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 import scipy.sparse as sp
 import torch
+from annotated_types import Gt, Le
 from torch import Tensor
 
 from recsys.errors import TrainingError
@@ -47,7 +48,7 @@ class InfiniteAE(Recommender):
 
     regularization: Positive = 5.0
     """λ: the ridge as a multiple of the kernel's mean diagonal."""
-    bias_std: Positive = 0.1
+    bias_std: Annotated[float, Gt(0), Le(1e6)] = 0.1
     """Standard deviation of the biases; 0.1 in the authors' code."""
     device: str = "auto"
     """`auto`, `cpu` or `cuda`."""

@@ -14,7 +14,7 @@ from recsys.models.stored import Stored
 from recsys.nn.networks import AutoRecNetwork
 from recsys.params import modern
 from recsys.training import Loss
-from tests.contract import CASES, checkerboard, fitted, new_model
+from tests.contract import CASES, checkerboard, fitted, new_model, ratings
 
 
 def changed(folder, state=(), params=(), **arrays):
@@ -57,6 +57,11 @@ def test_the_error_says_what_was_expected_and_what_is_there(saved):
         ("MultVAE", {"params": {"hidden": 17}}, r"network.input.weight must be float32 \(20, 17\), got .* \(20, 16\)"),
         ("FLVAE", {"params": {"layers": 10**9}}, "ask for a network far larger than the weights"),
         ("InfiniteAE", {"state": {"ridge": 0.0}}, "ridge must be a finite number > 0"),
+        (
+            "InfiniteAE",
+            {"params": {"bias_std": 1e300}},
+            "bias_std of InfiniteAE must be a finite number > 0 and ≤ 1000000",
+        ),
         ("UAutoRec", {"state": {"rating_range": [5.0, 1.0]}}, "smallest rating cannot be 5.0 and the largest 1.0"),
         (
             "HigherOrderEASE",
@@ -102,6 +107,13 @@ def test_item_vectors_too_large_to_solve_with_are_an_error_of_the_package(saved)
     model = IAutoRec.load(folder)
     with pytest.raises(DataError, match="a user's vector cannot be solved for: the item vectors are so large"):
         model.recommend(-1, checkerboard()[:1])
+
+
+def test_a_damping_beyond_32_bits_is_a_number_like_others(saved):
+    folder = saved("IAutoRec", biases=2, unobserved_weight=0.0, matrix=ratings())
+    changed(folder, params={"biases": 2**40})
+    ids, _ = IAutoRec.load(folder).recommend(-1, ratings()[:1])
+    assert (ids >= 0).any()
 
 
 def test_what_save_writes_can_be_loaded(tmp_path):
