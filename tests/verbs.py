@@ -375,7 +375,9 @@ class Caller:
     def evaluate(self) -> None:
         metrics = self.pick(
             *right("ndcg@10", ["ndcg@1000000000", "recall@1"], ("coverage@5",)),
-            *wrong(3, [], None, "", "ndcg", [None], ["ndcg@0"], ["ndcg@10", 5], "rmse@3", "diversity@5"),
+            *wrong(
+                3, [], None, "", "ndcg", [None], ["ndcg@0"], ["ndcg@10", 5], "rmse@3", "diversity@5", f"ndcg@{10**20}"
+            ),
         )
         arguments, meanings = {"metrics": metrics.value}, [metrics.means]
         for name, options in {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 import torch
 from annotated_types import MinLen
@@ -25,7 +25,7 @@ from recsys.training.loop import Turn
 class Kernelized:
     """Mixin of what SparseFC and GLocal-K share: the local kernels' widths, and the objective with both penalties."""
 
-    _copies = 2  # W ∘ K and its gradient
+    _copies: ClassVar[int] = 2  # W ∘ K and its gradient
 
     hidden: Annotated[Widths, MinLen(1)] = (500, 500)
     """Widths of the hidden layers; the last is that of the item vectors."""
@@ -100,7 +100,7 @@ class GLocalK(Kernelized, AutoRec):
     capabilities = OVER_ITEMS
 
     rows_type = Grid
-    _copies = 5  # W ∘ K moved by a column each way, too
+    _copies: ClassVar[int] = 5  # W ∘ K moved by a column each way, too
 
     pretrain_epochs: Natural = 30
     """How many of the `epochs` train without the global kernel; the rest fine-tunes."""
