@@ -123,6 +123,12 @@ class Caller:
         others = None, "3", "", b"2", [2], {}, object(), np.array([2]), np.datetime64("2020-01-01")
         return Given(self.pick(*numbers, *others), NOT)
 
+    def shorter(self, n: Given, candidates: int) -> Any:
+        """What a length means among so few candidates."""
+        if n.means is NOT:
+            return candidates if type(n.value) is int and n.value == 10**12 else NOT
+        return min(n.means, candidates)
+
     def ids(self, n: int, below: int, *, scalar: bool = False) -> Given:
         """Indices in 0..below-1 in any form, or something that is none."""
         index = self.rng.integers(0, below, n)
@@ -140,13 +146,13 @@ class Caller:
     def outside(self, below: int) -> Given:
         return Given(self.pick(below, [-1], [0, below], 10**12, -(2**63), [2**63]), NOT)
 
-    def history(self, rows: int) -> tuple[Given, sp.csr_matrix]:
-        """Histories in any format of scipy or as Interactions, or something else; and as a plain csr."""
+    def history(self, rows: int, *, counted: bool = True) -> tuple[Given, sp.csr_matrix]:
+        """Histories in any format, or something else, and as a plain csr; `counted`: more rows are wrong."""
         plain = TABLE[self.rng.integers(0, N_USERS, rows)].copy()
         if rows and self.odd(0.2):
             plain.data *= self.rng.random(len(plain.data)).astype(np.float32)
         if self.odd():
-            return Given(self.no_history(plain), NOT), plain
+            return Given(self.no_history(plain, counted), NOT), plain
         form = self.pick("csr", "csc", "coo", "dok", "lil", "bsr", "csr_array", "double", "half", "unsorted", "twice")
         if form in ("csr", "csc", "coo", "dok", "lil", "bsr"):
             given = plain.asformat(form)
@@ -168,7 +174,7 @@ class Caller:
             given = sp.csr_matrix((data[order], column[order], indptr), shape=plain.shape)
         return Given(given, plain), plain
 
-    def no_history(self, plain: sp.csr_matrix) -> Any:
+    def no_history(self, plain: sp.csr_matrix, counted: bool) -> Any:
         """Something that is no history of these rows of these items."""
         some = plain if plain.nnz else TABLE.copy()
         wild, far, backwards, great = some.astype(np.float64), some.copy(), some.copy(), some.astype(np.int64)
@@ -176,7 +182,8 @@ class Caller:
         far.indices[0] = self.pick(99, -1, 2**31 - 1)
         backwards.indptr[1] = 10**6
         great.data[0] = np.iinfo(np.int64).max
-        shapes = some[:, :-1], sp.hstack([some, some]), sp.vstack([some, some, some]), some.T, sp.csr_matrix((0, 0))
+        shapes = some[:, :-1], sp.hstack([some, some]), some.T, sp.csr_matrix((0, 0)), sp.vstack([some, some, some])
+        shapes = shapes if counted else shapes[:-1]
         kinds = some.toarray(), some.todense(), pd.DataFrame(some.toarray()), some.astype(np.complex128), [some]
         others = [[1, 2]], "x", b"", 3, {}, object(), np.ones(N_ITEMS), sp.coo_array(np.ones((2, 2, 2)))
         return self.pick(wild, far, backwards, great, *shapes, *kinds, *others)
@@ -260,8 +267,8 @@ class Caller:
                 if means is not NOT:
                     chosen = np.isin(np.arange(N_ITEMS), means)
                     masked |= ~chosen if name == "items" else chosen
-                    if name == "items" and length is not NOT and some.value is not None:
-                        length = min(length, int(chosen.sum()))
+                    if name == "items" and some.value is not None:
+                        length = meanings[2] = self.shorter(n, int(chosen.sum()))
         if arguments.get("items") is not None and arguments.get("filter_items") is not None:
             meanings.append(NOT)
         if recalculate := self.odd(0.2):
@@ -274,7 +281,7 @@ class Caller:
     def recommend_users(self) -> None:
         many, rows = int(self.rng.integers(0, 5)), int(self.rng.integers(0, 9))
         items = self.ids(many, N_ITEMS, scalar=many == 1) if not self.odd(0.1) else self.outside(N_ITEMS)
-        (history, plain), n, liked = self.history(rows), self.length(), self.odd(0.5)
+        (history, plain), n, liked = self.history(rows, counted=False), self.length(), self.odd(0.5)
         arguments = {
             "itemid": items.value,
             "user_items": history.value,
@@ -304,7 +311,7 @@ class Caller:
         able, given, total = self.model.capabilities.keeps_users, {}, N_USERS
         if self.odd(0.5):
             total = int(self.rng.integers(1, 9))
-            history, _ = self.history(total)
+            history, _ = self.history(total, counted=False)
             able = self.model.capabilities.encodes and history.means is not NOT
             given = {"user_items": history.value}
         self.similar(self.model.similar_users, total, "users", able, given)
@@ -324,8 +331,8 @@ class Caller:
                 meanings.append(some.means)
                 chosen = np.isin(np.arange(total), some.means if some.means is not NOT else [])
                 masked |= ~chosen if name == what else chosen
-                if name == what and length is not NOT:
-                    length = min(length, int(chosen.sum()))
+                if name == what:
+                    length = meanings[1] = self.shorter(n, int(chosen.sum()))
         found = self.attempt(verb, meanings, **arguments)
         if found is not None:
             index = np.atleast_1d(asked.means)
@@ -366,7 +373,7 @@ class Caller:
 
     def encode(self) -> None:
         rows = int(self.rng.integers(0, 5))
-        history, plain = self.history(rows)
+        history, plain = self.history(rows, counted=False)
         able = None if self.model.capabilities.encodes else NOT
         found = self.attempt(self.model.encode, [history.means, able], user_items=history.value)
         if found is not None and not np.allclose(found, self.model.encode(plain), atol=1e-4):
@@ -375,7 +382,9 @@ class Caller:
     def evaluate(self) -> None:
         metrics = self.pick(
             *right("ndcg@10", ["ndcg@1000000000", "recall@1"], ("coverage@5",)),
-            *wrong(3, [], None, "", "ndcg", [None], ["ndcg@0"], ["ndcg@10", 5], "rmse@3", "diversity@5"),
+            *wrong(
+                3, [], None, "", "ndcg", [None], ["ndcg@0"], ["ndcg@10", 5], "rmse@3", "diversity@5", f"ndcg@{10**20}"
+            ),
         )
         arguments, meanings = {"metrics": metrics.value}, [metrics.means]
         for name, options in {

@@ -32,9 +32,10 @@ def ndcg(hits: Hits, n_relevant: Counts, k: int) -> PerUser:
     No relevant items: NaN, left out of the mean.
     Paper: Järvelin and Kekäläinen 2002, with the binary gain and the cut of Liang et al. 2018.
     """
-    discounts = 1 / np.log2(np.arange(2, k + 2))
-    ideal = np.append(0.0, np.cumsum(discounts))[np.minimum(n_relevant, k)]
     top = hits[:, :k]
+    longest = min(k, max(top.shape[1], int(n_relevant.max(initial=0))))  # k may lie far beyond every list
+    discounts = 1 / np.log2(np.arange(2, longest + 2))
+    ideal = np.append(0.0, np.cumsum(discounts))[np.minimum(n_relevant, k)]
     return divide(top @ discounts[: top.shape[1]], ideal)
 
 

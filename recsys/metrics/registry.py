@@ -166,6 +166,8 @@ def parse(name: str) -> tuple[str, int | None]:
         raise ConfigError(
             f"{kind} needs a positive whole number as cut-off, got {name!r}; write for instance '{kind}@10'"
         )
+    if len(cut) > 18:  # beyond 64 bits
+        raise ConfigError(f"the cut-off of {kind} has {len(cut)} digits; a number of the items is enough")
     return kind, int(cut)
 
 

@@ -27,7 +27,7 @@ from recsys.models.capabilities import NO_GRAPH_OF_EQUATIONS, Capabilities
 from recsys.models.fitting import FitOptions
 from recsys.models.least_squares import fold_in
 from recsys.models.registry import register
-from recsys.models.selection import Histories, Indices
+from recsys.models.selection import Histories, Indices, dense_table
 from recsys.models.stored import Stored
 from recsys.nn.graphs import LinearScores, SameScores
 from recsys.nn.products import affine
@@ -252,7 +252,7 @@ class ItemKNN(Recommender):
         return torch.from_numpy((histories @ table).toarray())
 
     def _graph(self) -> nn.Module:
-        return LinearScores(torch.from_numpy(self.similarity_.toarray()))
+        return LinearScores(dense_table(self.similarity_))
 
     def _item_similarity(self, asked: Indices, among: Indices) -> Tensor:
         rows = self.similarity_[asked]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -110,7 +110,7 @@ class DeepRecommender(AutoRec):
     (`center`), predictions clipped (`clip`).
     """
 
-    _copies = 1  # the gradient of a pass over dense rows
+    _copies: ClassVar[int] = 1  # the gradient of a pass over dense rows
 
     hidden: Widths = (512,)
     """Widths of the layers between input and code; the decoder has them in reverse."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, ClassVar
 
 import scipy.sparse as sp
 import torch
@@ -37,7 +37,7 @@ class ELSA(Autoencoder):
 
     capabilities = replace(Autoencoder.capabilities, keeps_users=False, popularity_fallback=True)
 
-    _copies = 4  # A is divided by its lengths in every step
+    _copies: ClassVar[int] = 4  # A is divided by its lengths in every step
 
     factors: Count = 256
     """Columns of A: the width of item vectors and user embeddings."""

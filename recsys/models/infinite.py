@@ -17,7 +17,7 @@ from recsys.memory import Need
 from recsys.models.base import Recommender
 from recsys.models.capabilities import Capabilities
 from recsys.models.fitting import FitOptions, pick_device
-from recsys.models.inverse import gram_matrix, invert
+from recsys.models.inverse import PANEL, gram_matrix, invert
 from recsys.models.registry import register
 from recsys.models.selection import Histories, Indices
 from recsys.models.stored import Stored, number
@@ -56,7 +56,8 @@ class InfiniteAE(Recommender):
     def _memory(self, matrix: sp.csr_matrix) -> Need:
         n_users, n_items = matrix.shape
         instead = "fit it on a sample of the users, since it serves any other user as well, or use EASE or MultVAE"
-        return Need(8 * n_users**2 + 4 * n_users * n_items, instead)  # each pair of users; each user and item
+        # Each pair of users, the panels that `invert` sweeps, each user and item.
+        return Need(8 * n_users * (n_users + 3 * PANEL) + 4 * n_users * n_items, instead)
 
     def _fit(self, matrix: sp.csr_matrix, options: FitOptions) -> None:
         device = pick_device(self.device)

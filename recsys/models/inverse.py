@@ -12,7 +12,7 @@ from torch import Tensor
 
 from recsys.memory import Need
 
-_PANEL = 512
+PANEL = 512
 """Columns that are eliminated at a time."""
 
 
@@ -50,7 +50,7 @@ def regularized_inverse(matrix: sp.csr_matrix, penalty: Tensor, dtype: np.dtype[
 def dense_inverse_need(shape: tuple[int, int], n_items: int, dtype: np.dtype[Any], device: torch.device) -> Need:
     """Return what a `regularized_inverse` of a matrix of this shape takes, and the float32 weights made of it."""
     n_rows, n_columns = shape
-    inverse, panels = dtype.itemsize * n_columns**2, 3 * _PANEL * dtype.itemsize * n_columns
+    inverse, panels = dtype.itemsize * n_columns**2, 3 * PANEL * dtype.itemsize * n_columns
     beside = 0 if dtype == np.float32 else 4 * n_columns * n_items
     if device.type == "cpu" and n_rows <= _FEWER * n_columns:
         beside = max(beside, dtype.itemsize * n_rows**2)
@@ -72,7 +72,7 @@ def gram_matrix(matrix: sp.csr_matrix, dtype: np.dtype[Any]) -> npt.NDArray[Any]
     return gram
 
 
-def invert(matrix: Tensor, panel: int = _PANEL) -> None:
+def invert(matrix: Tensor, panel: int = PANEL) -> None:
     """Replace a symmetric positive definite matrix by its inverse, in its own memory.
 
     Block Gauss-Jordan elimination: panels of rows and columns are swept one after the other. With K the panel and

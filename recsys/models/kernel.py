@@ -100,7 +100,7 @@ class GLocalK(Kernelized, AutoRec):
     capabilities = OVER_ITEMS
 
     rows_type = Grid
-    _copies = 5  # W ∘ K moved by a column each way, too
+    _copies: ClassVar[int] = 5  # W ∘ K moved by a column each way, too
 
     pretrain_epochs: Natural = 30
     """How many of the `epochs` train without the global kernel; the rest fine-tunes."""

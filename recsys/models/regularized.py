@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -146,7 +146,7 @@ class ContractiveAE(BottleneckAE):
     would evade the penalty (keep `weight_decay` above 0); the penalty is on the whole encoder, not on stacked layers.
     """
 
-    _copies = 1  # the gradient of the penalty
+    _copies: ClassVar[int] = 1  # the gradient of the penalty
 
     contraction: NotNegative = 0.003
     """λ, the weight of the penalty."""

@@ -18,7 +18,7 @@ from recsys.models.base import Recommender
 from recsys.models.capabilities import Capabilities
 from recsys.models.fitting import FitOptions
 from recsys.models.registry import register
-from recsys.models.selection import Histories, Indices
+from recsys.models.selection import Histories, Indices, dense_table
 from recsys.models.stored import Stored
 from recsys.nn.graphs import LinearScores
 from recsys.params import Positive
@@ -30,6 +30,8 @@ _SKEW = 8
 _CORNER = 4096
 """Rows of the table, which takes 64 MiB in float32."""
 _BLOCK_VALUES = 2**21
+_BLOCKS = 3 * 2**26
+"""Bytes of the table and of a block with what is computed of it."""
 
 
 @register
@@ -60,7 +62,7 @@ class SANSA(Recommender):
         pairs = min(n**2, int((np.diff(matrix.indptr).astype(np.int64) ** 2).sum()))  # that share a user, at most
         kept = min(self.density * n**2, pairs / 2)
         instead = "lower density, keep fewer items (min_item), or use ELSA, ALS or ItemKNN"
-        return Need(40 * (pairs + kept), instead)
+        return Need(_BLOCKS + 40 * (pairs + kept), instead)
 
     def _fit(self, matrix: sp.csr_matrix, options: FitOptions) -> None:
         n = self.n_items_
@@ -87,7 +89,7 @@ class SANSA(Recommender):
 
     def _graph(self) -> nn.Module:
         whole = self.encoder_ @ self.decoder_ + sp.identity(self.n_items_, np.float32, "csr")
-        return LinearScores(torch.from_numpy(whole.toarray()))
+        return LinearScores(dense_table(whole))
 
     def _item_similarity(self, asked: Indices, among: Indices) -> Tensor:
         one, other = self.encoder_[asked], self.encoder_[among]

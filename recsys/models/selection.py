@@ -11,6 +11,7 @@ import scipy.sparse as sp
 import torch
 from torch import Tensor
 
+from recsys import memory
 from recsys.errors import DataError, OutOfRangeError
 from recsys.params import check_count
 from recsys.ranking import Ids, Scores, top_n
@@ -53,6 +54,13 @@ def as_array(values: npt.ArrayLike, name: str) -> npt.NDArray[Any]:
         return np.asarray(values)
     except (TypeError, ValueError) as error:
         raise DataError(f"{name} must be numbers in a list or an array: {error}") from None
+
+
+def dense_table(table: sp.csr_matrix) -> Tensor:
+    """Return an items × items table with every entry, if there is memory for it."""
+    n = table.shape[0]
+    memory.require(4 * n**2, f"a table of all pairs of {n:,} items needs", "keep fewer items, or serve without a graph")
+    return torch.from_numpy(table.toarray())
 
 
 def cosine(vectors: Tensor, asked: Indices, among: Indices) -> Tensor:

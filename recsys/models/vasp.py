@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from recsys.errors import DataError
+from recsys.memory import Need
 from recsys.models.autoencoder import Autoencoder, encode_rows
 from recsys.models.registry import register
 from recsys.models.selection import Histories, Indices
@@ -112,6 +113,10 @@ class VASP(FLVAE):
 
     regularization: NotNegative = 0.0
     """λ of λ/2 · ‖B‖² on the mean loss per user; the notebook has none."""
+
+    def _memory(self, matrix: sp.csr_matrix) -> Need | None:
+        need = super()._memory(matrix)
+        return need and need._replace(instead="use FLVAE, which is VASP without B, SANSA or ELSA, or keep fewer items")
 
     def _network(self, n_in: int, generator: torch.Generator) -> nn.Module:
         return VASPNetwork(n_in, *self._parts(n_in, generator))

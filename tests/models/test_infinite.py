@@ -151,6 +151,6 @@ def test_the_defaults():
 def test_more_users_than_memory_are_refused_with_the_figures(monkeypatch):
     monkeypatch.setenv("RECSYS_MEMORY", "8")
     many = sp.csr_matrix((163_840, 1), dtype=np.float32)
-    with pytest.raises(DataError, match=r"163,840 users and 1 items needs 200\.0 GiB .* 8\.0 .* sample of the users"):
+    with pytest.raises(DataError, match=r"163,840 users and 1 items needs 201\.9 GiB .* 8\.0 .* sample of the users"):
         InfiniteAE().check_memory(many)
     fit(checkerboard())
