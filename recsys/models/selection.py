@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from recsys.errors import DataError, OutOfRangeError
+from recsys.nn.products import affine
 from recsys.params import check_count
 from recsys.ranking import Ids, Scores, top_n
 
@@ -58,7 +59,7 @@ def as_array(values: npt.ArrayLike, name: str) -> npt.NDArray[Any]:
 def cosine(vectors: Tensor, asked: Indices, among: Indices) -> Tensor:
     """Return the (asked, among) cosines between rows of `vectors`."""
     unit = torch.nn.functional.normalize(vectors, dim=1, eps=1e-12)
-    return unit[torch.from_numpy(asked)] @ unit[torch.from_numpy(among)].T
+    return affine(unit[torch.from_numpy(asked)], unit[torch.from_numpy(among)])
 
 
 def most_similar(
