@@ -102,7 +102,7 @@ class InfiniteAE(Recommender):
     def _item_similarity(self, asked: Indices, among: Indices) -> Tensor:
         # K α = X − λ' α, so that α_iᵀ K α_j needs no kernel.
         one, other = (self.dual_[torch.from_numpy(index).to(self.dual_.device)].cpu() for index in (asked, among))
-        inner = torch.from_numpy(self.by_item_[among] @ one.T.numpy()).T - self.ridge_ * (one @ other.T)
+        inner = torch.from_numpy(self.by_item_[among] @ one.T.numpy()).T - self.ridge_ * affine(one, other)
         lengths = []
         for index, rows in ((asked, one), (among, other)):
             explained = np.asarray(self.by_item_[index].multiply(rows.numpy()).sum(1)).ravel()

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from recsys import memory
 from recsys.errors import DataError, OutOfRangeError
+from recsys.nn.products import affine
 from recsys.params import check_count
 from recsys.ranking import Ids, Scores, top_n
 
@@ -66,7 +67,7 @@ def dense_table(table: sp.csr_matrix) -> Tensor:
 def cosine(vectors: Tensor, asked: Indices, among: Indices) -> Tensor:
     """Return the (asked, among) cosines between rows of `vectors`."""
     unit = torch.nn.functional.normalize(vectors, dim=1, eps=1e-12)
-    return unit[torch.from_numpy(asked)] @ unit[torch.from_numpy(among)].T
+    return affine(unit[torch.from_numpy(asked)], unit[torch.from_numpy(among)])
 
 
 def most_similar(

@@ -9,16 +9,48 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from recsys.nn.products import row_sums, weighted_rows
+from recsys.nn.products import affine, row_sums, weighted_rows
 from recsys.sparse import Batch, DenseRows
+
+
+def sigmoid(values: Tensor) -> Tensor:
+    """Return σ(values).
+
+    torch's own sigmoid, swish, SELU and gated unit compute the last few values of a block, and of each thread's share
+    of it, in another way. In scoring they are made of functions that do not, so that no list depends on the block.
+    """
+    if not torch.is_inference_mode_enabled():
+        return torch.sigmoid(values)
+    return 1.0 / (1.0 + torch.exp(-values))
+
+
+def swish(values: Tensor) -> Tensor:
+    """Return values ⊙ σ(values)."""
+    return values * sigmoid(values) if torch.is_inference_mode_enabled() else F.silu(values)
+
+
+def selu(values: Tensor) -> Tensor:
+    """Return the scaled exponential linear unit of Klambauer et al. (2017)."""
+    if not torch.is_inference_mode_enabled():
+        return F.selu(values)
+    return 1.0507009873554805 * torch.where(values > 0.0, values, 1.6732632423543772 * torch.expm1(values))
+
+
+def gated(values: Tensor) -> Tensor:
+    """Return the first half of the columns, each times σ of its column in the second half."""
+    if not torch.is_inference_mode_enabled():
+        return F.glu(values, 1)
+    own, gates = values.chunk(2, 1)
+    return own * sigmoid(gates)
+
 
 ActivationName = Literal["tanh", "sigmoid", "relu", "selu", "swish", "identity"]
 ACTIVATIONS: Final[dict[str, Callable[[Tensor], Tensor]]] = {
     "tanh": torch.tanh,
-    "sigmoid": torch.sigmoid,
+    "sigmoid": sigmoid,
     "relu": torch.relu,
-    "selu": F.selu,
-    "swish": F.silu,
+    "selu": selu,
+    "swish": swish,
     "identity": lambda values: values,
 }
 assert tuple(ACTIVATIONS) == get_args(ActivationName)
@@ -61,9 +93,17 @@ class Output(Layer):
         return F.linear(hidden, self.weight, self.bias)
 
 
-def linear(n_in: int, n_out: int, generator: torch.Generator) -> nn.Linear:
+class Linear(nn.Linear):
+    """torch's dense layer, but in scoring a row has the same bits whatever rows stand beside it (`affine`)."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Return (n_rows, n_out)."""
+        return affine(input, self.weight, self.bias) if torch.is_inference_mode_enabled() else super().forward(input)
+
+
+def linear(n_in: int, n_out: int, generator: torch.Generator) -> Linear:
     """Return a dense layer with Xavier weights drawn from `generator` and zero bias."""
-    layer = nn.Linear(n_in, n_out, device="meta")  # no draw from the global generator
+    layer = Linear(n_in, n_out, device="meta")  # no draw from the global generator
     layer.weight = nn.Parameter(xavier(n_in, n_out, generator).T.contiguous())
     layer.bias = nn.Parameter(torch.zeros(n_out))
     return layer

@@ -21,6 +21,7 @@ from recsys.nn.layers import (
     dropout,
     l2_normalized,
     linear,
+    sigmoid,
     xavier,
 )
 from recsys.nn.products import weighted_rows
@@ -169,7 +170,7 @@ class AutoRecNetwork(Autoencoding):
 
     def encode(self, batch: Batch, noise: torch.Generator | None = None) -> Tensor:
         """Return g(V r + μ), (len(batch), hidden)."""
-        return torch.sigmoid(self.input(batch, self.scale(batch)))
+        return sigmoid(self.input(batch, self.scale(batch)))
 
 
 class MultVAENetwork(Autoencoding):

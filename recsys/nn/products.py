@@ -63,26 +63,46 @@ def sampled_products(hidden: Tensor, weight: Tensor, batch: Batch) -> Tensor:
 def affine(hidden: Tensor, weight: Tensor, bias: Tensor | None = None, *, out: Tensor | None = None) -> Tensor:
     """Return `hidden @ weight.T + bias`, (n_rows, n_columns), for scoring; it has no gradient.
 
+    On a CPU each number has the same bits whatever other rows and columns stand beside it. BLAS alone does not give
+    that: what is left beside its tiles it adds up in another order. Zeros fill them here, so that nothing is left.
+
     `out` is memory of that shape that may be used for the result. On a CPU narrow contiguous pieces of columns are
     computed and then copied into place: this reached 118 billion operations per second on two AVX2 cores, one large
     product 83 billion (1,024 rows, width 200, 20,108 columns).
     """
-    n_columns = weight.shape[0]
-    if hidden.is_cuda or n_columns <= 2 * _PIECE or len(hidden) < _FEW_ROWS:
+    if hidden.is_cuda:
         return hidden @ weight.T if bias is None else torch.addmm(bias, hidden, weight.T)
-    out = hidden.new_empty(len(hidden), n_columns) if out is None else out
+    n_rows, n_columns = len(hidden), len(weight)
+    hidden, weight = _filled_up(hidden, _ROWS), _filled_up(weight, _COLUMNS if n_columns < _PIECE else 1)
+    if n_columns <= 2 * _PIECE:
+        own = None if bias is None else F.pad(bias, (0, len(weight) - n_columns))
+        product = hidden @ weight.T if own is None else torch.addmm(own, hidden, weight.T)
+        return product[:n_rows, :n_columns].contiguous()
+    if n_rows < _FEW_ROWS:
+        product = hidden @ weight.T
+        return (product if bias is None else product.add_(bias))[:n_rows]
+    out = hidden.new_empty(n_rows, n_columns) if out is None else out
     piece = hidden.new_empty(len(hidden), _PIECE)
     for start in range(0, n_columns, _PIECE):
-        some = weight[start : start + _PIECE]
-        product = torch.mm(hidden, some.T, out=piece if len(some) == _PIECE else None)
-        if bias is None:
-            out[:, start : start + _PIECE] = product
+        some, place = weight[start : start + _PIECE], out[:, start : start + _PIECE]
+        if len(some) == _PIECE:
+            product = torch.mm(hidden, some.T, out=piece)[:n_rows]
         else:
-            torch.add(product, bias[start : start + _PIECE], out=out[:, start : start + _PIECE])
+            product = torch.mm(hidden, _filled_up(some, _COLUMNS).T)[:n_rows, : len(some)]
+        place.copy_(product) if bias is None else torch.add(product, bias[start : start + _PIECE], out=place)
     return out
 
 
+def _filled_up(table: Tensor, rows: int) -> Tensor:
+    """Return the table with zeros around it, up to a multiple of `rows` and of `_INNER` columns."""
+    below, beside = -len(table) % rows, max(_LEAST_INNER - table.shape[1], -table.shape[1] % _INNER)
+    return F.pad(table, (0, beside, 0, below)) if below or beside else table
+
+
 _PIECE, _FEW_ROWS = 512, 64
+_ROWS, _COLUMNS, _INNER, _LEAST_INNER = 8, 16, 4, 8
+"""Sizes that leave nothing beside the tiles of MKL 2024.2 on an AMD EPYC (Zen 4), with 1 to 16 threads; from `_PIECE`
+columns on their number does not matter."""
 
 
 def add_gradient_buffers(network: nn.Module) -> None:

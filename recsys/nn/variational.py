@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from recsys.nn.gaussian import composite_log_density, mixture_log_density
-from recsys.nn.layers import Layer, Output, SparseLinear, dropout, l2_normalized, linear
+from recsys.nn.layers import Layer, Output, SparseLinear, dropout, gated, l2_normalized, linear, swish
 from recsys.nn.networks import Autoencoding, Dense
 from recsys.nn.products import accumulate_grad, add_transposed, weighted_rows
 from recsys.sparse import Batch
@@ -41,10 +41,10 @@ class DenseResidual(Layer):
         self.norms = nn.ModuleList(nn.LayerNorm(width, eps=eps) for _ in range(layers))
 
     def forward(self, first: Tensor) -> Tensor:
-        hidden: Tensor = self.norms[0](F.silu(first))
+        hidden: Tensor = self.norms[0](swish(first))
         total = hidden
         for layer, norm in zip(self.layers, list(self.norms)[1:], strict=True):
-            hidden = norm(F.silu(layer(hidden) + total))
+            hidden = norm(swish(layer(hidden) + total))
             total = total + hidden
         return hidden
 
@@ -59,7 +59,7 @@ class GatedLayers(Layer):
         self.layers = nn.ModuleList(Gated(n, m, generator) for n, m in pairwise(widths))
 
     def forward(self, first: Tensor) -> Tensor:
-        hidden = F.glu(first, 1)
+        hidden = gated(first)
         for layer in self.layers:
             hidden = layer(hidden)
         return hidden
@@ -75,7 +75,7 @@ class Gated(Layer):
         nn.init.uniform_(self.layer.weight, -bound, bound, generator=generator)
 
     def forward(self, values: Tensor) -> Tensor:
-        return F.glu(self.layer(values), 1)
+        return gated(self.layer(values))
 
 
 class GaussianLayer(nn.Module):
@@ -235,7 +235,7 @@ class HVampNetwork(Autoencoding):
     def lower(self, batch: Batch, upper: Tensor, noise: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
         """Return mean and log-variance of q(z_1|x, z_2), each (len(batch), latent)."""
         values = dropout(l2_normalized(batch), self.dropout, noise)
-        both = torch.cat([F.glu(self.lower_input(batch, values), 1), self.lower_of_upper(upper)], 1)
+        both = torch.cat([gated(self.lower_input(batch, values)), self.lower_of_upper(upper)], 1)
         return self.lower_posterior(self.lower_joint(both))
 
     def conditional(self, upper: Tensor) -> tuple[Tensor, Tensor]:
