@@ -269,5 +269,6 @@ class Interactions:
         }
 
     def title(self, code: int) -> str:
-        """Return the readable name of an item, or its id if it has none."""
-        return str(self.items.ids([code])[0]) if self.titles is None else str(self.titles[code])
+        """Return the readable name of an item, or its id if it has none; OutOfRangeError for a code of no item."""
+        own = self.items.ids([code])[0]
+        return str(own if self.titles is None else self.titles[code])
