@@ -294,8 +294,9 @@ class Interactions:
         }
 
     def title(self, code: int) -> str:
-        """Return the readable name of an item, or its id if it has none."""
-        return str(self.items.ids([code])[0]) if self.titles is None else str(self.titles[code])
+        """Return the readable name of an item, or its id if it has none; OutOfRangeError for a code of no item."""
+        own = self.items.ids([code])[0]
+        return str(own if self.titles is None else self.titles[code])
 
     def details(self, code: int, most: int = 3, longest: int = 40) -> str:
         """Return the first `most` further columns of an item as one line: values, each cut to `longest` characters."""

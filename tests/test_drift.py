@@ -67,6 +67,23 @@ def test_overlap_and_scores_by_hand():
     assert list_drift(BEFORE, BEFORE) == {"overlap": 1.0, "scores": 0.0}
 
 
+def test_ids_that_mean_the_same_have_not_drifted():
+    before = lists([(1, 7, 1.0), (1, 8, 0.5), (12, 7, 2.0), (12, 9, 1.0), (3, 7, 1.0)])
+    now = lists([(1, 7, 1.0), (1, 9, 0.5), (12, 8, 9.0), (12, 10, 1.0), (4, 7, 1.0)])
+    one = {"user_id": ["U1"], "item_id": ["X1"], "score": [1.0], "rank": [1]}
+    text = pd.concat([now.astype({"user_id": str, "item_id": str}), pd.DataFrame(one)])
+    assert list_drift(before, text) == list_drift(before, now)
+    assert list_drift(text, before)["scores"] == list_drift(now, before)["scores"]
+    assert np.isnan(list_drift(before.assign(user_id=[(user,) for user in before["user_id"]]), now)["overlap"])
+    old = Interactions.from_frame(before[["user_id", "item_id"]])
+    new = Interactions.from_frame(text[["user_id", "item_id"]])
+    expected = data_drift(trained(old), Interactions.from_frame(now[["user_id", "item_id"]]))
+    assert data_drift(trained(old), new)["new_users"] == pytest.approx(2 / 4)  # 4 and U1 of 1, 12, 4, U1
+    assert expected["new_users"] == pytest.approx(1 / 3)
+    with pytest.raises(DataError, match=r"item ids of type tuple, .* item ids of type str"):
+        data_drift(trained(interactions([[1]], ["a"], ["x"])), interactions([[1]], ["a"], [(1,)]))
+
+
 def test_without_a_common_user_nothing_is_known_and_nothing_warned():
     found = list_drift(BEFORE, lists([("other", "x", 1.0)]))
     assert np.isnan(found["overlap"])

@@ -643,6 +643,8 @@ def test_summary_counts(small):
 def test_titles_fall_back_to_the_id(small):
     assert [small.title(code) for code in range(3)] == ["Alpha", "Beta", "c"]
     assert Interactions(small.matrix, small.users, small.items).title(1) == "b"
+    with pytest.raises(OutOfRangeError, match="-1 marks an empty slot of a list"):
+        small.title(-1)
     days = pd.to_datetime(["2020-01-01", "2020-01-02"]).as_unit("ns")
     frame = pd.DataFrame({"user_id": [1, 1], "item_id": days})
     assert Interactions.from_frame(frame, titles={days[1]: "second"}).titles.tolist() == [str(days[0]), "second"]

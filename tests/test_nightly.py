@@ -13,8 +13,9 @@ from recsys import datasets, tracking
 from recsys.cli import main
 from recsys.config import SplitConfig, check_config
 from recsys.datasets import synthetic
-from recsys.errors import ConfigError, DataError, TrackingError
+from recsys.errors import ConfigError, DataError, DataWarning, TrackingError
 from recsys.evaluation import evaluate
+from recsys.ids import IdMap
 from recsys.interactions import Interactions
 from recsys.jobs import contest, nightly, train
 from recsys.jobs.train import run as train_run
@@ -100,6 +101,54 @@ def test_a_second_night_reads_splits_loads_and_fingerprints_once(tmp_path, monke
     assert counts["splits"] == int(changed)
     assert sorted(map(str, loaded)) == ["models:/night/1", "models:/night/2"][: 1 + changed]
     assert 0 < counts["fingerprints"] <= 3
+
+
+def test_a_night_goes_on_where_a_new_id_makes_text_of_integers(tmp_path):
+    """Champion, challenger, drift and lists are compared by what the ids mean."""
+    rows = synthetic(users=800, items=200, interactions=20000).to_frame()[["user_id", "item_id"]]
+    rows.to_csv(tmp_path / "rows.csv", index=False)
+    sections = {"data": {"name": "own", "file": str(tmp_path / "rows.csv")}}
+    first = night(tmp_path, **sections)
+    new = pd.DataFrame({"user_id": ["U1", "U1"], "item_id": ["1", "X1"]})
+    pd.concat([rows.astype(str), new]).to_csv(tmp_path / "rows.csv", index=False)
+    second = night(tmp_path, **sections)
+    assert (first.status, second.status) == ("promoted", "kept")
+    assert second.drift["new_users"] == pytest.approx(1 / 801, abs=2e-3)
+    assert second.drift["new_items"] == pytest.approx(1 / 20002, abs=1e-5)
+    assert (second.drift["overlap"], second.drift["scores"]) == (1.0, 0.0)
+    lists = pd.read_parquet(second.output)
+    assert (lists["user_id"].nunique(), lists["item_id"].dtype) == (801, np.int64)
+
+
+def test_a_test_user_by_another_type_of_id_is_the_same_user(tmp_path, capsys):
+    data = synthetic(users=200, items=60, interactions=4000, seed=0).binarized()
+    text = Interactions(data.matrix, IdMap(map(str, data.users)), IdMap(map(str, data.items)))
+    split = hold_out_users(text, n_users=0.2, stable=True)
+    every = EASE(regularization=50.0).fit(data, show_progress=False)
+    with pytest.raises(DataError, match=r"EASE was trained on other entries .* 45 of the 45 test users among them"):
+        contest.refuse_seen(every, split, "EASE")
+    others = data.take_users(data.users.codes(list(split.train.users)))
+    model = EASE(regularization=50.0).fit(others, show_progress=False)
+    contest.refuse_seen(model, split, "EASE")
+    shown = contest.RemappedModel(model, split.train.users, split.train.items)
+    found = shown.recommend(np.full(45, -1), split.test.context, N=5)
+    expected = model.recommend(np.full(45, -1), split.test.context[:, text.items.codes_of(data.items, "item")], N=5)
+    assert text.items.ids(found[0]).tolist() == data.items.ids(expected[0]).astype(str).tolist()
+    dated = Interactions(data.matrix, IdMap(pd.date_range("2020-01-01", periods=200)), data.items)
+    with pytest.raises(DataError, match=r"user ids of type Timestamp, .* user ids of type int"):
+        contest.refuse_seen(every, hold_out_users(dated, n_users=0.2), "EASE")
+
+
+def test_a_contestant_that_knows_little_of_the_data_is_named():
+    data = synthetic(users=200, items=60, interactions=4000, seed=0).binarized()
+    split = hold_out_users(data, n_users=0.2, stable=True)
+    few = split.train.take_items(np.arange(0, 60, 9))
+    model = EASE(regularization=50.0).fit(few, show_progress=False)
+    model.about_ = {"trained_on": {"fingerprint": few.fingerprint()}}
+    rule = config().promote.for_metric("ndcg@10")
+    workspace = Workspace(progress=False)
+    with pytest.warns(DataWarning, match="interactions of this table are with known items"):
+        contest.contest(workspace, model, None, config(), split, rule)
 
 
 def test_a_challenger_that_is_no_better_is_kept_out_with_its_reason_and_not_asked_twice(tmp_path):

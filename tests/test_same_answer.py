@@ -261,6 +261,36 @@ def test_users_count_where_a_model_knows_them_by_vector():
     assert found == []
 
 
+def test_every_verb_refuses_a_table_of_other_items():
+    model = fitted("MultVAE", TABLES["int"])
+    other = Interactions.from_frame(TRAINING.assign(item_id="X" + TRAINING["item_id"].astype(str)))
+    calls = (
+        lambda: model.recommend([0], other.take_users([0])),
+        lambda: model.recommend([0], TABLES["int"].take_users([0]), seen=other.take_users([0])),
+        lambda: model.recommend_users(0, other),
+        lambda: model.encode(other),
+        lambda: model.similar_users(0, user_items=other),
+        lambda: recommend_frame(model, TABLES["int"], seen=other),
+        lambda: fitted("UAutoRec", TABLES["int"], unobserved_weight=0.0).predict([0], other.take_users([0]), [[0]]),
+    )
+    for call in calls:
+        with pytest.raises(DataError, match="interactions of this table is with a known item: its ids are like 'X1"):
+            call()
+
+
+def test_evaluate_says_how_the_items_differ(places, tmp_path, capsys):
+    """The same items as text are in another order, in which the columns of a split are."""
+    TRAINING.astype(TEXT).to_parquet(tmp_path / "text.parquet")
+    TRAINING.assign(item_id=TRAINING["item_id"].map(lambda item: f"X{item}")).to_parquet(tmp_path / "other.parquet")
+    for name, known in (("text", 12), ("other", 0)):
+        (tmp_path / "job.toml").write_text(
+            f'[data]\nname = "own"\nfile = "{tmp_path / name}.parquet"\n[split]\nkind = "hold_out_ratings"\n'
+            '[model]\nname = "EASE"\n'
+        )
+        assert main(["evaluate", str(places["int"][0]), "--config", str(tmp_path / "job.toml"), "--quiet"]) == 2
+        assert f"knows 12 items and this split has 12, of which the model knows {known}: " in capsys.readouterr().err
+
+
 # Listed users
 
 LISTED = st.lists(st.sampled_from([1, 2, 12, "1", "12", "24", "024", " 3", "X1", 99, "99", 3.0, True]), max_size=6)

@@ -108,7 +108,8 @@ def score(
     """Write the `n` best items of every user (or of a listed few) as Parquet parts with a manifest.
 
     Args:
-        users: a text file with one user id per line, or a Parquet or CSV file with a column `user_id`.
+        users: a text file with one user id per line, or a Parquet or CSV file with a column `user_id`; ids may be text
+            where the data have integers, and the other way round.
         on_unknown: `raise` or `drop` for listed users that the data do not hold.
         batch_size: users of one part; an interrupted job continues after its last complete part.
     """
