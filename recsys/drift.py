@@ -13,6 +13,7 @@ from recsys.errors import DataError
 from recsys.ids import IdMap
 from recsys.interactions import Interactions
 from recsys.models import Recommender
+from recsys.models.stored import number_in, part_of
 from recsys.params import Fraction, check
 
 
@@ -60,7 +61,8 @@ def data_drift(model: Recommender, data: Interactions) -> dict[str, float]:
     known = codes >= 0
     there = np.bincount(codes[known], now[known], len(before))
     unknown = int((model.users_.codes_of(data.users, "user") < 0).sum())
-    held_out = int(dict(model.about_).get("data", {}).get("users", len(model.users_))) - len(model.users_)
+    trained = number_in(part_of(model.about_, "data"), "users") or len(model.users_)
+    held_out = int(trained) - len(model.users_)
     return {
         "new_users": max(0, unknown - held_out) / max(1, len(data.users)),
         "new_items": float(now[~known].sum()),

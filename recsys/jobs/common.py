@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
@@ -19,6 +18,7 @@ from recsys.evaluation import Evaluation, Ranker, evaluate
 from recsys.files import sha256_of_json
 from recsys.interactions import Interactions
 from recsys.models import Recommender
+from recsys.models.stored import number_in, part_of
 from recsys.splits import Split
 from recsys.workspace import Workspace, as_path
 
@@ -39,7 +39,7 @@ def load_model(workspace: Workspace, uri: str) -> tuple[Recommender, str]:
 
 def config_of(model: Recommender, uri: str) -> JobConfig:
     """Return the configuration that the model was trained with; a ConfigError where it does not say."""
-    if not model.about_.get("config"):
+    if not part_of(model.about_, "config"):
         raise ConfigError(f"{uri} does not say how it was trained; name a configuration file or a data set")
     return check_config(model.about_["config"], f"the configuration stored in {uri}")
 
@@ -62,7 +62,7 @@ def histories_for(
     """
     if data is None:
         return of_everyone(*config_of(model, uri).data.histories(workspace.folder))
-    stored = {"data": model.about_.get("config", {}).get("data", {})}
+    stored = {"data": part_of(model.about_, "config", "data")}
     trained = check_config(stored, f"the configuration stored in {uri}").data
     return of_everyone(*trained.of(section_of(data)).histories(workspace.folder))
 
@@ -106,14 +106,14 @@ def may_have_seen(model: Recommender, split: Split) -> bool:
     It was not where its training part was this split's, with or without the validation entries; nor where it was
     trained on none of the test users; nor, if the split cuts by time, on anything as late as the first test entry.
     """
-    trained: dict[str, Any] = dict(model.about_.get("trained_on") or {})
+    trained = part_of(model.about_, "trained_on")
     with suppress(DataError):  # this split has no part to refit on
         part = split.refit() if trained.get("refit") else split.train
-        if trained and part.fingerprint() == trained["fingerprint"]:
+        if trained and part.fingerprint() == trained.get("fingerprint"):
             return False
     if model.users_ is not None and (model.users_.codes_of(split.test.users, "user") < 0).all():
         return False
-    until, first = trained.get("until"), split.first_test_time
+    until, first = number_in(trained, "until"), split.first_test_time
     return until is None or first is None or until >= first
 
 

@@ -17,6 +17,7 @@ from recsys.evaluation import DEFAULT, Evaluation, along_k
 from recsys.files import replacing
 from recsys.jobs.common import config_of, load_model, may_have_seen, measure, split_of
 from recsys.models import Recommender
+from recsys.models.stored import part_of
 from recsys.splits import Split
 from recsys.workspace import Workspace
 
@@ -91,7 +92,7 @@ def _split_for(model: Recommender, split: Split) -> Split:
 
 def _check_unseen(model: Recommender, split: Split, uri: str, allowed: bool) -> None:
     """Refuse a split on whose test entries the model may have been trained."""
-    if model.about_.get("trained_on") is None:
+    if not part_of(model.about_, "trained_on"):
         warning = f"{uri} does not say what it was trained on; the figures count only if it has not seen these entries"
     elif not may_have_seen(model, split):
         return

@@ -167,3 +167,19 @@ def record_of(state: Mapping[str, Any]) -> Record:
 
 
 _EPOCHS = TypeAdapter(list[dict[str, float]])
+
+
+def part_of(about: Any, *names: str) -> dict[str, Any]:
+    """Return a table within what a model says of its origin, such as `config`, `data`; empty where there is none.
+
+    Anyone may store what they like there, so that readers take nothing for granted.
+    """
+    for name in names:
+        about = about.get(name) if isinstance(about, Mapping) else None
+    return dict(about) if isinstance(about, Mapping) else {}
+
+
+def number_in(table: Mapping[str, Any], name: str) -> float | None:
+    """Return a number of such a table; None where there is none."""
+    value = table.get(name)
+    return value if isinstance(value, int | float) and not isinstance(value, bool) else None

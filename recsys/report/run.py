@@ -14,6 +14,7 @@ import pandas as pd
 from recsys.evaluation import Evaluation, intervals
 from recsys.metrics import parse
 from recsys.models import Recommender
+from recsys.models.stored import part_of
 from recsys.splits import Split
 from recsys.training import Record
 
@@ -41,8 +42,7 @@ class Run:
     @property
     def data(self) -> Mapping[str, Any]:
         """Options with which the data was read."""
-        options: Mapping[str, Any] = self.about.get("config", {}).get("data", {})
-        return options
+        return part_of(self.about, "config", "data")
 
     @property
     def title(self) -> str:

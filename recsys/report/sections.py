@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from recsys.metrics import METRICS, higher_is_better, of, parse
+from recsys.models.stored import number_in, part_of
 from recsys.report import charts
 from recsys.report.markup import NO_LISTS, Markup, bracketed, note, number, pairs, span, table, tag
 from recsys.report.plots import is_metric
@@ -45,10 +46,9 @@ def metric_table(run: Run) -> list[Markup]:
 
 def facts(run: Run) -> list[Markup]:
     """What was measured: data, split and hyperparameters."""
-    config = run.about.get("config", {})
-    split = {**config.get("split", {}), "relevant from": run.min_relevance}
+    split = {**part_of(run.about, "config", "split"), "relevant from": run.min_relevance}
     model = {"class": type(run.model).__name__, **run.model.params()}
-    if config.get("train", {}).get("refit"):
+    if part_of(run.about, "config", "train").get("refit"):
         model["refit"] = "on training and validation interactions, before the test"
     reading = note("The model reads a user's history and should recommend the user's held-out items.")
     cards = [
@@ -61,11 +61,12 @@ def facts(run: Run) -> list[Markup]:
 
 def _data(run: Run) -> dict[str, Any]:
     """Return name, size and fingerprint of the data, and the options with which it was read."""
-    data = run.about.get("data", {})
+    data = part_of(run.about, "data")
     described: dict[str, Any] = {"name": run.data.get("name")}
-    described |= {name: f"{data[name]:,}" for name in ("users", "items", "interactions") if name in data}
-    if "density" in data:
-        described["density"] = f"{data['density']:.2%}"
+    counts = {name: number_in(data, name) for name in ("users", "items", "interactions")}
+    described |= {name: f"{count:,}" for name, count in counts.items() if count is not None}
+    if (density := number_in(data, "density")) is not None:
+        described["density"] = f"{density:.2%}"
     if "fingerprint" in data:
         described["fingerprint"] = tag("code", str(data["fingerprint"]))
     return described | {name: v for name, v in run.data.items() if name not in described and v not in (None, 0, False)}
