@@ -58,10 +58,10 @@ class SANSA(Recommender):
 
     def _memory(self, matrix: sp.csr_matrix) -> Need:
         n = self.n_items_
-        pairs = min(n**2, int((np.diff(matrix.indptr).astype(np.int64) ** 2).sum()))  # that share a user, at most
+        pairs = _pairs(matrix)
         kept = min(self.density * n**2, pairs / 2)
         instead = "lower density, keep fewer items (min_item), or use ELSA, ALS or ItemKNN"
-        return Need(_BLOCKS + 40 * (pairs + kept), instead)
+        return Need(_BLOCKS + 32 * pairs + 40 * kept, instead)
 
     def _fit(self, matrix: sp.csr_matrix, options: FitOptions) -> None:
         n = self.n_items_
@@ -101,6 +101,13 @@ class SANSA(Recommender):
     def _restore(self, arrays: Mapping[str, npt.NDArray[Any]], state: Mapping[str, Any]) -> None:
         parts = arrays["data"], arrays["indices"], arrays["indptr"]
         self._keep(sp.csr_matrix(parts, shape=(self.n_items_, self.n_items_)))
+
+
+def _pairs(matrix: sp.csr_matrix) -> float:
+    """Return about how many pairs of items share a user: s draws of an item from n others find n (1 − e^(−s/n))."""
+    n, lengths = matrix.shape[1], np.diff(matrix.indptr)
+    draws = np.bincount(matrix.indices, weights=np.repeat(lengths, lengths), minlength=n)
+    return float((n * -np.expm1(-draws / n)).sum())
 
 
 def _squares(matrix: sp.csr_matrix) -> npt.NDArray[np.float32]:
