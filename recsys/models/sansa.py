@@ -61,7 +61,8 @@ class SANSA(Recommender):
         pairs = _pairs(matrix)
         kept = min(self.density * n**2, pairs / 2)
         instead = "lower density, keep fewer items (min_item), or use ELSA, ALS or ItemKNN"
-        return Need(_BLOCKS + 32 * pairs + 40 * kept, instead)
+        fixed = _BLOCKS * min(1.0, (n / _CORNER) ** 2)
+        return Need(fixed + 27 * pairs + 40 * kept, instead)
 
     def _fit(self, matrix: sp.csr_matrix, options: FitOptions) -> None:
         n = self.n_items_
