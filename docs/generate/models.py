@@ -5,6 +5,9 @@ from __future__ import annotations
 from itertools import groupby
 from pathlib import Path
 
+import numpy as np
+import scipy.sparse as sp
+
 from recsys.models import MODELS, Capabilities, Recommender
 
 ROOT = Path(__file__).parents[2]
@@ -35,6 +38,32 @@ def table() -> str:
     return "\n".join(lines)
 
 
+def needs() -> str:
+    """Return the GiB that a fit takes at its peak, with default hyperparameters, one row for all that take the same."""
+    catalogs = {f"{n:,} items": _history(100_000, n, 50) for n in (20_000, 60_000, 500_000)}
+    lines = [f"| models | {' | '.join(catalogs)} |", f"|---|{'--:|' * len(catalogs)}"]
+    found: dict[tuple[str, ...], list[str]] = {}
+    for name, cls in MODELS.items():
+        model = cls()
+        if hasattr(model, "device"):
+            model.set_params(device="cpu")
+        needed = [model.memory_needed(matrix) for matrix in catalogs.values()]
+        found.setdefault(tuple("–" if n is None else f"{n.bytes / 2**30:,.1f}" for n in needed), []).append(f"`{name}`")
+    lines += [f"| {', '.join(names)} | {' | '.join(cells)} |" for cells, names in found.items()]
+    return "\n".join(lines)
+
+
+def _history(n_users: int, n_items: int, each: int) -> sp.csr_matrix:
+    """Return histories in which the item at place p of the catalog occurs as 1 / p, roughly."""
+    places = np.exp(np.random.default_rng(0).random(n_users * each) * np.log(n_items))
+    columns = np.minimum(places.astype(np.int32) - 1, n_items - 1)
+    matrix = sp.csr_matrix(
+        (np.ones(len(columns), np.float32), columns, np.arange(0, len(columns) + 1, each)), shape=(n_users, n_items)
+    )
+    matrix.sum_duplicates()
+    return matrix
+
+
 def imports(indent: str, home: str | None = None) -> str:
     """Return the imports by which type checkers know the package's models, each from its own module by default."""
     found = sorted((cls.__module__, name) for name, cls in MODELS.items() if cls.__module__.startswith("recsys."))
@@ -58,4 +87,7 @@ def pages() -> dict[Path, str]:
     made[ROOT / "recsys" / "models" / "__init__.py"] = (*names, imports("    "))
     names = ("# Models, made by make docs.", "# End of the models.")
     made[ROOT / "recsys" / "__init__.pyi"] = (*names, imports("", "recsys.models"))
-    return {page: filled(page.read_text(encoding="utf-8"), *parts) for page, parts in made.items()}
+    texts = {page: filled(page.read_text(encoding="utf-8"), *parts) for page, parts in made.items()}
+    page = ROOT / "docs" / "models.md"
+    texts[page] = filled(texts[page], "<!-- memory: made by make docs -->", "<!-- /memory -->", needs())
+    return texts

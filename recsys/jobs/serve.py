@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import codecs
-import csv
 from collections.abc import Hashable, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -15,6 +13,8 @@ import pyarrow.parquet as pq
 
 from recsys import scoring
 from recsys.columns import ITEM, RANK, SCORE, TITLE, USER
+from recsys.datasets.encoding import bare, content
+from recsys.datasets.text import Request, table
 from recsys.errors import ConfigError, ScoringError, UnknownIdError
 from recsys.export import INPUT, OUTPUT, export_onnx
 from recsys.ids import IdMap
@@ -139,11 +139,12 @@ def score(
 def _read_users(path: Path, known: IdMap, on_unknown: Literal["raise", "drop"]) -> list[Hashable]:
     """Return the user ids that a file lists; ScoringError where it cannot be read, UnknownIdError as in `score`."""
     try:
-        if path.suffix == ".parquet":
+        kind = bare(path).suffix
+        if kind == ".parquet":
             users = _column_of_parquet(path)
         else:
-            users = _column_of_csv(path) if path.suffix == ".csv" else _lines(path, known)
-    except (OSError, ValueError, csv.Error, pa.ArrowException) as error:
+            users = _column_of_csv(path) if kind == ".csv" else _lines(path, known)
+    except (OSError, ValueError, KeyError, pa.ArrowException) as error:
         raise ScoringError(f"the list of users {path} cannot be read: {error}") from None
     missing = np.flatnonzero(known.codes(users, on_unknown="mark") < 0)
     if len(missing) and on_unknown == "raise":
@@ -165,35 +166,20 @@ def _column_of_parquet(path: Path) -> list[Hashable]:
 
 
 def _column_of_csv(path: Path) -> list[Hashable]:
-    """Return the column of users as text."""
-    lines = csv.reader(_text(path).splitlines(keepends=True))
-    names = next(lines, [])
-    if USER not in names:
-        raise ScoringError(f"{path} has no column user_id; its first line is {','.join(names)!r}")
-    if names.count(USER) > 1:
-        raise ScoringError(f"{path} has two columns user_id; leave one")
-    column = names.index(USER)
-    users: list[Hashable] = []
-    for fields in lines:
-        if fields and len(fields) != len(names):
-            raise ScoringError(f"{path}, line {lines.line_num}: {len(fields)} fields for the {len(names)} columns")
-        users += fields[column : column + 1]
+    """Return the column of users."""
+    column = table(content(path), Request(item=USER))[USER]
+    if column.isna().any():
+        raise ScoringError(f"{path} lacks {int(column.isna().sum())} ids in the column user_id")
+    users: list[Hashable] = column.tolist()
     return users
 
 
 def _lines(path: Path, known: IdMap) -> list[Hashable]:
     """Return one id a line as text; spaces around it count where the data have such an id."""
-    lines = [line for line in _text(path).split("\n") if line.strip()]
+    text = bytes(content(path)).decode().replace("\r\n", "\n").replace("\r", "\n")
+    lines = [line for line in text.split("\n") if line.strip()]
     exact = known.codes(lines, on_unknown="mark") >= 0
     return [line if found else line.strip() for line, found in zip(lines, exact, strict=True)]
-
-
-def _text(path: Path) -> str:
-    """Return a text file of UTF-8, with or without a byte order mark."""
-    content = path.read_bytes()
-    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) or b"\0" in content:
-        raise ScoringError(f"{path} is not UTF-8 but looks like UTF-16; save it as UTF-8")
-    return content.decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
 
 
 def export(workspace: Workspace, model: str, onnx: Path) -> Path:

@@ -79,6 +79,12 @@ class Learner(Parameters, RecommenderBase):  # type: ignore[misc]
         """
         return None
 
+    def memory_needed(self, user_items: sp.csr_matrix) -> memory.Need | None:
+        """Return an estimate of what a fit to this matrix takes at its peak; None where there is none."""
+        probe = copy.copy(self)
+        probe.n_users_, probe.n_items_ = user_items.shape
+        return probe._memory(user_items)
+
     def check_memory(self, user_items: sp.csr_matrix) -> None:
         """Refuse a fit that takes more memory than is free where it computes; nothing is allocated for that.
 
@@ -87,11 +93,10 @@ class Learner(Parameters, RecommenderBase):  # type: ignore[misc]
         Raises:
             DataError: it does not fit; the message says how much it takes and what to use instead.
         """
-        probe = copy.copy(self)
-        probe.n_users_, probe.n_items_ = user_items.shape
-        need = probe._memory(user_items)
+        need = self.memory_needed(user_items)
         if need is not None:
-            what = f"{type(self).__name__} for {probe.n_users_:,} users and {probe.n_items_:,} items needs"
+            n_users, n_items = user_items.shape
+            what = f"{type(self).__name__} for {n_users:,} users and {n_items:,} items needs"
             available = free_on(pick_device(getattr(self, "device", "cpu")))
             memory.require(need.bytes, what, need.instead, available=available)
 

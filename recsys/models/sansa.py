@@ -59,10 +59,11 @@ class SANSA(Recommender):
 
     def _memory(self, matrix: sp.csr_matrix) -> Need:
         n = self.n_items_
-        pairs = min(n**2, int((np.diff(matrix.indptr).astype(np.int64) ** 2).sum()))  # that share a user, at most
+        pairs = _pairs(matrix)
         kept = min(self.density * n**2, pairs / 2)
         instead = "lower density, keep fewer items (min_item), or use ELSA, ALS or ItemKNN"
-        return Need(_BLOCKS + 40 * (pairs + kept), instead)
+        fixed = _BLOCKS * min(1.0, (n / _CORNER) ** 2)
+        return Need(fixed + 27 * pairs + 40 * kept, instead)
 
     def _fit(self, matrix: sp.csr_matrix, options: FitOptions) -> None:
         n = self.n_items_
@@ -105,6 +106,13 @@ class SANSA(Recommender):
         if not (np.isfinite(squares) & (squares > 0)).all():
             raise BundleError("each row of the encoder must have a length above 0")
         self._keep(encoder)
+
+
+def _pairs(matrix: sp.csr_matrix) -> float:
+    """Return about how many pairs of items share a user: s draws of an item from n others find n (1 − e^(−s/n))."""
+    n, lengths = matrix.shape[1], np.diff(matrix.indptr)
+    draws = np.bincount(matrix.indices, weights=np.repeat(lengths, lengths), minlength=n)
+    return float((n * -np.expm1(-draws / n)).sum())
 
 
 def _squares(matrix: sp.csr_matrix) -> npt.NDArray[np.float32]:
