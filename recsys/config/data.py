@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from inspect import Parameter
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
+import scipy.sparse as sp
 from pydantic import BaseModel, ConfigDict, field_validator, model_validator
 
 from recsys import datasets
@@ -109,7 +112,7 @@ class DataConfig(OpenSection):
         """Return `histories` of the result of `read`."""
         least = self.given.get("min_rating")
         without_counts = self.model_copy(update={"min_user": 0, "min_item": 0})
-        return without_counts.training_data(raw), None if least is None else raw
+        return of_everyone(without_counts.training_data(raw), None if least is None else raw)
 
     def check(self) -> dict[str, Any]:
         """Return the keys that are parameters of functions, checked; ConfigError if they or the name are wrong."""
@@ -147,6 +150,19 @@ def _fits(option: Option, value: Any) -> bool:
     except ConfigError:
         return False
     return True
+
+
+def of_everyone(histories: Interactions, seen: Interactions | None) -> tuple[Interactions, Interactions | None]:
+    """Return histories with a row for each user of `seen`, also for those without any: they are recommended to too."""
+    if seen is None or histories.users == seen.users:
+        return histories, seen
+    rows = seen.users.codes(histories.users.ids())
+    ordered = histories.take_users(np.argsort(rows))
+    lengths = np.zeros(len(seen.users), dtype=np.int64)
+    lengths[rows] = np.diff(histories.matrix.indptr)
+    entries = ordered.matrix.data, ordered.matrix.indices, np.append(0, np.cumsum(lengths))
+    matrix = sp.csr_matrix(entries, shape=(len(seen.users), histories.shape[1]))
+    return replace(ordered, matrix=matrix, users=seen.users), seen
 
 
 class SplitConfig(OpenSection):

@@ -88,7 +88,7 @@ def load(
         if path is not None or tuple(keep):
             raise DataError("'synthetic' is generated: it has no path and no columns to keep")
         return synthetic(**options)
-    return read(path or _find(name, Path(root or "") / RAW), keep=keep, **options)
+    return read(path or _find(name, as_path(root or "") / RAW), keep=keep, **options)
 
 
 def _find(name: str, raw: Path) -> Path:
@@ -119,7 +119,7 @@ def fetch(archive: Archive, target: str | Path, *, base_url: str = MOVIELENS) ->
         DownloadError: the server or the disk fails, the transfer is cut short, the checksum differs, or a member is
             not in the zip file; nothing is left behind.
     """
-    target = Path(target)
+    target = as_path(target)
     url = f"{base_url.rstrip('/')}/{archive.file}"
     if _is_full(target):
         return target

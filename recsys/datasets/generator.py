@@ -13,6 +13,7 @@ from recsys.frames import index_type
 from recsys.ids import IdMap
 from recsys.interactions import Interactions
 from recsys.options import Seed
+from recsys.params import random_generator
 
 Floats = npt.NDArray[np.float64]
 
@@ -93,7 +94,7 @@ def synthetic(users: int = 2000, items: int = 800, interactions: int = 120_000, 
             f"interactions must lie between the number of users ({users:,}) and half of users × items "
             f"({users * items // 2:,}), got {interactions:,}; change it, or ask for other numbers of users and items"
         )
-    rng = np.random.default_rng(seed)
+    rng = random_generator(seed)
     genres, main_genre = _item_genres(rng, items)
     titles = _titles(rng, main_genre)
     popularity = (rng.permutation(items) + 0.03 * items + 1) ** -1.4

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
-
-import numpy as np
-import scipy.sparse as sp
 
 from recsys import tracking
 from recsys.config import JobConfig, check_config
+from recsys.config.data import of_everyone
 from recsys.datasets import NAMES
 from recsys.errors import ConfigError, DataError, did_you_mean
 from recsys.evaluation import Evaluation, Ranker, evaluate
@@ -61,23 +59,10 @@ def histories_for(
     Users with few interactions are there too, and users without any that the model reads (all below `min_rating`, say).
     """
     if data is None:
-        return of_everyone(*config_of(model, uri).data.histories(workspace.folder))
+        return config_of(model, uri).data.histories(workspace.folder)
     stored = {"data": part_of(model.about_, "config", "data")}
     trained = check_config(stored, f"the configuration stored in {uri}").data
-    return of_everyone(*trained.of(section_of(data)).histories(workspace.folder))
-
-
-def of_everyone(histories: Interactions, seen: Interactions | None) -> tuple[Interactions, Interactions | None]:
-    """Return histories with a row for each user of `seen`, also for those without any: they are recommended to too."""
-    if seen is None or histories.users == seen.users:
-        return histories, seen
-    rows = seen.users.codes(histories.users.ids())
-    ordered = histories.take_users(np.argsort(rows))
-    lengths = np.zeros(len(seen.users), dtype=np.int64)
-    lengths[rows] = np.diff(histories.matrix.indptr)
-    entries = ordered.matrix.data, ordered.matrix.indices, np.append(0, np.cumsum(lengths))
-    matrix = sp.csr_matrix(entries, shape=(len(seen.users), histories.shape[1]))
-    return replace(ordered, matrix=matrix, users=seen.users), seen
+    return trained.of(section_of(data)).histories(workspace.folder)
 
 
 def split_of(job: JobConfig, data: Interactions) -> Split:
@@ -141,7 +126,7 @@ class Sources:
         """What to recommend from, and all that its users have seen where that is more: see `DataConfig.histories`."""
         given = self.job.data.given
         if given.get("min_user") or given.get("min_item"):
-            return of_everyone(*self.job.data.histories_of(self.raw))
+            return self.job.data.histories_of(self.raw)
         return of_everyone(self.data, None if given.get("min_rating") is None else self.raw)
 
     @cached_property

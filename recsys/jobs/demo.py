@@ -9,7 +9,6 @@ from recsys import tracking
 from recsys.config import DataConfig, check_config
 from recsys.errors import TrackingError
 from recsys.evaluation import formatted, table
-from recsys.jobs.common import of_everyone
 from recsys.jobs.serve import print_user, with_titles
 from recsys.jobs.train import Trained, train_one
 from recsys.models import ALS, EASE, IAutoRec, MultVAE, Popularity, Recommender, UAutoRec
@@ -71,7 +70,7 @@ def run(workspace: Workspace) -> Path:
     print(f"\npromoted {registered.uri} ({type(best.model).__name__}) to models:/{NAME}@champion: {reason}")
 
     champion = tracking.load(f"models:/{NAME}@champion")
-    histories, seen = of_everyone(*config.data.histories(workspace.folder))
+    histories, seen = config.data.histories(workspace.folder)
     output, uri = workspace.scored / NAME, registered.uri
     result = score(champion, histories, output, seen=seen, model_uri=uri, show_progress=workspace.progress)
     user = data.users.ids([0])[0]

@@ -15,7 +15,7 @@ from recsys import scoring
 from recsys.columns import ITEM, RANK, SCORE, TITLE, USER
 from recsys.datasets.encoding import bare, content
 from recsys.datasets.text import Request, table
-from recsys.errors import ConfigError, ScoringError, UnknownIdError
+from recsys.errors import ConfigError, DataError, ScoringError, UnknownIdError
 from recsys.export import INPUT, OUTPUT, export_onnx
 from recsys.ids import IdMap
 from recsys.interactions import Interactions
@@ -167,7 +167,13 @@ def _column_of_parquet(path: Path) -> list[Hashable]:
 
 def _column_of_csv(path: Path) -> list[Hashable]:
     """Return the column of users."""
-    column = table(content(path), Request(item=USER))[USER]
+    try:
+        found = table(content(path), Request(item=USER))
+    except DataError as error:
+        raise ScoringError(f"{path} must be a csv file with a header and a column user_id: {error}") from None
+    if USER not in found:
+        raise ScoringError(f"{path} has no column user_id; it has {', '.join(map(str, found))}")
+    column = found[USER]
     if column.isna().any():
         raise ScoringError(f"{path} lacks {int(column.isna().sum())} ids in the column user_id")
     users: list[Hashable] = column.tolist()
