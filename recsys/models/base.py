@@ -83,8 +83,8 @@ class Recommender(Learner):
 
         Args:
             userid: an index, or an array of them. Models that declare `scores_known_users` use what they learned of a
-                user with training entries and work from the history for any other index, -1 included; CDAE reads both.
-                All other models always work from the history.
+                training index and work from the history for any other index, -1 included; CDAE reads both for a
+                training index. All other models always work from the history.
             user_items: row r is the history of userid[r]; any scipy sparse format, or `Interactions`.
             N: length of each list; slots that no item can fill hold id -1 and score -finfo(float32).max.
             filter_already_liked_items: never return a stored item of the row.
@@ -144,7 +144,7 @@ class Recommender(Learner):
         Args:
             itemid: an item index, or an array of them.
             user_items: (n, n_items) histories of the users to choose from; the returned indices are its rows. Without
-                it the users with training entries are ranked, by models that keep what they learned of them.
+                it the training users are ranked, by models that keep what they learned of them, and none is filtered.
             filter_already_liked_users: never return a user whose row holds the item; needs `user_items`.
             userid: (n,) training indices of those rows, as in `recommend`, -1 for others; without it every row is
                 scored from its history alone.
@@ -165,10 +165,8 @@ class Recommender(Learner):
         of_rows = np.full(n_users, -1) if userid is None else indices(userid, "userid")
         if len(of_rows) != n_users:
             raise DataError(f"userid must name the user of each of the {n_users} rows, got {len(of_rows)}")
-        untrained = None
         if history is None:
-            of_rows, untrained = np.arange(n_users), self.untrained_users_
-            history = self._matrix(sp.csr_matrix((n_users, self.n_items_))) if len(untrained) else None
+            of_rows = np.arange(n_users)
 
         def block(items: slice, out: Tensor | None) -> Tensor:
             table = torch.empty(len(distinct[items]), n_users)
@@ -180,7 +178,7 @@ class Recommender(Learner):
 
         exclude = as_csr(history[:, distinct].T) if history is not None and filter_already_liked_users else None
         with torch.inference_mode():
-            ids, scores = top_n(block, len(distinct), n_users, length, exclude=exclude, exclude_ids=untrained)
+            ids, scores = top_n(block, len(distinct), n_users, length, exclude=exclude)
         return (ids[0], scores[0]) if np.ndim(itemid) == 0 else (ids[place], scores[place])
 
     def predict(self, userid: npt.ArrayLike, user_items: Any, itemid: npt.ArrayLike) -> Floats:
@@ -299,9 +297,11 @@ class Recommender(Learner):
             self._require("keeps_users")
         vectors = self._user_vectors() if user_items is None else torch.from_numpy(self.encode(user_items))
         similarity = partial(cosine, vectors)
-        unknown = self.untrained_users_ if user_items is None else None
-        asked = similarity, userid, len(vectors), N
-        return most_similar(*asked, what="user", excluded=filter_users, chosen=users, unknown=unknown)
+        return most_similar(similarity, userid, len(vectors), N, what="user", excluded=filter_users, chosen=users)
+
+    def _known(self, userid: Indices) -> npt.NDArray[np.bool_]:
+        """Return which users are scored from what was learned of them and need no history."""
+        return (userid >= 0) & (userid < self.n_users_) & self.capabilities.scores_known_users
 
     def _histories(self, user_items: Any, users: Indices, needed: bool) -> Histories:
         """Return one history per user; None where none is given, all users are known and it is not `needed`."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import json
-import time
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -17,7 +16,7 @@ from implicit.recommender_base import RecommenderBase
 
 from recsys import memory
 from recsys.artifacts import Bundle, read_bundle, write_bundle
-from recsys.errors import BundleError, DataError, NotFittedError, TrainingError, UnsupportedError
+from recsys.errors import BundleError, DataError, NotFittedError, UnsupportedError
 from recsys.ids import IdMap
 from recsys.interactions import Interactions
 from recsys.models.capabilities import REFUSALS, Capabilities
@@ -48,8 +47,6 @@ class Learner(Parameters, RecommenderBase):  # type: ignore[misc]
     titles_: npt.NDArray[np.object_] | None
     about_: Mapping[str, Any]
     popularity_: Floats
-    untrained_users_: npt.NDArray[np.int64]
-    """Indices of the training users without any entry, of whom nothing was learned."""
     record_: Record
 
     @abstractmethod
@@ -115,8 +112,7 @@ class Learner(Parameters, RecommenderBase):  # type: ignore[misc]
         Args:
             user_items: `Interactions` (the model then remembers the external ids), or any scipy sparse matrix,
                 (n_users, n_items).
-            callback: called with (iteration, the iteration's seconds, loss) after each epoch, as in `implicit`; once
-                and without a loss by models without epochs.
+            callback: called with (iteration, the iteration's seconds, loss) after each epoch, as in `implicit`.
             validation: measures each epoch and chooses the weights to keep; models without epochs are measured once.
             on_epoch: called with each epoch's entry of `record_`.
             checkpoint: file from which an interrupted training continues (models that train by epochs only).
@@ -124,7 +120,7 @@ class Learner(Parameters, RecommenderBase):  # type: ignore[misc]
         Raises:
             DataError: not a sparse matrix, nothing stored, values this model cannot take, or too little memory.
             ConfigError: a hyperparameter of the wrong type or out of range.
-            TrainingError: the loss, or what was learned, is no longer finite.
+            TrainingError: the loss is no longer finite.
         """
         self._forget()
         data = user_items if isinstance(user_items, Interactions) else None
@@ -138,16 +134,11 @@ class Learner(Parameters, RecommenderBase):  # type: ignore[misc]
         self.about_ = {}
         counts = np.bincount(matrix.indices, minlength=matrix.shape[1])
         self.popularity_ = (counts / matrix.shape[0]).astype(np.float32)
-        self.untrained_users_ = np.flatnonzero(np.diff(matrix.indptr) == 0)
-        began = time.perf_counter()
         try:
             self.check_params()
             self.check_memory(matrix)
             record = self._fit(matrix, FitOptions(show_progress, callback, validation, on_epoch, checkpoint))
-            self._refuse_infinite()
             if record is None:
-                if callback:
-                    callback(0, time.perf_counter() - began, None)
                 entry = {"epoch": 1.0, **(validation(self) if validation else {})}
                 record = Record([entry], best_epoch=1, metric=validation.metric if validation else None)
                 if on_epoch:
@@ -181,7 +172,7 @@ class Learner(Parameters, RecommenderBase):  # type: ignore[misc]
             module=type(self).__module__,
             params=self.params(),
             state=state,
-            arrays=self._learned(),
+            arrays={"popularity": self.popularity_, **self._arrays()},
             users=self.users_,
             items=self.items_,
             titles=self.titles_,
@@ -215,7 +206,6 @@ class Learner(Parameters, RecommenderBase):  # type: ignore[misc]
             model._check_ids()
             model.about_ = dict(bundle.about)
             model.popularity_ = arrays.array("popularity", (model.n_items_,), within=(0, 1))
-            model.untrained_users_ = _untrained(arrays, model.n_users_)
             model._restore(arrays, state)
             if arrays.unread and cls.__module__.startswith("recsys."):  # one's own may keep what it does not read
                 raise BundleError(f"it has no arrays {', '.join(sorted(arrays.unread))}")
@@ -230,25 +220,6 @@ class Learner(Parameters, RecommenderBase):  # type: ignore[misc]
         for ids, n, what in ((self.users_, self.n_users_, "users"), (self.items_, self.n_items_, "items")):
             if ids is not None and len(ids) != n:
                 raise BundleError(f"it has {n:,} {what} and {len(ids):,} ids of {what}")
-
-    def _learned(self) -> dict[str, npt.NDArray[Any]]:
-        """Return all learned arrays, as a bundle holds them."""
-        untrained = {"untrained_users": self.untrained_users_} if len(self.untrained_users_) else {}
-        return {"popularity": self.popularity_, **untrained, **self._arrays()}
-
-    def _refuse_infinite(self) -> None:
-        """Refuse what the last step of a training, or a singular system of equations, left behind."""
-        for name, array in self._arrays().items():
-            if array.dtype.kind == "f" and not np.isfinite(array).all():
-                raise TrainingError(
-                    f"{type(self).__name__} learned {name} with values that are NaN or infinite; "
-                    "take a lower learning_rate, or a stronger regularization"
-                )
-
-    def _known(self, userid: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
-        """Return which users are scored from what was learned of them and need no history."""
-        known = (userid >= 0) & (userid < self.n_users_) & self.capabilities.scores_known_users
-        return known & ~np.isin(userid, self.untrained_users_) if len(self.untrained_users_) else known
 
     def _forget(self) -> None:
         for name in [name for name in vars(self) if name.endswith("_")]:
@@ -273,16 +244,6 @@ class Learner(Parameters, RecommenderBase):  # type: ignore[misc]
                 f"user_items must have one column per training item ({self.n_items_}), got shape {matrix.shape}"
             )
         return matrix
-
-
-def _untrained(arrays: Stored, n_users: int) -> npt.NDArray[np.int64]:
-    """Return the indices of users without training entries; bundles of models that have none do not hold them."""
-    if "untrained_users" not in arrays:
-        return np.empty(0, dtype=np.int64)
-    users = arrays.array("untrained_users", (None,), np.int64, within=(0, n_users - 1))
-    if (np.diff(users) <= 0).any():
-        raise BundleError("untrained_users must ascend")
-    return users
 
 
 def _as_json(name: str, values: Any) -> dict[str, Any]:

@@ -79,7 +79,6 @@ def most_similar(
     what: str,
     excluded: npt.ArrayLike | None,
     chosen: npt.ArrayLike | None,
-    unknown: Indices | None = None,
 ) -> tuple[Ids, Scores]:
     """Return the `n` of `total` users or items most similar to those asked for: each itself first, with score 1.
 
@@ -88,21 +87,12 @@ def most_similar(
         what: `user` or `item`, for messages.
         excluded: indices never to return.
         chosen: choose only among these; not together with `excluded`.
-        unknown: indices of which nothing was learned; they are never returned, and refused if they are asked for.
     """
     n = check_length(n)
     if excluded is not None and chosen is not None:
         raise DataError(f"pass filter_{what}s or {what}s, not both")
     of = indices(asked, f"{what} indices", total)
     among = np.arange(total) if chosen is None else np.unique(indices(chosen, f"{what} indices", total))
-
-    never = None if excluded is None else np.unique(indices(excluded, f"{what} indices", total))
-    if unknown is not None and len(unknown):
-        if len(nothing := np.intersect1d(of, unknown)):
-            raise DataError(
-                f"nothing was learned of {what} {nothing[0]}, who had no training entries; pass histories to compare"
-            )
-        never = unknown if never is None else np.union1d(never, unknown)
 
     def block(rows: slice, out: Tensor | None) -> Tensor:
         scores = similarity(of[rows], among).clamp_(-1.0, _BELOW_ONE)
@@ -116,6 +106,6 @@ def most_similar(
             len(among),
             n if chosen is None else min(n, len(among)),
             candidates=None if chosen is None else among,
-            exclude_ids=never,
+            exclude_ids=None if excluded is None else np.unique(indices(excluded, f"{what} indices", total)),
         )
     return (ids[0], scores[0]) if np.ndim(asked) == 0 else (ids, scores)

@@ -75,8 +75,8 @@ def score(
     """Write the `n` best items of each user as a folder of Parquet parts with a manifest, `_manifest.json`.
 
     Rows hold `user_id, item_id, score, rank` with external ids, score float32 and rank int32 from 1, by user and rank;
-    a user with fewer than `n` candidates gets fewer rows. The lists are those of `model.recommend`, where a user
-    without a usable history gets the most popular items. User ids are of the histories' type, item ids of the model's.
+    a user with fewer than `n` candidates gets fewer rows. The lists are those of `model.recommend`, where a user without
+    a usable history gets the most popular items. User ids are of the histories' type, item ids of the model's.
 
     The output appears by one rename when all parts are written. An interrupted job continues from its finished parts
     if it is called with the same model, data, users, options and version of this package, and starts over otherwise.
@@ -281,7 +281,7 @@ def _model_checksum(model: Recommender) -> str:
     params = {name: value for name, value in model.params().items() if name != "device"}
     described = {"model": type(model).__name__, "params": params, "state": model._state()}
     digest.update(json.dumps(described, sort_keys=True).encode())
-    for name, array in sorted(model._learned().items()):
+    for name, array in sorted({"popularity": model.popularity_, **model._arrays()}.items()):
         digest.update(f"|{name}|{array.dtype}|{array.shape}|".encode())
         digest.update(np.ascontiguousarray(array).data)
     for ids in (model.users_, model.items_):
