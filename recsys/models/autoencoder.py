@@ -120,6 +120,7 @@ class Autoencoder(Recommender):
 
             def measure() -> Mapping[str, float]:
                 self._refresh(rows)
+                self._check_finite()
                 return validation(self)
 
             watch = Watch(measure, validation.metric, validation.higher_is_better)
