@@ -141,7 +141,7 @@ class Learner(Parameters, RecommenderBase):  # type: ignore[misc]
             self.check_memory(matrix)
             began = time.perf_counter()
             record = self._fit(matrix, FitOptions(show_progress, callback, validation, on_epoch, checkpoint))
-            self._check_finite()
+            self._check_finite(matrix)
             if record is None:
                 if callback:
                     callback(0, time.perf_counter() - began, None)
@@ -236,19 +236,20 @@ class Learner(Parameters, RecommenderBase):  # type: ignore[misc]
             raise BundleError(f"user_counts has {trained:,} users with entries, trained_users is another number")
         return counts
 
-    def _check_finite(self) -> None:
-        """Refuse what was learned where some of it is NaN or infinite."""
+    def _check_finite(self, matrix: sp.csr_matrix) -> None:
+        """Refuse what was learned from a matrix where some of it is NaN or infinite."""
         arrays = self.learned_arrays().items()
         # The smallest value is NaN if any is: nothing is allocated.
         ends = {name: (array.min(), array.max()) for name, array in arrays if array.dtype.kind == "f" and array.size}
         wrong = [name for name, values in ends.items() if not np.isfinite(values).all()]
         if wrong:
-            knobs = [("lower", "learning_rate"), ("raise", "regularization"), ("raise", "weight_decay")]
-            own = [f"{how} {knob} (now {getattr(self, knob)})" for how, knob in knobs if hasattr(self, knob)]
-            what = " or ".join(own) or "look for values of the data that are very large"
-            raise TrainingError(
-                f"{type(self).__name__} has learned NaN or infinite values ({', '.join(wrong)}); {what}"
-            )
+            raise self._not_finite(f"has learned NaN or infinite values ({', '.join(wrong)})")
+
+    def _not_finite(self, what: str) -> TrainingError:
+        knobs = [("lower", "learning_rate"), ("raise", "regularization"), ("raise", "weight_decay")]
+        own = [f"{how} {knob} (now {getattr(self, knob)})" for how, knob in knobs if hasattr(self, knob)]
+        advice = " or ".join(own) or "look for values of the data that are very large"
+        return TrainingError(f"{type(self).__name__} {what}; {advice}")
 
     def _indexed(self, userid: Indices) -> npt.NDArray[np.bool_]:
         """Return which users are rows of the training matrix, for models that keep what they learned of those."""

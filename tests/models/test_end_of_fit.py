@@ -11,7 +11,7 @@ from recsys.errors import NotFittedError, TrainingError
 from recsys.ids import IdMap
 from recsys.models import EASE, MODELS, MultVAE
 from recsys.splits import Part
-from tests.contract import CASES, checkerboard, new_model, quick
+from tests.contract import CASES, checkerboard, new_model, quick, ratings
 
 ITERATING = [name for name in CASES if quick(MODELS[name])]
 NETWORKS = [name for name in CASES if MODELS[name].capabilities.trains_by_epochs]
@@ -83,3 +83,11 @@ def test_a_callback_that_fails_leaves_an_unfitted_model():
         model.fit(checkerboard(), show_progress=False, callback=lambda *figures: 1 // 0)
     with pytest.raises(NotFittedError):
         model.recommend(0, checkerboard()[0])
+
+
+@pytest.mark.parametrize(("name", "rate"), [("VASP", 1e10), ("HVamp", 1e5)])
+def test_finite_weights_too_large_to_score_with_are_an_error(name, rate):
+    model = new_model(name, epochs=1, batch_size=500, learning_rate=rate)
+    with pytest.raises(TrainingError, match=r"scores that are NaN or infinite; lower learning_rate \(now "):
+        model.fit(ratings(200, 50), show_progress=False)
+    assert not [key for key in vars(model) if key.endswith("_")]
