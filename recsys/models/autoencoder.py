@@ -120,6 +120,7 @@ class Autoencoder(Recommender):
 
             def measure() -> Mapping[str, float]:
                 self._refresh(rows)
+                self._check_finite(matrix)
                 return validation(self)
 
             watch = Watch(measure, validation.metric, validation.higher_is_better)
@@ -143,6 +144,14 @@ class Autoencoder(Recommender):
         if self._keeps_embeddings():
             self._keep_users(rows)
         return record
+
+    def _check_finite(self, matrix: sp.csr_matrix) -> None:
+        super()._check_finite(matrix)
+        some = np.flatnonzero(self.user_counts_)[:8]
+        with torch.inference_mode():
+            scores = self._scores(matrix[some], some, None, None)
+        if not bool(scores.isfinite().all()):  # finite weights may be so large that their products are not
+            raise self._not_finite("gives scores that are NaN or infinite")
 
     def _steps_per_epoch(self, rows: Rows) -> int:
         return -(-len(rows) // self.batch_size)

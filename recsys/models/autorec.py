@@ -93,8 +93,18 @@ class AutoRec(Autoencoder):
         self.biases_ = None if self.biases is None else Biases.of(matrix, float(self.biases))
         self.cold_rating_ = mean if self.cold_rating is None else float(self.cold_rating)
         self.rating_range_ = (float(matrix.data.min()), float(matrix.data.max()))
-        self.user_counts_ = np.diff(matrix.indptr).astype(np.int64)
-        return super()._fit(matrix, options)
+        record = super()._fit(matrix, options)
+        if not (self.over_items or self.unobserved_weight):
+            self._forget_untrained_items()
+        return record
+
+    def _forget_untrained_items(self) -> None:
+        """Score items without training entries by their predicted rating, where a masked loss never moved weights."""
+        untrained = torch.from_numpy(self.popularity_ == 0).to(self._device)
+        output = self.network_.output
+        with torch.no_grad():
+            output.weight[untrained] = 0.0
+            output.bias[untrained] = self.cold_rating_ - self.mean_ if self.biases_ is None else 0.0
 
     def _centers(self) -> bool:
         if self.center is None and self.biases is None:
@@ -121,7 +131,7 @@ class AutoRec(Autoencoder):
         if self.over_items:
             with torch.inference_mode():
                 items = self.network_.decode(encode_rows(self.network_.encode, rows))
-            self.factors_ = ItemFactors.of(self.network_, items)
+            self.factors_ = ItemFactors.of(self.network_, items, self.user_counts_)
 
     def _keeps_embeddings(self) -> bool:
         return not self.over_items  # else the output layer holds the training users
@@ -192,7 +202,7 @@ class AutoRec(Autoencoder):
         if not self.over_items:
             return self.network_.decode(self._codes(histories, userid)), None
         prepared = None if histories is None else self._prepare(histories)
-        known = np.where(self._known(userid), userid, -1)
+        known = userid if histories is None else np.where(self._known(userid), userid, -1)
         # λ/2 ‖w‖² beside the sum of squares: eq. 2 for one row of the output layer
         return self.factors_.of_users(known, prepared, self.weight_decay / 2, self.unobserved_weight)
 
@@ -230,7 +240,7 @@ class AutoRec(Autoencoder):
     def _arrays(self) -> dict[str, npt.NDArray[Any]]:
         arrays = super()._arrays()
         if self.over_items:
-            arrays |= {"user_counts": self.user_counts_, "item_vectors": self.factors_.items.cpu().numpy()}
+            arrays["item_vectors"] = self.factors_.items.cpu().numpy()
         if self.biases_ is not None:
             arrays |= {"item_biases": self.biases_.items, "user_biases": self.biases_.trained}
         return arrays
@@ -246,12 +256,10 @@ class AutoRec(Autoencoder):
             of_users = arrays.array("user_biases", (self.n_users_,), np.float64)
             self.biases_ = Biases(self.mean_, of_items, float(self.biases), of_users)
         super()._restore(arrays, state)
-        self.user_counts_ = np.zeros(0, np.int64)  # read of known users alone
         if self.over_items:
-            self.user_counts_ = arrays.array("user_counts", (self.n_users_,), np.int64, within=(0, self.n_items_))
             width = self.network_.output.weight.shape[1]
             items = torch.from_numpy(arrays.array("item_vectors", (self.n_items_, width))).to(self._device)
-            self.factors_ = ItemFactors.of(self.network_, items)
+            self.factors_ = ItemFactors.of(self.network_, items, self.user_counts_)
 
 
 OVER_ITEMS: Final = replace(

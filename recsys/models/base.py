@@ -299,14 +299,10 @@ class Recommender(Learner):
         similarity = partial(cosine, vectors)
         return most_similar(similarity, userid, len(vectors), N, what="user", excluded=filter_users, chosen=users)
 
-    def _known(self, userid: Indices) -> npt.NDArray[np.bool_]:
-        """Return which users are scored from what was learned of them and need no history."""
-        return (userid >= 0) & (userid < self.n_users_) & self.capabilities.scores_known_users
-
     def _histories(self, user_items: Any, users: Indices, needed: bool) -> Histories:
-        """Return one history per user; None where none is given, all users are known and it is not `needed`."""
+        """Return one history per user; None where none is given, all are training users and it is not `needed`."""
         if user_items is None:
-            known = self.capabilities.scores_known_users and bool(self._known(users).all())
+            known = self.capabilities.scores_known_users and bool(self._indexed(users).all())
             if known and not needed:
                 return None
             raise DataError(

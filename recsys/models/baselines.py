@@ -109,6 +109,8 @@ class Factors(Recommender):
                 ) from None
         self.user_factors_ = torch.from_numpy(np.asarray(model.user_factors, dtype=np.float32))
         self.item_factors_ = torch.from_numpy(np.asarray(model.item_factors, dtype=np.float32))
+        if len(empty := np.flatnonzero(self.user_counts_ == 0)):
+            self.user_factors_[torch.from_numpy(empty)] = self._encode(matrix[empty])
         if options.validation:  # implicit's loops cannot be looked into: the final vectors are measured
             record.epochs[-1].update(options.validation(self))
             record.best_epoch = len(record.epochs)
@@ -118,7 +120,7 @@ class Factors(Recommender):
 
     def _users(self, histories: Histories, userid: Indices) -> Tensor:
         known = self._known(userid)
-        vectors = self.user_factors_[torch.from_numpy(np.where(known, userid, 0))].clone()
+        vectors = self.user_factors_[torch.from_numpy(np.where(self._indexed(userid), userid, 0))].clone()
         if not known.all() and histories is not None:
             new = np.flatnonzero(~known)
             vectors[torch.from_numpy(new)] = self._encode(histories[new])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import time
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -16,11 +17,12 @@ from implicit.recommender_base import RecommenderBase
 
 from recsys import memory
 from recsys.artifacts import Bundle, read_bundle, write_bundle
-from recsys.errors import BundleError, DataError, NotFittedError, UnsupportedError
+from recsys.errors import BundleError, DataError, NotFittedError, TrainingError, UnsupportedError
 from recsys.ids import IdMap
 from recsys.interactions import Interactions
 from recsys.models.capabilities import REFUSALS, Capabilities
 from recsys.models.fitting import FitOptions, Validates, free_on, pick_device
+from recsys.models.selection import Indices
 from recsys.models.stored import Size, Stored, number, record_of
 from recsys.params import Parameters, modern
 from recsys.sparse import as_csr
@@ -47,6 +49,9 @@ class Learner(Parameters, RecommenderBase):  # type: ignore[misc]
     titles_: npt.NDArray[np.object_] | None
     about_: Mapping[str, Any]
     popularity_: Floats
+    user_counts_: npt.NDArray[np.int64]
+    """(n_users,) entries of each user in training: of a user without any, nothing was learned. All are 1 where a saved
+    model does not say, because it never asks or was written before this was kept."""
     record_: Record
 
     @abstractmethod
@@ -112,7 +117,8 @@ class Learner(Parameters, RecommenderBase):  # type: ignore[misc]
         Args:
             user_items: `Interactions` (the model then remembers the external ids), or any scipy sparse matrix,
                 (n_users, n_items).
-            callback: called with (iteration, the iteration's seconds, loss) after each epoch, as in `implicit`.
+            callback: called with (iteration from 0, the iteration's seconds, loss) after each epoch, as in `implicit`;
+                models without epochs call it once. The loss is None where the model reports none.
             validation: measures each epoch and chooses the weights to keep; models without epochs are measured once.
             on_epoch: called with each epoch's entry of `record_`.
             checkpoint: file from which an interrupted training continues (models that train by epochs only).
@@ -120,7 +126,7 @@ class Learner(Parameters, RecommenderBase):  # type: ignore[misc]
         Raises:
             DataError: not a sparse matrix, nothing stored, values this model cannot take, or too little memory.
             ConfigError: a hyperparameter of the wrong type or out of range.
-            TrainingError: the loss is no longer finite.
+            TrainingError: the loss, or what was learned, is not finite.
         """
         self._forget()
         data = user_items if isinstance(user_items, Interactions) else None
@@ -134,11 +140,16 @@ class Learner(Parameters, RecommenderBase):  # type: ignore[misc]
         self.about_ = {}
         counts = np.bincount(matrix.indices, minlength=matrix.shape[1])
         self.popularity_ = (counts / matrix.shape[0]).astype(np.float32)
+        self.user_counts_ = np.diff(matrix.indptr).astype(np.int64)
         try:
             self.check_params()
             self.check_memory(matrix)
+            began = time.perf_counter()
             record = self._fit(matrix, FitOptions(show_progress, callback, validation, on_epoch, checkpoint))
+            self._check_finite(matrix)
             if record is None:
+                if callback:
+                    callback(0, time.perf_counter() - began, None)
                 entry = {"epoch": 1.0, **(validation(self) if validation else {})}
                 record = Record([entry], best_epoch=1, metric=validation.metric if validation else None)
                 if on_epoch:
@@ -167,12 +178,14 @@ class Learner(Parameters, RecommenderBase):  # type: ignore[misc]
         self._check_fitted()
         target = as_path(file)
         state = {"n_users": self.n_users_, "n_items": self.n_items_, "record": vars(self.record_), **self._state()}
+        if self.capabilities.scores_known_users:
+            state["trained_users"] = int(np.count_nonzero(self.user_counts_))
         bundle = Bundle(
             model=type(self).__name__,
             module=type(self).__module__,
             params=self.params(),
             state=state,
-            arrays={"popularity": self.popularity_, **self._arrays()},
+            arrays=self.learned_arrays(),
             users=self.users_,
             items=self.items_,
             titles=self.titles_,
@@ -206,12 +219,51 @@ class Learner(Parameters, RecommenderBase):  # type: ignore[misc]
             model._check_ids()
             model.about_ = dict(bundle.about)
             model.popularity_ = arrays.array("popularity", (model.n_items_,), within=(0, 1))
+            model.user_counts_ = model._stored_counts(arrays, state)
             model._restore(arrays, state)
             if arrays.unread and cls.__module__.startswith("recsys."):  # one's own may keep what it does not read
                 raise BundleError(f"it has no arrays {', '.join(sorted(arrays.unread))}")
         except Exception as error:  # also what a model's own code raises at what it did not expect
             raise BundleError(f"{where} does not fit this version's {cls.__name__}: {error}") from error
         return model
+
+    def learned_arrays(self) -> dict[str, npt.NDArray[Any]]:
+        """Return all arrays that the model keeps, by their names in a bundle."""
+        arrays = {"popularity": self.popularity_, **self._arrays()}
+        return {**arrays, "user_counts": self.user_counts_} if self.capabilities.scores_known_users else arrays
+
+    def _stored_counts(self, arrays: Stored, state: Mapping[str, Any]) -> npt.NDArray[np.int64]:
+        if "trained_users" not in state and "user_counts" not in arrays:
+            return np.broadcast_to(np.int64(1), (self.n_users_,))
+        counts = arrays.array("user_counts", (self.n_users_,), np.int64, within=(0, self.n_items_))
+        trained = int(np.count_nonzero(counts))
+        if state.get("trained_users", trained) != trained:
+            raise BundleError(f"user_counts has {trained:,} users with entries, trained_users is another number")
+        return counts
+
+    def _check_finite(self, matrix: sp.csr_matrix) -> None:
+        """Refuse what was learned from a matrix where some of it is NaN or infinite."""
+        arrays = self.learned_arrays().items()
+        # The smallest value is NaN if any is: nothing is allocated.
+        ends = {name: (array.min(), array.max()) for name, array in arrays if array.dtype.kind == "f" and array.size}
+        wrong = [name for name, values in ends.items() if not np.isfinite(values).all()]
+        if wrong:
+            raise self._not_finite(f"has learned NaN or infinite values ({', '.join(wrong)})")
+
+    def _not_finite(self, what: str) -> TrainingError:
+        knobs = [("lower", "learning_rate"), ("raise", "regularization"), ("raise", "weight_decay")]
+        own = [f"{how} {knob} (now {getattr(self, knob)})" for how, knob in knobs if hasattr(self, knob)]
+        advice = " or ".join(own) or "look for values of the data that are very large"
+        return TrainingError(f"{type(self).__name__} {what}; {advice}")
+
+    def _indexed(self, userid: Indices) -> npt.NDArray[np.bool_]:
+        """Return which users are rows of the training matrix, for models that keep what they learned of those."""
+        return (userid >= 0) & (userid < self.n_users_) & self.capabilities.scores_known_users
+
+    def _known(self, userid: Indices) -> npt.NDArray[np.bool_]:
+        """Return which users are scored from what was learned of them: those of whom training had entries."""
+        inside = self._indexed(userid)
+        return inside & (self.user_counts_[np.where(inside, userid, 0)] > 0)
 
     def _check_ids(self) -> None:
         """Refuse external ids that are not one per user and item."""

@@ -145,10 +145,17 @@ class ItemFactors:
     """(n_users,)."""
 
     @classmethod
-    def of(cls, network: Any, items: Tensor) -> ItemFactors:
-        """Return the factors of a network that gives the items these vectors."""
+    def of(cls, network: Any, items: Tensor, user_counts: npt.NDArray[np.int64]) -> ItemFactors:
+        """Return the factors of a network that gives the items these vectors.
+
+        Users without training entries have zeros, which is what an empty history gives: nothing was learned of them.
+        """
         output = network.output  # read once: a kernelized layer makes its weight anew at each reading
-        return cls(items, output.weight.detach(), output.bias.detach())
+        users, offsets = output.weight.detach(), output.bias.detach()
+        if not user_counts.all():
+            trained = torch.from_numpy(user_counts > 0).to(users.device)
+            users, offsets = users * trained[:, None], offsets * trained
+        return cls(items, users, offsets)
 
     def of_users(
         self, userid: Indices, histories: Histories, ridge: float, unobserved_weight: float
@@ -156,7 +163,7 @@ class ItemFactors:
         """Return the vectors and offsets of users.
 
         Args:
-            userid: (n,) training indices, -1 for users whom training never saw.
+            userid: (n,) training indices, -1 for users of whom training had no entries.
             histories: (n, n_items) as the network reads them; None if all are known.
             ridge: penalty on ‖w‖² beside the sum of squared errors.
         """

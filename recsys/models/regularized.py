@@ -171,8 +171,9 @@ class CDAE(BottleneckAE):
     h = f(Wᵀ x̃ + V_u + b) with x̃ the row after dropout, ŷ = W′ᵀ h + b′ (Wu, DuBois, Zheng and Ester 2016, §3.1);
     minimizes the mean over users of the likelihood of the clean row, plus `weight_decay`/2 · (‖W‖² + ‖W′‖² + ‖V‖²).
 
-    A training index is scored from its V_u and the history given, or that of training where none is given. Any other
-    user gets the mean of all V_u, since training may put what the vectors have in common there or into b.
+    A training user is scored from their V_u and the history given, or that of training where none is given. Any other
+    user, also one without training entries, gets the mean of all learned V_u, since training may put what the vectors
+    have in common there or into b.
 
     Differs from the paper in: the loss reads whole rows in place of sampled negatives; `bernoulli` is its logistic
     loss and `gaussian` its square loss, the default `multinomial` is not in it; rows are divided by their length;
@@ -192,8 +193,15 @@ class CDAE(BottleneckAE):
     def _code(self, network: Any, batch: Batch, noise: torch.Generator) -> tuple[Tensor, Mapping[str, Tensor]]:
         return network.encode(batch, noise, batch.rows), {}
 
+    def _refresh(self, rows: Rows) -> None:
+        trained, vectors = torch.from_numpy(self.user_counts_ > 0).to(rows.device), self.network_.users
+        if not trained.all():  # at zero, where they began, they would pull the mean there
+            with torch.no_grad():
+                vectors[~trained] = vectors[trained].mean(0)
+
     def _keep_users(self, rows: Rows) -> None:
-        self.embeddings_ = self._encode_users(rows, torch.arange(len(rows), device=rows.device)).cpu()
+        users = np.where(self.user_counts_ > 0, np.arange(len(rows)), -1)
+        self.embeddings_ = self._encode_users(rows, torch.from_numpy(users).to(rows.device)).cpu()
 
     def _codes(self, histories: Histories, userid: Indices) -> Tensor:
         if histories is None:
@@ -202,7 +210,7 @@ class CDAE(BottleneckAE):
         return self._encode_users(Rows(self._prepare(histories), self._device), users)
 
     def _encode_users(self, rows: Rows, users: Tensor) -> Tensor:
-        """Return the embeddings of rows of training users, -1 for those training never saw."""
+        """Return the embeddings of rows of training users, -1 for those of whom training had no entries."""
         return encode_rows(lambda batch: self.network_.encode(batch, users=users[batch.rows]), rows)
 
 

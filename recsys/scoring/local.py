@@ -281,7 +281,7 @@ def _model_checksum(model: Recommender) -> str:
     params = {name: value for name, value in model.params().items() if name != "device"}
     described = {"model": type(model).__name__, "params": params, "state": model._state()}
     digest.update(json.dumps(described, sort_keys=True).encode())
-    for name, array in sorted({"popularity": model.popularity_, **model._arrays()}.items()):
+    for name, array in sorted(model.learned_arrays().items()):
         digest.update(f"|{name}|{array.dtype}|{array.shape}|".encode())
         digest.update(np.ascontiguousarray(array).data)
     for ids in (model.users_, model.items_):
