@@ -75,8 +75,8 @@ def score(
     """Write the `n` best items of each user as a folder of Parquet parts with a manifest, `_manifest.json`.
 
     Rows hold `user_id, item_id, score, rank` with external ids, score float32 and rank int32 from 1, by user and rank;
-    a user with fewer than `n` candidates gets fewer rows. The lists are those of `model.recommend`, where a user without
-    a usable history gets the most popular items. User ids are of the histories' type, item ids of the model's.
+    a user with fewer than `n` candidates gets fewer rows. The lists are those of `model.recommend`, where a user
+    without a usable history gets the most popular items. User ids are of the histories' type, item ids of the model's.
 
     The output appears by one rename when all parts are written. An interrupted job continues from its finished parts
     if it is called with the same model, data, users, options and version of this package, and starts over otherwise.
