@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Hashable, Iterable, Mapping
 from typing import Any, Final, Literal, NamedTuple, get_args
 
 import numpy as np
@@ -11,8 +11,8 @@ import pandas as pd
 import scipy.sparse as sp
 
 from recsys.columns import ITEM, RATING, TIMESTAMP, TITLE
-from recsys.errors import DataError, did_you_mean
-from recsys.ids import IdMap
+from recsys.errors import DataError, did_you_mean, warn
+from recsys.ids import FEW_KNOWN, IdMap
 from recsys.times import Times, TimeUnit, seconds_of
 
 Duplicates = Literal["error", "last", "sum", "max"]
@@ -56,9 +56,16 @@ def entries_of(
         raise DataError(f"duplicates must be one of {', '.join(get_args(Duplicates))}, got {duplicates!r}")
     if time_unit not in get_args(TimeUnit):
         raise DataError(f"time_unit must be one of {', '.join(get_args(TimeUnit))}, got {time_unit!r}")
+    if wrong := [name for name in (*names[:4], *names.keep) if not isinstance(name, Hashable)]:
+        raise DataError(f"expected the name of a column, got {wrong[0]!r}")
     table = as_table(frame, [name for name in (*names[:4], *names.keep) if name is not None])
     for wanted in (names.user, names.item, *names.keep):
-        column_of(table, wanted)
+        column = column_of(table, wanted)
+        if wanted not in names.keep and (missing := column.isna()).any():
+            raise DataError(
+                f"{int(missing.sum())} of the {len(table):,} ids in {wanted!r} must not be missing, the first in row "
+                f"{int(missing.to_numpy().argmax()) + 1}; drop those rows"
+            )
     if not len(table):
         raise DataError("the frame has no rows; expected at least one interaction")
     if weights is None:
@@ -71,6 +78,9 @@ def entries_of(
     users, rows = IdMap.factorize(table[names.user])
     items, cols = IdMap.factorize(table[names.item])
     times, exact = _times(table, names.timestamp, time_unit)
+    for name, known in ((names.rating, RATING), (names.timestamp, TIMESTAMP)):
+        if name == known:
+            note_like(known, table.columns)
 
     # One stable sort by (user, item[, time]) gives CSR order, with the latest row of a pair last.
     order = np.lexsort((cols, rows) if exact is None else (exact, cols, rows))
@@ -103,8 +113,20 @@ def as_table(frame: Any, wanted: Iterable[str]) -> pd.DataFrame:
         table = table.to_pandas()
     if not isinstance(table, pd.DataFrame):
         raise DataError(f"expected a pandas frame or something with to_pandas(), got {type(frame).__name__}")
+    if isinstance(table.columns, pd.MultiIndex):
+        raise DataError(f"the columns of the frame have {table.columns.nlevels} levels; give each one name")
     levels = [name for name in dict.fromkeys(wanted) if name in table.index.names and name not in table]
+    if any(table.index.names.count(name) > 1 for name in levels):
+        raise DataError(f"the index of the frame has several levels {levels[0]!r}; rename or drop the others")
     return table.reset_index(levels) if levels else table
+
+
+def note_like(name: str, columns: Iterable[Any]) -> None:
+    """Warn of a column that looks like an optional one of the default name, which is not there."""
+    columns = list(columns)
+    alike = [column for column in columns if str(column).strip().lower().rstrip("s") == name]
+    if name not in columns and alike:
+        warn(f"there is no column {name!r}, but {alike[0]!r}: pass {name}={alike[0]!r} to read it")
 
 
 def about_items(
@@ -123,6 +145,11 @@ def about_items(
     absent = row < 0
     if absent.all():
         raise DataError(f"no item of the table of items is in the interactions: {ids!r} there, {known!r} here")
+    if absent.mean() > 1 - FEW_KNOWN:
+        warn(
+            f"the table of items describes {int((~absent).sum()):,} of the {len(known):,} items: ids there are like "
+            f"{next(iter(ids))!r}, those without a row like {next(iter(known.take(np.flatnonzero(absent)[:1])))!r}"
+        )
     titles = None
     if TITLE in table:
         shown = column_of(table, TITLE).iloc[row].to_numpy(dtype=object)
@@ -130,20 +157,24 @@ def about_items(
         titles = np.array([str(title) for title in titles], dtype=object)
     columns = {}
     for other in (str(other) for other in table if other not in (name, TITLE)):
-        values = column_of(table, other).iloc[row]
-        found = values.mask(absent).to_numpy()
-        if found.dtype.kind not in "biufM":
-            found = values.to_numpy(dtype=object)
-            found[absent | pd.isna(values).to_numpy()] = None
+        values = column_of(table, other)
+        if absent.any() or not isinstance(values.dtype, np.dtype) or values.dtype.kind not in "biufM":
+            found = np.full(len(known), None, dtype=object)
+            found[~absent] = values.to_numpy(dtype=object)[row[~absent]]
+            found[pd.isna(pd.Series(found, dtype=object)).to_numpy()] = None
+        else:
+            found = values.to_numpy()[row]
         columns[other] = found
     return titles, columns
 
 
 def column_of(table: pd.DataFrame, column: str) -> pd.Series[Any]:
     """Return a column; a DataError if there is none of that name, or several."""
+    if column is None or not isinstance(column, Hashable):
+        raise DataError(f"expected the name of a column, got {column!r}")
     if column not in table:
         raise DataError(
-            f"column {column!r} is not in the table{did_you_mean(column, map(str, table.columns))} "
+            f"column {column!r} is not in the table{did_you_mean(str(column), map(str, table.columns))} "
             "(name columns with user=, item=, rating=, timestamp=)"
         )
     if not table.columns.is_unique and list(table.columns).count(column) > 1:
@@ -155,11 +186,14 @@ def _ratings(table: pd.DataFrame, column: str | None) -> npt.NDArray[np.float32]
     if column is None or (column == RATING and column not in table):
         return np.ones(len(table), dtype=np.float32)
     raw = column_of(table, column)
-    if raw.dtype.kind in "cmM":  # pandas would cast them silently
-        raise DataError(f"column {column!r} must hold numbers, got {raw.dtype}")
+    kind = pd.api.types.infer_dtype(raw)
+    if raw.dtype.kind in "cmM" or kind in ("complex", "period", "interval", "datetime", "date", "timedelta", "time"):
+        raise DataError(f"column {column!r} must hold numbers, got {raw.dtype if raw.dtype.kind != 'O' else kind}")
     try:
-        values = pd.to_numeric(raw).to_numpy(dtype=np.float32, na_value=np.nan)
-    except (TypeError, ValueError) as error:
+        values = pd.to_numeric(raw).to_numpy(dtype=np.float64, na_value=np.nan)
+        with np.errstate(over="ignore", under="ignore"):
+            values = values.astype(np.float32)
+    except (TypeError, ValueError, OverflowError) as error:
         raise DataError(f"column {column!r} must hold numbers: {error}") from None
     bad = ~np.isfinite(values)
     if bad.any():
@@ -174,24 +208,43 @@ def _weighted(table: pd.DataFrame, column: str | None, weights: Mapping[str, flo
     """Return the weight of each row's event; 0 for those that are to be left out."""
     if column is None:
         raise DataError("weights need a column of events; name it with rating=")
-    numbers = [
-        w for w in weights.values() if isinstance(w, int | float) and not isinstance(w, bool) and 0 <= w < np.inf
-    ]
+    if not isinstance(weights, Mapping):
+        raise DataError(f"weights must be numbers by event, got {type(weights).__name__}")
+    numbers = [weight for weight in weights.values() if _is_weight(weight)]
     if not weights or len(numbers) < len(weights):
         raise DataError(f"weights must be numbers of at least 0 by event, got {dict(weights)!r}")
-    codes, events = pd.factorize(column_of(table, column), use_na_sentinel=False)
+    known = {_event(event): float(weight) for event, weight in weights.items()}
+    if len(known) < len(weights):
+        raise DataError(f"weights name an event twice: {list(weights)!r}")
+    events_of_rows = column_of(table, column)
+    if events_of_rows.isna().any():
+        raise DataError(f"{int(events_of_rows.isna().sum())} events in {column!r} are missing; drop those rows")
+    try:
+        codes, events = pd.factorize(events_of_rows)
+    except TypeError:
+        raise DataError(f"column {column!r} must hold events, got {events_of_rows.iloc[0]!r}") from None
     counts = np.bincount(codes, minlength=len(events))
-    known = {str(event): float(weight) for event, weight in weights.items()}
-    unknown = {str(event): int(n) for event, n in zip(events, counts, strict=True) if str(event) not in known}
+    unknown = {_event(event): int(n) for event, n in zip(events, counts, strict=True) if _event(event) not in known}
     if unknown:
         raise DataError(
             f"column {column!r} holds events without a weight: {_listed(unknown)}; "
             "give each a weight, 0 to leave its rows out"
         )
-    values: npt.NDArray[np.float32] = np.array([known[str(event)] for event in events], dtype=np.float32)[codes]
+    values: npt.NDArray[np.float32] = np.array([known[_event(event)] for event in events], dtype=np.float32)[codes]
     if not values.any():
         raise DataError(f"every row of {column!r} has the weight 0: nothing is left")
     return values
+
+
+def _is_weight(weight: Any) -> bool:
+    if isinstance(weight, bool | np.bool_) or not isinstance(weight, int | float | np.integer | np.floating):
+        return False
+    return bool(weight == 0 or 1e-30 <= weight <= 1e30)  # what float32 holds, sums included
+
+
+def _event(event: Any) -> str:
+    """Return an event as text: 1, 1.0 and "1" are the same."""
+    return str(int(event)) if isinstance(event, float | np.floating) and float(event).is_integer() else str(event)
 
 
 def _listed(counts: Mapping[str, int], most: int = 5) -> str:

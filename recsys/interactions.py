@@ -126,12 +126,17 @@ class Interactions:
                 infinite, a time is none, an event has no weight, a user and item repeat under `duplicates="error"`, or
                 `items` names an item twice or none of the frame's.
         """
-        kept = (keep,) if isinstance(keep, str) else tuple(keep)
+        kept = (keep,) if isinstance(keep, str) or not isinstance(keep, Iterable) else tuple(keep)
+        if titles is not None and not isinstance(titles, Mapping):
+            raise DataError(f"titles must be a mapping of item ids to names, got {type(titles).__name__}")
         found = entries_of(frame, Names(user, item, rating, timestamp, kept), duplicates, time_unit, weights)
         shown = None if titles is None else np.array([str(titles.get(id, id)) for id in found.items], dtype=object)
         described: dict[str, npt.NDArray[Any]] = {}
         if items is not None:
-            named, described = about_items(items, item, found.items)
+            try:
+                named, described = about_items(items, item, found.items)
+            except DataError as error:
+                raise DataError(f"the table of items: {error}") from None
             shown = named if shown is None else shown
         return cls(found.matrix, found.users, found.items, found.times, found.columns, shown, described)
 

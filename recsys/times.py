@@ -19,6 +19,7 @@ PER_SECOND: Final = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 _NAMES: Final[dict[TimeUnit, str]] = {"s": "seconds", "ms": "milliseconds", "us": "microseconds", "ns": "nanoseconds"}
 _BELOW: Final[dict[TimeUnit, int]] = {"s": 10**11, "ms": 10**14, "us": 10**17, "ns": 2**63}
 """Numbers of each unit lie below this; 10^11 seconds is the year 5138, and 10^11 milliseconds is March 1973."""
+_NEARLY_ALL: Final = 0.9
 _FIRST, _LAST = -62_135_596_800, 253_402_300_799
 """The years 1 to 9999."""
 
@@ -46,8 +47,12 @@ def seconds_of(raw: pd.Series[Any], column: str, unit: TimeUnit) -> tuple[Times,
         raise _not_times(column, f"{raw.dtype if raw.dtype.kind != 'O' else kind}, such as {raw.iloc[0]!r}")
     try:
         numbers = pd.to_numeric(raw).to_numpy()
+    except OverflowError as error:
+        raise _not_times(column, f"numbers beyond 64 bits ({error})") from None
     except (TypeError, ValueError):
         return _of_datetimes(raw, column)
+    if pd.isna(numbers).any():  # what reads as no number, such as empty text
+        raise _not_times(column, f"{raw[pd.isna(numbers)].iloc[0]!r}")
     return _of_numbers(numbers, column, unit)
 
 
@@ -62,13 +67,13 @@ def _of_datetimes(raw: pd.Series[Any], column: str) -> tuple[Times, npt.NDArray[
     try:
         stamps = pd.to_datetime(raw, format="ISO8601", utc=True).dt.tz_localize(None).to_numpy()
     except (TypeError, ValueError, OverflowError) as error:
-        raise _not_times(column, str(error).split("\n", maxsplit=1)[0].rstrip(".")) from None
+        raise _not_times(column, str(error).split(". You might", maxsplit=1)[0].split("\n", maxsplit=1)[0]) from None
     resolution = np.datetime_data(stamps.dtype)[0]
     return _in_range(stamps.astype(np.int64), PER_SECOND[resolution], column)
 
 
 def _of_numbers(numbers: npt.NDArray[Any], column: str, unit: TimeUnit) -> tuple[Times, npt.NDArray[Any]]:
-    if numbers.dtype.kind == "O":
+    if numbers.dtype.kind == "O" or numbers.dtype == np.float16:
         numbers = numbers.astype(np.float64)
     if infinite := int(np.isinf(numbers).sum()):
         raise DataError(f"{infinite} values in {column!r} are infinite; expected datetimes or seconds since 1970")
@@ -89,14 +94,14 @@ def _of_numbers(numbers: npt.NDArray[Any], column: str, unit: TimeUnit) -> tuple
             f"{column!r} holds numbers from {least:.15g} to {most:.15g}, which look like {_NAMES[smallest]} and like "
             f"{_NAMES[unit]}; pass time_unit='s', 'ms', 'us' or 'ns'"
         )
-    if counts.dtype.kind == "i" and _are_dates(counts):
+    if _are_dates(counts):
         raise DataError(
             f"{column!r} holds numbers such as {counts[0]}, which look like dates; write them as 2026-08-31, or "
             "pass time_unit='s' if they count seconds"
         )
     seconds, exact = _in_range(counts, PER_SECOND[unit], column)
     if unit != "s":
-        first, last = (pd.Timestamp(float(end), unit="s").date() for end in (seconds.min(), seconds.max()))
+        first, last = (str(np.datetime64(int(end), "s"))[:10] for end in (seconds.min(), seconds.max()))
         warn(f"{column!r} is read as {_NAMES[unit]} since 1970, from {first} to {last}; time_unit= says otherwise")
     return seconds, exact
 
@@ -106,10 +111,19 @@ def _unit_of(size: float) -> TimeUnit:
 
 
 def _are_dates(numbers: npt.NDArray[Any]) -> bool:
-    """Return whether all numbers are days written as YYYYMMDD in the years 1900 to 2100."""
-    if not ((numbers >= 19_000_101) & (numbers <= 21_001_231)).all():
+    """Return whether nearly all numbers but 0 are days of 1900 to 2100 as YYYYMMDD, perhaps with HHMM or HHMMSS."""
+    numbers = numbers[numbers != 0]
+    if not len(numbers) or (numbers != np.floor(numbers)).any() or numbers.min() < 0:
         return False
-    return bool(pd.to_datetime(pd.Series(numbers.astype(str)), format="%Y%m%d", errors="coerce").notna().all())
+    whole = numbers.astype(np.int64)
+    for clock in (1, 10**4, 10**6):  # first by their size, which is cheap
+        days, rest = np.divmod(whole, clock)
+        plausible = (days >= 19_000_101) & (days <= 21_001_231)
+        plausible &= (rest % 100 < 60) & (rest // 100 % 100 < 60) & (rest < (24 * clock) // 100 if clock > 1 else True)
+        if plausible.mean() >= _NEARLY_ALL:
+            texts = pd.Series(np.unique(days[plausible]).astype(str))
+            return bool(pd.to_datetime(texts, format="%Y%m%d", errors="coerce").notna().mean() >= _NEARLY_ALL)
+    return False
 
 
 def _in_range(counts: npt.NDArray[Any], per_second: int, column: str) -> tuple[Times, npt.NDArray[Any]]:

@@ -39,8 +39,9 @@ def content(path: Path, encoding: str | None = None) -> pa.Buffer:
 def _codec(encoding: str | None) -> str | None:
     """Return the usual name of an encoding; a DataError if Python knows none of that name."""
     try:
+        b"x".decode("utf-8" if encoding is None else encoding, "replace")  # refuses what is none of text, such as rot13
         return None if encoding is None else codecs.lookup(encoding).name
-    except (LookupError, ValueError):
+    except (LookupError, ValueError, TypeError):
         raise DataError(f"there is no encoding {encoding!r}; usual ones are utf-8, utf-16, latin-1, cp1252") from None
 
 

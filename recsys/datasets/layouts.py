@@ -6,16 +6,17 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final
+from urllib.parse import unquote
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
-from pyarrow.dataset import dataset, partitioning
 
 from recsys.columns import ITEM, RATING, TIMESTAMP, TITLE, USER
-from recsys.datasets.encoding import content
+from recsys.datasets.encoding import bare, content
 from recsys.datasets.text import Request, labels, table
 from recsys.errors import DataError
 from recsys.files import MANIFEST
@@ -71,14 +72,63 @@ def _recbole(path: Path, request: Request) -> pd.DataFrame:
 
 
 def _parquet(path: Path, request: Request) -> pd.DataFrame:
-    files = parts_of(path) if path.is_dir() else [path]
-    found = dataset(files, format="parquet", partitioning=partitioning(flavor="hive"), partition_base_dir=str(path))
-    columns = request(found.schema.names)
-    if twice := sorted({name for name in columns if columns.count(name) > 1}):
-        raise DataError(f"the table has more than one column {', '.join(map(repr, twice))}; rename the others")
-    frame: pd.DataFrame = found.to_table(columns=columns).to_pandas()
-    named = [name for name in frame.index.names if name is not None]  # pandas makes its index of them again
-    return frame.reset_index(named) if named else frame
+    if not path.is_dir():
+        alone: pd.DataFrame = _columns_of(path, request).to_pandas(ignore_metadata=True)
+        return alone
+    files = parts_of(path)
+    tables = [_columns_of(file, request, _partitions(file.relative_to(path))) for file in files]
+    _refuse_other_types(tables, [str(file.relative_to(path)) for file in files])
+    frame: pd.DataFrame = pa.concat_tables(tables, promote_options="permissive").to_pandas(ignore_metadata=True)
+    for name in {name for file in files for name in _partitions(file.relative_to(path))}:
+        if name in frame:  # the name of a folder is text: whole numbers only if all are written as such
+            frame[name] = labels(pa.chunked_array([pa.array(frame[name], pa.string())]), as_text=request.ids == "text")
+    return frame
+
+
+def _columns_of(file: Path, request: Request, folders: Mapping[str, str] = MappingProxyType({})) -> pa.Table:
+    """Return the wanted columns of a file, those among them that pandas keeps as a range, and those of its folders."""
+    schema = pq.read_schema(file)
+    stored = (schema.pandas_metadata or {}).get("index_columns", [])
+    ranges = {index["name"]: index for index in stored if isinstance(index, dict) and index.get("name") is not None}
+    names = [*schema.names, *(name for name in ranges if name not in schema.names), *folders]
+    columns = request(names)
+    if twice := sorted({name for name in columns if names.count(name) > 1}):
+        raise DataError(f"{file.name} has more than one column {', '.join(map(repr, twice))}; rename the others")
+    table = pq.read_table(file, columns=[name for name in columns if name in schema.names], partitioning=None)
+    for name in columns:
+        if name not in schema.names and name in ranges:
+            index = ranges[name]
+            table = table.append_column(name, pa.array(range(index["start"], index["stop"], index["step"]), pa.int64()))
+        elif name not in schema.names:
+            table = table.append_column(name, pa.array([folders[name]] * pq.read_metadata(file).num_rows, pa.string()))
+    return table
+
+
+def _partitions(path: Path) -> dict[str, str]:
+    """Return the columns that the names of folders such as `day=2026-08-01` give."""
+    return dict(unquote(part).split("=", maxsplit=1) for part in path.parts[:-1] if "=" in part)
+
+
+def _refuse_other_types(tables: Sequence[pa.Table], names: Sequence[str]) -> None:
+    """Refuse parts in which a column is of another kind than in the first: whole numbers, text, times and so on."""
+    for column in {name for part in tables for name in part.schema.names}:
+        found: dict[str, tuple[str, pa.DataType]] = {}
+        for part, name in zip(tables, names, strict=True):
+            kind = part.schema.field(column).type if column in part.schema.names else pa.null()
+            if not pa.types.is_null(kind):
+                found.setdefault(_kind_of(kind), (name, kind))
+        if len(found) > 1:
+            (one, first), (other, second), *_ = found.values()
+            raise DataError(f"column {column!r} is {first} in {one} and {second} in {other}; write both alike")
+
+
+def _kind_of(kind: pa.DataType) -> str:
+    kind = kind.value_type if pa.types.is_dictionary(kind) else kind
+    if pa.types.is_integer(kind) or pa.types.is_floating(kind):
+        return "number"
+    if pa.types.is_timestamp(kind):
+        return f"time {kind.tz}"
+    return "text" if pa.types.is_string(kind) or pa.types.is_large_string(kind) else str(kind)
 
 
 def parts_of(folder: Path) -> list[Path]:
@@ -91,8 +141,10 @@ def parts_of(folder: Path) -> list[Path]:
         raise DataError(f"{folder} holds the output of a scoring job, by its {MANIFEST}; expected interactions")
     files = sorted(
         file
-        for file in folder.rglob("*.parquet")
-        if file.is_file() and not any(part[0] in "_." for part in file.relative_to(folder).parts)
+        for file in folder.rglob("*")
+        if file.suffix.lower() in (".parquet", ".parq", ".pq")
+        and file.is_file()
+        and not any(part[0] in "_." for part in file.relative_to(folder).parts)
     )
     columns = {tuple(sorted(pq.read_schema(file).names)) for file in files}
     if len(columns) > 1:
@@ -106,7 +158,8 @@ def item_table(path: Path, request: Request) -> pd.DataFrame | None:
     if not path.exists():
         return None
     everything = _Everything(item=request.item, ids=request.ids, encoding=request.encoding)
-    return _parquet(path, everything) if path.suffix == ".parquet" else _csv(path, everything)
+    kind = bare(path).suffix.lower()
+    return {".parquet": _parquet, ".tsv": _tsv}.get(kind, _csv)(path, everything)
 
 
 class _Everything(Request):

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Final
+from typing import Any, Final, get_args
 
 import pandas as pd
 
@@ -52,7 +52,7 @@ def read(
     ids: IdKind = "auto",
     separator: str | None = None,
     encoding: str | None = None,
-    names: Sequence[str] | None = None,
+    names: tuple[str, ...] | None = None,
     **options: Any,
 ) -> Interactions:
     """Read one file or folder; text may be compressed (.gz, .bz2, .zst).
@@ -75,6 +75,10 @@ def read(
         DataError: there is no such file or layout, the layout is not recognized, the file is empty, damaged or of
             another layout, a row has more or fewer fields than the header, or `from_frame` refuses the table.
     """
+    if ids not in get_args(IdKind):
+        raise DataError(f"ids must be one of {', '.join(get_args(IdKind))}, got {ids!r}")
+    if names is not None and not (isinstance(names, tuple | list) and all(isinstance(name, str) for name in names)):
+        raise DataError(f"names must be a list of the names of columns, got {names!r}")
     found = _find(as_path(path), layout)
     kept = (keep,) if isinstance(keep, str) else tuple(keep)
     options = {**found.reader.columns, **options}
@@ -122,11 +126,13 @@ def _find(path: Path, layout: str) -> _Found:
     """Return the file at a path, or in the folder there, and the reader of its layout."""
     if layout != AUTO and layout not in _REGISTERED:
         raise DataError(f"there is no layout {layout!r}{did_you_mean(str(layout), [AUTO, *_REGISTERED])}")
-    if not path.exists():
-        raise DataError(f"expected a file or folder at {path}, found nothing")
-    folder = path if path.is_dir() else None
-    file, reader = _find_in(path, layout) if folder else (path, _REGISTERED.get(layout))
+    file, reader = path, _REGISTERED.get(layout)
     try:
+        if not path.exists():
+            raise FileNotFoundError(f"expected a file or folder at {path}, found nothing")
+        folder = path if path.is_dir() else None
+        if folder:
+            file, reader = _find_in(path, layout)
         if not file.stat().st_size:
             raise DataError(f"the file is empty; expected one of the layouts {_layouts()}")
         if layout == AUTO and file.is_file():

@@ -15,9 +15,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as pacsv
 
-from recsys.columns import ITEM, RATING, TIMESTAMP, USER
+from recsys.columns import ITEM, RATING, TIMESTAMP, TITLE, USER
 from recsys.datasets.encoding import not_utf8
 from recsys.errors import DataError
+from recsys.frames import note_like
 
 IdKind = Literal["auto", "text"]
 """What ids in text are: whole numbers if all of a column are written as such (`7`, not `007` or `7.0`), or text."""
@@ -25,6 +26,7 @@ IdKind = Literal["auto", "text"]
 _SEPARATORS: Final = (",", "\t", ";", "|")
 _BLOCK: Final = 2**24
 """Bytes parsed at a time; no row may be longer."""
+_DECIMAL: Final = r"^-?(0|[1-9][0-9]{0,14})(\.[0-9]{1,15})?$"
 _INTEGER: Final = r"^(0|-?[1-9][0-9]{0,18})$"
 
 
@@ -51,7 +53,12 @@ class Request:
     def __call__(self, header: Sequence[str]) -> list[str]:
         """Return the columns to read."""
         wanted = {self.user, self.item, self.rating, self.timestamp, *self.keep}
-        return [name for name in header if name in wanted] if self.required <= set(header) else list(header)
+        if not self.required <= set(header):
+            return list(header)
+        for name, known in ((self.rating, RATING), (self.timestamp, TIMESTAMP)):
+            if name == known:
+                note_like(known, header)
+        return [name for name in header if name in wanted]
 
     @property
     def required(self) -> set[str]:
@@ -216,8 +223,11 @@ def _typed(column: pa.ChunkedArray, name: str, request: Request, text: bool) -> 
     if name == request.rating or name == request.timestamp:
         return _numbers(column)
     if name in (request.user, request.item):
-        return labels(column, as_text=text or request.ids == "text")
-    return labels(column, as_text=text) if text else _plain(column)
+        found = labels(column, as_text=text or request.ids == "text")
+        if isinstance(found, pd.Categorical) and "\\N" in found.categories:
+            raise DataError(f"column {name!r} holds \\N, by which databases mean a missing value; drop those rows")
+        return found
+    return labels(column, as_text=True).astype(object) if text or name == TITLE else _plain(column)
 
 
 def labels(column: pa.ChunkedArray, *, as_text: bool) -> Any:
@@ -235,12 +245,13 @@ def labels(column: pa.ChunkedArray, *, as_text: bool) -> Any:
 
 
 def _plain(column: pa.ChunkedArray) -> Any:
-    """Return a further column: whole numbers, numbers or text."""
+    """Return a further column: numbers if all are written as prices are, and not as codes such as 007 or 1e5."""
     found = labels(column, as_text=False)
     if not isinstance(found, pd.Categorical):
         return found
-    numbers = _numbers(column)
-    return found.astype(object) if numbers.dtype == object else numbers
+    if pc.all(pc.match_substring_regex(column, _DECIMAL), min_count=1).as_py():
+        return column.cast(pa.float64()).to_numpy()
+    return found.astype(object)
 
 
 def _numbers(column: pa.ChunkedArray) -> Any:

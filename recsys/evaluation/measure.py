@@ -87,7 +87,7 @@ def evaluate(
             training data when users are held out.
         item_vectors: (n_items, d) array or sparse matrix for `diversity`: one-hot genres or other features, or a
             model's embeddings. Use the same vectors for all models that are compared.
-        batch_size: users per block; affects memory, not the result.
+        batch_size: users per block; affects memory, and of the result at most the last bits of a mean.
 
     Raises:
         ConfigError: an unknown metric, or none; `diversity` without `item_vectors`.

@@ -139,7 +139,9 @@ class Recommender(Learner):
         *,
         userid: npt.ArrayLike | None = None,
     ) -> tuple[Ids, Scores]:
-        """Return the best potential users of one item or of several.
+        """Return the best potential users of one item or of several, by the models' own scores.
+
+        Popularity, which `recommend` puts in the place of scores of users without a usable history, is not among them.
 
         Args:
             itemid: an item index, or an array of them.
@@ -321,6 +323,9 @@ class Recommender(Learner):
         if not isinstance(scores, Tensor) or scores.shape != expected or not scores.is_floating_point():
             found = f"{tuple(scores.shape)} {scores.dtype}" if isinstance(scores, Tensor) else type(scores).__name__
             raise DataError(f"_scores of {type(self).__name__} must give a float tensor {expected}, got {found}")
+        if not self._of_package() and (out is None or scores.data_ptr() != out.data_ptr()):
+            # Masks are written into the block, which may be a view of what a model of one's own has learned.
+            scores = scores.to(torch.float32, copy=True, memory_format=torch.contiguous_format)
         # The largest is NaN if any is; -inf is how a model says that it never recommends an item.
         if scores.numel() and not float(scores.amax()) < math.inf:
             raise DataError(

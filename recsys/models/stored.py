@@ -182,4 +182,5 @@ def part_of(about: Any, *names: str) -> dict[str, Any]:
 def number_in(table: Mapping[str, Any], name: str) -> float | None:
     """Return a number of such a table; None where there is none."""
     value = table.get(name)
-    return value if isinstance(value, int | float) and not isinstance(value, bool) else None
+    is_number = isinstance(value, int | float) and not isinstance(value, bool) and np.isfinite(value)
+    return value if is_number else None

@@ -185,7 +185,10 @@ def bounded(seconds: int = TIMEOUT, *, check: bool = True) -> Iterator[None]:
 
 def without_password(uri: str) -> str:
     """Return a store's URI without user, password and query."""
-    parts = urlsplit(uri)
+    try:
+        parts = urlsplit(uri)
+    except ValueError:  # no URI at all
+        return uri
     if not parts.netloc:
         return uri
     return SplitResult(parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", "").geturl()

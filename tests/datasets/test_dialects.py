@@ -259,7 +259,7 @@ def test_items_of_ones_own_bring_titles_and_columns(tmp_path, name, title):
     data = read(tmp_path / "x.csv", user="who", item="sku", items=tmp_path / name)
     assert data.titles.tolist() == ["10", "Été", "12"]
     assert data.item_columns["brand"].tolist() == ["A", "B", None]
-    assert np.array_equal(data.item_columns["price"], [1, 2, np.nan], equal_nan=True)
+    assert data.item_columns["price"].tolist() == [1, 2, None]
     cut = data.take_items([1, 2])
     assert cut.titles.tolist() == ["Été", "12"]
     assert cut.item_columns["brand"].tolist() == ["B", None]
@@ -361,3 +361,130 @@ def test_a_file_of_nobody_s_name_names_the_data(tmp_path):
 
     config = check_config({"data": {"file": str(tmp_path / "shop.csv")}})
     assert config.data.name == "shop"
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "message"),
+    [
+        ({"rating": [True]}, {"rating": [4.5]}, "column 'rating' is bool in a.parquet and double in b.parquet"),
+        ({"item_id": [7]}, {"item_id": ["007"]}, "column 'item_id' is int64 in a.parquet and"),
+        (
+            {"timestamp": pd.to_datetime(["2026-08-01"])},
+            {"timestamp": [1_756_670_000]},
+            "column 'timestamp' is timestamp",
+        ),
+    ],
+)
+def test_parts_of_other_types_are_refused_with_both(tmp_path, one, other, message):
+    row = {"user_id": [1], "item_id": [2]}
+    pd.DataFrame({**row, **one}).to_parquet(tmp_path / "a.parquet")
+    pd.DataFrame({**row, "user_id": [2], **other}).to_parquet(tmp_path / "b.parquet")
+    assert message in refusal(tmp_path)
+
+
+def test_parts_of_one_kind_are_put_together_without_loss(tmp_path):
+    pq.write_table(
+        pa.table({"user_id": pa.array([1], pa.int32()), "item_id": [2], "rating": [3]}), tmp_path / "a.PARQUET"
+    )
+    pq.write_table(pa.table({"user_id": [2**40], "item_id": [2], "rating": [4.5]}), tmp_path / "b.parq")
+    pq.write_table(
+        pa.table({"user_id": [3], "item_id": [2], "rating": pa.nulls(1)}).slice(0, 0), tmp_path / "c.parquet"
+    )
+    assert pairs(read(tmp_path)) == [(1, 2, 3.0), (2**40, 2, 4.5)]
+
+
+def test_parts_keep_a_range_that_pandas_stored_as_the_index(tmp_path):
+    for number in (0, 3):
+        index = pd.RangeIndex(number, number + 3, name="timestamp")
+        frame = pd.DataFrame({"user_id": [number] * 3, "item_id": [1, 2, 3]}, index=index)
+        frame.to_parquet(tmp_path / f"part-{number}.parquet")
+    assert read(tmp_path).timestamps.tolist() == [0, 1, 2, 3, 4, 5]
+
+
+def test_the_names_of_folders_are_ids_as_they_are_written(tmp_path):
+    for user in ("007", "7"):
+        (tmp_path / f"user_id={user}").mkdir()
+        pq.write_table(pa.table({"item_id": [1, 2]}), tmp_path / f"user_id={user}" / "p.parquet")
+    assert read(tmp_path).users.ids().tolist() == ["007", "7"]
+
+
+def test_titles_are_text_and_codes_stay_as_they_are_written(tmp_path):
+    (tmp_path / "x.csv").write_text("user_id,item_id\n1,1\n1,2\n1,3\n")
+    (tmp_path / "items.csv").write_text(
+        "item_id,title,code,price,ean\n1,2001,007,1.10,\n2,,08,2,9007199254740993\n3,1.50,1e5,3.5,1\n"
+    )
+    data = read(tmp_path / "x.csv", items=tmp_path / "items.csv")
+    assert data.titles.tolist() == ["2001", "2", "1.50"]
+    assert data.item_columns["code"].tolist() == ["007", "08", "1e5"]
+    assert data.item_columns["price"].tolist() == [1.1, 2.0, 3.5]
+    assert data.item_columns["ean"].tolist() == [None, "9007199254740993", "1"]
+
+
+def test_items_may_have_columns_of_any_type():
+    items = pd.DataFrame({"item_id": [7, 8], "tags": [["a"], ["b", "c"]], "stock": pd.array([1, None], dtype="Int64")})
+    data = Interactions.from_frame(pd.DataFrame({"user_id": [1, 1], "item_id": [7, 8]}), items=items)
+    assert data.item_columns["tags"].tolist() == [["a"], ["b", "c"]]
+    assert data.item_columns["stock"].tolist() == [1, None]
+    assert data.details(1) == "b, c"
+
+
+def test_a_table_of_few_of_the_items_is_warned_of():
+    frame = pd.DataFrame({"user_id": [1, 1, 1], "item_id": [10, 11, 12]})
+    items = pd.DataFrame({"item_id": ["10", "011", "012"], "title": ["a", "b", "c"]})
+    with pytest.warns(DataWarning, match=r"describes 1 of the 3 items: ids there are like '10', .* like 11"):
+        assert Interactions.from_frame(frame, items=items).titles.tolist() == ["a", "11", "12"]
+
+
+@pytest.mark.parametrize("column", [" rating", "Ratings", "RATING"])
+def test_a_column_that_looks_like_the_ratings_is_warned_of(tmp_path, column):
+    (tmp_path / "x.csv").write_text(f"user_id,item_id,{column}\n1,2,3\n")
+    with pytest.warns(DataWarning, match="there is no column 'rating', but"):
+        assert pairs(read(tmp_path / "x.csv")) == [(1, 2, 1)]
+    assert pairs(read(tmp_path / "x.csv", rating=column)) == [(1, 2, 3)]
+
+
+def test_the_mark_of_a_missing_value_is_no_user(tmp_path):
+    (tmp_path / "x.tsv").write_text("user_id\titem_id\n1\t2\n\\N\t3\n")
+    assert "holds \\N, by which databases mean a missing value" in refusal(tmp_path / "x.tsv")
+
+
+@pytest.mark.parametrize("number", ["rot13", "klingon", 5])
+def test_what_is_no_encoding_of_text_is_refused(tmp_path, number):
+    (tmp_path / "x.csv").write_text("user_id,item_id\n1,2\n")
+    assert "there is no encoding" in refusal(tmp_path / "x.csv", encoding=number)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"user": None}, "expected the name of a column, got None"),
+        ({"item": ["item_id"]}, "expected the name of a column"),
+        ({"rating": 3}, "column 3 is not in the table"),
+        ({"keep": 5}, "column 5 is not in the table"),
+        ({"weights": [1]}, "weights must be numbers by event, got list"),
+        ({"weights": {"1": 1, 1: 5}}, "weights name an event twice"),
+        ({"weights": {"view": 1e39}}, "weights must be numbers of at least 0"),
+        ({"titles": ["a"]}, "titles must be a mapping"),
+    ],
+)
+def test_arguments_of_another_kind_are_refused(arguments, message):
+    with pytest.raises(DataError, match=message):
+        Interactions.from_frame(EVENTS, **{"rating": "event", "duplicates": "sum", **arguments})
+
+
+@pytest.mark.parametrize(
+    "times",
+    [
+        [20260801.0, 20260802.0],
+        [0, 20260801, 20260802],
+        [202608010043, 202608012359],
+        [20260801004350, 20260801004351],
+    ],
+    ids=str,
+)
+def test_days_written_as_numbers_are_no_seconds(times):
+    frame = pd.DataFrame({"user_id": 1, "item_id": range(len(times)), "timestamp": times})
+    with pytest.raises(DataError, match="look like dates; write them as 2026-08-31"):
+        Interactions.from_frame(frame)
+    with pytest.raises(DataError, match="must hold datetimes"):
+        Interactions.from_frame(frame.assign(timestamp=["", *["1"] * (len(times) - 1)]))

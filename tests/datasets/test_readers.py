@@ -63,7 +63,7 @@ def test_ratings_dat(tmp_path, layout, encoding):
 
 def test_a_title_with_a_line_separator_of_another_alphabet_stays_whole(tmp_path):
     (tmp_path / "ratings.dat").write_text(lines("::"))
-    (tmp_path / "movies.dat").write_bytes(b"7::Wait\x85 What (1995)::Drama\n")
+    (tmp_path / "movies.dat").write_bytes(b"7::Wait\x85 What (1995)::Drama\n11::b::War\n")
     assert read(tmp_path).title(0) == "Wait\x85 What (1995)"
 
 
@@ -145,7 +145,7 @@ def test_parquet(tmp_path, layout):
 
 def test_titles_of_the_caller_come_first(tmp_path):
     ROWS.to_parquet(tmp_path / "interactions.parquet")
-    pd.DataFrame({"item_id": [7], "title": ["theirs"]}).to_parquet(tmp_path / "items.parquet")
+    pd.DataFrame({"item_id": [7, 11], "title": ["theirs", "b"]}).to_parquet(tmp_path / "items.parquet")
     assert read(tmp_path, titles={7: "mine"}).title(0) == "mine"
 
 

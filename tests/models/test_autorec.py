@@ -232,7 +232,7 @@ def test_the_cold_are_given_one_rating(model_class, cold_rating):
     assert abs(stranger[1, 0] - expected) > 1e-4
 
 
-def test_a_user_of_u_autorec_is_cold_by_history_and_one_of_i_autorec_by_training():
+def test_a_user_is_cold_by_history_unless_i_autorec_learned_of_them():
     cells = cells_of(MATRIX)
     cells[2] = np.nan
     matrix = csr(cells)
@@ -241,7 +241,8 @@ def test_a_user_of_u_autorec_is_cold_by_history_and_one_of_i_autorec_by_training
     users, items = fit(UAutoRec, matrix), fit(IAutoRec, matrix)
     assert users.predict(0, empty, 0) == pytest.approx(expected, rel=1e-6)
     assert users.predict(2, MATRIX[2], 0) == users.predict(-1, MATRIX[2], 0) != pytest.approx(expected, rel=1e-4)
-    assert items.predict(2, MATRIX[2], 0) == pytest.approx(expected, rel=1e-6)
+    assert items.predict(2, empty, 0) == pytest.approx(expected, rel=1e-6)
+    assert items.predict(2, MATRIX[2], 0) == items.predict(-1, MATRIX[2], 0) != pytest.approx(expected, rel=1e-4)
     assert items.predict(0, empty, 0) == items.predict(0, None, 0) != pytest.approx(expected, rel=1e-4)
 
 
