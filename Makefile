@@ -25,7 +25,7 @@ demo: $(VENV)/.installed
 	$(BIN)/recsys demo
 
 test: lint
-	$(BIN)/python -m pytest -n 2 -m "not slow" --cov=recsys --cov-report=term:skip-covered --cov-fail-under=90
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow" --cov=recsys --cov-report=term:skip-covered --cov-fail-under=90
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff format --check .
