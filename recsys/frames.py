@@ -168,6 +168,19 @@ def about_items(
     return titles, columns
 
 
+def in_words(values: Iterable[Any], most: int = 3, longest: int = 40) -> str:
+    """Return what is known of an item as one line: the first `most` values, each cut to `longest` characters."""
+    found = []
+    for value in values:
+        if isinstance(value, list | tuple | np.ndarray):
+            value = ", ".join(map(str, value))
+        elif pd.isna(value):
+            continue
+        text = f"{value:g}" if isinstance(value, float | np.floating) else str(value)
+        found.append(text if len(text) <= longest else f"{text[: longest - 1]}…")
+    return " · ".join(text for text in found[:most] if text)
+
+
 def column_of(table: pd.DataFrame, column: str) -> pd.Series[Any]:
     """Return a column; a DataError if there is none of that name, or several."""
     if column is None or not isinstance(column, Hashable):

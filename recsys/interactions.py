@@ -15,7 +15,7 @@ import scipy.sparse as sp
 
 from recsys.columns import ITEM, RATING, TIMESTAMP, USER
 from recsys.errors import DataError, warn
-from recsys.frames import Duplicates, Names, about_items, entries_of, index_type
+from recsys.frames import Duplicates, Names, about_items, entries_of, in_words, index_type
 from recsys.ids import IdMap
 from recsys.matching import few_known
 from recsys.times import Times, TimeUnit
@@ -303,15 +303,6 @@ class Interactions:
         own = self.items.ids([code])[0]
         return str(own if self.titles is None else self.titles[code])
 
-    def details(self, code: int, most: int = 3, longest: int = 40) -> str:
-        """Return the first `most` further columns of an item as one line: values, each cut to `longest` characters."""
-        found = []
-        for values in self.item_columns.values():
-            value = values[code]
-            if isinstance(value, list | tuple | np.ndarray):
-                value = ", ".join(map(str, value))
-            elif value is None or value != value:  # NaN
-                continue
-            text = f"{value:g}" if isinstance(value, float | np.floating) else str(value)
-            found.append(text if len(text) <= longest else f"{text[: longest - 1]}…")
-        return " · ".join(text for text in found[:most] if text)
+    def details(self, code: int) -> str:
+        """Return the first further columns of an item as one line; empty if nothing is known of it."""
+        return in_words(values[code] for values in self.item_columns.values())

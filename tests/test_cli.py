@@ -294,3 +294,23 @@ def test_entries_of_equal_time_are_a_line_of_the_command_and_of_the_report(popul
     model = recsys.Popularity().fit(split.train)
     found = recsys.evaluate(model, split.test, ["ndcg@5"], popularity=split.train)
     assert note in recsys.report.page(model, split, found)
+
+
+def test_items_that_tonight_s_file_does_not_hold_are_described_too(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    frame = recsys.datasets.synthetic(60, 30, 900).to_frame()[["user_id", "item_id"]]
+    frame.to_csv("all.csv", index=False)
+    frame[frame["user_id"] == 1].to_csv("tonight.csv", index=False)
+    items = pd.DataFrame(
+        {"item_id": range(1, 31), "title": [f"T{item}" for item in range(1, 31)], "price": range(1, 31)}
+    )
+    items.to_csv("items.csv", index=False)
+    config = check_config({"data": {"file": "all.csv", "items": "items.csv"}, "model": {"name": "EASE"}})
+    model = recsys.EASE().fit(config.load_data(), show_progress=False)
+    model.about_ = {"config": config.as_dict()}
+    model.save("model")
+    lists = serve.recommend(Workspace(tmp_path), "model", ["1"], n=5, data="tonight.csv")
+    assert lists["title"].tolist() == [f"T{item}" for item in lists["item_id"]]
+    assert lists["price"].tolist() == lists["item_id"].tolist()
+    printed = capsys.readouterr().out
+    assert all(f"  T{item}  (" in printed and f")  {item}\n" in printed for item in lists["item_id"])

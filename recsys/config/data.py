@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
+import pandas as pd
 import scipy.sparse as sp
 from pydantic import BaseModel, ConfigDict, field_validator, model_validator
 
 from recsys import datasets
+from recsys.columns import ITEM
 from recsys.datasets import NAMES, SYNTHETIC
 from recsys.errors import ConfigError, DataError, did_you_mean
 from recsys.interactions import Interactions
@@ -102,6 +104,14 @@ class DataConfig(OpenSection):
         if self.name == SYNTHETIC:
             return datasets.synthetic(**self._values(GENERATE))
         return datasets.load(self.name, root=root, keep=keep, **self._values(READ))
+
+    def item_table(self) -> tuple[pd.DataFrame, str] | None:
+        """Return the table of items that `items` names, and the name of the column of items; None without one."""
+        given = self._values(READ)
+        if given.get("items") is None:
+            return None
+        options = {name: given[name] for name in ("item", "ids", "encoding") if name in given}
+        return datasets.read_items(given["items"], **options), options.get("item", ITEM)
 
     def training_data(self, raw: Interactions) -> Interactions:
         """Return the result of `read`, filtered and binarized for training."""

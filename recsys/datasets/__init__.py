@@ -7,7 +7,7 @@
 from recsys.datasets.catalog import NAMES, SYNTHETIC, load
 from recsys.datasets.generator import synthetic
 from recsys.datasets.layouts import SPLIT, Reader
-from recsys.datasets.readers import READERS, read, register_reader
+from recsys.datasets.readers import READERS, read, read_items, register_reader
 from recsys.datasets.text import Request
 
 __all__ = [
@@ -19,6 +19,7 @@ __all__ = [
     "Request",
     "load",
     "read",
+    "read_items",
     "register_reader",
     "synthetic",
 ]

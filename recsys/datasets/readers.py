@@ -12,6 +12,7 @@ from typing import Any, Final, get_args
 
 import pandas as pd
 
+from recsys.columns import ITEM
 from recsys.datasets.encoding import bare, first_line
 from recsys.datasets.layouts import LAYOUTS, PARQUET, Reader, item_table, parts_of
 from recsys.datasets.text import IdKind, Request
@@ -145,6 +146,13 @@ def _find(path: Path, layout: str) -> _Found:
     return _Found(file, folder, reader)
 
 
+def read_items(
+    path: str | Path, *, item: str = ITEM, ids: IdKind = "auto", encoding: str | None = None
+) -> pd.DataFrame:
+    """Return a table of items, csv or parquet, as `read(items=)` reads it; a DataError if it cannot be read."""
+    return _items_of(path, Request(item=item, ids=ids, encoding=encoding))
+
+
 def _with_ids(table: pd.DataFrame, request: Request) -> pd.DataFrame:
     """Return the table with text for whole numbers, if ids are to be text."""
     if request.ids != "text":
@@ -154,6 +162,7 @@ def _with_ids(table: pd.DataFrame, request: Request) -> pd.DataFrame:
 
 
 def _items_of(items: str | Path, request: Request) -> pd.DataFrame:
+    """Return the table of items at a path."""
     path = as_path(items)
     try:
         found = item_table(path, request)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from recsys import tracking
-from recsys.config import JobConfig, check_config
+from recsys.config import DataConfig, JobConfig, check_config
 from recsys.config.data import of_everyone
 from recsys.datasets import NAMES
 from recsys.errors import ConfigError, DataError, did_you_mean
@@ -58,11 +58,16 @@ def histories_for(
 
     Users with few interactions are there too, and users without any that the model reads (all below `min_rating`, say).
     """
+    return section_for(model, uri, data).histories(workspace.folder)
+
+
+def section_for(model: Recommender, uri: str, data: str | None) -> DataConfig:
+    """Return how to read the named data set or file as for training, or what the model was trained on."""
     if data is None:
-        return config_of(model, uri).data.histories(workspace.folder)
+        return config_of(model, uri).data
     stored = {"data": part_of(model.about_, "config", "data")}
     trained = check_config(stored, f"the configuration stored in {uri}").data
-    return trained.of(section_of(data)).histories(workspace.folder)
+    return trained.of(section_of(data))
 
 
 def split_of(job: JobConfig, data: Interactions) -> Split:

@@ -17,9 +17,10 @@ from recsys.datasets.encoding import bare, content
 from recsys.datasets.text import Request, table
 from recsys.errors import ConfigError, DataError, ScoringError, UnknownIdError
 from recsys.export import INPUT, OUTPUT, export_onnx
+from recsys.frames import about_items, in_words
 from recsys.ids import IdMap
 from recsys.interactions import Interactions
-from recsys.jobs.common import histories_for, load_model
+from recsys.jobs.common import histories_for, load_model, section_for
 from recsys.models import Recommender
 from recsys.scoring.local import BATCH_SIZE
 from recsys.workspace import Workspace
@@ -39,10 +40,12 @@ def recommend(
     if not users:
         raise ConfigError("name at least one user with --user")
     fitted, _ = load_model(workspace, model)
-    histories, seen = histories_for(workspace, fitted, model, data)
+    section = section_for(fitted, model, data)
+    histories, seen = section.histories(workspace.folder)
     whole = histories if seen is None else seen
     ids = [whole.users.parse(user) for user in users]
-    frame = with_titles(fitted, whole, scoring.recommend_frame(fitted, histories, ids, n=n, seen=seen))
+    lists = scoring.recommend_frame(fitted, histories, ids, n=n, seen=seen)
+    frame = with_titles(fitted, whole, lists, section.item_table())
     unread = {user for user in ids if not histories.matrix[histories.users.codes([user])].nnz}
     for user, lists in frame.groupby(USER, sort=False):
         print_user(whole, user, lists)
@@ -51,21 +54,27 @@ def recommend(
     return frame
 
 
-def with_titles(model: Recommender, histories: Interactions, frame: pd.DataFrame) -> pd.DataFrame:
-    """Return the frame with a column `title` and the further columns of the histories' items.
+def with_titles(
+    model: Recommender, histories: Interactions, frame: pd.DataFrame, about: tuple[pd.DataFrame, str] | None = None
+) -> pd.DataFrame:
+    """Return the frame with a column `title` and the further columns of its items.
 
-    Titles are those of the histories, else of the model; items without one show their id.
+    Titles are those of the histories, else of the model; items without one show their id. The table of items `about`,
+    with the name of its column of items, also describes items that the histories do not hold.
     """
     titles = frame[ITEM].astype(str).to_numpy(dtype=object)
     if model.items_ is not None and model.titles_ is not None:
         titles = model.titles_[model.items_.codes(frame[ITEM])]
-    codes = histories.items.codes(frame[ITEM], on_unknown="mark")
+    items, named, columns = histories.items, histories.titles, histories.item_columns
+    if about is not None and model.items_ is not None:
+        items, (named, columns) = model.items_, about_items(*about, model.items_)
+    codes = items.codes(frame[ITEM], on_unknown="mark")
     known = codes >= 0
-    if histories.titles is not None:
-        titles = np.where(known, histories.titles[codes], titles)
+    if named is not None:
+        titles = np.where(known, named[codes], titles)
     details: dict[str, Any] = {
         name: pd.Series(values[codes], index=frame.index).where(known)
-        for name, values in histories.item_columns.items()
+        for name, values in columns.items()
         if name not in frame
     }
     return frame.assign(**{TITLE: titles, **details})
@@ -81,16 +90,16 @@ def print_user(histories: Interactions, user: Hashable, lists: pd.DataFrame, sho
     print(f"\nuser {user}: {len(entries)} interactions, among them")
     for entry in best:
         value, item = histories.matrix.data[entry], int(histories.matrix.indices[entry])
-        print(f"    {f'{value:4.1f}  ' if rated else ''}{histories.title(item)}{_details(histories, item)}")
+        print(f"    {f'{value:4.1f}  ' if rated else ''}{histories.title(item)}{_after(histories.details(item))}")
     print("  recommended (score)")
-    items = histories.items.codes(lists[ITEM], on_unknown="mark").tolist()
-    for item, rank, score, title in zip(items, lists[RANK], lists[SCORE], lists[TITLE], strict=True):
-        print(f"    {rank:2d}.  {title}  ({score:.3f}){_details(histories, item)}")
+    further = lists.columns[lists.columns.tolist().index(TITLE) + 1 :]
+    rows = zip(lists[RANK], lists[SCORE], lists[TITLE], lists[further].itertuples(index=False), strict=True)
+    for rank, score, title, values in rows:
+        print(f"    {rank:2d}.  {title}  ({score:.3f}){_after(in_words(values))}")
 
 
-def _details(histories: Interactions, item: int) -> str:
-    """Return what else the data know of an item, after two spaces; empty if nothing, or for an item not in them, -1."""
-    text = histories.details(item) if item >= 0 else ""
+def _after(text: str) -> str:
+    """Return what else is known of an item, set off from its title; empty if nothing is."""
     return f"  {text}" if text else ""
 
 
