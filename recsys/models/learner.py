@@ -216,7 +216,7 @@ class Learner(Parameters, RecommenderBase):  # type: ignore[misc]
             model.popularity_ = arrays.array("popularity", (model.n_items_,), within=(0, 1))
             model.user_counts_ = model._stored_counts(arrays, state)
             model._restore(arrays, state)
-            if arrays.unread and cls.__module__.startswith("recsys."):  # one's own may keep what it does not read
+            if arrays.unread and cls._is_ours():  # one's own may keep what it does not read
                 raise BundleError(f"it has no arrays {', '.join(sorted(arrays.unread))}")
         except Exception as error:  # also what a model's own code raises at what it did not expect
             raise BundleError(f"{where} does not fit this version's {cls.__name__}: {error}") from error
@@ -226,6 +226,11 @@ class Learner(Parameters, RecommenderBase):  # type: ignore[misc]
         """Return all arrays that the model keeps, by their names in a bundle."""
         arrays = {"popularity": self.popularity_, **self._arrays()}
         return {**arrays, "user_counts": self.user_counts_} if self.capabilities.scores_known_users else arrays
+
+    @classmethod
+    def _is_ours(cls) -> bool:
+        """Return whether this is a model of the package."""
+        return cls.__module__.startswith("recsys.")
 
     def _stored_counts(self, arrays: Stored, state: Mapping[str, Any]) -> npt.NDArray[np.int64]:
         if "trained_users" not in state and "user_counts" not in arrays:
@@ -237,8 +242,8 @@ class Learner(Parameters, RecommenderBase):  # type: ignore[misc]
         return counts
 
     def _check_finite(self, matrix: sp.csr_matrix) -> None:
-        """Refuse what was learned from a matrix where some of it is NaN or infinite."""
-        arrays = self.learned_arrays().items()
+        """Refuse what was learned from a matrix where some of it is NaN or infinite; one's own model may mean it."""
+        arrays = self.learned_arrays().items() if self._is_ours() else ()
         # The smallest value is NaN if any is: nothing is allocated.
         ends = {name: (array.min(), array.max()) for name, array in arrays if array.dtype.kind == "f" and array.size}
         wrong = [name for name, values in ends.items() if not np.isfinite(values).all()]
