@@ -150,7 +150,9 @@ class Autoencoder(Recommender):
         some = np.flatnonzero(self.user_counts_)[:8]
         with torch.inference_mode():
             scores = self._scores(matrix[some], some, None, None)
-        if not bool(scores.isfinite().all()):  # finite weights may be so large that their products are not
+        # Finite weights may be so large that their products are not. A model of one's own may never recommend an item.
+        meant = torch.zeros_like(scores, dtype=torch.bool) if self._of_package() else scores == -torch.inf
+        if not bool((scores.isfinite() | meant).all()):
             raise self._not_finite("gives scores that are NaN or infinite")
 
     def _steps_per_epoch(self, rows: Rows) -> int:

@@ -83,8 +83,8 @@ class Recommender(Learner):
 
         Args:
             userid: an index, or an array of them. Models that declare `scores_known_users` use what they learned of a
-                training index and work from the history for any other index, -1 included; CDAE reads both for a
-                training index. All other models always work from the history.
+                training user who had entries and work from the history for any other index, -1 included; CDAE reads
+                both for such a user. All other models always work from the history.
             user_items: row r is the history of userid[r]; any scipy sparse format, or `Interactions`.
             N: length of each list; slots that no item can fill hold id -1 and score -finfo(float32).max.
             filter_already_liked_items: never return a stored item of the row.

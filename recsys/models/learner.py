@@ -244,16 +244,11 @@ class Learner(Parameters, RecommenderBase):  # type: ignore[misc]
         return counts
 
     def _check_finite(self, matrix: sp.csr_matrix) -> None:
-        """Refuse what was learned from a matrix where some of it is NaN or infinite."""
-        arrays = self.learned_arrays().items()
+        """Refuse what was learned from a matrix where some of it is NaN or infinite; one's own model may mean it."""
+        arrays = self.learned_arrays().items() if self._of_package() else ()
         # The smallest value is NaN if any is: nothing is allocated.
         ends = {name: (array.min(), array.max()) for name, array in arrays if array.dtype.kind == "f" and array.size}
-        may_be_infinite = not self._of_package()  # such as a mask that holds -inf
-        wrong = [
-            name
-            for name, values in ends.items()
-            if np.isnan(values).any() or not (may_be_infinite or np.isfinite(values).all())
-        ]
+        wrong = [name for name, values in ends.items() if not np.isfinite(values).all()]
         if wrong:
             raise self._not_finite(f"has learned NaN or infinite values ({', '.join(wrong)})")
 

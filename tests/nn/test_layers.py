@@ -8,9 +8,11 @@ from hypothesis import strategies as st
 from torch.nn import functional
 
 from recsys.nn.layers import (
+    ACTIVATIONS,
     Output,
     SparseLinear,
     dropout,
+    gated,
     l2_normalized,
     linear,
     standard_normal,
@@ -139,6 +141,27 @@ def test_output_and_linear_are_plain_affine_layers():
         torch.nn.init.uniform_(layer.bias, generator=generator(2))
         torch.testing.assert_close(layer(hidden), hidden @ layer.weight.T + layer.bias)
         torch.testing.assert_close(layer(hidden), functional.linear(hidden, layer.weight, layer.bias))
+
+
+@pytest.mark.parametrize("name", [*ACTIVATIONS, "gated"])
+def test_an_activation_is_the_same_in_training_and_anywhere_in_a_block_that_is_scored(name):
+    function = gated if name == "gated" else ACTIVATIONS[name]
+    values = 4 * torch.randn(200, 74, generator=generator())
+    with torch.inference_mode():
+        whole = function(values)
+        for rows in (1, 3, 63, 64, 199):
+            assert torch.equal(function(values[-rows:].clone()), whole[-rows:])
+    torch.testing.assert_close(whole.clone(), function(values), rtol=1e-5, atol=1e-6)
+
+
+def test_a_dense_layer_gives_a_row_the_same_bits_in_every_block_that_is_scored():
+    layer = linear(37, 21, generator())
+    values = torch.randn(200, 37, generator=generator(1))
+    with torch.inference_mode():
+        whole = layer(values)
+        for rows in (1, 2, 3, 7, 65):
+            assert torch.equal(layer(values[:rows]), whole[:rows])
+    torch.testing.assert_close(whole.clone(), layer(values).detach(), rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize(

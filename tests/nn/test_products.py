@@ -59,6 +59,20 @@ def test_scores_in_pieces_are_the_product(shape, with_bias):
         torch.testing.assert_close(affine(hidden, weight, bias, out=out), expected, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("width", [1, 4, 37, 64])
+@pytest.mark.parametrize("columns", [1, 7, 16, 100, 511, 600, 1024, 1300])
+def test_a_score_has_the_same_bits_whatever_stands_beside_it(columns, width):
+    hidden, weight, bias = torch.randn(200, width), torch.randn(1300, width), torch.randn(1300)
+    for own in (None, bias[:columns]):
+        whole = affine(hidden, weight[:columns], own)
+        for rows in (1, 2, 3, 9, 63, 64, 65):
+            for start in (0, 5, 100):
+                assert torch.equal(
+                    affine(hidden[start : start + rows], weight[:columns], own), whole[start : start + rows]
+                )
+    assert torch.equal(affine(hidden, weight[:columns]), affine(hidden, weight)[:, :columns])
+
+
 def test_only_large_parameters_get_a_gradient_buffer():
     network = torch.nn.Sequential(torch.nn.Linear(512, 512), torch.nn.Linear(512, 3))
     add_gradient_buffers(network)

@@ -16,6 +16,7 @@ from recsys.interactions import Interactions
 from recsys.models import EASE, IAutoRec, UAutoRec, load
 from recsys.scoring import recommend_frame, score
 from recsys.scoring.local import MANIFEST, _model_checksum
+from tests.contract import new_model
 
 
 def table(seed=0, users=50, items=30, rows=500, text=False):
@@ -380,3 +381,12 @@ def test_progress_is_shown_on_request(tmp_path, capsys):
     assert capsys.readouterr() == ("", "")
     score(MODEL, DATA, tmp_path / "loud", show_progress=True)
     assert "50.0/50.0" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["MultVAE", "IAutoRec", "ALS", "InfiniteAE"])
+def test_the_size_of_parts_changes_no_bit_of_the_lists(tmp_path, name):
+    model = new_model(name).fit(DATA, show_progress=False)
+    whole = read(score(model, DATA, tmp_path / "whole", n=30).output)
+    for size in (1, 7, 33):
+        parts = read(score(model, DATA, tmp_path / str(size), n=30, batch_size=size).output)
+        pd.testing.assert_frame_equal(parts, whole, check_exact=True)
