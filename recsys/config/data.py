@@ -108,7 +108,7 @@ class DataConfig(OpenSection):
     def item_table(self) -> tuple[pd.DataFrame, str] | None:
         """Return the table of items that `items` names, and the name of the column of items; None without one."""
         given = self._values(READ)
-        if given.get("items") is None:
+        if self._sources[0] is GENERATE or given.get("items") is None:  # there it is how many are generated
             return None
         options = {name: given[name] for name in ("item", "ids", "encoding") if name in given}
         return datasets.read_items(given["items"], **options), options.get("item", ITEM)
