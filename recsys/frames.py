@@ -56,9 +56,7 @@ def entries_of(
         raise DataError(f"duplicates must be one of {', '.join(get_args(Duplicates))}, got {duplicates!r}")
     if time_unit not in get_args(TimeUnit):
         raise DataError(f"time_unit must be one of {', '.join(get_args(TimeUnit))}, got {time_unit!r}")
-    if wrong := [name for name in (*names[:4], *names.keep) if not isinstance(name, Hashable)]:
-        raise DataError(f"expected the name of a column, got {wrong[0]!r}")
-    table = as_table(frame, [name for name in (*names[:4], *names.keep) if name is not None])
+    table = as_table(frame, [*names[:4], *names.keep])
     for wanted in (names.user, names.item, *names.keep):
         column = column_of(table, wanted)
         if wanted not in names.keep and (missing := column.isna()).any():
@@ -106,7 +104,7 @@ def entries_of(
     return Entries(matrix, users, items, None if times is None else times[picked], columns)
 
 
-def as_table(frame: Any, wanted: Iterable[str]) -> pd.DataFrame:
+def as_table(frame: Any, wanted: Iterable[str | None]) -> pd.DataFrame:
     """Return a pandas frame of anything with `to_pandas()`; wanted levels of its index become columns."""
     table = frame
     while hasattr(table, "to_pandas"):
@@ -115,8 +113,9 @@ def as_table(frame: Any, wanted: Iterable[str]) -> pd.DataFrame:
         raise DataError(f"expected a pandas frame or something with to_pandas(), got {type(frame).__name__}")
     if isinstance(table.columns, pd.MultiIndex):
         raise DataError(f"the columns of the frame have {table.columns.nlevels} levels; give each one name")
-    levels = [name for name in dict.fromkeys(wanted) if name in table.index.names and name not in table]
-    if any(table.index.names.count(name) > 1 for name in levels):
+    wanted = list(wanted)
+    levels = [name for name in table.index.names if name is not None and name in wanted and name not in table]
+    if len(set(levels)) < len(levels):
         raise DataError(f"the index of the frame has several levels {levels[0]!r}; rename or drop the others")
     return table.reset_index(levels) if levels else table
 

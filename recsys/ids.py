@@ -21,8 +21,8 @@ OnUnknown = Literal["raise", "drop", "mark"]
 FEW_KNOWN: Final = 0.5
 """A warning says so where less than this share of what is matched is known."""
 
-_PLAIN: Final = re.compile("0|-?[1-9][0-9]{0,18}")
-"""Text that `str` gives of an integer of 64 bits: such text and the integer mean the same."""
+PLAIN_INTEGER: Final = "(0|-?[1-9][0-9]{0,18})"
+"""Pattern of text that `str` gives of an integer of 64 bits: such text and the integer mean the same."""
 
 
 class IdMap:
@@ -58,8 +58,10 @@ class IdMap:
     def factorize(cls, values: Iterable[Hashable]) -> tuple[IdMap, npt.NDArray[np.int32]]:
         """Return the map of the distinct `values`, sorted if they have an order, and the code of each."""
         # Hash all values, then check, cast and sort the distinct ones: sorting every row costs several times more.
-        if isinstance(getattr(values, "dtype", None), pd.CategoricalDtype):
-            return cls._of_categories(getattr(values, "values", values))
+        array = getattr(values, "array", values)
+        if isinstance(array, pd.Categorical) and (array.codes >= 0).all():  # hashed already
+            codes, used = pd.factorize(array.codes)
+            return cls._sorted(_plain_index(array.categories[used]), codes)
         index = _plain_index(values)
         if index.dtype == object and pd.api.types.infer_dtype(index, skipna=True).startswith("mixed"):
             _refuse_mixture(index[index.notna()])  # before hashing, which treats 1, 1.0 and True as equal
@@ -68,14 +70,6 @@ class IdMap:
         except TypeError as error:
             raise DataError(f"ids must be hashable: {error}") from None
         return cls._sorted(distinct, codes)
-
-    @classmethod
-    def _of_categories(cls, values: Any) -> tuple[IdMap, npt.NDArray[np.int32]]:
-        """Return the map of the categories that occur: they are hashed already."""
-        if (values.codes < 0).any():
-            _to_index([None])  # refused as missing
-        codes, used = pd.factorize(values.codes)
-        return cls._sorted(_plain_index(values.categories[used]), codes)
 
     @classmethod
     def _sorted(cls, distinct: Any, codes: npt.NDArray[Any]) -> tuple[IdMap, npt.NDArray[np.int32]]:
@@ -241,7 +235,7 @@ class IdMap:
 
 def _as_integer(value: Any) -> int | None:
     if isinstance(value, str):
-        return int(value) if _PLAIN.fullmatch(value) else None
+        return int(value) if re.fullmatch(PLAIN_INTEGER, value) else None
     if isinstance(value, (float, np.floating)):
         return int(value) if float(value).is_integer() else None
     return int(value) if _is_integer(value) else None

@@ -84,7 +84,8 @@ def test_a_network_that_cannot_be_measured_is_not_refused(monkeypatch):
             return network
 
     monkeypatch.setenv("RECSYS_MEMORY", "1e-6")
-    Own(epochs=1).fit(DATA, show_progress=False)
+    model = Own(epochs=1).fit(DATA, show_progress=False)
+    assert np.isfinite(model.recommend(0, DATA.matrix[0], N=3)[1]).all()
 
 
 def test_lists_longer_than_memory_are_refused_and_frames_end_with_the_catalog(eight_gib):

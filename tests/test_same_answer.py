@@ -1,5 +1,6 @@
 """The same question at every door: Python, the command, the logged model. The same lists, or the same refusal."""
 
+import gzip
 import re
 import shutil
 import sys
@@ -372,9 +373,17 @@ def test_a_list_of_users_is_read_whatever_wrote_it(places, tmp_path, name, text)
         assert (status, users) == (0, ["3", "12", "7"])
 
 
+def test_a_list_of_users_may_be_a_range_that_pandas_stored_as_the_index(places, tmp_path):
+    frame = pd.DataFrame({"x": [0, 0]}, index=pd.RangeIndex(3, 13, 9, name="user_id"))
+    frame.to_parquet(tmp_path / "users.parquet")
+    assert listed(places["int"], tmp_path, tmp_path / "users.parquet") == (0, ["3", "12"])
+
+
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
+        ("users.csv.gz", gzip.compress(b"user_id\n3\n" * 50)[:-12], "it cannot be unpacked"),
+        ("users.txt.gz", gzip.compress(b"3\n" * 50)[:-12], "it cannot be unpacked"),
         ("users.csv", "user_id\n3\n".encode("utf-16-le"), "holds zero bytes, so perhaps encoding='utf-16'"),
         ("users.txt", "Zoë".encode("latin-1"), "cannot be read: 'utf-8' codec can't decode"),
         (

@@ -6,6 +6,9 @@ import bz2
 import codecs
 import gzip
 import re
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -14,18 +17,29 @@ import pyarrow as pa
 from recsys.errors import DataError
 
 _UNICODE: Final = ((codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
-_COMPRESSED: Final = {"gz": rb"\x1f\x8b", "bz2": rb"BZh[1-9]1AY&SY", "zst": rb"\x28\xb5\x2f\xfd"}
-_PACKED: Final = {"zip": rb"PK\x03\x04", "xz": rb"\xfd7zXZ\x00", "7z": rb"7z\xbc\xaf\x27\x1c"}
+_MARKS: Final = {
+    "gz": rb"\x1f\x8b",
+    "bz2": rb"BZh[1-9]1AY&SY",
+    "zst": rb"\x28\xb5\x2f\xfd",
+    "zip": rb"PK\x03\x04",
+    "xz": rb"\xfd7zXZ\x00",
+    "7z": rb"7z\xbc\xaf\x27\x1c",
+}
+"""First bytes of packed files."""
+_ARCHIVES: Final = ("zip", "xz", "7z")
 
 
 def content(path: Path, encoding: str | None = None) -> pa.Buffer:
     """Return a file as UTF-8 without a byte order mark, unpacked if it is compressed.
 
     Raises:
-        DataError: it is an archive, or not of this encoding (by default UTF-8, or UTF-16 with a byte order mark).
+        DataError: it is an archive, damaged, or not of this encoding (by default UTF-8, or UTF-16 with a byte order
+            mark).
     """
     named = _codec(encoding)
-    buffer = _unpacked(path)
+    with _unpacked(path) as stream:
+        unpacked = None if stream is None else pa.py_buffer(stream.read())
+    buffer = pa.memory_map(str(path)).read_buffer() if unpacked is None else unpacked
     start = bytes(buffer[:4])
     mark, found = next(((mark, name) for mark, name in _UNICODE if start.startswith(mark)), (b"", encoding or "utf-8"))
     if found == "utf-8" or named == "utf-8":
@@ -46,28 +60,13 @@ def _codec(encoding: str | None) -> str | None:
 
 
 def first_line(path: Path) -> str:
-    """Return the first line of a file, each byte of it a character; it is compressed, if so, or not."""
-    return bytes(start_of(path)).split(b"\n", maxsplit=1)[0].decode("latin-1").rstrip("\r")
-
-
-def start_of(path: Path) -> bytes:
-    """Return the first bytes of the text of a file."""
-    with path.open("rb") as file:
-        start = file.read(16)
-        file.seek(0)
-        kind = _kind(start)
-        stream: Any = file
-        if kind == "gz":
-            stream = gzip.GzipFile(fileobj=file)
-        elif kind == "bz2":
-            stream = bz2.BZ2File(file)
-        elif kind == "zst":
-            stream = pa.CompressedInputStream(pa.PythonFile(file, "r"), "zstd")
-        text: bytes = stream.read(65_536)
+    """Return the first line of the text of a file, each byte of it a character."""
+    with _unpacked(path) as stream, path.open("rb") as file:
+        text: bytes = (stream or file).read(65_536)
     for mark, name in _UNICODE:
         if text.startswith(mark):
-            return text[len(mark) :] if name == "utf-8" else text[: len(text) // 2 * 2].decode(name, "replace").encode()
-    return text
+            text = text[len(mark) :] if name == "utf-8" else text[: len(text) // 2 * 2].decode(name, "replace").encode()
+    return text.split(b"\n", maxsplit=1)[0].decode("latin-1").rstrip("\r")
 
 
 def bare(path: Path) -> Path:
@@ -75,24 +74,26 @@ def bare(path: Path) -> Path:
     return path.with_suffix("") if path.suffix.lower() in (".gz", ".bz2", ".zst") else path
 
 
-def _unpacked(path: Path) -> pa.Buffer:
+@contextmanager
+def _unpacked(path: Path) -> Iterator[Any]:
+    """Give a compressed file unpacked, as a stream; None for a file that is not. What is damaged is a DataError."""
     with path.open("rb") as file:
-        kind = _kind(file.read(16))
-    if kind == "gz":
-        return pa.py_buffer(gzip.decompress(path.read_bytes()))
-    if kind == "bz2":
-        return pa.py_buffer(bz2.decompress(path.read_bytes()))
-    if kind == "zst":
-        return pa.CompressedInputStream(pa.OSFile(str(path)), "zstd").read_buffer()
-    return pa.memory_map(str(path)).read_buffer()
-
-
-def _kind(start: bytes) -> str | None:
-    """Return how a file is compressed, by its first bytes; a DataError for archives."""
-    for name, mark in _PACKED.items():
-        if re.match(mark, start, re.DOTALL):
-            raise DataError(f"it is a {name} archive; unpack it first")
-    return next((name for name, mark in _COMPRESSED.items() if re.match(mark, start, re.DOTALL)), None)
+        start = file.read(16)
+        file.seek(0)
+        kind = next((name for name, mark in _MARKS.items() if re.match(mark, start, re.DOTALL)), None)
+        if kind in _ARCHIVES:
+            raise DataError(f"it is a {kind} archive; unpack it first")
+        stream: Any = None
+        if kind == "gz":
+            stream = gzip.GzipFile(fileobj=file)
+        elif kind == "bz2":
+            stream = bz2.BZ2File(file)
+        elif kind == "zst":
+            stream = pa.CompressedInputStream(pa.PythonFile(file, "r"), "zstd")
+        try:
+            yield stream
+        except (OSError, EOFError, zlib.error) as error:
+            raise DataError(f"it cannot be unpacked: {error}") from error
 
 
 def not_utf8(text: pa.Buffer) -> DataError:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
-from typing import Final
+from typing import Any, Final
 from urllib.parse import unquote
 
 import numpy as np
@@ -57,9 +57,10 @@ def _csv(path: Path, request: Request) -> pd.DataFrame:
 def _tsv(path: Path, request: Request) -> pd.DataFrame:
     found = table(content(path, request.encoding), request, separators=("\t",), quotes=False)
     for name in found if not request.sure else ():
-        labels = found[name].cat.categories if isinstance(found[name].dtype, pd.CategoricalDtype) else found[name]
-        texts = pd.Series(labels, dtype=object) if labels.dtype.kind not in "if" else pd.Series([], dtype=object)
-        if (quoted := texts.astype(str).str.fullmatch(r'"([^"]|"")*"')).any():
+        if found[name].dtype.kind in "if":
+            continue
+        texts = pd.Series(found[name].unique(), dtype=object).astype(str)
+        if (quoted := texts.str.fullmatch(r'"([^"]|"")*"')).any():
             raise DataError(
                 f"column {name!r} holds fields in quotes, such as {texts[quoted].iloc[0]}; layout='csv' takes the "
                 "quotes away, layout='tsv' keeps them"
@@ -72,36 +73,36 @@ def _recbole(path: Path, request: Request) -> pd.DataFrame:
 
 
 def _parquet(path: Path, request: Request) -> pd.DataFrame:
-    if not path.is_dir():
-        alone: pd.DataFrame = _columns_of(path, request).to_pandas(ignore_metadata=True)
-        return alone
-    files = parts_of(path)
-    tables = [_columns_of(file, request, _partitions(file.relative_to(path))) for file in files]
-    _refuse_other_types(tables, [str(file.relative_to(path)) for file in files])
-    frame: pd.DataFrame = pa.concat_tables(tables, promote_options="permissive").to_pandas(ignore_metadata=True)
-    for name in {name for file in files for name in _partitions(file.relative_to(path))}:
-        if name in frame:  # the name of a folder is text: whole numbers only if all are written as such
-            frame[name] = labels(pa.chunked_array([pa.array(frame[name], pa.string())]), as_text=request.ids == "text")
+    files = parts_of(path) if path.is_dir() else [path]
+    names = [str(file.relative_to(path)) for file in files]
+    _refuse_other_columns(files, names)
+    folders = [_partitions(file.relative_to(path)) for file in files]
+    parts = [columns_of(file, request, of) for file, of in zip(files, folders, strict=True)]
+    _refuse_other_types(parts, names)
+    frame: pd.DataFrame = pa.concat_tables(parts, promote_options="permissive").to_pandas(ignore_metadata=True)
+    for name in {name for of in folders for name in of if name in frame}:
+        frame[name] = _ids(frame[name], request)  # whole numbers only if all are written as such
     return frame
 
 
-def _columns_of(file: Path, request: Request, folders: Mapping[str, str] = MappingProxyType({})) -> pa.Table:
+def columns_of(file: Path, request: Request, folders: Mapping[str, str] = MappingProxyType({})) -> pa.Table:
     """Return the wanted columns of a file, those among them that pandas keeps as a range, and those of its folders."""
-    schema = pq.read_schema(file)
-    stored = (schema.pandas_metadata or {}).get("index_columns", [])
-    ranges = {index["name"]: index for index in stored if isinstance(index, dict) and index.get("name") is not None}
-    names = [*schema.names, *(name for name in ranges if name not in schema.names), *folders]
-    columns = request(names)
-    if twice := sorted({name for name in columns if names.count(name) > 1}):
-        raise DataError(f"{file.name} has more than one column {', '.join(map(repr, twice))}; rename the others")
-    table = pq.read_table(file, columns=[name for name in columns if name in schema.names], partitioning=None)
+    with pq.ParquetFile(file) as opened:
+        schema, n_rows = opened.schema_arrow, opened.metadata.num_rows
+        stored = (schema.pandas_metadata or {}).get("index_columns", [])
+        ranges = {index["name"]: index for index in stored if isinstance(index, dict) and index.get("name") is not None}
+        names = [*schema.names, *(name for name in ranges if name not in schema.names), *folders]
+        columns = request(names)
+        if twice := sorted({name for name in columns if names.count(name) > 1}):
+            raise DataError(f"{file.name} has more than one column {', '.join(map(repr, twice))}; rename the others")
+        found = opened.read(columns=[name for name in columns if name in schema.names])
     for name in columns:
         if name not in schema.names and name in ranges:
             index = ranges[name]
-            table = table.append_column(name, pa.array(range(index["start"], index["stop"], index["step"]), pa.int64()))
+            found = found.append_column(name, pa.array(range(index["start"], index["stop"], index["step"]), pa.int64()))
         elif name not in schema.names:
-            table = table.append_column(name, pa.array([folders[name]] * pq.read_metadata(file).num_rows, pa.string()))
-    return table
+            found = found.append_column(name, pa.array([folders[name]] * n_rows, pa.string()))
+    return found
 
 
 def _partitions(path: Path) -> dict[str, str]:
@@ -109,11 +110,19 @@ def _partitions(path: Path) -> dict[str, str]:
     return dict(unquote(part).split("=", maxsplit=1) for part in path.parts[:-1] if "=" in part)
 
 
-def _refuse_other_types(tables: Sequence[pa.Table], names: Sequence[str]) -> None:
-    """Refuse parts in which a column is of another kind than in the first: whole numbers, text, times and so on."""
-    for column in {name for part in tables for name in part.schema.names}:
+def _refuse_other_columns(files: Sequence[Path], names: Sequence[str]) -> None:
+    """Refuse files of several tables in one folder, also where only columns differ that nobody wants."""
+    if len({tuple(sorted(pq.read_schema(file).names)) for file in files}) > 1:
+        raise DataError(
+            f"the parquet files {', '.join(names[:8])} have different columns; give the path of one of them"
+        )
+
+
+def _refuse_other_types(parts: Sequence[pa.Table], names: Sequence[str]) -> None:
+    """Refuse parts in which a column is of another kind than in the first: numbers, text, times and so on."""
+    for column in {name for part in parts for name in part.schema.names}:
         found: dict[str, tuple[str, pa.DataType]] = {}
-        for part, name in zip(tables, names, strict=True):
+        for part, name in zip(parts, names, strict=True):
             kind = part.schema.field(column).type if column in part.schema.names else pa.null()
             if not pa.types.is_null(kind):
                 found.setdefault(_kind_of(kind), (name, kind))
@@ -135,22 +144,22 @@ def parts_of(folder: Path) -> list[Path]:
     """Return the parquet files of a table that is a folder, without those that begin with an underscore or a dot.
 
     Raises:
-        DataError: the folder holds recommendations of `recsys score`, or files of several tables.
+        DataError: the folder holds recommendations of `recsys score`.
     """
     if (folder / MANIFEST).exists():
         raise DataError(f"{folder} holds the output of a scoring job, by its {MANIFEST}; expected interactions")
-    files = sorted(
+    return sorted(
         file
         for file in folder.rglob("*")
         if file.suffix.lower() in (".parquet", ".parq", ".pq")
         and file.is_file()
         and not any(part[0] in "_." for part in file.relative_to(folder).parts)
     )
-    columns = {tuple(sorted(pq.read_schema(file).names)) for file in files}
-    if len(columns) > 1:
-        names = [str(file.relative_to(folder)) for file in files[:8]]
-        raise DataError(f"the parquet files in {folder} have different columns: {names}; give the path of one of them")
-    return files
+
+
+def _ids(values: Any, request: Request) -> Any:
+    """Return ids that are written as text, as those of a csv file are."""
+    return labels(pa.chunked_array([pa.array(values, pa.string())]), as_text=request.ids == "text")
 
 
 def item_table(path: Path, request: Request) -> pd.DataFrame | None:
@@ -203,8 +212,7 @@ def _line_titles(path: Path, separator: str, request: Request, *, after: int) ->
     # A title may hold the separator, and characters at which splitlines() breaks.
     lines = (line.partition(separator) for line in text.split("\n"))
     rows = [(item, rest.rsplit(separator, after)[0]) for item, found, rest in lines if found]
-    ids = labels(pa.chunked_array([[item for item, _ in rows]], pa.string()), as_text=request.ids == "text")
-    return pd.DataFrame({ITEM: ids, TITLE: [title for _, title in rows]})
+    return pd.DataFrame({ITEM: _ids([item for item, _ in rows], request), TITLE: [title for _, title in rows]})
 
 
 def _lightgcn(path: Path, request: Request) -> pd.DataFrame:
@@ -227,8 +235,7 @@ def _lists(texts: Sequence[pa.Buffer], request: Request, names: Sequence[str] = 
         tables.append(pd.DataFrame({USER: repeated, ITEM: pd.Series(items, dtype=object), SPLIT: name}))
     found = pd.concat(tables, ignore_index=True)
     for column in (USER, ITEM):
-        text = pa.chunked_array([pa.array(found[column], pa.binary()).cast(pa.string())])
-        found[column] = labels(text, as_text=request.ids == "text")
+        found[column] = _ids(pa.array(found[column], pa.binary()).cast(pa.string()), request)
     return found if names != ("",) else found.drop(columns=SPLIT)
 
 
@@ -246,6 +253,11 @@ def _refuse_other_tables(users: list[bytes], items: list[bytes]) -> None:
         )
 
 
+def _written(pattern: str) -> Callable[[str, Path], bool]:
+    """Return what recognizes a layout without a header by its first line; a .csv or .tsv file has a header."""
+    return lambda line, path: path.suffix.lower() not in (".csv", ".tsv") and bool(re.fullmatch(pattern, line))
+
+
 LAYOUTS: Final = (
     Reader(
         name=PARQUET,
@@ -259,9 +271,7 @@ LAYOUTS: Final = (
         name="u.data",
         about="MovieLens-100K; titles from u.item",
         read=lambda path, request: _without_header(content(path, request.encoding), request),
-        recognizes=lambda first_line, path: (
-            path.suffix.lower() not in (".csv", ".tsv") and bool(re.fullmatch(r"\d+\t\d+\t[\d.]+(\t\d+)?", first_line))
-        ),
+        recognizes=_written(r"\d+\t\d+\t[\d.]+(\t\d+)?"),
         in_folder="u.data",
         items=lambda folder, request: _line_titles(folder / "u.item", "|", request, after=22),
     ),
@@ -286,9 +296,7 @@ LAYOUTS: Final = (
         name="lightgcn",
         about="lines user item item ...; in a folder train.txt and test.txt, told apart by the column split",
         read=_lightgcn,
-        recognizes=lambda first_line, path: (
-            path.suffix.lower() not in (".csv", ".tsv") and bool(re.fullmatch(r"\d+( \d+)+ ?", first_line))
-        ),
+        recognizes=_written(r"\d+( \d+)+ ?"),
         in_folder="train.txt",
         keep=(SPLIT,),
     ),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from types import MappingProxyType
 from typing import Any, Final, get_args
 
 import pandas as pd
+import pyarrow as pa
 
 from recsys.columns import ITEM
 from recsys.datasets.encoding import bare, first_line
@@ -93,7 +93,7 @@ def read(
         sure=layout != AUTO,
     )
     given = None if items is None else _items_of(items, request)
-    with found.named():
+    with _naming(f"{found.file} as {found.reader.name}"):
         table, about = found.tables(request)
         return Interactions.from_frame(table, keep=request.keep, items=about if given is None else given, **options)
 
@@ -114,13 +114,14 @@ class _Found:
         table = _with_ids(self.reader.read(self.folder if whole and self.folder else self.file, request), request)
         return table, self.reader.items(self.folder, request) if self.folder and self.reader.items else None
 
-    @contextmanager
-    def named(self) -> Iterator[None]:
-        """Name the file and its layout in what Arrow, gzip and `from_frame` raise."""
-        try:
-            yield
-        except (ValueError, OSError, EOFError, zlib.error) as error:
-            raise DataError(f"cannot read {self.file} as {self.reader.name}: {error}") from error
+
+@contextmanager
+def _naming(what: str) -> Iterator[None]:
+    """Name what is read in what the system, Arrow and `from_frame` raise."""
+    try:
+        yield
+    except (ValueError, OSError, pa.ArrowException) as error:
+        raise DataError(f"cannot read {what}: {error}") from error
 
 
 def _find(path: Path, layout: str) -> _Found:
@@ -128,7 +129,7 @@ def _find(path: Path, layout: str) -> _Found:
     if layout != AUTO and layout not in _REGISTERED:
         raise DataError(f"there is no layout {layout!r}{did_you_mean(str(layout), [AUTO, *_REGISTERED])}")
     file, reader = path, _REGISTERED.get(layout)
-    try:
+    with _naming(str(path)):
         if not path.exists():
             raise FileNotFoundError(f"expected a file or folder at {path}, found nothing")
         folder = path if path.is_dir() else None
@@ -141,8 +142,6 @@ def _find(path: Path, layout: str) -> _Found:
             reader = next((one for one in _REGISTERED.values() if one.recognizes(line, bare(file))), reader)
         if reader is None:
             raise DataError(f"its layout is not recognized; name it with layout=, known: {_layouts()}")
-    except (ValueError, OSError, EOFError, zlib.error) as error:
-        raise DataError(f"cannot read {file}: {error}") from error
     return _Found(file, folder, reader)
 
 
@@ -164,10 +163,8 @@ def _with_ids(table: pd.DataFrame, request: Request) -> pd.DataFrame:
 def _items_of(items: str | Path, request: Request) -> pd.DataFrame:
     """Return the table of items at a path."""
     path = as_path(items)
-    try:
+    with _naming(f"the table of items {path}"):
         found = item_table(path, request)
-    except (ValueError, OSError) as error:
-        raise DataError(f"cannot read the table of items {path}: {error}") from error
     if found is None:
         raise DataError(f"expected a table of items at {path}, found nothing")
     return _with_ids(found, request)

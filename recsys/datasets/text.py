@@ -19,6 +19,7 @@ from recsys.columns import ITEM, RATING, TIMESTAMP, TITLE, USER
 from recsys.datasets.encoding import not_utf8
 from recsys.errors import DataError
 from recsys.frames import note_like
+from recsys.ids import PLAIN_INTEGER
 
 IdKind = Literal["auto", "text"]
 """What ids in text are: whole numbers if all of a column are written as such (`7`, not `007` or `7.0`), or text."""
@@ -27,7 +28,7 @@ _SEPARATORS: Final = (",", "\t", ";", "|")
 _BLOCK: Final = 2**24
 """Bytes parsed at a time; no row may be longer."""
 _DECIMAL: Final = r"^-?(0|[1-9][0-9]{0,14})(\.[0-9]{1,15})?$"
-_INTEGER: Final = r"^(0|-?[1-9][0-9]{0,18})$"
+_INTEGER: Final = f"^{PLAIN_INTEGER}$"
 
 
 @dataclass(frozen=True, kw_only=True)

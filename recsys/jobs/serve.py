@@ -9,11 +9,11 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from recsys import scoring
 from recsys.columns import ITEM, RANK, SCORE, TITLE, USER
 from recsys.datasets.encoding import bare, content
+from recsys.datasets.layouts import columns_of
 from recsys.datasets.text import Request, table
 from recsys.errors import ConfigError, DataError, ScoringError, UnknownIdError
 from recsys.export import INPUT, OUTPUT, export_onnx
@@ -167,10 +167,10 @@ def _read_users(path: Path, known: IdMap, on_unknown: Literal["raise", "drop"]) 
 
 def _column_of_parquet(path: Path) -> list[Hashable]:
     """Return the column of users, which may be the index of a pandas frame."""
-    names = pq.read_schema(path).names
-    if USER not in names:
-        raise ScoringError(f"{path} has no column user_id; it has {', '.join(names)}")
-    users: list[Hashable] = pq.read_table(path, columns=[USER])[USER].to_pandas(integer_object_nulls=True).tolist()
+    found = columns_of(path, Request(user=USER, item=USER))
+    if USER not in found.column_names:
+        raise ScoringError(f"{path} has no column user_id; it has {', '.join(found.column_names)}")
+    users: list[Hashable] = found[USER].to_pandas(integer_object_nulls=True).tolist()
     return users
 
 

@@ -185,6 +185,14 @@ def test_compressed_text_is_read_whatever_its_name_says(tmp_path, name, text, pa
     assert [(str(user), str(item)) for user, item, _ in pairs(read(tmp_path / name))] == [("1", "2")]
 
 
+def test_a_damaged_table_of_items_is_refused_too(tmp_path):
+    (tmp_path / "x.csv").write_text("user_id,item_id\n1,2\n")
+    (tmp_path / "items.csv.gz").write_bytes(gzip.compress(b"item_id,title\n2,a\n" * 100)[:-20])
+    message = refusal(tmp_path / "x.csv", items=tmp_path / "items.csv.gz")
+    assert "cannot read the table of items" in message
+    assert "it cannot be unpacked" in message
+
+
 def test_archives_and_damaged_files_are_refused(tmp_path):
     (tmp_path / "x.csv.gz").write_bytes(gzip.compress(b"user_id,item_id\n1,2\n" * 100)[:-20])
     refusal(tmp_path / "x.csv.gz")
@@ -380,6 +388,13 @@ def test_parts_of_other_types_are_refused_with_both(tmp_path, one, other, messag
     pd.DataFrame({**row, **one}).to_parquet(tmp_path / "a.parquet")
     pd.DataFrame({**row, "user_id": [2], **other}).to_parquet(tmp_path / "b.parquet")
     assert message in refusal(tmp_path)
+
+
+def test_parts_of_other_tables_are_refused_whatever_is_wanted_of_them(tmp_path):
+    row = {"user_id": [1], "item_id": [2]}
+    pq.write_table(pa.table({**row, "note": ["a"]}), tmp_path / "a.parquet")
+    pq.write_table(pa.table({**row, "score": [0.5]}), tmp_path / "b.parquet")
+    assert "a.parquet, b.parquet have different columns" in refusal(tmp_path)
 
 
 def test_parts_of_one_kind_are_put_together_without_loss(tmp_path):
