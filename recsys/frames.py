@@ -12,7 +12,8 @@ import scipy.sparse as sp
 
 from recsys.columns import ITEM, RATING, TIMESTAMP, TITLE
 from recsys.errors import DataError, did_you_mean, warn
-from recsys.ids import FEW_KNOWN, IdMap
+from recsys.ids import IdMap
+from recsys.matching import FEW_KNOWN
 from recsys.times import Times, TimeUnit, seconds_of
 
 Duplicates = Literal["error", "last", "sum", "max"]

@@ -18,9 +18,6 @@ from recsys.errors import DataError, OutOfRangeError, UnknownIdError
 OnUnknown = Literal["raise", "drop", "mark"]
 """What a lookup does with an unknown id: raise an error, leave it out, or give it the code -1."""
 
-FEW_KNOWN: Final = 0.5
-"""A warning says so where less than this share of what is matched is known."""
-
 PLAIN_INTEGER: Final = "(0|-?[1-9][0-9]{0,18})"
 """Pattern of text that `str` gives of an integer of 64 bits: such text and the integer mean the same."""
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import numpy as np
 import numpy.typing as npt
 import scipy.sparse as sp
 
 from recsys.errors import DataError
-from recsys.ids import FEW_KNOWN as FEW_KNOWN
 from recsys.ids import IdMap
+
+FEW_KNOWN: Final = 0.5
+"""A warning says so where less than this share of what is matched is known."""
 
 
 def few_known(table: sp.csr_matrix, kept: sp.csr_matrix, theirs: IdMap, known: IdMap) -> str:

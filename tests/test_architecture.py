@@ -17,8 +17,8 @@ FILES = sorted(ROOT.rglob("*.py"))
 LAYERS = [
     {"errors", "columns"},
     {"extras", "ids", "sparse", "files", "options", "memory", "workspace"},
-    {"times"},
-    {"frames", "params", "matching"},
+    {"times", "matching"},
+    {"frames", "params"},
     {"interactions", "nn", "ranking", "artifacts", "metrics", "spool"},
     {"datasets", "splits", "training"},
     {"data_report", "models", "evaluation"},
