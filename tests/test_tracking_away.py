@@ -332,7 +332,7 @@ def test_a_queue_of_version_0_1_0_is_sent(mlflow_root, tmp_path):
     for kind, values, attachment in written:
         spool.add(kind, values, attachment)
     for entry, (_, values, _) in zip(spool, written, strict=True):
-        assert events.from_entry(entry).to_json() == values
+        assert values.items() <= events.from_entry(entry).to_json().items()
         assert events.from_entry(entry).attachment == entry.attachment
     (done,) = tracking.sync(Workspace())
     assert (done.name, done.sent, done.waiting, done.reason) == ("old", 9, 0, "")

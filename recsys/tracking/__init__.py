@@ -17,7 +17,7 @@ The modules, each of which imports only from those before it:
 """
 
 from recsys.tracking.adapter import RecommendationModel, set_pyfunc_model
-from recsys.tracking.current import log_model, start_run
+from recsys.tracking.current import log_model, resumed_bundle, start_run
 from recsys.tracking.logged_model import address, load, pin, resolve
 from recsys.tracking.outbox import Synced, sync
 from recsys.tracking.registry import (
@@ -62,6 +62,7 @@ __all__ = [
     "register",
     "registered_names",
     "resolve",
+    "resumed_bundle",
     "rollback",
     "set_pyfunc_model",
     "start_run",

@@ -15,12 +15,14 @@ with warnings.catch_warnings():
     from mlflow import MlflowClient, entities, types
     from mlflow.exceptions import MlflowException
     from mlflow.store.db import utils as database
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
     from mlflow.tracking.context.registry import resolve_tags
 
 __all__ = [
     "Load",
     "MlflowClient",
     "MlflowException",
+    "SqlAlchemyStore",
     "database",
     "entities",
     "mlflow",
