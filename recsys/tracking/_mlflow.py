@@ -14,13 +14,17 @@ with warnings.catch_warnings():
     import mlflow.pyfunc
     from mlflow import MlflowClient, entities, types
     from mlflow.exceptions import MlflowException
+    from mlflow.store.artifact.artifact_repo import ArtifactRepository
+    from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository as artifact_repository
     from mlflow.store.db import utils as database
     from mlflow.tracking.context.registry import resolve_tags
 
 __all__ = [
+    "ArtifactRepository",
     "Load",
     "MlflowClient",
     "MlflowException",
+    "artifact_repository",
     "database",
     "entities",
     "mlflow",
