@@ -16,6 +16,7 @@ from recsys.errors import BundleError, TrackingError
 from recsys.interactions import Interactions
 from recsys.jobs import registry
 from recsys.models import EASE
+from recsys.tracking import pruning
 from recsys.workspace import Workspace
 
 RNG = np.random.default_rng(0)
@@ -336,6 +337,41 @@ def test_what_was_added_after_a_kill_is_not_removed_either(shop, capsys):
     assert [path.name for path in folder.parent.iterdir()] == ["beside.txt"]
 
 
+def test_a_link_that_was_put_in_after_a_kill_is_not_followed_either(shop, tmp_path, capsys):
+    folder = shop.add()
+    shop.add()
+    with pytest.raises(Killed), Steps(2):
+        prune()
+    folder.rename(tmp_path / "elsewhere")
+    folder.symlink_to(tmp_path / "elsewhere")
+    before = tree(tmp_path / "elsewhere")
+    assert prune() == []
+    said = f"the files of models:/{folder.parent.name}, which an earlier prune left, stay: {folder} is a link"
+    assert said in capsys.readouterr().out
+    assert tree(tmp_path / "elsewhere") == before
+
+
+@pytest.mark.parametrize("begun", [False, True])
+def test_another_process_that_is_faster_leaves_nothing_to_do(shop, monkeypatch, begun, capsys):
+    folder = shop.add()
+    shop.add()
+    if begun:
+        with pytest.raises(Killed), Steps(2):
+            prune()
+    lock = pruning.model_lock
+
+    def late(name):
+        monkeypatch.setattr(pruning, "model_lock", lock)
+        prune()
+        assert not folder.parent.exists()
+        capsys.readouterr()
+        return lock(name)
+
+    monkeypatch.setattr(pruning, "model_lock", late)
+    assert prune() == []
+    assert "nothing to delete" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("level", ["artifacts", "models", "m-", "artifacts/models/m-/artifacts"])
 def test_nothing_is_removed_behind_a_link(shop, level, tmp_path, capsys):
     folder = shop.add()
@@ -421,7 +457,7 @@ def test_versions_without_a_logged_model_lose_no_files(shop, capsys, tmp_path):
     out = capsys.readouterr().out
     assert "night/1; its files stay: " in out
     assert "saved is not the folder of a logged model" in out
-    assert "is left to `mlflow gc`, because the logged model was deleted in MLflow" in out
+    assert "is left to `mlflow gc`, for the logged model was deleted in MLflow" in out
     tracking.load(tmp_path / "saved")
     assert by_hand.exists()
 

@@ -107,11 +107,12 @@ def prune(workspace: Workspace, name: str, *, keep: int, delete: bool = False) -
 def _in_words(pruned: tracking.Pruned, delete: bool) -> str:
     if pruned.kept:
         return f"{'kept' if delete else 'would keep'} {pruned.uri}: {pruned.kept}"
-    would, what = "" if delete else "would ", pruned.uri
+    what = f"{'deleted' if delete else 'would delete'} "
     if pruned.version is None:
-        what = f"the files of {pruned.uri}, which an earlier prune left"
-    freed = f"; its files stay: {pruned.stays}" if pruned.stays else f", {_megabytes(pruned.freed)}"
-    return f"{would}{'delete' if would else 'deleted'} {what}{freed}"
+        files = f"the files of {pruned.uri}, which an earlier prune left"
+        return f"{files}, stay: {pruned.stays}" if pruned.stays else f"{what}{files}, {_megabytes(pruned.freed)}"
+    stays = f"; its files stay: {pruned.stays}" if pruned.stays else f", {_megabytes(pruned.freed)}"
+    return f"{what}{pruned.uri}{stays}"
 
 
 def _megabytes(size: int) -> str:

@@ -74,7 +74,9 @@ def prune(workspace: Workspace, name: str, versions: list[int], *, delete: bool)
     yield from work.leftovers()
     for number in versions:
         with model_lock(name) if delete else nullcontext():
-            yield work.version(number)
+            # Another process may have been faster.
+            if not delete or number in {version.version for version in model_versions(name)}:
+                yield work.version(number)
 
 
 class _Work:
@@ -91,7 +93,9 @@ class _Work:
             models = [m for m in self._tagged() if m.tags.get(PRUNED, "").rpartition("/")[0] == self.name]
         for model in models:
             with model_lock(self.name) if self.delete else nullcontext():
-                if not self._needed_by(model):
+                with request(f"cannot read {model.model_id}"):
+                    is_there = not self.delete or _logged_model(model.model_id) is not None
+                if is_there and not self._needed_by(model):
                     uri, files = f"models:/{model.model_id}", find(model, self.workspace)
                     yield (
                         Pruned(uri, None, kept=_stray(files)) if files.stray else self._remove(uri, None, model, files)
@@ -137,12 +141,8 @@ class _Work:
         found = _LOGGED.fullmatch(version.source) or _LOGGED.fullmatch(location)
         if found is None:
             return None, f"{location} is not the folder of a logged model"
-        try:
-            return client.get_logged_model(found[1] or found[2]), ""
-        except MlflowException as error:
-            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
-                raise
-            return None, f"{location} is left to `mlflow gc`, because the logged model was deleted in MLflow"
+        model = _logged_model(found[1] or found[2])
+        return model, "" if model else f"{location} is left to `mlflow gc`, for the logged model was deleted in MLflow"
 
     def _needed_by(self, model: Any) -> str:
         """Return what else needs a logged model, as a reason; empty if nothing does."""
@@ -198,6 +198,16 @@ class _Work:
             return connect().search_logged_models(self._experiments, tagged, page_token=token)
 
         return list(_pages(search))
+
+
+def _logged_model(model_id: str) -> Any:
+    """Return a logged model; None if it was deleted."""
+    try:
+        return connect().get_logged_model(model_id)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
+        return None
 
 
 def _versions(client: MlflowClient) -> Iterator[Any]:
