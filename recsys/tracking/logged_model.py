@@ -30,7 +30,8 @@ from recsys.tracking import adapter, runs
 from recsys.tracking._mlflow import MlflowClient, entities, mlflow
 from recsys.tracking.adapter import BUNDLE, PARAMS, refuse_pickles
 from recsys.tracking.home import present_address
-from recsys.tracking.registry import MODEL, RegisteredModel, find_version, logged_models
+from recsys.tracking.model_files import CODE_FILES, code_files
+from recsys.tracking.registry import MODEL, RegisteredModel, find_version, logged_models, was_deleted
 from recsys.tracking.runs import version
 from recsys.tracking.store import FILE_TIMEOUT, connect, request
 from recsys.workspace import as_path
@@ -63,6 +64,7 @@ def log(folder: Path, run_id: str) -> None:
         bundle = read_bundle(folder / BUNDLE)
         write_bundle(replace(bundle, about={**bundle.about, "run_id": run_id}), folder / BUNDLE)
     example = adapter.example(pd.read_parquet(folder / _EXAMPLES), _EXAMPLE_USERS)
+    code = [_PACKAGE, *sorted((folder / _CODE).glob("*"))]
     path = list(sys.path)
     try:
         with runs.active(run_id):
@@ -73,7 +75,8 @@ def log(folder: Path, run_id: str) -> None:
                 signature=adapter.signature("ratings" in example),
                 input_example=None if example.empty else (example, dict(PARAMS)),
                 pip_requirements=[f"{name}=={version(name).partition('+')[0]}" for name in _REQUIREMENTS.split()],
-                code_paths=[str(_PACKAGE), *map(str, sorted((folder / _CODE).glob("*")))],
+                code_paths=list(map(str, code)),
+                metadata={CODE_FILES: code_files(code)},  # what a prune may remove
                 tags={"model": config["model"], **config["about"].get("tags", {})},  # registered versions get them too
             )
     finally:
@@ -243,6 +246,11 @@ def _resolve_run(uri: str) -> Path:
         if path in models:
             # By run and name MLflow would copy the model to a temporary folder.
             return _download(client.get_logged_model(models[path]).artifact_location)
+        if path == MODEL and was_deleted(client, run_id):
+            raise TrackingError(
+                f"the model of run {run_id} was deleted, by `recsys registry prune` or in MLflow; train it again, or "
+                "take a version that `recsys registry list` shows"
+            )
         files = [file.path for file in client.list_artifacts(run_id)]
         if not path or path.split("/")[0] not in files:
             known = ", ".join([*models, *files]) or "nothing"

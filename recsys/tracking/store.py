@@ -69,7 +69,9 @@ def configure(workspace: Workspace, *, create: bool = True) -> str:
             _open_stores()
         except OperationalError:
             raise
-        except (SQLAlchemyError, ValueError, ImportError) as error:  # no URI, or one whose driver is missing
+        except ImportError as error:
+            raise TrackingError(f"cannot open {without_password(uri)}: {error}{_driver(uri)}") from error
+        except (SQLAlchemyError, ValueError) as error:  # no URI
             raise TrackingError(f"cannot open {without_password(uri)}: {home.first_line(error)}") from error
     return uri
 
@@ -197,6 +199,14 @@ def without_password(uri: str) -> str:
     if not parts.netloc:
         return uri
     return SplitResult(parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", "").geturl()
+
+
+def _driver(uri: str) -> str:
+    """Return how to get the driver of a database, as the end of a message."""
+    if not uri.startswith("postgres"):
+        return "; install the driver that the URI asks for"
+    # Which driver postgresql:// alone means depends on the version of SQLAlchemy.
+    return "; pip install 'recsys[postgres]' and write the URI as postgresql+psycopg2://..."
 
 
 def _open_stores() -> None:
