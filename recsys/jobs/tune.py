@@ -48,6 +48,8 @@ def run(
         tracker.log_params({"best": best})
         text = as_toml(tuned.job)
         tracker.log_text(text, "best.toml")
+        if output is not None:  # before the run ends: the same command after that would begin another
+            write_text(output, text)
         # Last, since a run that is killed afterwards and resumed logs it again.
         tracker.log_metrics({f"validation_{config.train.metric}": tuned.value})
     ascending = not higher_is_better(config.train.metric)
@@ -55,7 +57,6 @@ def run(
     print(f"\n{ranked.head(10).to_string(index=False, float_format='{:.4g}'.format)}")
     print(f"\nbest validation {config.train.metric} {tuned.value:.4f} of {len(tuned.trials)} trials: {best}")
     if output is not None:
-        write_text(output, text)
         print(f"configuration  {output}")
     print(f"runs           {tracking.describe(workspace)}")
     return tuned
