@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from contextlib import contextmanager
 
 import numpy as np
 import optuna
@@ -10,7 +11,7 @@ import pytest
 
 from recsys import tracking
 from recsys.config import JobConfig, TrainConfig, check_config
-from recsys.errors import ConfigError, TrainingError
+from recsys.errors import ConfigError, DataWarning, TrainingError
 from recsys.files import locked
 from recsys.jobs import tune as tune_job
 from recsys.models import EASE
@@ -92,6 +93,60 @@ def same_trials(found, expected, count):
     kept = [frame.trials.drop(columns="seconds") for frame in (found, expected)]
     assert len(kept[0]) == count
     pd.testing.assert_frame_equal(kept[0], kept[1][:count], check_exact=True)
+
+
+def test_a_search_whose_trials_are_damaged_begins_anew_and_ends_the_same(tmp_path):
+    first = search(job(trials=3), tmp_path)
+    (kept,) = (tmp_path / "mlruns" / "studies").iterdir()
+    kept.write_bytes(b"\0" * 100)
+    (tmp_path / "mlruns" / "studies.db").write_bytes(b"\0")  # of an earlier version: neither read nor changed
+    with pytest.warns(DataWarning, match="begins anew"):
+        again = search(job(trials=3), tmp_path)
+    same_trials(again, first, 3)
+    assert (tmp_path / "mlruns" / "studies.db").read_bytes() == b"\0"
+
+
+def test_an_error_that_is_no_failed_training_stops_the_search_and_its_trial_is_made_again(tmp_path, monkeypatch):
+    with monkeypatch.context() as broken:
+        broken.setattr(EASE, "fit", lambda *_, **__: (_ for _ in ()).throw(MemoryError))
+        with pytest.raises(MemoryError):
+            search(job(trials=2), tmp_path)
+    assert list(search(job(trials=2), tmp_path).trials["state"]) == ["complete"] * 2
+    import mlflow
+
+    tracking.configure(Workspace(tmp_path))
+    runs = mlflow.search_runs(search_all_experiments=True)
+    assert sorted(runs["tags.mlflow.runName"] + " " + runs["status"]) == ["trial 0 FINISHED", "trial 1 FINISHED"]
+
+
+def test_the_run_of_a_trial_that_was_kept_is_ended_at_the_next_start(tmp_path, monkeypatch):
+    """Its process was killed between the two; here the file that names the run is put back."""
+    import mlflow
+
+    from recsys.tuning.search import Search
+
+    def unended(self, number, params, _run=Search._run):
+        file = self._run_file(number, params)
+        with _run(self, number, params) as tracker:
+            named.append((file, file.read_text()))
+            yield tracker
+
+    named = []
+    monkeypatch.setattr(EASE, "fit", lambda *_, **__: (_ for _ in ()).throw(TrainingError("the loss is nan")))
+    with monkeypatch.context() as patched:
+        patched.setattr(Search, "_run", contextmanager(unended))
+        with pytest.raises(ConfigError, match="none of 1 trials"):
+            search(job(trials=1), tmp_path)
+    ((file, text),) = named
+    file.write_text(text)
+    with pytest.raises(ConfigError, match="none of 1 trials"):
+        search(job(trials=1), tmp_path)
+    assert not file.exists()
+    tracking.configure(Workspace(tmp_path))
+    runs = mlflow.search_runs(search_all_experiments=True)
+    assert list(runs["status"]) == ["FAILED"]
+    assert list(runs["tags.error"]) == ["the loss is nan"]
+    assert runs["tags.resumed"].notna().all()
 
 
 def test_other_settings_or_data_are_another_search(tmp_path):
