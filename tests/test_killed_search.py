@@ -210,9 +210,8 @@ def runs(root):
     """
     database = sqlite3.connect(root / "mlruns" / "mlflow.db")
     facts = {run: (name, status) for run, name, status in database.execute("select run_uuid, name, status from runs")}
-    params, parents, series = Counter(), {}, {run: [] for run in facts}
+    parents, series = {}, {run: [] for run in facts}
     for run, key, value in database.execute("select run_uuid, key, value from params order by key"):
-        params[run] += 1
         series[run].append((key, value))
     for run, value in database.execute("select run_uuid, value from tags where key = 'mlflow.parentRunId'"):
         parents[run] = facts[value][0]
