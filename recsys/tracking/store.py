@@ -28,7 +28,7 @@ from recsys.workspace import Workspace
 
 URI = "MLFLOW_TRACKING_URI"
 """Environment variable that names another store."""
-TIMEOUT = 10
+TIMEOUT = 8
 """Seconds a store has to answer a report of a run; a user's MLFLOW_HTTP_REQUEST_TIMEOUT takes precedence."""
 FILE_TIMEOUT = 120
 """The same for files and models."""
@@ -142,8 +142,7 @@ def request(failure: str, *, seconds: int = TIMEOUT, of_run: bool = False) -> It
             else:
                 unavailable = isinstance(error.__cause__, OperationalError)
             unavailable |= error.error_code in (*_UNAVAILABLE, *(_FIXABLE if of_run else ()))
-            cause = home.first_line(error.__cause__ if isinstance(error.__cause__, SQLAlchemyError) else error)
-            raise (TrackingUnavailable if unavailable else TrackingError)(f"{failure}: {cause}") from error
+            raise (TrackingUnavailable if unavailable else TrackingError)(f"{failure}: {_reason(error)}") from error
         except OperationalError as error:
             raise TrackingUnavailable(f"{failure}: {home.first_line(error)}") from error
         except SQLAlchemyError as error:
@@ -154,6 +153,18 @@ def request(failure: str, *, seconds: int = TIMEOUT, of_run: bool = False) -> It
             status = getattr(getattr(error, "response", None), "status_code", 500)  # HTTPError of the library requests
             unavailable = status >= 500 or status == 429 or (of_run and status in (401, 403, 404))
             raise (TrackingUnavailable if unavailable else TrackingError)(f"{failure}: {error}") from error
+
+
+def _reason(error: MlflowException) -> str:
+    """Return in one line why MLflow failed; where it is the connection or the database, in their own words."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, SQLAlchemyError):
+            return home.first_line(cause)
+        if isinstance(cause, ConnectionError | TimeoutError):
+            return f"{without_password(mlflow.get_tracking_uri())} does not answer: {cause.strerror or cause}"
+        cause = cause.__cause__ or cause.__context__
+    return home.first_line(error)
 
 
 @contextmanager
