@@ -11,20 +11,21 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pandas as pd
+import pyarrow as pa
 
 from recsys import tracking
-from recsys.columns import USER
+from recsys.columns import ITEM, RANK, SCORE, USER
 from recsys.config import JobConfig
 from recsys.drift import data_drift, list_drift, warnings_of
 from recsys.errors import ConfigError, DataError, TrackingError
-from recsys.files import locked, sha256_of_json, write_text
+from recsys.files import locked, sha256_of_file, sha256_of_json, write_text
 from recsys.jobs.common import Sources, Versions
 from recsys.jobs.contest import refuse_seen, settle
 from recsys.jobs.train import train_one
 from recsys.models import Recommender
-from recsys.scoring import score
-from recsys.scoring.local import MANIFEST
-from recsys.workspace import Workspace
+from recsys.scoring import check_output, score
+from recsys.scoring.output import read_manifest
+from recsys.workspace import Workspace, output_file
 
 ALIAS = "champion"
 _TAG = "night"
@@ -80,7 +81,9 @@ def run(
         n: length of each list.
 
     Raises:
-        ConfigError: the configuration has no `track.register`, or another night of that name is running.
+        ConfigError: the configuration has no `track.register`, `summary` cannot be written, or another night of that
+            name is running.
+        ScoringError: `output` is or holds what no scoring job has written; nothing is trained then.
     """
     name = config.track.register_as
     if name is None:
@@ -88,6 +91,7 @@ def run(
     config.check()
     output = output or workspace.scored / name
     summary = summary or workspace.mlruns / "nightly" / f"{name}.json"
+    file = output_file(summary, "--summary")
     night, began = Night(), time.perf_counter()
     busy = ConfigError(f"another night of {name!r} is running; wait for it to end")
     with locked(workspace.mlruns / "locks" / f"night-{name}.lock", busy=busy):
@@ -98,7 +102,7 @@ def run(
             raise
         finally:
             night.seconds = round(time.perf_counter() - began, 3)
-            write_text(summary, night.as_json())
+            write_text(file, night.as_json(), durable=True)
     print(f"\n{night.status}: {night.reason}" if night.reason else f"\n{night.status}")
     for warning in night.warnings:
         print(f"warning: {warning}")
@@ -110,6 +114,7 @@ def run(
 
 def _run(workspace: Workspace, night: Night, config: JobConfig, name: str, output: Path, n: int) -> None:
     """Run the five steps in order; they share the data and the loaded models."""
+    check_output(output)
     sources = Sources.read(workspace, config.repeat(0))
     tracking.configure(workspace)
     steps = _Steps(workspace, night, config, sources, Versions(name, ALIAS, tracking.versions_if_any(name)))
@@ -239,11 +244,15 @@ class _Steps:
 
 def _previous_lists(output: Path) -> pd.DataFrame | None:
     """Return the lists of some users in an existing output, to measure how the new ones differ; None without one."""
-    if not (output / MANIFEST).is_file():
+    manifest = read_manifest(output)
+    if manifest is None or not manifest["parts"]:
         return None
+    part = manifest["parts"][0]
     try:
-        frame = pd.read_parquet(min(output.glob("part-*.parquet")))
-    except (OSError, ValueError):  # damaged; scoring replaces it
+        if sha256_of_file(output / part["file"]) != part["sha256"]:
+            return None
+        frame = pd.read_parquet(output / part["file"], columns=[USER, ITEM, SCORE, RANK])
+    except (OSError, ValueError, KeyError, pa.ArrowException):  # damaged; scoring replaces it
         return None
     return frame[frame[USER].isin(frame[USER].unique()[:_COMPARED_USERS])]
 

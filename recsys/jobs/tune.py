@@ -10,7 +10,7 @@ from recsys.files import write_text
 from recsys.jobs.common import split_of
 from recsys.metrics import higher_is_better
 from recsys.tuning import Tuned, check_extra, tune
-from recsys.workspace import Workspace
+from recsys.workspace import Workspace, output_file
 
 
 def run(
@@ -27,7 +27,11 @@ def run(
         trials: in place of `tune.trials`.
         minutes: in place of `tune.minutes`.
         output: file for the best configuration, ready for `recsys train`; by default it is only printed.
+
+    Raises:
+        ConfigError: the configuration cannot be searched, or `output` cannot be written.
     """
+    file = None if output is None else output_file(output, "--output")
     config.check()
     config = with_budget(config, trials, minutes)
     searched = config.search().space  # raises before any data are read
@@ -51,8 +55,8 @@ def run(
     ranked = tuned.trials.sort_values("value", ascending=ascending, na_position="last", kind="stable")
     print(f"\n{ranked.head(10).to_string(index=False, float_format='{:.4g}'.format)}")
     print(f"\nbest validation {config.train.metric} {tuned.value:.4f} of {len(tuned.trials)} trials: {best}")
-    if output is not None:
-        write_text(output, text)
+    if file is not None:
+        write_text(file, text, durable=True)
         print(f"configuration  {output}")
     print(f"runs           {tracking.describe(workspace)}")
     return tuned
