@@ -29,6 +29,8 @@ class Kind:
     manifest of this kind. They need not exist."""
     unfinished: Callable[[str], bool] = lambda name: False
     """Whether a file of that name may be in a folder of this kind that was not finished."""
+    folders: tuple[str, ...] = ()
+    """Folders in it that may be empty."""
 
     def check(self, target: Path) -> None:
         """Raise this kind's error unless `target` is absent, an empty folder, or wholly of this kind."""
@@ -46,7 +48,7 @@ class Kind:
         if folder.is_symlink() or not folder.is_dir():
             raise self.error(f"{shown} is not a folder; choose another name for {self.what}")
         names = self.listed(folder)
-        first = next(_foreign(folder, set(names or ())), None)
+        first = next(_foreign(folder, set(names or ()), self.folders if names else ()), None)
         if names is None and first is not None:
             raise self.error(
                 f"{shown} exists and is not {self.what}: it holds {first}; choose another folder or remove it"
@@ -151,9 +153,9 @@ def _placed(new: Path, target: Path) -> bool:
     return True
 
 
-def _foreign(folder: Path, names: Collection[str]) -> Iterator[str]:
-    """Yield what a folder holds beside these files and their folders."""
-    parents = _parents(names)
+def _foreign(folder: Path, names: Collection[str], folders: Collection[str]) -> Iterator[str]:
+    """Yield what a folder holds beside these files, their folders, and folders that may be empty."""
+    parents = {*_parents(names), *folders}
     for name in _entries(folder):
         path = folder / name
         if path.is_dir() and not path.is_symlink():
