@@ -68,7 +68,7 @@ def run(
     """
     jobs = _checked(configs, trials, minutes)
     folder = CompareFolder(output_folder(output, ConfigError))
-    folder.check()
+    folder.check_early()
     first = next(iter(jobs.values()))
     metric = metric or first.train.metric
     _check_metric(metric, first)

@@ -36,6 +36,14 @@ class CompareFolder:
     folder: Path
     """The folder itself, no link to it."""
 
+    def check_early(self) -> None:
+        """Refuse what `check` refuses, without holding the lock beyond the call."""
+        try:
+            self.check()
+        except (ConfigError, FileNotFoundError):  # or what was met is a job at work, which `locked` then says
+            with self.locked():
+                self.check()
+
     def check(self) -> None:
         """Refuse, by a ConfigError, a folder that holds what no comparison has written."""
         COMPARISON.check(self.folder)

@@ -108,7 +108,7 @@ def score(
     """
     batch_size = check_count("batch_size", batch_size)
     folder = OutputFolder(as_path(output).absolute())
-    folder.check()
+    folder.check_early()
     kernel = _Kernel(model, histories, seen, n, exclude_seen)
     rows = _choose_rows(histories, users, on_unknown)
     data = {"data": data_id, "seen": None}

@@ -82,6 +82,14 @@ class OutputFolder:
         """The folder in which parts gather."""
         return self.target.with_name(f".{self.target.name}.partial")
 
+    def check_early(self) -> None:
+        """Refuse what `check` refuses, or that another job is writing, without holding the lock beyond the call."""
+        try:
+            self.check()
+        except (ScoringError, FileNotFoundError):  # or what was met is a job at work, which `locked` then says
+            with self.locked():
+                self.check()
+
     def check(self) -> None:
         """Refuse to replace what no scoring job has written, by a ScoringError; finish what a killed job was doing."""
         recover(self.target, RECOMMENDATIONS)
@@ -109,8 +117,8 @@ class OutputFolder:
         self.partial.mkdir(parents=True, exist_ok=True)
         job, entries = _read_job(self.partial), _read_journal(self.partial)
         whole = read_manifest(self.partial)
-        if job is None and whole is not None:  # it was killed between its last two steps
-            job, entries = {name: whole[name] for name in ("identity", "started")}, whole["parts"]
+        if whole is not None:  # it was killed in its last steps, in which its own files go
+            job, entries = {name: whole[name] for name in ("identity", "started")}, [*entries, *whole["parts"]]
         finished = {}
         if resume and job is not None and job["identity"] == identity:
             finished = {entry["file"]: entry for entry in entries if _is_whole(self.partial, entry)}
@@ -168,7 +176,7 @@ class OutputFolder:
 
 def check_output(output: str | Path) -> None:
     """Refuse, by a ScoringError, an output that `score` would refuse: for jobs that have work to do before."""
-    OutputFolder(as_path(output).absolute()).check()
+    OutputFolder(as_path(output).absolute()).check_early()
 
 
 def arrow_ids(ids: IdMap, what: str) -> pa.Array:
