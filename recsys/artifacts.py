@@ -142,7 +142,7 @@ def _listed(folder: Path) -> list[str] | None:
 
 
 _FILES = ("weights.safetensors", "items.parquet", "users.parquet", "metrics.json", "config.json")
-BUNDLE: Final = Kind("a saved model", BundleError, _listed, _FILES.__contains__)
+BUNDLE: Final = Kind("a saved model", BundleError, "config.json", _listed, _FILES.__contains__)
 """The folder that `write_bundle` leaves."""
 
 

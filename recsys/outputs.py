@@ -24,6 +24,8 @@ class Kind:
     what: str
     """With its article, such as `a saved model`."""
     error: type[Exception]
+    manifest: str
+    """The file by which it is recognized."""
     listed: Callable[[Path], Sequence[str] | None]
     """The files of a folder by its manifest, which is the last of them, relative and with `/`; None where it has no
     manifest of this kind. They need not exist."""
@@ -49,7 +51,7 @@ class Kind:
             raise self.error(f"{shown} is not a folder; choose another name for {self.what}")
         names = self.listed(folder)
         first = next(_foreign(folder, set(names or ()), self.folders if names else ()), None)
-        if names is None and first is not None:
+        if first is not None and self.manifest not in (names or ()):
             raise self.error(
                 f"{shown} exists and is not {self.what}: it holds {first}; choose another folder or remove it"
             )

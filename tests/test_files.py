@@ -37,7 +37,7 @@ def listed(folder):
     return [*index.read_text().split(), "index"] if index.is_file() else None
 
 
-NOTES = Kind("a set of notes", ScoringError, listed, ("a", "b", "index").__contains__)
+NOTES = Kind("a set of notes", ScoringError, "index", listed, ("a", "b", "index").__contains__)
 
 
 def notes(folder, **files):

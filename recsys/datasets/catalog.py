@@ -130,7 +130,7 @@ def fetch(archive: Archive, target: str | Path, *, base_url: str = MOVIELENS) ->
     if _is_full(target):
         return target
     try:
-        with working_folder(target, Kind("a download", DownloadError, lambda _: None, archive.writes)) as temporary:
+        with working_folder(target, Kind("a download", DownloadError, "", lambda _: None, archive.writes)) as temporary:
             zipped, unpacked = temporary / archive.file, temporary / archive.folder
             _download(url, zipped, archive)
             _unpack(zipped, unpacked, archive)

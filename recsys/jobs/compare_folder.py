@@ -102,7 +102,7 @@ class CompareFolder:
             names = [path.removeprefix(f"{_MODELS}/{name}/") for path in _files(self.folder) or []]
             return sorted((path for path in names if "/" not in path and path not in TABLES), key=DONE.__eq__)
 
-        return Kind("a comparison", ConfigError, listed, _OF_A_MODEL.__contains__)
+        return Kind("a comparison", ConfigError, DONE, listed, _OF_A_MODEL.__contains__)
 
     def _list(self, names: Iterable[str]) -> None:
         """Add files to the manifest that are about to get their names, where nobody else has put any."""
@@ -128,7 +128,7 @@ def _listed(folder: Path) -> list[str] | None:
     return [*files, *begun, MANIFEST]
 
 
-COMPARISON: Final = Kind("the output of a comparison", ConfigError, _listed, folders=(_MODELS,))
+COMPARISON: Final = Kind("the output of a comparison", ConfigError, MANIFEST, _listed, folders=(_MODELS,))
 """The folder that `recsys compare` leaves."""
 
 
@@ -188,9 +188,8 @@ def _is_file_of(name: Any) -> bool:
 
 def is_name(name: Any) -> bool:
     """Return whether a model of that name can have a folder."""
-    return (
-        isinstance(name, str) and Path(name).name == name and not name.startswith(".") and not set(name) & set("\\\0")
-    )
+    plain = isinstance(name, str) and name[:1] not in ("", ".") and Path(name).name == name
+    return plain and not set(name) & set("\\\0")
 
 
 def _is_done(facts: dict[str, Any]) -> bool:

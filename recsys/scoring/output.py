@@ -61,9 +61,9 @@ def _gathered(folder: Path) -> list[str] | None:
     return names or None
 
 
-RECOMMENDATIONS: Final = Kind("a scoring output", ScoringError, _listed)
+RECOMMENDATIONS: Final = Kind("a scoring output", ScoringError, MANIFEST, _listed)
 """The folder that a scoring job leaves."""
-_GATHERING: Final = Kind("what an interrupted scoring job left", ScoringError, _gathered)
+_GATHERING: Final = Kind("what an interrupted scoring job left", ScoringError, _JOB, _gathered)
 
 
 @dataclass(frozen=True)
