@@ -98,9 +98,11 @@ def replace(new: Path, target: Path, kind: Kind | None = None) -> None:
 def recover(target: Path, kind: Kind | None = None) -> None:
     """Finish what a killed process left beside `target`: put back what it had set aside, or remove it."""
     for old in leftovers(target, folder=True, ending=OLD):
-        with dead(old) as gone, suppress(OSError):
-            if gone and not _placed(old, target):
-                _discard(old, kind)
+        with dead(old) as gone, suppress(OSError, *([kind.error] if kind else [])):
+            if gone:
+                names = None if kind is None else kind.files(old)
+                if not _placed(old, target):
+                    _remove(old, names, "")
     for folder in leftovers(target, folder=True):
         with dead(folder) as gone, suppress(OSError):
             if gone:
@@ -115,15 +117,6 @@ def remove_files(folder: Path, names: Collection[str]) -> None:
     for parent in sorted(_parents(names), key=len, reverse=True):
         with suppress(OSError):
             (folder / parent).rmdir()
-
-
-def _discard(old: Path, kind: Kind | None) -> None:
-    """Remove a folder that was set aside, unless it holds what is not of its kind."""
-    if kind is None:
-        shutil.rmtree(old)
-        return
-    with suppress(kind.error):
-        _remove(old, kind.files(old), "")
 
 
 def _remove(folder: Path, names: Collection[str] | None, why: str) -> None:
