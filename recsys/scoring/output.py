@@ -102,7 +102,10 @@ class OutputFolder:
         return locked(self.target.with_name(f".{self.target.name}.lock"), busy=busy)
 
     def manifest(self, identity: Identity) -> dict[str, Any] | None:
-        """Return the manifest of a complete output of the same job, undamaged; None where there is none."""
+        """Return the manifest of a complete output of the same job, undamaged; None where there is none.
+
+        What killed jobs left in it, and beside it, goes then.
+        """
         manifest = read_manifest(self.target)
         if manifest is None or manifest["identity"] != identity:
             return None
@@ -110,6 +113,9 @@ class OutputFolder:
             return None
         written = {MANIFEST, *(part["file"] for part in manifest["parts"])}
         remove_files(self.target, [name for name in RECOMMENDATIONS.files(self.target) if name not in written])
+        if self.partial.exists():
+            remove_files(self.partial, _GATHERING.files(self.partial))
+            self.partial.rmdir()
         return manifest
 
     def begin(self, identity: Identity, *, resume: bool) -> dict[str, Entry]:

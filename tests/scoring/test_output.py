@@ -2,7 +2,12 @@
 
 import json
 import os
+import random
 import shutil
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pandas as pd
@@ -276,3 +281,35 @@ def test_a_part_is_never_written_over(tmp_path, monkeypatch):
     (folder.partial / "part-00000.parquet").write_text("mine")
     with pytest.raises(ScoringError, match=r"part-00000\.parquet turned up while the job was running"):
         folder.write_part("part-00000.parquet", None, 1)
+
+
+FOREVER = """
+import sys
+from tests.scoring.test_output import write
+print("now", flush=True)
+for n in range(3, 99):
+    write(sys.argv[1], n=n % 2 + 3, batch_size=3)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="nothing is cleaned there")
+def test_jobs_killed_at_any_moment_leave_a_whole_output_or_none_and_nothing_after_the_next(tmp_path):
+    out, rng = tmp_path / "out", random.Random(0)
+    wanted = {n: write(tmp_path / "wanted" / str(n), n=n) for n in (3, 4)}
+    tables = {n: pd.read_parquet(result.output) for n, result in wanted.items()}
+    shutil.rmtree(tmp_path / "wanted")
+    for number in range(25):
+        process = subprocess.Popen([sys.executable, "-c", FOREVER, str(out)], stdout=subprocess.PIPE, text=True)
+        assert process.stdout.readline() == "now\n"
+        time.sleep(rng.uniform(0.0, 0.4))
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        process.stdout.close()
+        if out.exists():
+            left = pd.read_parquet(out)
+            assert any(left.equals(table) for table in tables.values())
+        if number % 3 == 0:
+            write(out, n=number % 2 + 3, batch_size=3)
+            assert [path.name for path in tmp_path.iterdir()] == ["out"]
+            assert pd.read_parquet(out).equals(tables[number % 2 + 3])
