@@ -162,9 +162,10 @@ def locked(path: Path, *, wait: bool = True, busy: Exception | None = None) -> I
 
 
 def sync(path: Path) -> None:
-    """Wait until a file, or the names in a folder, are on disk."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    """Wait until a file, or the names in a folder, are on disk; some systems cannot say that of a folder."""
+    with suppress(*([OSError] if path.is_dir() else [])):
+        handle = os.open(path, os.O_RDWR if os.name == "nt" else os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
