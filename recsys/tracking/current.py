@@ -170,7 +170,7 @@ def _open(
     began, started = time.monotonic(), False
     with suppress(TrackingUnavailable):
         if parent is None:
-            with store.bounded():
+            with store.bounded(check=False):
                 store.configure(workspace)
                 recovery.close_killed(workspace)
         if parent is not None and parent.record.run_id is None:

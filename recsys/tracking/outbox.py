@@ -217,7 +217,7 @@ def sync(workspace: Workspace) -> list[Synced]:
     """
     waiting = spools(store.pending(workspace))
     if waiting:
-        with store.bounded():
+        with store.bounded(check=False):
             store.configure(workspace)
     return [_sync(spool, workspace) for spool in waiting]
 

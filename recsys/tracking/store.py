@@ -57,7 +57,7 @@ def configure(workspace: Workspace, *, create: bool = True) -> str:
     if not given[URI]:
         with quiet():
             home.prepare(workspace, create=create)
-    with request(f"cannot open {without_password(uri)}"):
+    with request(f"cannot open {without_password(uri)}", check=False):
         try:
             mlflow.set_tracking_uri(uri)
             mlflow.set_registry_uri(given[_REGISTRY_URI] or uri)
@@ -120,7 +120,7 @@ def model_lock(name: str) -> Iterator[None]:
 
 
 @contextmanager
-def request(failure: str, *, seconds: int = TIMEOUT, of_run: bool = False) -> Iterator[None]:
+def request(failure: str, *, seconds: int = TIMEOUT, of_run: bool = False, check: bool = True) -> Iterator[None]:
     """Call MLflow in the block: quietly, and with its errors, its database's and its HTTP client's turned into ours.
 
     Args:
@@ -128,12 +128,13 @@ def request(failure: str, *, seconds: int = TIMEOUT, of_run: bool = False) -> It
         seconds: give each attempt of a call this long.
         of_run: a report of a run, which gets one attempt because it can wait, and must not fail because the store lost
             the run or revoked the right to write: that counts as unavailable too.
+        check: see whether a database server is reachable; not before `configure`, which may choose another and checks.
 
     Raises:
         TrackingUnavailable: the store does not answer.
         TrackingError: it refuses.
     """
-    with quiet(), bounded(seconds, retries=0 if of_run else 1):
+    with quiet(), bounded(seconds, retries=0 if of_run else 1, check=check):
         try:
             yield
         except MlflowException as error:
