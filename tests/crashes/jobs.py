@@ -70,7 +70,7 @@ def _run(*arguments: str, down_from: str | None = None) -> Run:
 
 
 NETWORK = {"name": "MultVAE", "hidden": 16, "latent": 4, "epochs": 3, "batch_size": 32, "patience": 2}
-RATED = {"name": "IAutoRec", "hidden": 8, "epochs": 3, "batch_size": 16}
+RATED = {"name": "IAutoRec", "hidden": 8, "epochs": 3, "batch_size": 16, "unobserved_weight": 0.3}
 FILES = (
     config("ease"),
     config("weak", model={"name": "EASE", "regularization": 1e5}),

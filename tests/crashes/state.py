@@ -196,7 +196,7 @@ def _named(part: str, names: dict[str, str]) -> str:
         return names[part]
     if re.fullmatch(r"(m-)?[0-9a-f]{32}", part):
         return "<unknown>"
-    part = re.sub(r"^[0-9a-f]{32}(?=\.)", "<digest>", part)
+    part = re.sub(r"^(\.?)[0-9a-f]{32}(?=\.)", r"\1<digest>", part)
     return re.sub(r"\.[0-9a-f]{8}(?=\.|$)", ".RANDOM", part)
 
 
@@ -246,7 +246,7 @@ class Difference:
         return [kind for kind in order if kind in found]
 
     def first(self, count: int = 4) -> list[str]:
-        """Return differing lines: of each kind the first, those that should not be there before those that are missing."""
+        """Return differing lines: of each kind the first that should not be there, and the first that is missing."""
         shown = []
         for kind in self.kinds:
             for what, lines in (("extra", self.extra), ("missing", self.missing)):
