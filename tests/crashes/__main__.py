@@ -12,7 +12,7 @@ from pathlib import Path
 from tests.crashes import forks, trials
 from tests.crashes.boxes import new_box
 from tests.crashes.jobs import JOBS, Setups
-from tests.crashes.trials import Outcome
+from tests.crashes.trials import Choice, Outcome
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -20,21 +20,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(argv)
     forks.preload()
     outcomes = []
+    choice = Choice(options.every, not options.all, options.sample, tuple(options.only), options.seed)
     with new_box(keep=options.keep) as box:
         setups = Setups(box)
         for name in options.jobs or JOBS:
             began = time.monotonic()
             bench = trials.Bench(box, setups, JOBS[name])
             for fault in options.fault or ["kill"]:
-                outcome = trials.run(
-                    bench,
-                    fault,
-                    every=options.every,
-                    thin=not options.all,
-                    sample=options.sample,
-                    only=options.only,
-                    seed=options.seed,
-                )
+                outcome = trials.run(bench, fault, choice)
                 outcome.seconds = time.monotonic() - began
                 began = time.monotonic()
                 outcomes.append(outcome)

@@ -41,10 +41,12 @@ class Box:
         """Contents of files, by digest."""
         return self.base / "blobs"
 
-    def capture(self) -> Tree:
+    def capture(self, *, temporary: bool = True) -> Tree:
         """Return what is in the box now, as a kill would leave it; contents are kept in `blobs`."""
         tree: Tree = {}
-        self._scan(str(self.path), "", tree)
+        for name in FOLDERS:
+            if temporary or name != TEMPORARY:
+                self._scan(str(self.path / name), name + "/", tree)
         return tree
 
     def _scan(self, folder: str, prefix: str, tree: Tree) -> None:
@@ -67,7 +69,7 @@ class Box:
         facts = found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
         known = self._seen.get(path)
         # The clock of a file system ticks every few milliseconds: what was changed just now may change again unseen.
-        if known is not None and known[0] == facts and time.time_ns() - found.st_mtime_ns > 50_000_000:
+        if known is not None and known[0] == facts and time.time_ns() - found.st_mtime_ns > 15_000_000:
             return known[1]
         with open(path, "rb") as file:
             digest = self.keep(file.read())

@@ -46,11 +46,11 @@ def _toml(value: Any) -> str:
 
 def config(name: str, **sections: dict[str, Any]) -> Put:
     """Return a configuration on small generated data, with these sections in place of the usual ones."""
-    data = {"name": "synthetic", "users": 120, "items": 40, "interactions": 2400, "binary": True}
+    data = {"name": "synthetic", "users": 300, "items": 80, "interactions": 6000, "binary": True}
     usual: dict[str, dict[str, Any]] = {
         "data": data,
-        "split": {"kind": "hold_out_users", "n_users": 0.2, "stable": True},
-        "model": {"name": "EASE", "regularization": 20.0},
+        "split": {"kind": "hold_out_users", "n_users": 0.3, "stable": True},
+        "model": {"name": "EASE", "regularization": 50.0},
         "train": {"metric": "ndcg@10"},
         "evaluate": {"metrics": ["ndcg@10", "recall@10"]},
         "track": {"experiment": "crashes", "register": "toy"},
@@ -69,7 +69,7 @@ def _run(*arguments: str, down_from: str | None = None) -> Run:
     return Run(arguments, down_from)
 
 
-NETWORK = {"name": "MultVAE", "hidden": 16, "latent": 4, "epochs": 3, "batch_size": 32, "patience": 2}
+NETWORK = {"name": "MultVAE", "hidden": 16, "latent": 4, "epochs": 3, "batch_size": 64, "patience": 2}
 RATED = {"name": "IAutoRec", "hidden": 8, "epochs": 3, "batch_size": 16, "unobserved_weight": 0.3}
 FILES = (
     config("ease"),
@@ -98,7 +98,7 @@ TWO = (*ONE, _run("train", "{root}/ease.toml"))
 """A champion and a challenger."""
 MOVED = (*TWO, _run("promote", "toy", "--reason", "better"))
 """The challenger is champion."""
-LISTS = ("score", "models:/toy@champion", "--output", "{out}/lists", "--batch-size", "50")
+LISTS = ("score", "models:/toy@champion", "--output", "{out}/lists", "--batch-size", "120")
 NIGHT = ("nightly", "{root}/ease.toml", "--output", "{out}/tonight")
 
 JOBS = {
@@ -121,7 +121,7 @@ JOBS = {
             USED,
         ),
         Job("nightly-new", NIGHT, USED),
-        Job("nightly", (*NIGHT, "--set", "data.interactions=2500"), (*USED, _run(*NIGHT))),
+        Job("nightly", (*NIGHT, "--set", "data.interactions=6200"), (*USED, _run(*NIGHT))),
         Job("export", ("export", "models:/toy@champion", "--onnx", "{out}/model.onnx"), ONE),
         Job("sync", ("sync",), (*USED, _run("train", "{root}/net.toml", down_from="INSERT INTO params"))),
         Job("sync-new", ("sync",), (*USED, _run("train", "{root}/ease.toml", down_from="INSERT INTO runs"))),

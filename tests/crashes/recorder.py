@@ -15,8 +15,8 @@ import re
 import sqlite3
 import sys
 import threading
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from tests.crashes.boxes import FOLDER, Box, Tree, digest_of, is_temporary
@@ -30,6 +30,7 @@ _DIRECTORY = {"os.rename": 2, "os.remove": 1, "os.rmdir": 1, "os.mkdir": 2, "os.
 _DATABASES = (".db", "-journal", "-wal", "-shm")
 _SHRINKS = ("remove", "rmdir")
 """Steps at which no disk is ever full."""
+_WRITTEN = "written by the transaction"
 
 
 @dataclass(frozen=True)
@@ -39,8 +40,8 @@ class Step:
     number: int
     text: str
     """Such as `rename root/mlruns/a -> root/mlruns/b`, ids replaced."""
-    state: str
-    """Digest of what a kill at this moment leaves."""
+    state: str = ""
+    """Digest of what a kill at this moment leaves; empty where no snapshot was taken."""
     torn: tuple[tuple[str, str], ...] = ()
     """The same with a file half written or empty: which one and how, and the digest."""
     temporary: bool = False
@@ -90,6 +91,7 @@ class Watch:
         sys.addaudithook(self._hook)
         event.listen(Engine, "before_cursor_execute", self._statement)
         event.listen(Engine, "commit", self._commit)
+        event.listen(Engine, "rollback", self._rollback)
 
     def _hook(self, name: str, arguments: tuple[Any, ...]) -> None:
         if name != "open" and name not in _PATHS and not name.startswith("tempfile."):
@@ -149,9 +151,15 @@ class Watch:
     def _statement(self, connection: Any, cursor: Any, statement: str, *rest: Any) -> None:
         if not _READS.match(statement):
             self._sql(" ".join(statement.split())[:90])
+            connection.info[_WRITTEN] = True
 
     def _commit(self, connection: Any) -> None:
-        self._sql("COMMIT")
+        if connection.info.get(_WRITTEN):
+            self._sql("COMMIT")
+        connection.info.pop(_WRITTEN, None)
+
+    def _rollback(self, connection: Any) -> None:
+        connection.info.pop(_WRITTEN, None)
 
     def _sql(self, text: str) -> None:
         self._busy.now = True
@@ -166,30 +174,35 @@ class Watch:
 
 
 class Recording:
-    """Takes a snapshot at every step of this process."""
+    """Takes a snapshot at the steps of this process."""
 
-    def __init__(self, box: Box, file: str) -> None:
-        """`file` gets the record when the job has ended."""
+    def __init__(self, box: Box, file: str, only: Collection[int] | None = None) -> None:
+        """`file` gets the record when the job has ended; `only` these steps get a snapshot, all by default."""
         self.box, self.file = box, file
+        self.only = only
         self.record = Record()
         self.watch = Watch(box, self._at)
         self._before: Tree = {}
 
     def __call__(self) -> Callable[[], None]:
         """Begin; return what ends it."""
-        self._before = self.box.capture()
+        self._before = self.box.capture(temporary=False)
         self.watch.begin()
         return self._end
 
     def _at(self, text: str, sql: bool, temporary: bool) -> None:
-        tree = self.box.capture()
         number = len(self.record.steps) + 1
-        step = Step(number, text, self._keep(tree), self._torn(tree), temporary)
+        step = Step(number, text, temporary=temporary)
+        if self.only is None or number in self.only:
+            tree = self.box.capture(temporary=False)
+            step = replace(step, state=self._keep(tree), torn=self._torn(tree))
+            self._before = tree
+        elif number + 1 in self.only:
+            self._before = self.box.capture(temporary=False)
         self.record.steps.append(step)
         for path, place in self.watch.made.items():
             if os.path.lexists(path):
                 self.record.ours.setdefault(place, set()).add(number)
-        self._before = tree
 
     def _keep(self, tree: Tree) -> str:
         digest = digest_of(tree)
@@ -203,7 +216,7 @@ class Recording:
         for name, what in tree.items():
             if what == FOLDER or what.startswith("-> ") or before.get(name) == what or what in known:
                 continue
-            if is_temporary(name) or name.endswith(_DATABASES):
+            if name.endswith(_DATABASES):
                 continue
             content = self.box.content(what)
             old = self.box.content(before[name]) if before.get(name, FOLDER) != FOLDER else b""
@@ -250,13 +263,15 @@ def error_for(code: int, text: str, sql: bool) -> Exception:
 
         full = "database or disk is full"
         reason = full if code == errno.ENOSPC else "attempt to write a readonly database"
-        return OperationalError(text, None, sqlite3.OperationalError(reason))
+        return OperationalError(text.removeprefix("sql "), None, sqlite3.OperationalError(reason))
     return OSError(code, os.strerror(code), text.partition(" ")[2].partition(" -> ")[0])
 
 
 def can_fail(step: Step, code: int) -> bool:
     """Return whether a step can meet this error."""
-    return step.text != "end" and not (code == errno.ENOSPC and step.text.partition(" ")[0] in _SHRINKS)
+    shrinks = step.text.partition(" ")[0] in _SHRINKS
+    # Who may create a temporary file may remove it.
+    return step.text != "end" and not (shrinks and (code == errno.ENOSPC or step.temporary))
 
 
 class Down:

@@ -18,6 +18,9 @@ Lines = Counter[str]
 _TIME = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d[0-9.:+Z]*")
 _UNTOLD_TAGS = ("recsys.run", "resumed", "mlflow.parentRunId", "mlflow.source.git.commit", "mlflow.log-model.history")
 _UNTOLD_KEYS = {"seconds", "started", "finished", "run_id", "run", "checksum", "sha256", "finished_at", "config.json"}
+COURSE = ("status", "steps", "reason")
+"""What the summary of a night says of what this call did, which need not be all that the night did."""
+_MODEL_STATUS = {0: "UNSPECIFIED", 1: "PENDING", 2: "READY", 3: "UPLOAD_FAILED"}
 _WORDS = {
     "run": "runs",
     "version": "registry",
@@ -28,7 +31,8 @@ _WORDS = {
     "content": "contents",
     "study": "study",
     "temporary": "temporary files",
-    "summary": "summary",
+    "outcome": "outcome in the summary",
+    "course": "course in the summary",
 }
 """The kind of a difference, by the first word of its line."""
 
@@ -100,7 +104,7 @@ def _store(store: sqlite3.Connection, state: State, names: dict[str, str], faile
         if run in failed:
             failed.add(model)
         lines = state.failed if run in failed else state.lines
-        lines[f"model {names[model]}: {status}, {stage}"] += 1
+        lines[f"model {names[model]}: {_MODEL_STATUS.get(status, status)}, {stage}"] += 1
         lines.update(f"model {names[model]}: {line}" for line in _of_model(store, model))
     state.lines.update(f"experiment {row[0]}" for row in _rows(store, "SELECT name FROM experiments"))
     state.lines.update(_registry(store, names))
@@ -147,8 +151,7 @@ def _registry(store: sqlite3.Connection, names: dict[str, str]) -> Iterator[str]
     ):
         source = names.get(source.removeprefix("models:/"), "an unknown model")
         yield f"version {name}/{version}: {status}, of {names.get(run, 'no run')}, {source}"
-        if note:
-            yield f"version {name}/{version}: note {_untimed(note)!r}"
+        yield from (f"version {name}/{version}: note: {line}" for line in _untimed(note or "").splitlines() if line)
     for name, version, key, value in _rows(store, "SELECT name, version, key, value FROM model_version_tags"):
         yield f"version {name}/{version}: tag {key} = {_untimed(_TIME.sub('TIME', value or ''))}"
     for name, version, alias in _rows(store, "SELECT name, version, alias FROM registered_model_aliases"):
@@ -184,11 +187,13 @@ def _files(box: Box, tree: Tree, names: dict[str, str], failed: set[str]) -> Ite
             if len(parts) == 2:
                 yield f"temporary {shown}", False
             continue
+        if name == "root/mlruns/pending":  # empty where all was sent
+            continue
         if "/code/" in shown:  # what is copied of this package need not be told apart
             shown = shown.partition("/code/")[0] + "/code/..."
         yield f"path {shown}{'/' if what == FOLDER else ''}", of_failed
-        if what != FOLDER and (content := _content(name, box.content(what), names)) is not None:
-            yield f"{content[0]} {shown}: {content[1]}", of_failed
+        if what != FOLDER:
+            yield from ((line, of_failed) for line in _content(name, shown, box.content(what)))
 
 
 def _named(part: str, names: dict[str, str]) -> str:
@@ -200,29 +205,33 @@ def _named(part: str, names: dict[str, str]) -> str:
     return re.sub(r"\.[0-9a-f]{8}(?=\.|$)", ".RANDOM", part)
 
 
-def _content(name: str, content: bytes, names: dict[str, str]) -> tuple[str, str] | None:
-    """Return what of a file must be the same in every such job; None where nothing must."""
+def _content(name: str, shown: str, content: bytes) -> Iterator[str]:
+    """Yield what of a file must be the same after every such job."""
     suffix = Path(name).suffix
     if suffix in (".safetensors", ".parquet", ".csv", ".md", ".toml", ".onnx"):
-        return "content", hashlib.sha256(content).hexdigest()[:16] if content else "EMPTY"
+        yield f"content {shown}: {hashlib.sha256(content).hexdigest()[:16] if content else 'EMPTY'}"
     if suffix != ".json" or "/code/" in name:
-        return None
+        return
     try:
-        value = json.loads(content)
+        value = _told(json.loads(content))
     except ValueError:
-        return "content", "DAMAGED"
+        yield f"content {shown}: DAMAGED"
+        return
     if "/nightly/" in name:
-        return "summary", json.dumps(_told(value, names), sort_keys=True)
-    text = json.dumps(_told(value, names), sort_keys=True)
-    return "content", hashlib.sha256(text.encode()).hexdigest()[:16]
+        for key, inner in value.items():
+            word = "course" if key in COURSE else "outcome"
+            yield f"{word} {shown}: {key} = {json.dumps(inner, sort_keys=True)}"
+        return
+    text = json.dumps(value, sort_keys=True)
+    yield f"content {shown}: {hashlib.sha256(text.encode()).hexdigest()[:16]}"
 
 
-def _told(value: Any, names: dict[str, str]) -> Any:
+def _told(value: Any) -> Any:
     """Return a JSON value without times and ids."""
     if isinstance(value, dict):
-        return {key: _told(inner, names) for key, inner in value.items() if key not in _UNTOLD_KEYS}
+        return {key: _told(inner) for key, inner in value.items() if key not in _UNTOLD_KEYS}
     if isinstance(value, list):
-        return [_told(inner, names) for inner in value]
+        return [_told(inner) for inner in value]
     if isinstance(value, str):
         return _untimed(_TIME.sub("TIME", value))
     return value
@@ -237,6 +246,11 @@ class Difference:
 
     def __bool__(self) -> bool:
         return bool(self.missing or self.extra)
+
+    @property
+    def of_paths_alone(self) -> bool:
+        """Whether files were left, and nothing else is wrong."""
+        return all(line.startswith(("path ", "content ")) for line in self.extra) and not self.missing
 
     @property
     def kinds(self) -> list[str]:

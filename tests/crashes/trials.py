@@ -7,12 +7,13 @@ import pickle
 import random
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
+from typing import Any
 
 from tests.crashes import forks
-from tests.crashes.boxes import Box, Tree, digest_of
+from tests.crashes.boxes import Box, Tree
 from tests.crashes.jobs import Job, Setups, arguments
 from tests.crashes.recorder import Fault, Record, Recording, Step, can_fail
 from tests.crashes.state import Difference, State, collect, difference
@@ -71,11 +72,12 @@ class Bench:
         self.box, self.job = box, job
         self.arguments = arguments(box, job.arguments)
         self.before = setups.tree(job.setup)
-        self.once, self.seconds = self._undisturbed(self.before)
-        self.status = 0
+        self.steps, self.seconds = self._recorded(())
+        """The steps of the job, without snapshots, and its duration."""
+        self.once = self.found()
+        """What the job leaves if nothing disturbs it."""
         self._after = self.box.capture()
         self._twice: State | None = None
-        self._record: Record | None = None
 
     @property
     def twice(self) -> State:
@@ -86,34 +88,27 @@ class Bench:
             self._twice = self.found()
         return self._twice
 
-    @property
-    def record(self) -> Record:
-        """The steps of the job."""
-        if self._record is None:
-            self.box.put_back(self.before)
-            file = self.box.base / "record"
-            ended = forks.run(self.box, self.arguments, Recording(self.box, str(file)))
-            if ended.status:
-                raise RuntimeError(f"{self.job.name} ended with {ended.status} while it was recorded: {ended.err}")
-            with file.open("rb") as stored:
-                self._record = pickle.load(stored)
-        return self._record
+    def record(self, only: Collection[int] | None = None) -> Record:
+        """Return the steps of the job with snapshots, of only these steps or of all."""
+        return self._recorded(only)[0]
+
+    def _recorded(self, only: Collection[int] | None) -> tuple[Record, float]:
+        self.box.put_back(self.before)
+        file = self.box.base / "record"
+        ended = forks.run(self.box, self.arguments, Recording(self.box, str(file), only))
+        if ended.status:
+            raise RuntimeError(f"{self.job.name} ended with {ended.status}: {ended.err}")
+        with file.open("rb") as stored:
+            return pickle.load(stored), ended.seconds
 
     def found(self) -> State:
         """Return what is in the box now."""
         return collect(self.box)
 
-    def _undisturbed(self, tree: Tree) -> tuple[State, float]:
-        self.box.put_back(tree)
-        ended = forks.run(self.box, self.arguments)
-        if ended.status:
-            raise RuntimeError(f"{self.job.name} ended with {ended.status}: {ended.err}")
-        return self.found(), ended.seconds
-
     def killed(self, tree: Tree) -> tuple[str, tuple[str, ...]] | None:
         """Run the job again on what a kill has left; return what is wrong then."""
         self.box.put_back(tree)
-        complete = not difference(_facts(self.once), _facts(self.found()))
+        complete = not difference(facts(self.once), facts(self.found()))
         twice = self.twice if complete else None
         self.box.put_back(tree)
         ended = forks.run(self.box, self.arguments)
@@ -123,8 +118,8 @@ class Bench:
             return "hangs", (f"no end after {forks.PATIENCE:.0f} s",)
         if ended.status:
             return f"exit {ended.status}", tuple(ended.err.strip().splitlines()[-3:])
-        wrong = _wrong(difference(self.once, self.found()))
-        return wrong and (wrong[0], (*wrong[1], *ended.err.strip().splitlines()[-1:]))
+        verdict = wrong(difference(self.once, self.found()))
+        return verdict and (verdict[0], (*verdict[1], *ended.err.strip().splitlines()[-1:]))
 
     def met(self, step: Step, code: int) -> tuple[str, tuple[str, ...]] | None:
         """Run the job with an error at a step, then undisturbed; return what is wrong then."""
@@ -139,127 +134,146 @@ class Bench:
             return f"exit {ended.status} at the error", tuple(lines[-3:])
         if "Traceback" in ended.err or len(lines) > 3:
             return "more than a line of error", tuple(lines[:2] + lines[-2:])
-        if not ended.status:
-            if not difference(self.once, self.found()):
-                return None
-            if not any((self.box.path / "root" / "mlruns" / "pending").glob("*")):
-                kind, detail = _wrong(difference(self.once, self.found())) or ("", ())
-                return f"success, but {kind}", (*detail, *lines)
-            again = forks.run(self.box, arguments(self.box, ("sync",)))
-        else:
-            if not lines:
-                return "no line of error", ()
-            again = forks.run(self.box, self.arguments)
-            if not again.status and any((self.box.path / "root" / "mlruns" / "pending").glob("*")):
-                again = forks.run(self.box, arguments(self.box, ("sync",)))
+        if ended.status and not lines:
+            return "no line of error", ()
+        return self._after_failure() if ended.status else self._after_success(lines)
+
+    def _after_success(self, lines: Sequence[str]) -> tuple[str, tuple[str, ...]] | None:
+        """Judge a job that has ended well although it met an error; what it could not send is sent now."""
+        self._sync()
+        left = difference(self.once, self.found())
+        if left.of_paths_alone:  # what could not be removed is removed by the next command
+            twice = self.twice_from(self.box.capture())
+            left = left and difference(twice, self.found())
+        verdict = wrong(left)
+        return verdict and (f"success, but {verdict[0]}", (*verdict[1], *lines[-1:]))
+
+    def _after_failure(self) -> tuple[str, tuple[str, ...]] | None:
+        """Judge a job that has ended with an error, by what the same command leaves now."""
+        again = forks.run(self.box, self.arguments)
+        if not again.status:
+            self._sync()
         found = self.found()
         left = difference(self.once, found, with_failed=True)
-        if (left or again.status) and ended.status and not difference(self.twice, found, with_failed=True):
+        if (left or again.status) and not difference(self.twice, found, with_failed=True):
             return None
         if again.status:
             return f"exit {again.status} afterwards", tuple(again.err.strip().splitlines()[-3:])
-        return _wrong(left)
+        return wrong(left)
+
+    def twice_from(self, tree: Tree) -> State:
+        """Run the job on this box, and return what two undisturbed jobs leave."""
+        twice = self.twice
+        self.box.put_back(tree)
+        forks.run(self.box, self.arguments)
+        return twice
+
+    def _sync(self) -> None:
+        if any((self.box.path / "root" / "mlruns" / "pending").glob("*")):
+            forks.run(self.box, arguments(self.box, ("sync",)))
 
 
-def _facts(state: State) -> State:
+def facts(state: State) -> State:
     """Return a state without its list of paths: what tells whether a job had ended."""
     return State(Counter({line: n for line, n in state.lines.items() if not line.startswith(("path ", "temporary "))}))
 
 
-def _wrong(left: Difference) -> tuple[str, tuple[str, ...]] | None:
+def wrong(left: Difference) -> tuple[str, tuple[str, ...]] | None:
     if not left:
         return None
     rest = len(left.missing) + len(left.extra) - 4
     return left.kinds[0], (*left.first(4), *([f"and {rest} more lines"] if rest > 0 else []))
 
 
-def cases(record: Record, *, thin: bool) -> list[Case]:
-    """Return the distinct states that kills leave; with `thin`, of many alike the first, one between and the last."""
-    seen = set[str]()
+def cases(record: Record) -> list[Case]:
+    """Return the distinct states that kills leave."""
+    seen = {""}
     found = []
     for step in record.steps:
         for text, state in (("", step.state), *step.torn):
             if state not in seen:
                 seen.add(state)
                 found.append(Case(step.number, f"before {step.text}" + (f", {text}" if text else ""), state))
-    return list(_thinned(found)) if thin else found
+    return found
 
 
-def steps(record: Record, code: int, *, thin: bool) -> list[Step]:
-    """Return the steps that can meet an error."""
-    found = [step for step in record.steps if can_fail(step, code)]
-    return list(_thinned(found)) if thin else found
-
-
-def _thinned(given: Sequence) -> Iterator:
-    for alike, group in groupby(given, lambda case: _place(case.text)):
+def thinned(given: Sequence[Any]) -> list[Any]:
+    """Return the cases, of those that copy or remove one by one the source files of a model only three."""
+    kept: list[Any] = []
+    for alike, group in groupby(given, lambda case: "/code" in case.text):
         members = list(group)
-        kept = {0, len(members) // 2, len(members) - 1} if alike else range(len(members))
-        yield from (members[place] for place in sorted(kept))
+        places = {0, len(members) // 2, len(members) - 1} if alike else range(len(members))
+        kept += [members[place] for place in sorted(places)]
+    return kept
 
 
-def _place(text: str) -> str:
-    """Return what steps have in common that copy, or remove, the source files of a logged model; else nothing."""
-    return "code" if "/code" in text else ""
+@dataclass(frozen=True)
+class Choice:
+    """Which cases of a job are tried."""
+
+    every: int = 1
+    """Only each so many."""
+    thin: bool = True
+    """Leave most of the copying of source files out."""
+    sample: int | None = None
+    """So many steps at random."""
+    only: tuple[int, ...] = ()
+    """The cases of these steps."""
+    seed: int = 0
+
+    def steps(self, given: Sequence[Step], name: str) -> list[Step]:
+        """Choose among steps; `name` makes choices of several jobs different ones."""
+        if self.only:
+            return [step for step in given if step.number in self.only]
+        chosen = thinned(given) if self.thin else list(given)
+        if self.sample is not None and self.sample < len(chosen):
+            places = random.Random(f"{self.seed} {name}").sample(range(len(chosen)), self.sample)
+            return [chosen[place] for place in sorted(places)]
+        return chosen[:: max(1, self.every)]
 
 
-def try_kills(bench: Bench, chosen: Sequence[Case], outcome: Outcome) -> None:
-    """Stop the job at each of the cases."""
-    for case in chosen:
-        wrong = bench.killed(bench.record.tree(case.state))
-        outcome.tried += 1
-        if wrong is not None:
-            outcome.failures.append(Failure(case, *wrong))
-
-
-def try_faults(bench: Bench, chosen: Sequence[Step], code: int, outcome: Outcome) -> None:
-    """Let the job meet an error at each of the steps."""
-    for step in chosen:
-        wrong = bench.met(step, code)
-        outcome.tried += 1
-        if wrong is not None:
-            outcome.failures.append(Failure(Case(step.number, f"at {step.text}"), *wrong))
-
-
-def run(
-    bench: Bench,
-    fault: str,
-    *,
-    every: int = 1,
-    thin: bool = True,
-    sample: int | None = None,
-    only: Sequence[int] = (),
-    seed: int = 0,
-) -> Outcome:
-    """Try the cases of a job.
-
-    Args:
-        fault: `kill`, or the error.
-        every: take only each so many.
-        thin: leave most of the copying of source files out.
-        sample: take that many at random.
-        only: take the cases of these steps.
-    """
-    began, record = time.monotonic(), bench.record
-    outcome = Outcome(bench.job.name, fault, len(record.steps), undisturbed=bench.seconds)
-    outcome.states = len({step.state for step in record.steps})
-    given: list = cases(record, thin=thin) if fault == "kill" else steps(record, FAULTS[fault], thin=thin)
-    number = (lambda case: case.step) if fault == "kill" else (lambda step: step.number)
-    chosen = [case for case in given if number(case) in only] if only else given[:: max(1, every)]
-    if sample is not None and sample < len(chosen):
-        places = sorted(random.Random(f"{seed} {bench.job.name} {fault}").sample(range(len(chosen)), sample))
-        chosen = [chosen[place] for place in places]
-    if fault == "kill":
-        outcome.states = len(cases(record, thin=False))
-        try_kills(bench, chosen, outcome)
+def try_kills(bench: Bench, choice: Choice, outcome: Outcome) -> None:
+    """Stop the job at its steps and run it again."""
+    if choice.sample is None and not choice.only:
+        record = bench.record()
+        found = cases(record)
+        outcome.states = len(found)
+        chosen = (thinned(found) if choice.thin else found)[:: max(1, choice.every)]
     else:
-        try_faults(bench, chosen, FAULTS[fault], outcome)
+        given = [step for step in bench.steps.steps if not step.temporary]
+        wanted = {step.number for step in choice.steps(given, bench.job.name)}
+        record = bench.record(wanted)
+        chosen = cases(record)
+        if choice.sample is not None:  # a step may have several torn files
+            chosen = random.Random(choice.seed).sample(chosen, min(choice.sample, len(chosen)))
+        outcome.states = len(chosen)
+    for case in chosen:
+        verdict = bench.killed(record.tree(case.state))
+        outcome.tried += 1
+        if verdict is not None:
+            outcome.failures.append(Failure(case, *verdict))
+
+
+def try_faults(bench: Bench, code: int, choice: Choice, outcome: Outcome) -> None:
+    """Let the job meet an error at its steps."""
+    for step in choice.steps([step for step in bench.steps.steps if can_fail(step, code)], bench.job.name):
+        verdict = bench.met(step, code)
+        outcome.tried += 1
+        if verdict is not None:
+            outcome.failures.append(Failure(Case(step.number, f"at {step.text}"), *verdict))
+
+
+def run(bench: Bench, fault: str, choice: Choice) -> Outcome:
+    """Try the cases of a job: `kill`, or the error of that name."""
+    began, record = time.monotonic(), bench.steps
+    outcome = Outcome(bench.job.name, fault, len(record.steps), undisturbed=bench.seconds)
+    if fault == "kill":
+        try_kills(bench, choice, outcome)
+        outcome.notes += [
+            f"temporary files of {place}: left by a kill at {len(steps)} steps" for place, steps in record.ours.items()
+        ]
+    else:
+        try_faults(bench, FAULTS[fault], choice, outcome)
     outcome.notes += [f"outside the box: {text}" for text in dict.fromkeys(record.outside)]
-    outcome.notes += [
-        f"temporary files of {place}: left by a kill at {len(at)} steps" for place, at in record.ours.items()
-    ]
     outcome.seconds = time.monotonic() - began
     return outcome
-
-
-__all__ = ["Bench", "Case", "Failure", "Outcome", "cases", "digest_of", "run"]
