@@ -1,4 +1,4 @@
-"""Stop jobs at every step: `python -m tests.crashes [JOB ...] [--fault kill|ENOSPC|EACCES] [--every N]`."""
+"""Stop jobs at every step: `python -m tests.crashes [JOB ...] [--fault kill|ENOSPC|EACCES|FULL] [--every N]`."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from pathlib import Path
 from tests.crashes import forks, trials
 from tests.crashes.boxes import new_box
 from tests.crashes.jobs import JOBS, Setups
+from tests.crashes.recorder import FAULTS
 from tests.crashes.trials import Choice, Outcome
 
 
@@ -41,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m tests.crashes", description=__doc__)
     parser.add_argument("jobs", nargs="*", metavar="JOB", help=f"of {', '.join(JOBS)} (default: all)")
-    parser.add_argument("--fault", action="append", choices=("kill", *trials.FAULTS), help="may be repeated")
+    parser.add_argument("--fault", action="append", choices=("kill", *FAULTS), help="may be repeated")
     parser.add_argument("--every", type=int, default=1, metavar="N", help="only every N-th case")
     parser.add_argument("--only", type=int, action="append", default=[], metavar="STEP", help="may be repeated")
     parser.add_argument("--sample", type=int, metavar="N", help="N cases at random of each job and fault")

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import os
-import pickle
+import selectors
 import signal
 import sys
+import tempfile
 import time
 import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
+import torch
+
+from recsys.cli import main
 from tests.crashes.boxes import Box
 
 PATIENCE = 90.0
@@ -64,19 +67,44 @@ def variables(box: Box) -> dict[str, str]:
 def run(box: Box, arguments: Sequence[str], before: Callable[[], Any] | None = None) -> Ended:
     """Run `recsys` with these arguments in a child, and wait for it."""
     began = time.monotonic()
-    pid = start(box, arguments, before)
-    status, hung = wait(pid, PATIENCE)
-    out, err = (output(box, name).read_text(errors="replace") for name in ("out", "err"))
+    pipes = os.pipe(), os.pipe()
+    pid = start(box, arguments, before, [sending for _, sending in pipes])
+    for _, sending in pipes:
+        os.close(sending)
+    out, err = _read([receiving for receiving, _ in pipes], began + PATIENCE)
+    status, hung = wait(pid, max(1.0, began + PATIENCE - time.monotonic()))
     return Ended(status, out, err, time.monotonic() - began, hung)
 
 
-def output(box: Box, name: str) -> Path:
-    """Return the file of a command's `out` or `err`."""
-    return box.base / f"std{name}"
+def _read(pipes: Sequence[int], until: float) -> list[str]:
+    """Read pipes until they are closed, or until a time."""
+    texts = dict.fromkeys(pipes, b"")
+    with selectors.DefaultSelector() as selector:
+        for pipe in pipes:
+            selector.register(pipe, selectors.EVENT_READ)
+        while selector.get_map() and time.monotonic() < until:
+            for key, _ in selector.select(1.0):
+                part = os.read(key.fd, 65536)
+                texts[key.fd] += part
+                if not part:
+                    selector.unregister(key.fd)
+    for pipe in pipes:
+        os.close(pipe)
+    return [text.decode(errors="replace") for text in texts.values()]
 
 
-def start(box: Box, arguments: Sequence[str], before: Callable[[], Any] | None = None) -> int:
-    """Start `recsys` in a child and return its process id; `before` runs in the child first."""
+def start(
+    box: Box,
+    arguments: Sequence[str],
+    before: Callable[[], Any] | None = None,
+    outputs: Sequence[int] = (),
+) -> int:
+    """Start `recsys` in a child and return its process id.
+
+    Args:
+        before: runs in the child first; what it returns runs there last.
+        outputs: where standard output and standard error go, by default nowhere.
+    """
     sys.stdout.flush()
     sys.stderr.flush()
     pid = os.fork()
@@ -84,6 +112,9 @@ def start(box: Box, arguments: Sequence[str], before: Callable[[], Any] | None =
         return pid
     status = 1
     try:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        for number, handle in zip((1, 2), outputs or (nowhere, nowhere), strict=True):
+            os.dup2(handle, number)
         status = _command(box, arguments, before)
     except BaseException:
         traceback.print_exc()
@@ -94,20 +125,10 @@ def start(box: Box, arguments: Sequence[str], before: Callable[[], Any] | None =
 
 
 def _command(box: Box, arguments: Sequence[str], before: Callable[[], Any] | None) -> int:
-    import tempfile
-
-    import torch
-
-    from recsys.cli import main
-
     os.environ.clear()
     os.environ.update(variables(box))
     tempfile.tempdir = None
     os.chdir(box.path / "work")
-    for number, name in ((1, "out"), (2, "err")):
-        handle = os.open(output(box, name), os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-        os.dup2(handle, number)
-        os.close(handle)
     sys.argv = ["recsys", *arguments]
     torch.set_num_threads(1)
     after = before() if before is not None else None
@@ -132,25 +153,3 @@ def wait(pid: int, patience: float) -> tuple[int, bool]:
         pause = min(0.02, pause * 1.2)
     os.kill(pid, signal.SIGKILL)
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), True
-
-
-def call(function: Callable[[], Any]) -> Any:
-    """Return what a function gives in a child of its own."""
-    receiving, sending = os.pipe()
-    sys.stdout.flush()
-    pid = os.fork()
-    if not pid:
-        try:
-            os.close(receiving)
-            with os.fdopen(sending, "wb") as file:
-                pickle.dump(function(), file)
-        except BaseException:
-            traceback.print_exc()
-        finally:
-            sys.stderr.flush()
-            os._exit(0)
-    os.close(sending)
-    with os.fdopen(receiving, "rb") as file:
-        content = file.read()
-    os.waitpid(pid, 0)
-    return pickle.loads(content)

@@ -125,7 +125,11 @@ JOBS = {
         Job("export", ("export", "models:/toy@champion", "--onnx", "{out}/model.onnx"), ONE),
         Job("sync", ("sync",), (*USED, _run("train", "{root}/net.toml", down_from="INSERT INTO params"))),
         Job("sync-new", ("sync",), (*USED, _run("train", "{root}/ease.toml", down_from="INSERT INTO runs"))),
-        Job("prune", ("registry", "prune", "toy", "--keep", "1", "--yes"), (*MOVED, *MOVED[-3:-1], MOVED[-2])),
+        Job(
+            "prune",
+            ("registry", "prune", "toy", "--keep", "1", "--yes"),
+            (*MOVED, *[_run("train", "{root}/ease.toml")] * 3),
+        ),
     )
 }
 """By name."""

@@ -12,6 +12,7 @@ import errno
 import os
 import pickle
 import re
+import resource
 import sqlite3
 import sys
 import threading
@@ -28,6 +29,9 @@ _PATHS = {"os.rename": 2, "os.remove": 1, "os.rmdir": 1, "os.mkdir": 1, "os.link
 _DIRECTORY = {"os.rename": 2, "os.remove": 1, "os.rmdir": 1, "os.mkdir": 2, "os.link": 2}
 """Place of the first `dir_fd` among the arguments."""
 _DATABASES = (".db", "-journal", "-wal", "-shm")
+FULL = "FULL"
+FAULTS = {"ENOSPC": errno.ENOSPC, "EACCES": errno.EACCES, FULL: errno.EFBIG}
+"""Errors: a step is refused, for want of space or of rights; or nothing can be written from it to the next."""
 _SHRINKS = ("remove", "rmdir")
 """Steps at which no disk is ever full."""
 _WRITTEN = "written by the transaction"
@@ -68,7 +72,8 @@ def plain(text: str) -> str:
     """Return a text with ids, and random parts of names, replaced."""
     text = re.sub(r"\b[0-9a-f]{32}\b", "ID", text)
     text = re.sub(r"\.[0-9a-f]{8}(?=[./ ]|$)", ".RANDOM", text)
-    return re.sub(r"\btmp[a-z0-9_]{8}\b", "TMP", text)
+    text = re.sub(r"(?<=\.artifact\.uploading\.)[a-z0-9_]{8}", "RANDOM", text)
+    return re.sub(r"\btmp[a-z0-9_]{8}\b|(?<=tmp/)[a-z0-9_]{8}$", "TMP", text)
 
 
 class Watch:
@@ -238,9 +243,9 @@ class Recording:
 class Fault:
     """Raises an error once, at one step of this process."""
 
-    def __init__(self, box: Box, number: int, code: int, file: str) -> None:
-        """`file` gets a line that says where the error was raised."""
-        self.box, self.number, self.code, self.file = box, number, code, file
+    def __init__(self, box: Box, number: int, name: str, file: str) -> None:
+        """`name` is one of `FAULTS`; `file` gets a line that says where it was."""
+        self.box, self.number, self.name, self.file = box, number, name, file
         self.count = 0
 
     def __call__(self) -> None:
@@ -249,11 +254,22 @@ class Fault:
 
     def _at(self, text: str, sql: bool, temporary: bool) -> None:
         self.count += 1
+        if self.name == FULL and self.count == self.number + 1:
+            _limit(None)
         if self.count != self.number:
             return
         with open(self.file, "w", encoding="utf-8") as file:
             file.write(text)
-        raise error_for(self.code, text, sql)
+        if self.name == FULL:
+            _limit(0)
+        else:
+            raise error_for(FAULTS[self.name], text, sql)
+
+
+def _limit(size: int | None) -> None:
+    """Let no file be written beyond a size, or lift that limit."""
+    hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
+    resource.setrlimit(resource.RLIMIT_FSIZE, (hard if size is None else size, hard))
 
 
 def error_for(code: int, text: str, sql: bool) -> Exception:
@@ -267,11 +283,13 @@ def error_for(code: int, text: str, sql: bool) -> Exception:
     return OSError(code, os.strerror(code), text.partition(" ")[2].partition(" -> ")[0])
 
 
-def can_fail(step: Step, code: int) -> bool:
-    """Return whether a step can meet this error."""
-    shrinks = step.text.partition(" ")[0] in _SHRINKS
+def can_fail(step: Step, name: str) -> bool:
+    """Return whether a step can meet this fault."""
+    kind = step.text.partition(" ")[0]
+    if step.text == "end" or (name == FULL and kind not in ("open", "sql")):
+        return False
     # Who may create a temporary file may remove it.
-    return step.text != "end" and not (shrinks and (code == errno.ENOSPC or step.temporary))
+    return not (kind in _SHRINKS and (name != "EACCES" or step.temporary))
 
 
 class Down:

@@ -184,7 +184,7 @@ def _files(box: Box, tree: Tree, names: dict[str, str], failed: set[str]) -> Ite
         of_failed = not failed.isdisjoint(parts)
         shown = "/".join(_named(part, names) for part in parts)
         if name.startswith("tmp/"):
-            if len(parts) == 2:
+            if len(parts) == 2 and not parts[1].startswith("torchinductor_"):  # torch's own, which it keeps
                 yield f"temporary {shown}", False
             continue
         if name == "root/mlruns/pending":  # empty where all was sent
@@ -202,6 +202,7 @@ def _named(part: str, names: dict[str, str]) -> str:
     if re.fullmatch(r"(m-)?[0-9a-f]{32}", part):
         return "<unknown>"
     part = re.sub(r"^(\.?)[0-9a-f]{32}(?=\.)", r"\1<digest>", part)
+    part = re.sub(r"(?<=^\.artifact\.uploading\.).*", "RANDOM", part)
     return re.sub(r"\.[0-9a-f]{8}(?=\.|$)", ".RANDOM", part)
 
 

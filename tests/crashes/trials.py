@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import pickle
 import random
 import time
@@ -15,10 +14,8 @@ from typing import Any
 from tests.crashes import forks
 from tests.crashes.boxes import Box, Tree
 from tests.crashes.jobs import Job, Setups, arguments
-from tests.crashes.recorder import Fault, Record, Recording, Step, can_fail
+from tests.crashes.recorder import Fault, Record, Recording, Step, can_fail, plain
 from tests.crashes.state import Difference, State, collect, difference
-
-FAULTS = {"ENOSPC": errno.ENOSPC, "EACCES": errno.EACCES}
 
 
 @dataclass(frozen=True)
@@ -121,12 +118,12 @@ class Bench:
         verdict = wrong(difference(self.once, self.found()))
         return verdict and (verdict[0], (*verdict[1], *ended.err.strip().splitlines()[-1:]))
 
-    def met(self, step: Step, code: int) -> tuple[str, tuple[str, ...]] | None:
+    def met(self, step: Step, fault: str) -> tuple[str, tuple[str, ...]] | None:
         """Run the job with an error at a step, then undisturbed; return what is wrong then."""
         self.box.put_back(self.before)
         file = self.box.base / "fault"
         file.unlink(missing_ok=True)
-        ended = forks.run(self.box, self.arguments, Fault(self.box, step.number, code, str(file)))
+        ended = forks.run(self.box, self.arguments, Fault(self.box, step.number, fault, str(file)))
         lines = [line for line in ended.err.splitlines() if line.strip()]
         if ended.hung:
             return "hangs", (f"no end after {forks.PATIENCE:.0f} s",)
@@ -137,6 +134,12 @@ class Bench:
         if ended.status and not lines:
             return "no line of error", ()
         return self._after_failure() if ended.status else self._after_success(lines)
+
+    @property
+    def place(self) -> str:
+        """Where the last error was raised; empty where the step was not reached."""
+        file = self.box.base / "fault"
+        return file.read_text(encoding="utf-8") if file.is_file() else ""
 
     def _after_success(self, lines: Sequence[str]) -> tuple[str, tuple[str, ...]] | None:
         """Judge a job that has ended well although it met an error; what it could not send is sent now."""
@@ -254,13 +257,18 @@ def try_kills(bench: Bench, choice: Choice, outcome: Outcome) -> None:
             outcome.failures.append(Failure(case, *verdict))
 
 
-def try_faults(bench: Bench, code: int, choice: Choice, outcome: Outcome) -> None:
+def try_faults(bench: Bench, fault: str, choice: Choice, outcome: Outcome) -> None:
     """Let the job meet an error at its steps."""
-    for step in choice.steps([step for step in bench.steps.steps if can_fail(step, code)], bench.job.name):
-        verdict = bench.met(step, code)
+    others = 0
+    for step in choice.steps([step for step in bench.steps.steps if can_fail(step, fault)], bench.job.name):
+        verdict = bench.met(step, fault)
         outcome.tried += 1
+        place = bench.place
+        others += plain(place) != plain(step.text)
         if verdict is not None:
-            outcome.failures.append(Failure(Case(step.number, f"at {step.text}"), *verdict))
+            outcome.failures.append(Failure(Case(step.number, f"at {place}"), *verdict))
+    if others:
+        outcome.notes.append(f"{others} steps were not those of that number in the undisturbed job")
 
 
 def run(bench: Bench, fault: str, choice: Choice) -> Outcome:
@@ -273,7 +281,7 @@ def run(bench: Bench, fault: str, choice: Choice) -> Outcome:
             f"temporary files of {place}: left by a kill at {len(steps)} steps" for place, steps in record.ours.items()
         ]
     else:
-        try_faults(bench, FAULTS[fault], choice, outcome)
+        try_faults(bench, fault, choice, outcome)
     outcome.notes += [f"outside the box: {text}" for text in dict.fromkeys(record.outside)]
     outcome.seconds = time.monotonic() - began
     return outcome
