@@ -12,7 +12,7 @@ from pathlib import Path
 from tests.crashes import forks, trials
 from tests.crashes.boxes import new_box
 from tests.crashes.jobs import JOBS, Setups
-from tests.crashes.recorder import FAULTS
+from tests.crashes.recorder import FAULTS, Reservoir
 from tests.crashes.trials import Choice, Outcome
 
 
@@ -26,8 +26,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         setups = Setups(box)
         for name in options.jobs or JOBS:
             began = time.monotonic()
-            bench = trials.Bench(box, setups, JOBS[name])
-            for fault in options.fault or ["kill"]:
+            sample = Reservoir(options.sample, f"{options.seed} {name}") if options.sample else None
+            bench = trials.Bench(box, setups, JOBS[name], sample)
+            faults = options.fault or ["kill"]
+            if options.one_fault:
+                errors = [fault for fault in faults if fault != "kill"]
+                faults = ["kill", errors[(options.seed + len(outcomes) // 2) % len(errors)]]
+            for fault in faults:
                 outcome = trials.run(bench, fault, choice)
                 outcome.seconds = time.monotonic() - began
                 began = time.monotonic()
@@ -42,7 +47,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m tests.crashes", description=__doc__)
     parser.add_argument("jobs", nargs="*", metavar="JOB", help=f"of {', '.join(JOBS)} (default: all)")
-    parser.add_argument("--fault", action="append", choices=("kill", *FAULTS), help="may be repeated")
+    parser.add_argument("--fault", action="append", choices=("none", "kill", *FAULTS), help="may be repeated")
+    parser.add_argument("--one-fault", action="store_true", help="with each job the kill and one of the other faults")
     parser.add_argument("--every", type=int, default=1, metavar="N", help="only every N-th case")
     parser.add_argument("--only", type=int, action="append", default=[], metavar="STEP", help="may be repeated")
     parser.add_argument("--sample", type=int, metavar="N", help="N cases at random of each job and fault")

@@ -77,12 +77,12 @@ def _kill(bench: Bench, chance: random.Random, number: int) -> Killed:
     ended = forks.run(box, bench.arguments)
     found = bench.found()
     told = (number, bench.job.name, tuple(moments))
-    if complete and not difference(twice, found):
-        return Killed(*told)
+    if complete:
+        verdict = min((wrong(difference(state, found)) for state in (twice, bench.once)), key=bool)
+        return Killed(*told, *(verdict or ()))
     if ended.status or ended.hung:
         return Killed(*told, f"exit {ended.status}", tuple(ended.err.strip().splitlines()[-3:]))
-    found_wrong = wrong(difference(bench.once, found))
-    return Killed(*told, *(found_wrong or ()))
+    return Killed(*told, *(wrong(difference(bench.once, found)) or ()))
 
 
 def _shown(moments: Sequence[float]) -> str:

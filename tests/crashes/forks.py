@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import selectors
 import signal
@@ -10,7 +11,9 @@ import tempfile
 import time
 import traceback
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from importlib import import_module
 from typing import Any
 
 import torch
@@ -34,28 +37,73 @@ class Ended:
     hung: bool = False
 
 
+MODULES = (
+    "PIL.BmpImagePlugin",
+    "PIL.GifImagePlugin",
+    "PIL.JpegImagePlugin",
+    "PIL.PpmImagePlugin",
+    "alembic.command",
+    "alembic.config",
+    "git",
+    "matplotlib.backends.backend_agg",
+    "matplotlib.pyplot",
+    "mlflow.pyfunc.model",
+    "mlflow.store.db_migrations.env",
+    "mlflow.store.model_registry.sqlalchemy_store",
+    "mlflow.store.tracking.sqlalchemy_store",
+    "multiprocessing.synchronize",
+    "networkx",
+    "onnx",
+    "onnxscript",
+    "onnxscript.function_libs.torch_lib.ops",
+    "onnxscript.rewriter",
+    "opentelemetry.sdk.trace",
+    "optuna.storages",
+    "optuna.storages._rdb.storage",
+    "pandas.io.parquet",
+    "pyarrow.dataset",
+    "pyarrow.pandas_compat",
+    "recsys.jobs.compare",
+    "recsys.jobs.contest",
+    "recsys.jobs.nightly",
+    "recsys.jobs.registry",
+    "recsys.jobs.serve",
+    "recsys.jobs.train",
+    "recsys.jobs.tune",
+    "recsys.tuning.search",
+    "sqlalchemy.dialects.sqlite",
+    "sympy.combinatorics",
+    "sympy.tensor",
+    "tomli_w",
+    "torch._dynamo",
+    "torch._dynamo.output_graph",
+    "torch._export",
+    "torch._inductor.decomposition",
+    "torch.distributed.tensor",
+    "torch.export",
+    "torch.onnx._internal.exporter._core",
+    "torch.onnx._internal.exporter._fx_passes",
+    "torch.onnx._internal.exporter._registration",
+)
+"""What commands import when they first use it."""
+
+
 def preload() -> None:
     """Import what commands import, and fill the caches of the libraries; no database is opened, no kernel runs."""
     import matplotlib
 
     matplotlib.use("agg")
-    import matplotlib.pyplot
-    import onnxscript  # noqa: F401
-    import optuna  # noqa: F401
-    import tomli_w  # noqa: F401
+    for name in MODULES:
+        with suppress(ImportError, AttributeError):  # internal ones come and go
+            import_module(name)
     from mlflow.utils import requirements_utils
     from sqlalchemy.orm import configure_mappers
 
-    import recsys.jobs.compare
-    import recsys.jobs.contest
-    import recsys.jobs.nightly
-    import recsys.jobs.registry
-    import recsys.jobs.serve
-    import recsys.jobs.train
-    import recsys.jobs.tune  # noqa: F401
-
     configure_mappers()
     requirements_utils._init_packages_to_modules_map()
+    # A collection of garbage in a child would touch, and so copy, all memory that it shares with its parent.
+    gc.collect()
+    gc.freeze()
 
 
 def variables(box: Box) -> dict[str, str]:
@@ -115,6 +163,8 @@ def start(
         nowhere = os.open(os.devnull, os.O_WRONLY)
         for number, handle in zip((1, 2), outputs or (nowhere, nowhere), strict=True):
             os.dup2(handle, number)
+        # The old objects remember whether the old files could be sought in.
+        sys.stdout, sys.stderr = (os.fdopen(number, "w", encoding="utf-8", closefd=False) for number in (1, 2))
         status = _command(box, arguments, before)
     except BaseException:
         traceback.print_exc()

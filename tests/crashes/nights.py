@@ -46,6 +46,7 @@ def killed(box: Box, setups: Setups, seconds: Sequence[float], chance: random.Ra
         time.sleep(moment)
         os.kill(pid, signal.SIGKILL)
         os.waitpid(pid, 0)
+        box.put_back(box.capture())  # without temporary files
         ended = forks.run(box, night(box, interactions))
         if ended.status:
             return collect(box), f"{', '.join(moments)}: exit {ended.status}: {ended.err.strip()}"

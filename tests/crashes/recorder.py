@@ -11,6 +11,7 @@ from __future__ import annotations
 import errno
 import os
 import pickle
+import random
 import re
 import resource
 import sqlite3
@@ -58,6 +59,8 @@ class Record:
 
     steps: list[Step] = field(default_factory=list)
     states: dict[str, Tree] = field(default_factory=dict)
+    sampled: list[Step] = field(default_factory=list)
+    """Those that were chosen at random."""
     outside: list[str] = field(default_factory=list)
     """Changes outside the box."""
     ours: dict[str, set[int]] = field(default_factory=dict)
@@ -178,16 +181,38 @@ class Watch:
             self.at(plain(text), sql, temporary)
 
 
+@dataclass(frozen=True)
+class Reservoir:
+    """Chooses some of a stream of unknown length, each with the same chance."""
+
+    size: int
+    seed: str
+
+    def slot(self, index: int) -> int | None:
+        """Return the place that the element of this index takes from one before it; None if it takes none."""
+        place = index if index < self.size else random.Random(f"{self.seed} {index}").randrange(index + 1)
+        return place if place < self.size else None
+
+
 class Recording:
     """Takes a snapshot at the steps of this process."""
 
-    def __init__(self, box: Box, file: str, only: Collection[int] | None = None) -> None:
-        """`file` gets the record when the job has ended; `only` these steps get a snapshot, all by default."""
+    def __init__(
+        self, box: Box, file: str, only: Collection[int] | None = None, sample: Reservoir | None = None
+    ) -> None:
+        """`file` gets the record when the job has ended; by default every step gets a snapshot.
+
+        Args:
+            only: these steps get one.
+            sample: some of the steps that change other than temporary files, and that copy no source files, get one.
+        """
         self.box, self.file = box, file
-        self.only = only
+        self.only, self.sample = only, sample
         self.record = Record()
         self.watch = Watch(box, self._at)
         self._before: Tree = {}
+        self._slots: dict[int, Step] = {}
+        self._telling = 0
 
     def __call__(self) -> Callable[[], None]:
         """Begin; return what ends it."""
@@ -196,18 +221,29 @@ class Recording:
         return self._end
 
     def _at(self, text: str, sql: bool, temporary: bool) -> None:
-        number = len(self.record.steps) + 1
-        step = Step(number, text, temporary=temporary)
-        if self.only is None or number in self.only:
+        step = Step(len(self.record.steps) + 1, text, temporary=temporary)
+        now, next_one = self._wanted(step)
+        if now:
             tree = self.box.capture(temporary=False)
             step = replace(step, state=self._keep(tree), torn=self._torn(tree))
             self._before = tree
-        elif number + 1 in self.only:
+        elif next_one:
             self._before = self.box.capture(temporary=False)
         self.record.steps.append(step)
+        if now and self.sample is not None:
+            self._slots[self.sample.slot(self._telling - 1) or 0] = step
         for path, place in self.watch.made.items():
             if os.path.lexists(path):
-                self.record.ours.setdefault(place, set()).add(number)
+                self.record.ours.setdefault(place, set()).add(step.number)
+
+    def _wanted(self, step: Step) -> tuple[bool, bool]:
+        """Return whether this step gets a snapshot, and whether the next one may, which is compared with this."""
+        if self.sample is not None:
+            telling = not step.temporary and "/code" not in step.text
+            chosen = telling and self.sample.slot(self._telling) is not None
+            self._telling += telling
+            return chosen, self.sample.slot(self._telling) is not None
+        return self.only is None or step.number in self.only, self.only is not None and step.number + 1 in self.only
 
     def _keep(self, tree: Tree) -> str:
         digest = digest_of(tree)
@@ -236,6 +272,7 @@ class Recording:
         self.watch._busy.now = True
         self._at("end", False, False)
         self.record.outside = self.watch.outside
+        self.record.sampled = [self._slots[slot] for slot in sorted(self._slots)]
         with open(self.file, "wb") as file:
             pickle.dump(self.record, file)
 

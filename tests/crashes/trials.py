@@ -14,7 +14,7 @@ from typing import Any
 from tests.crashes import forks
 from tests.crashes.boxes import Box, Tree
 from tests.crashes.jobs import Job, Setups, arguments
-from tests.crashes.recorder import Fault, Record, Recording, Step, can_fail, plain
+from tests.crashes.recorder import Fault, Record, Recording, Reservoir, Step, can_fail, plain
 from tests.crashes.state import Difference, State, collect, difference
 
 
@@ -65,12 +65,13 @@ class Outcome:
 class Bench:
     """A job with its undisturbed results, and the trials of its cases."""
 
-    def __init__(self, box: Box, setups: Setups, job: Job) -> None:
+    def __init__(self, box: Box, setups: Setups, job: Job, sample: Reservoir | None = None) -> None:
+        """`sample` chooses steps of the undisturbed job that get a snapshot at once."""
         self.box, self.job = box, job
         self.arguments = arguments(box, job.arguments)
         self.before = setups.tree(job.setup)
-        self.steps, self.seconds = self._recorded(())
-        """The steps of the job, without snapshots, and its duration."""
+        self.steps, self.seconds = self._recorded((), sample)
+        """The steps of the job, without snapshots but for those of the sample, and its duration."""
         self.once = self.found()
         """What the job leaves if nothing disturbs it."""
         self._after = self.box.capture()
@@ -87,12 +88,12 @@ class Bench:
 
     def record(self, only: Collection[int] | None = None) -> Record:
         """Return the steps of the job with snapshots, of only these steps or of all."""
-        return self._recorded(only)[0]
+        return self._recorded(only, None)[0]
 
-    def _recorded(self, only: Collection[int] | None) -> tuple[Record, float]:
+    def _recorded(self, only: Collection[int] | None, sample: Reservoir | None) -> tuple[Record, float]:
         self.box.put_back(self.before)
         file = self.box.base / "record"
-        ended = forks.run(self.box, self.arguments, Recording(self.box, str(file), only))
+        ended = forks.run(self.box, self.arguments, Recording(self.box, str(file), only, sample))
         if ended.status:
             raise RuntimeError(f"{self.job.name} ended with {ended.status}: {ended.err}")
         with file.open("rb") as stored:
@@ -102,6 +103,12 @@ class Bench:
         """Return what is in the box now."""
         return collect(self.box)
 
+    def repeated(self) -> tuple[str, tuple[str, ...]] | None:
+        """Run the job undisturbed once more; return what differs, which is no fault of a crash."""
+        self.box.put_back(self.before)
+        forks.run(self.box, self.arguments)
+        return wrong(difference(self.once, self.found()))
+
     def killed(self, tree: Tree) -> tuple[str, tuple[str, ...]] | None:
         """Run the job again on what a kill has left; return what is wrong then."""
         self.box.put_back(tree)
@@ -109,13 +116,14 @@ class Bench:
         twice = self.twice if complete else None
         self.box.put_back(tree)
         ended = forks.run(self.box, self.arguments)
-        if twice is not None and not difference(twice, self.found()):
-            return None
         if ended.hung:
             return "hangs", (f"no end after {forks.PATIENCE:.0f} s",)
+        found = self.found()
+        if twice is not None:
+            return min((wrong(difference(state, found)) for state in (twice, self.once)), key=bool)
         if ended.status:
             return f"exit {ended.status}", tuple(ended.err.strip().splitlines()[-3:])
-        verdict = wrong(difference(self.once, self.found()))
+        verdict = wrong(difference(self.once, found))
         return verdict and (verdict[0], (*verdict[1], *ended.err.strip().splitlines()[-1:]))
 
     def met(self, step: Step, fault: str) -> tuple[str, tuple[str, ...]] | None:
@@ -188,11 +196,11 @@ def wrong(left: Difference) -> tuple[str, tuple[str, ...]] | None:
     return left.kinds[0], (*left.first(4), *([f"and {rest} more lines"] if rest > 0 else []))
 
 
-def cases(record: Record) -> list[Case]:
+def cases(steps: Sequence[Step]) -> list[Case]:
     """Return the distinct states that kills leave."""
     seen = {""}
     found = []
-    for step in record.steps:
+    for step in steps:
         for text, state in (("", step.state), *step.torn):
             if state not in seen:
                 seen.add(state)
@@ -237,19 +245,18 @@ class Choice:
 
 def try_kills(bench: Bench, choice: Choice, outcome: Outcome) -> None:
     """Stop the job at its steps and run it again."""
-    if choice.sample is None and not choice.only:
-        record = bench.record()
-        found = cases(record)
-        outcome.states = len(found)
-        chosen = (thinned(found) if choice.thin else found)[:: max(1, choice.every)]
+    if choice.sample is not None:
+        record = bench.steps
+        chosen = [random.Random(f"{choice.seed} {step.number}").choice(cases([step])) for step in record.sampled]
+    elif choice.only:
+        record = bench.record(choice.only)
+        chosen = cases(record.steps)
     else:
-        given = [step for step in bench.steps.steps if not step.temporary]
-        wanted = {step.number for step in choice.steps(given, bench.job.name)}
-        record = bench.record(wanted)
-        chosen = cases(record)
-        if choice.sample is not None:  # a step may have several torn files
-            chosen = random.Random(choice.seed).sample(chosen, min(choice.sample, len(chosen)))
-        outcome.states = len(chosen)
+        record = bench.record()
+        chosen = cases(record.steps)
+    outcome.states = len(chosen)
+    if choice.sample is None and not choice.only:
+        chosen = (thinned(chosen) if choice.thin else chosen)[:: max(1, choice.every)]
     for case in chosen:
         verdict = bench.killed(record.tree(case.state))
         outcome.tried += 1
@@ -272,10 +279,13 @@ def try_faults(bench: Bench, fault: str, choice: Choice, outcome: Outcome) -> No
 
 
 def run(bench: Bench, fault: str, choice: Choice) -> Outcome:
-    """Try the cases of a job: `kill`, or the error of that name."""
+    """Try the cases of a job: `kill`, the error of that name, or `none`, which shows whether jobs can be compared."""
     began, record = time.monotonic(), bench.steps
     outcome = Outcome(bench.job.name, fault, len(record.steps), undisturbed=bench.seconds)
-    if fault == "kill":
+    if fault == "none":
+        outcome.tried, verdict = 1, bench.repeated()
+        outcome.failures += [] if verdict is None else [Failure(Case(0, "undisturbed"), *verdict)]
+    elif fault == "kill":
         try_kills(bench, choice, outcome)
         outcome.notes += [
             f"temporary files of {place}: left by a kill at {len(steps)} steps" for place, steps in record.ours.items()
