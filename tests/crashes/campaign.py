@@ -18,6 +18,8 @@ from tests.crashes.trials import Bench, facts, wrong
 
 AGAIN = 0.25
 """Chance that what runs after a kill is killed as well."""
+FIRST, FIRST_SHARE = "train-new", 0.2
+"""The job that begins with a new root, and how many of the kills are certainly of it."""
 EARLY = 0.3
 """Share of the kills that come in the first fifth of a job."""
 
@@ -44,7 +46,7 @@ def run(kills: int, seed: int, jobs: Sequence[str]) -> list[Killed]:
         benches: dict[str, Bench] = {}
         made = 0
         while made < kills:
-            name = chance.choice(list(jobs))
+            name = FIRST if FIRST in jobs and chance.random() < FIRST_SHARE else chance.choice(list(jobs))
             if name not in benches:
                 benches[name] = Bench(box, setups, JOBS[name])
             killed = _kill(benches[name], chance, len(done) + 1)

@@ -124,6 +124,8 @@ class Bench:
         if ended.status:
             return f"exit {ended.status}", tuple(ended.err.strip().splitlines()[-3:])
         verdict = wrong(difference(self.once, found))
+        if verdict and self._waiting:
+            return "reports wait", tuple(self._sync().err.strip().splitlines()[-1:])
         return verdict and (verdict[0], (*verdict[1], *ended.err.strip().splitlines()[-1:]))
 
     def met(self, step: Step, fault: str) -> tuple[str, tuple[str, ...]] | None:
@@ -151,7 +153,8 @@ class Bench:
 
     def _after_success(self, lines: Sequence[str]) -> tuple[str, tuple[str, ...]] | None:
         """Judge a job that has ended well although it met an error; what it could not send is sent now."""
-        self._sync()
+        if self._waiting:
+            self._sync()
         left = difference(self.once, self.found())
         if left.of_paths_alone:  # what could not be removed is removed by the next command
             twice = self.twice_from(self.box.capture())
@@ -162,7 +165,7 @@ class Bench:
     def _after_failure(self) -> tuple[str, tuple[str, ...]] | None:
         """Judge a job that has ended with an error, by what the same command leaves now."""
         again = forks.run(self.box, self.arguments)
-        if not again.status:
+        if not again.status and self._waiting:
             self._sync()
         found = self.found()
         left = difference(self.once, found, with_failed=True)
@@ -179,9 +182,12 @@ class Bench:
         forks.run(self.box, self.arguments)
         return twice
 
-    def _sync(self) -> None:
-        if any((self.box.path / "root" / "mlruns" / "pending").glob("*")):
-            forks.run(self.box, arguments(self.box, ("sync",)))
+    @property
+    def _waiting(self) -> bool:
+        return any((self.box.path / "root" / "mlruns" / "pending").glob("*"))
+
+    def _sync(self) -> forks.Ended:
+        return forks.run(self.box, arguments(self.box, ("sync",)))
 
 
 def facts(state: State) -> State:
