@@ -10,7 +10,9 @@ import pytest
 
 from tests.crashes.boxes import new_box
 from tests.crashes.jobs import JOBS
+from tests.crashes.recorder import Reservoir, plain
 from tests.crashes.state import State, difference
+from tests.crashes.trials import Case, thinned
 
 ROOT = Path(__file__).parents[1]
 FAULTS = ("kill", "ENOSPC", "EACCES", "FULL")
@@ -108,3 +110,31 @@ def test_what_is_left_and_what_is_missing_is_told_the_gravest_first():
     assert left.kinds == ["run left RUNNING", "runs", "registry", "files left or missing"]
     assert left.first(1) == ["extra: run EASE: of toy, RUNNING, active, no end"]
     assert not difference(found, found)
+
+
+def test_every_element_of_a_stream_is_chosen_with_the_same_chance():
+    counts = [0] * 12
+    for seed in range(600):
+        slots = {}
+        for index in range(12):
+            slot = Reservoir(3, str(seed)).slot(index)
+            if slot is not None:
+                slots[slot] = index
+        for index in slots.values():
+            counts[index] += 1
+    assert sum(counts) == 600 * 3
+    assert min(counts) > 110
+    assert max(counts) < 190
+
+
+def test_of_steps_that_copy_source_files_three_are_kept():
+    texts = ["open a", *(f"open m/code/{name}.py" for name in "abcdefg"), "rename b", "open m/code/x.py"]
+    kept = thinned([Case(number, text) for number, text in enumerate(texts)])
+    assert [case.step for case in kept] == [0, 1, 4, 7, 8, 9]
+
+
+def test_names_that_are_drawn_are_replaced():
+    run = "0123456789abcdef" * 2
+    assert plain(f"rename mlruns/.{run}.12ab34cd.json -> m-{run}/x") == "rename mlruns/.ID.RANDOM.json -> m-ID/x"
+    assert plain("mkdir tmp/tmpab_12cd9") == "mkdir tmp/TMP"
+    assert plain("rename out/.lists.12ab34cd.old -> out/lists") == "rename out/.lists.RANDOM.old -> out/lists"
