@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+import signal
 import stat
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -125,9 +127,12 @@ def new_box(*, keep: bool = False) -> Iterator[Box]:
     box = Box(base)
     box.blobs.mkdir()
     box.put_back({})
+    # So that the box is removed then too.
+    usual = signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     try:
         yield box
     finally:
+        signal.signal(signal.SIGTERM, usual)
         if keep:
             print(f"kept  {base}")
         else:
