@@ -227,7 +227,8 @@ def _content(name: str, shown: str, content: bytes) -> Iterator[str]:
     if "/nightly/" in name:
         for key, inner in value.items():
             word = "course" if key in COURSE else "outcome"
-            yield f"{word} {shown}: {key} = {json.dumps(inner, sort_keys=True)}"
+            for part, leaf in inner.items() if isinstance(inner, dict) else (("", inner),):
+                yield f"{word} {shown}: {key} {part} = {json.dumps(leaf)}"
         return
     text = json.dumps(value, sort_keys=True)
     yield f"content {shown}: {hashlib.sha256(text.encode()).hexdigest()[:16]}"
