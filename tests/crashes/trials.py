@@ -139,11 +139,8 @@ class Bench:
             return "hangs", (f"no end after {forks.PATIENCE:.0f} s",)
         if ended.status not in (0, 2):
             return f"exit {ended.status} at the error", tuple(lines[-3:])
-        if "Traceback" in ended.err or len(lines) > 3:
-            return "more than a line of error", tuple(lines[:2] + lines[-2:])
-        if ended.status and not lines:
-            return "no line of error", ()
-        return self._after_failure() if ended.status else self._after_success(lines)
+        verdict = self._after_failure() if ended.status else self._after_success(lines)
+        return verdict or _wrong_words(ended.status, lines)
 
     @property
     def place(self) -> str:
@@ -188,6 +185,15 @@ class Bench:
 
     def _sync(self) -> forks.Ended:
         return forks.run(self.box, arguments(self.box, ("sync",)))
+
+
+def _wrong_words(status: int, lines: Sequence[str]) -> tuple[str, tuple[str, ...]] | None:
+    """Judge what a command with this exit status says on standard error."""
+    if any("Traceback" in line for line in lines):
+        return "a traceback", (lines[0], *lines[-2:])
+    if len(lines) > 3:
+        return "more than a line of error", (lines[0], lines[-1])
+    return ("no line of error", ()) if status and not lines else None
 
 
 def facts(state: State) -> State:
