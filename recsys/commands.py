@@ -216,7 +216,7 @@ COMMANDS = (
     ),
     Command(
         "registry prune",
-        "delete old versions, never one with an alias; says what would go unless --yes",
+        "delete old versions with their files, never one with an alias; says what would go unless --yes",
         "recsys.jobs.registry:prune",
         (
             NAME,

@@ -205,7 +205,7 @@ def test_a_night_that_died_after_the_registration_does_not_train_again(tmp_path,
         patched.setattr(train.report, "page", dies)  # the last step of a training
         with pytest.raises(KeyboardInterrupt):
             night(tmp_path)
-    assert night(tmp_path).steps["train"].startswith("skipped: version 1")
+    assert night(tmp_path).steps["train"].startswith("done: version 1")
     assert len(tracking.model_versions("night")) == 1
 
 

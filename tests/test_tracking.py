@@ -25,7 +25,7 @@ from recsys.files import locked
 from recsys.interactions import Interactions
 from recsys.models import EASE, UAutoRec
 from recsys.splits import Part
-from recsys.tracking import adapter, runs, store
+from recsys.tracking import adapter, home, runs, store
 from recsys.training import Record
 from recsys.workspace import Workspace
 
@@ -108,18 +108,20 @@ def test_the_environment_may_name_another_store(mlflow_root, monkeypatch):
         tracking.configure(Workspace())
 
 
-def test_one_process_at_a_time_opens_a_store(tmp_path, monkeypatch):
-    opened = []
+def test_one_process_at_a_time_makes_a_store(tmp_path, monkeypatch):
+    made, make = [], home._build
 
-    def open_stores():
+    def build(file):
         with pytest.raises(BlockingIOError), locked(tmp_path / "mlruns" / ".lock", wait=False):
             pass
-        opened.append(mlflow.get_tracking_uri())
+        made.append(file)
+        make(file)
 
-    monkeypatch.setattr(store, "_open_stores", open_stores)
-    uri = tracking.configure(Workspace(tmp_path))
-    assert opened == [uri]
-    assert not (tmp_path / "mlruns" / ".lock").exists()
+    monkeypatch.setattr(home, "_build", build)
+    tracking.configure(Workspace(tmp_path))
+    tracking.configure(Workspace(tmp_path))
+    assert made == [tmp_path / "mlruns" / "mlflow.db"]
+    assert os.listdir(tmp_path / "mlruns") == ["mlflow.db"]
 
 
 def test_a_model_is_guarded_where_all_who_share_its_registry_meet(tmp_path):

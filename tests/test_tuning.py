@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from contextlib import contextmanager
 
 import numpy as np
 import optuna
@@ -10,11 +11,11 @@ import pytest
 
 from recsys import tracking
 from recsys.config import JobConfig, TrainConfig, check_config
-from recsys.errors import ConfigError, TrainingError
+from recsys.errors import ConfigError, DataWarning, TrainingError
 from recsys.files import locked
 from recsys.jobs import tune as tune_job
 from recsys.models import EASE
-from recsys.tuning import _study_name, tune
+from recsys.tuning import study_name, tune
 from recsys.workspace import Workspace
 
 DATA = {"name": "synthetic", "users": 60, "items": 30, "interactions": 900, "binary": True}
@@ -63,6 +64,7 @@ def test_the_best_of_the_trials_is_returned_and_the_given_setting_is_tried_first
 
 
 def test_a_search_goes_on_where_it_stopped_and_a_finished_one_tries_nothing(tmp_path, monkeypatch):
+    undisturbed = search(job(trials=6), tmp_path / "undisturbed")
     fitted = []
     fit = EASE.fit
 
@@ -76,14 +78,75 @@ def test_a_search_goes_on_where_it_stopped_and_a_finished_one_tries_nothing(tmp_
     with pytest.raises(KeyboardInterrupt):
         search(job(), tmp_path)
     found = search(job(), tmp_path)
-    assert len(fitted) == 3 + 1  # one setting was lost with the interruption and counts as tried
-    assert list(found.trials["state"]) == ["complete", "complete", "fail", "complete"]
+    assert fitted[2] == fitted[3]  # the trial that was interrupted is made again
+    assert len(fitted) == 4 + 1
+    same_trials(found, undisturbed, 4)
     again = search(job(), tmp_path)
-    assert len(fitted) == 4
+    assert len(fitted) == 5
     assert again.job == found.job
     more = search(job(trials=6), tmp_path)  # a larger budget adds to what is there
-    assert len(fitted) == 6
-    assert len(more.trials) == 6
+    assert len(fitted) == 7
+    same_trials(more, undisturbed, 6)
+
+
+def same_trials(found, expected, count):
+    kept = [frame.trials.drop(columns="seconds") for frame in (found, expected)]
+    assert len(kept[0]) == count
+    pd.testing.assert_frame_equal(kept[0], kept[1][:count], check_exact=True)
+
+
+def test_a_search_whose_trials_are_damaged_begins_anew_and_ends_the_same(tmp_path):
+    first = search(job(trials=3), tmp_path)
+    (kept,) = (tmp_path / "mlruns" / "studies").iterdir()
+    kept.write_bytes(b"\0" * 100)
+    (tmp_path / "mlruns" / "studies.db").write_bytes(b"\0")  # of an earlier version: neither read nor changed
+    with pytest.warns(DataWarning, match="begins anew"):
+        again = search(job(trials=3), tmp_path)
+    same_trials(again, first, 3)
+    assert (tmp_path / "mlruns" / "studies.db").read_bytes() == b"\0"
+
+
+def test_an_error_that_is_no_failed_training_stops_the_search_and_its_trial_is_made_again(tmp_path, monkeypatch):
+    with monkeypatch.context() as broken:
+        broken.setattr(EASE, "fit", lambda *_, **__: (_ for _ in ()).throw(MemoryError))
+        with pytest.raises(MemoryError):
+            search(job(trials=2), tmp_path)
+    assert list(search(job(trials=2), tmp_path).trials["state"]) == ["complete"] * 2
+    import mlflow
+
+    tracking.configure(Workspace(tmp_path))
+    runs = mlflow.search_runs(search_all_experiments=True)
+    assert sorted(runs["tags.mlflow.runName"] + " " + runs["status"]) == ["trial 0 FINISHED", "trial 1 FINISHED"]
+
+
+def test_the_run_of_a_trial_that_was_kept_is_ended_at_the_next_start(tmp_path, monkeypatch):
+    """Its process was killed between the two; here the file that names the run is put back."""
+    import mlflow
+
+    from recsys.tuning.search import Search
+
+    def unended(self, number, params, _run=Search._run):
+        file = self._run_file(number, params)
+        with _run(self, number, params) as tracker:
+            named.append((file, file.read_text()))
+            yield tracker
+
+    named = []
+    monkeypatch.setattr(EASE, "fit", lambda *_, **__: (_ for _ in ()).throw(TrainingError("the loss is nan")))
+    with monkeypatch.context() as patched:
+        patched.setattr(Search, "_run", contextmanager(unended))
+        with pytest.raises(ConfigError, match="none of 1 trials"):
+            search(job(trials=1), tmp_path)
+    ((file, text),) = named
+    file.write_text(text)
+    with pytest.raises(ConfigError, match="none of 1 trials"):
+        search(job(trials=1), tmp_path)
+    assert not file.exists()
+    tracking.configure(Workspace(tmp_path))
+    runs = mlflow.search_runs(search_all_experiments=True)
+    assert list(runs["status"]) == ["FAILED"]
+    assert list(runs["tags.error"]) == ["the loss is nan"]
+    assert runs["tags.resumed"].notna().all()
 
 
 def test_other_settings_or_data_are_another_search(tmp_path):
@@ -94,7 +157,7 @@ def test_other_settings_or_data_are_another_search(tmp_path):
 
 def test_measuring_the_last_epoch_in_place_of_the_best_is_another_search():
     one, other = (job().model_copy(update={"train": TrainConfig(validate_epochs=each)}) for each in (True, False))
-    assert _study_name(one, "data") != _study_name(other, "data")
+    assert study_name(one, "data") != study_name(other, "data")
 
 
 def test_a_smaller_budget_looks_at_its_own_trials_where_that_is_asked(tmp_path):
@@ -171,29 +234,12 @@ def test_two_at_the_same_search_are_told(tmp_path, monkeypatch):
     from recsys import tuning
 
     config = job()
-    name = tuning._study_name(config, config.load_data().fingerprint())
+    name = tuning.study_name(config, config.load_data().fingerprint())
     with (
         locked(Workspace(tmp_path).mlruns / "studies" / f"{name}.lock"),
         pytest.raises(ConfigError, match="same search"),
     ):
         search(config, tmp_path)
-
-
-def test_the_database_is_closed_however_the_search_ends(tmp_path, monkeypatch):
-    opened = []
-
-    class Storage(optuna.storages.RDBStorage):
-        def __init__(self, url):
-            super().__init__(url)
-            opened.append(self)
-
-    monkeypatch.setattr(optuna.storages, "RDBStorage", Storage)
-    search(job(), tmp_path)
-    monkeypatch.setattr(EASE, "fit", lambda *_, **__: pytest.fail("an error of the model's own"))
-    with pytest.raises(pytest.fail.Exception):
-        search(job(trials=5), tmp_path)
-    assert len(opened) == 2
-    assert [storage.engine.pool.checkedin() + storage.engine.pool.checkedout() for storage in opened] == [0, 0]
 
 
 def test_what_cannot_be_searched_is_refused(tmp_path):

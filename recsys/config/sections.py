@@ -102,7 +102,8 @@ class TuneConfig(Section):
     trials: Count = 20
     """Number of settings to try."""
     minutes: Positive | None = None
-    """Time after which no further trial begins, counted over all runs of a continued search; no limit by default."""
+    """Time after which no further trial begins, counted over the ended trials of all runs of a continued search; no
+    limit by default."""
     sampler: Literal["tpe", "random"] = "tpe"
     """`tpe` learns from earlier trials (Bergstra et al. 2011), `random` does not."""
     prune: bool = True

@@ -22,7 +22,7 @@ from recsys.jobs.train import train_one
 from recsys.jobs.tune import as_toml, with_budget
 from recsys.metrics import of
 from recsys.splits import Split
-from recsys.tuning import check_extra, tune
+from recsys.tuning import check_extra, resume_file, tune
 from recsys.workspace import Workspace
 
 Facts = dict[str, Any]
@@ -80,7 +80,10 @@ def _run(workspace: Workspace, jobs: Mapping[str, JobConfig], output: Path, metr
         if _finished(job, data, output / "models" / name) is None:
             job.repeat(0).check_memory(split.train, searched=True)
     print(f"{data}\ntrain {split.train}, test {split.test}")
-    with tracking.start_run(workspace, first.track.experiment, f"compare {len(jobs)} models") as tracker:
+    digests = {name: _digest(job, data) for name, job in jobs.items()}
+    resume = resume_file(workspace, "compare", str(output.resolve()), digests, metric)
+    title = f"compare {len(jobs)} models"
+    with tracking.start_run(workspace, first.track.experiment, title, resume=resume) as tracker:
         tracker.log_data(data)
         evaluations: dict[str, Evaluation] = {}
         facts: dict[str, Facts] = {}
@@ -126,9 +129,8 @@ def _result(
         return Evaluation(per_user, summary), facts
     given, job, tuned = job, job.repeat(0), None
     if job.tune and job.tune.space:
-        with tracking.start_run(workspace, job.track.experiment, f"tune {name}"):
-            # Within the budget: an earlier search by `recsys tune` may have made more trials than this one may.
-            tuned = tune(workspace, job, split, fingerprint=data.fingerprint(), within_budget=True)
+        # Within the budget: an earlier search by `recsys tune` may have made more trials than this one may.
+        tuned = tune(workspace, job, split, fingerprint=data.fingerprint(), within_budget=True, run_name=f"tune {name}")
         job = tuned.job
     # A comparison registers nothing: its last model would pass for the newest challenger of the name.
     unregistered = job.model_copy(update={"track": job.track.model_copy(update={"register_as": None})})

@@ -6,9 +6,11 @@ import json
 import math
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
+from urllib.parse import quote
 
 import pandas as pd
 
@@ -17,10 +19,10 @@ from recsys.columns import USER
 from recsys.config import JobConfig
 from recsys.drift import data_drift, list_drift, warnings_of
 from recsys.errors import ConfigError, DataError, TrackingError
-from recsys.files import locked, sha256_of_json, write_text
+from recsys.files import locked, read_json, replacing, sha256_of_file, sha256_of_json, write_text
 from recsys.jobs.common import Sources, Versions
 from recsys.jobs.contest import refuse_seen, settle
-from recsys.jobs.train import train_one
+from recsys.jobs.train import forget, train_one
 from recsys.models import Recommender
 from recsys.scoring import score
 from recsys.scoring.local import MANIFEST
@@ -87,18 +89,20 @@ def run(
         raise ConfigError("nightly needs a name for the model in the registry: set track.register")
     config.check()
     output = output or workspace.scored / name
-    summary = summary or workspace.mlruns / "nightly" / f"{name}.json"
+    files = Files.of(workspace, name)
+    summary = summary or files.summary
     night, began = Night(), time.perf_counter()
     busy = ConfigError(f"another night of {name!r} is running; wait for it to end")
     with locked(workspace.mlruns / "locks" / f"night-{name}.lock", busy=busy):
         try:
-            _run(workspace, night, config, name, output, n)
+            _run(workspace, night, config, files, output, n)
         except BaseException as error:
             night.status, night.reason = "failed", "".join(traceback.format_exception_only(error)).strip()
             raise
         finally:
             night.seconds = round(time.perf_counter() - began, 3)
-            write_text(summary, night.as_json())
+            write_text(summary, night.as_json(), durable=True)
+        files.forget()
     print(f"\n{night.status}: {night.reason}" if night.reason else f"\n{night.status}")
     for warning in night.warnings:
         print(f"warning: {warning}")
@@ -108,19 +112,84 @@ def run(
     return night
 
 
-def _run(workspace: Workspace, night: Night, config: JobConfig, name: str, output: Path, n: int) -> None:
+@dataclass(frozen=True)
+class Files:
+    """What a night keeps in `mlruns/nightly`: its summary, and, until that is written, what it found at its beginning.
+
+    A night that was killed goes on as if it had not been, and so must not take what it did itself for what it found.
+    """
+
+    summary: Path
+    began: Path
+    """JSON: `identity` of the night, and what it found at its beginning: `versions` and `holder`; and when it began to
+    score: `output`, a digest of the output's manifest, and whether it held any `lists`."""
+    lists: Path
+    """Lists of some users in the output that the night replaces."""
+    run: Path
+    """By which the night's MLflow run is resumed."""
+
+    @classmethod
+    def of(cls, workspace: Workspace, name: str) -> Files:
+        """Return the files of the nights of a registered model."""
+        folder, digest = workspace.mlruns / "nightly", sha256_of_json(["night", name])[:32]
+        summary, began, lists = (
+            folder / f"{quote(name, safe='')}.{suffix}" for suffix in ("json", "began.json", "lists.parquet")
+        )
+        return cls(summary, began, lists, workspace.mlruns / "checkpoints" / f"{digest}.json")
+
+    def begin(self, identity: str, versions: Versions) -> dict[str, Any]:
+        """Return what the same night found when it began first; if it begins now, what it finds."""
+        found = read_json(self.began)
+        if found is not None and found.get("identity") == identity:
+            return found
+        self.forget()
+        found = {"identity": identity, "versions": versions.numbers, "holder": versions.holder}
+        self.note(found)
+        return found
+
+    def note(self, found: Mapping[str, Any]) -> None:
+        """Keep what the night found."""
+        write_text(self.began, json.dumps(found), durable=True)
+
+    def replaced_lists(self, output: Path, found: dict[str, Any]) -> pd.DataFrame | None:
+        """Return some of the lists that the output held before the night; None without any."""
+        if "lists" not in found:
+            previous = _previous_lists(output)
+            if previous is not None:
+                with replacing(self.lists, durable=True) as new:
+                    previous.to_parquet(new, index=False)
+            found["lists"], found["output"] = previous is not None, _digest_of(output)
+            self.note(found)
+        try:
+            return pd.read_parquet(self.lists) if found["lists"] else None
+        except (OSError, ValueError):
+            return None
+
+    def forget(self) -> None:
+        """Remove what is of no more use: the next night finds things anew."""
+        for file in (self.lists, self.run, self.began):
+            file.unlink(missing_ok=True)
+
+
+def _run(workspace: Workspace, night: Night, config: JobConfig, files: Files, output: Path, n: int) -> None:
     """Run the five steps in order; they share the data and the loaded models."""
+    name = str(config.track.register_as)
+    tracking.configure(workspace)  # first, since a server that does not answer makes all else vain
     sources = Sources.read(workspace, config.repeat(0))
-    tracking.configure(workspace)
-    steps = _Steps(workspace, night, config, sources, Versions(name, ALIAS, tracking.versions_if_any(name)))
+    versions = Versions(name, ALIAS, tracking.versions_if_any(name))
+    digest = _training_digest(config, sources)
+    began = files.begin(sha256_of_json([digest, config.promote.as_text(), str(output), n]), versions)
+    steps = _Steps(workspace, night, config, sources, versions, files, digest, began)
     night.record("prepare", lambda: f"done: {sources.data}")
     night.record("train", steps.train)
     night.record("promote", steps.promote)
-    holder = steps.versions.holder
+    holder = versions.holder
     assert holder is not None  # without a champion, promote has raised an error
-    night.champion, champion = steps.versions.uri(holder), steps.versions.load(holder)
-    night.record("drift", lambda: steps.measure_drift(champion))
-    night.record("score", lambda: steps.score(champion, output, n))
+    night.champion, champion = versions.uri(holder), versions.load(holder)
+    experiment, tags = config.track.experiment, {"champion": night.champion}
+    with tracking.start_run(workspace, experiment, f"night {name}", tags, resume=files.run, keep=True) as tracker:
+        night.record("drift", lambda: steps.measure_drift(champion, tracker))
+        night.record("score", lambda: steps.score(champion, output, n))
 
 
 @dataclass(frozen=True, eq=False)
@@ -132,13 +201,21 @@ class _Steps:
     config: JobConfig
     sources: Sources
     versions: Versions
+    files: Files
+    digest: str
+    """Of what the training depends on."""
+    began: dict[str, Any]
+    """What the night found when it began, see `Files`; more than it finds now if it was killed in between."""
 
     def train(self) -> str:
         night, versions, sources = self.night, self.versions, self.sources
-        digest = _training_digest(self.config, sources)
+        tags = {f"{_TAG}_digest": self.digest}
         for version in versions.numbers:
-            if tracking.version_tags(versions.name, version).get(f"{_TAG}_digest") == digest:
+            if tracking.version_tags(versions.name, version).get(f"{_TAG}_digest") == self.digest:
                 night.challenger = versions.uri(version)
+                forget(self.workspace, sources.job, sources.data, tags)
+                if self._is_new(version):
+                    return f"done: version {version}"
                 return f"skipped: version {version} was trained on these data with this configuration"
         if versions.holder is not None:
             try:
@@ -148,8 +225,7 @@ class _Steps:
                 night.warnings.append(night.reason)
                 return "skipped: no fair contest is possible"
         run_name = self.config.track.run_name or self.config.model["name"]
-        # Set when the version is created: a crash cannot leave a version without it.
-        tags = {f"{_TAG}_digest": digest}
+        # The tags are set when the version is created: a crash cannot leave a version without them.
         job, split = sources.job, sources.split
         print(f"\n{run_name}: train {split.train}, test {split.test}")
         trained = train_one(self.workspace, job, split, sources.data, run_name=run_name, model_tags=tags)
@@ -159,6 +235,7 @@ class _Steps:
                 "the new model could not be registered: the tracking server does not answer; run recsys sync when it "
                 "does, then promote the model by hand or leave it to the next night"
             )
+        trained.done()
         versions.numbers.insert(0, trained.registered.version)
         night.challenger = trained.registered.uri
         return f"done: version {trained.registered.version}"
@@ -169,10 +246,13 @@ class _Steps:
             return "skipped: there is no challenger"
         name, holder = versions.name, versions.holder
         version = int(night.challenger.rpartition("/")[2])
+        tags = tracking.version_tags(name, version)
+        if version == holder and self.began["holder"] != holder:  # promoted before the night was killed
+            night.status, night.reason = "promoted", tags.get(f"{ALIAS}_reason", "")
+            return f"done: version {version} is the champion now"
         if version == holder:
             night.status, night.reason = "unchanged", f"data and configuration are those of version {version}"
             return f"skipped: version {version} is the champion"
-        tags = tracking.version_tags(name, version)
         rule = config.promote.for_metric(config.train.metric)
         decision_tags = {"decision": "kept", "against": str(holder or "Popularity"), "rule": rule.as_text()}
         if holder is not None and f"{ALIAS}_rolled_back" in tags:
@@ -182,7 +262,7 @@ class _Steps:
                 "configuration for a new challenger, or promote it by hand"
             )
             return f"skipped: version {version} was rolled back, version {holder} stays"
-        if all(tags.get(f"{ALIAS}_{tag}") == value for tag, value in decision_tags.items()):
+        if not self._is_new(version) and all(tags.get(f"{ALIAS}_{t}") == value for t, value in decision_tags.items()):
             night.status, night.reason = "unchanged", tags.get(f"{ALIAS}_reason", "")
             if holder is not None:
                 return f"skipped: version {version} has already lost against version {holder}"
@@ -200,18 +280,15 @@ class _Steps:
             )
         return f"done: version {holder} stays"
 
-    def measure_drift(self, champion: Recommender) -> str:
+    def measure_drift(self, champion: Recommender, tracker: tracking.Tracker) -> str:
         night = self.night
         night.drift |= data_drift(champion, self.sources.data)
         night.warnings += warnings_of(night.drift, self.config.drift)
-        run_name, tags = f"night {self.versions.name}", {"champion": night.champion}
-        with tracking.start_run(self.workspace, self.config.track.experiment, run_name, tags) as tracker:
-            tracker.log_metrics({f"drift_{name}": value for name, value in night.drift.items()})
+        tracker.log_metrics({f"drift_{name}": value for name, value in night.drift.items()})
         return "done: " + ", ".join(f"{name} {value:.3f}" for name, value in night.drift.items())
 
     def score(self, champion: Recommender, output: Path, n: int) -> str:
-        night = self.night
-        previous = _previous_lists(output)
+        night, previous = self.night, self.files.replaced_lists(output, self.began)
         histories, seen = self.sources.histories
         result = score(
             champion,
@@ -225,7 +302,7 @@ class _Steps:
             show_progress=self.workspace.progress,
         )
         night.output, night.users, night.rows = str(result.output), result.users, result.rows
-        if result.already_complete:
+        if result.already_complete and self.began["output"] == _digest_of(output):
             return "skipped: already complete"
         # Ids may be integers in one night and text in the next.
         codes = histories.users.codes([] if previous is None else previous[USER].unique(), on_unknown="drop")
@@ -235,6 +312,10 @@ class _Steps:
             night.drift |= drift
             night.warnings += warnings_of(drift, self.config.drift)
         return f"done: {result.users:,} users"
+
+    def _is_new(self, version: int) -> bool:
+        """Return whether a version was registered in this night."""
+        return version not in self.began["versions"]
 
 
 def _previous_lists(output: Path) -> pd.DataFrame | None:
@@ -255,3 +336,9 @@ def _training_digest(config: JobConfig, sources: Sources) -> str:
         facts.pop(section, None)
     facts["model"].pop("device", None)
     return sha256_of_json([facts, sources.data.fingerprint(), tracking.version("recsys")])
+
+
+def _digest_of(output: Path) -> str | None:
+    """Return a digest that tells one output from another; None where there is none."""
+    manifest = output / MANIFEST
+    return sha256_of_file(manifest) if manifest.is_file() else None

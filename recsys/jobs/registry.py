@@ -78,26 +78,45 @@ def _cell(value: Any) -> str:
 def prune(workspace: Workspace, name: str, *, keep: int, delete: bool = False) -> list[int]:
     """Delete all but the newest `keep` of the versions without an alias, and return the numbers of those deleted.
 
-    Versions with an alias stay, and so does the one that a rollback would go back to. Without `delete` nothing is
-    deleted; what would be is printed and returned.
+    Their files go too, unless another version or another run needs them; the runs stay, with metrics and reports.
+    Versions with an alias stay, and so does the one that a rollback would go back to. What a prune that was interrupted
+    has left is removed first. Without `delete` nothing is deleted; what would be is printed and returned.
+
+    Raises:
+        TrackingError: a version stays because its folder holds something that is not the model's; the others are done.
     """
     tracking.configure(workspace, create=False)
-    versions = tracking.model_versions(name)
-    needed = {version.version for version in versions if version.aliases}
-    for version in versions:
-        for alias in version.aliases:
-            previous = tracking.version_tags(name, version.version).get(f"{alias}_previous", "")
-            needed |= {int(previous)} if previous else set()
-    superfluous = [version.version for version in versions if version.version not in needed][keep:]
-    for number in superfluous:
-        if delete:
-            tracking.delete_version(name, number)
-        print(f"{'deleted' if delete else 'would delete'} models:/{name}/{number}")
-    if not superfluous:
+    versions = [version.version for version in tracking.model_versions(name)]
+    needed = tracking.needed_versions(name)
+    superfluous = [number for number in versions if number not in needed][keep:]
+    done = []
+    for pruned in tracking.prune(workspace, name, superfluous, delete=delete):
+        print(_in_words(pruned, delete))
+        done.append(pruned)
+    if not done:
         print(f"nothing to delete: {len(versions)} versions, {len(needed)} of them needed, {keep} more to keep")
-    elif not delete:
-        print("nothing was deleted; add --yes to do it")
-    return superfluous
+    else:
+        freed = _megabytes(sum(pruned.freed for pruned in done))
+        print(f"{freed} freed" if delete else f"nothing was deleted; add --yes to delete this and free {freed}")
+    kept = [f"{pruned.uri} stays: {pruned.kept}" for pruned in done if pruned.kept]
+    if kept and delete:
+        raise TrackingError(kept[0] + (f" (and {len(kept) - 1} more, see above)" if len(kept) > 1 else ""))
+    return [pruned.version for pruned in done if pruned.version is not None and not pruned.kept]
+
+
+def _in_words(pruned: tracking.Pruned, delete: bool) -> str:
+    if pruned.kept:
+        return f"{'kept' if delete else 'would keep'} {pruned.uri}: {pruned.kept}"
+    what = f"{'deleted' if delete else 'would delete'} "
+    if pruned.version is None:
+        files = f"the files of {pruned.uri}, which an earlier prune left"
+        return f"{files}, stay: {pruned.stays}" if pruned.stays else f"{what}{files}, {_megabytes(pruned.freed)}"
+    stays = f"; its files stay: {pruned.stays}" if pruned.stays else f", {_megabytes(pruned.freed)}"
+    return f"{what}{pruned.uri}{stays}"
+
+
+def _megabytes(size: int) -> str:
+    return f"{size / 1e6:,.1f} MB"
 
 
 def ui(workspace: Workspace, port: int = 5000) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,9 @@ from recsys.files import sha256_of_json
 from recsys.interactions import Interactions
 from recsys.jobs.common import Sources, measure, split_of
 from recsys.models import Recommender
+from recsys.models.stored import part_of
 from recsys.splits import Split
+from recsys.training import Record
 from recsys.workspace import Workspace
 
 
@@ -35,6 +37,13 @@ class Trained:
     registered: tracking.RegisteredModel | None
     waiting: Path | None = None
     """Folder of what the tracking server has not been sent yet, such as the model; None where it has everything."""
+    files: tuple[Path, ...] = ()
+    """By which the job would continue if it were killed now."""
+
+    def done(self) -> None:
+        """Forget how to continue, when the result is kept; until then the same job resumes its run."""
+        for file in self.files:
+            file.unlink(missing_ok=True)
 
 
 def run(workspace: Workspace, config: JobConfig) -> list[Trained]:
@@ -73,6 +82,8 @@ def run(workspace: Workspace, config: JobConfig) -> list[Trained]:
             with suppress(TrackingUnavailable):
                 print(f"report   {tracking.address(result.run_id, 'report.html')}")
     print(f"runs     {tracking.describe(workspace)}")
+    for result in results:
+        result.done()
     return results
 
 
@@ -97,31 +108,30 @@ def train_one(
     model = job.new_model()
     everything = split.refit() if job.train.refit else None
     about, tags = _origin(job, split, split.train if everything is None else everything, data)
+    if model_tags:
+        about["tags"] = dict(model_tags)
     files = _resume_files(workspace, model, about)
+    checkpoints = [path for step, path in files.items() if step != "run"]
     with tracking.start_run(
         workspace,
         job.track.experiment,
         run_name,
         tags,
-        resume=files.get("run"),
-        interrupted=any(path.exists() for step, path in files.items() if step != "run"),
+        resume=files["run"],
+        interrupted=any(path.exists() for path in checkpoints),
+        keep=True,
         system_metrics=job.track.system_metrics,
     ) as tracker:
         _log_inputs(tracker, model, split, data, about["config"])
-        chosen = _fit_and_validate(workspace, model, job, split, files.get("fit"), tracker)
-        record = model.record_
-        if everything is not None:
-            model = _for_refit(model)
-            _fit(workspace, model, everything, tracking.Tracker(), files.get("refit"))
+        earlier = _trained_earlier()
+        model, chosen, record = earlier or _train(workspace, model, job, split, everything, files, tracker)
         tracker.log_best(record)
-        # Before the test, so that an error there does not cost the training.
-        tracking.log_model(
-            model,
-            name=None,
-            metrics={f"validation_{name}": value for name, value in chosen.items()},
-            about={**about, "tags": dict(model_tags)} if model_tags else about,
-            examples=split.train,
-        )
+        metrics = {f"validation_{name}": value for name, value in chosen.items()}
+        if earlier is None:  # before the test, so that an error there does not cost the training
+            about["chosen"] = {"validation": chosen, "record": asdict(record)}
+            tracking.log_model(model, name=None, metrics=metrics, about=about, examples=split.train)
+        else:
+            tracker.log_metrics(metrics)
         if "loss" in record.epochs[0]:
             curve = report.learning_curve(pd.DataFrame(record.epochs), metric=record.metric)
             tracker.log_figure(curve, "learning_curve.png")
@@ -142,7 +152,18 @@ def train_one(
         )
         tracker.log_text(page, "report.html")
     registered = None if register_as is None else tracker.registered.get(register_as)
-    return Trained(model, chosen, test, tracker.run_id, registered, tracker.waiting)
+    # Checkpoints first: without them the same run is resumed, without its file there would be another.
+    return Trained(model, chosen, test, tracker.run_id, registered, tracker.waiting, (*checkpoints, files["run"]))
+
+
+def forget(
+    workspace: Workspace, job: JobConfig, data: Interactions, model_tags: Mapping[str, str] | None = None
+) -> None:
+    """Forget how to continue a training whose result is kept, which a killed process may not have done."""
+    about = {"config": job.as_dict(), "data": data.summary(), **({"tags": dict(model_tags)} if model_tags else {})}
+    files = _resume_files(workspace, job.new_model(), about)
+    for file in (*(path for step, path in files.items() if step != "run"), files["run"]):
+        file.unlink(missing_ok=True)
 
 
 def _origin(
@@ -184,18 +205,50 @@ def _log_inputs(
 def _resume_files(workspace: Workspace, model: Recommender, about: Mapping[str, Any]) -> dict[str, Path]:
     """Return the files by which a killed training continues, named by its job, seeds and data.
 
-    `fit` and `refit` are checkpoints, `run` names the MLflow run. There are none for models without epochs.
+    `run` names the MLflow run; `fit` and `refit` are checkpoints, of models that train by epochs.
     """
-    if not model.capabilities.trains_by_epochs:
-        return {}
     job = {name: section for name, section in about["config"].items() if name != "track"}
     # A training may continue on another device.
     job["model"] = {name: value for name, value in model.params().items() if name != "device"}
+    track = about["config"]["track"]
+    where = {"experiment": track["experiment"], "register": track.get("register"), "tags": about.get("tags")}
+    steps = {"run": ".json"}
+    if model.capabilities.trains_by_epochs:
+        steps |= {"fit": ".safetensors", "refit": ".safetensors"}
     files = {}
-    for step, suffix in (("fit", ".safetensors"), ("refit", ".safetensors"), ("run", ".json")):
-        digest = sha256_of_json([step, type(model).__name__, job, about["data"]["fingerprint"]])
+    for step, suffix in steps.items():
+        facts = [step, type(model).__name__, job, about["data"]["fingerprint"]]
+        digest = sha256_of_json([*facts, where] if step == "run" else facts)
         files[step] = workspace.mlruns / "checkpoints" / f"{digest[:32]}{suffix}"
     return files
+
+
+def _trained_earlier() -> tuple[Recommender, dict[str, float], Record] | None:
+    """Return what `_train` returned before the job was killed, of which the current run has logged the model."""
+    bundle = tracking.resumed_bundle()
+    model = None if bundle is None else tracking.load(bundle)
+    if model is None or not part_of(model.about_, "chosen"):
+        return None
+    chosen = model.about_["chosen"]
+    return model, chosen["validation"], Record(**chosen["record"])
+
+
+def _train(
+    workspace: Workspace,
+    model: Recommender,
+    job: JobConfig,
+    split: Split,
+    everything: Interactions | None,
+    files: Mapping[str, Path],
+    tracker: tracking.Tracker,
+) -> tuple[Recommender, dict[str, float], Record]:
+    """Return the model, fitted on `everything` if that is given; the validation metrics and record of the first fit."""
+    chosen = _fit_and_validate(workspace, model, job, split, files.get("fit"), tracker)
+    record = model.record_
+    if everything is not None:
+        model = _for_refit(model)
+        _fit(workspace, model, everything, tracking.Tracker(), files.get("refit"))
+    return model, chosen, record
 
 
 def _fit_and_validate(

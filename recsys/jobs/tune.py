@@ -9,7 +9,7 @@ from recsys.config import JobConfig, check_config
 from recsys.files import write_text
 from recsys.jobs.common import split_of
 from recsys.metrics import higher_is_better
-from recsys.tuning import Tuned, check_extra, tune
+from recsys.tuning import Tuned, check_extra, resume_file, study_name, tune
 from recsys.workspace import Workspace
 
 
@@ -39,20 +39,24 @@ def run(
     name = config.model["name"]
     job.check_memory(split.train, searched=True)
     print(f"\n{name}: train {split.train}, validation {split.validation}")
-    with tracking.start_run(workspace, config.track.experiment, f"tune {name}", {"model": name}) as tracker:
-        tuned = tune(workspace, job, split, fingerprint=data.fingerprint())
+    fingerprint, experiment = data.fingerprint(), config.track.experiment
+    resume = resume_file(workspace, "tune", study_name(job, fingerprint))
+    with tracking.start_run(workspace, experiment, f"tune {name}", {"model": name}, resume=resume) as tracker:
+        tuned = tune(workspace, job, split, fingerprint=fingerprint)
         tracker.log_frame(tuned.trials, "trials.parquet")
-        tracker.log_metrics({f"validation_{config.train.metric}": tuned.value})
         best = {key: tuned.job.model[key] for key in searched}
         tracker.log_params({"best": best})
         text = as_toml(tuned.job)
         tracker.log_text(text, "best.toml")
+        if output is not None:  # before the run ends: the same command after that would begin another
+            write_text(output, text)
+        # Last, since a run that is killed afterwards and resumed logs it again.
+        tracker.log_metrics({f"validation_{config.train.metric}": tuned.value})
     ascending = not higher_is_better(config.train.metric)
     ranked = tuned.trials.sort_values("value", ascending=ascending, na_position="last", kind="stable")
     print(f"\n{ranked.head(10).to_string(index=False, float_format='{:.4g}'.format)}")
     print(f"\nbest validation {config.train.metric} {tuned.value:.4f} of {len(tuned.trials)} trials: {best}")
     if output is not None:
-        write_text(output, text)
         print(f"configuration  {output}")
     print(f"runs           {tracking.describe(workspace)}")
     return tuned

@@ -12,14 +12,16 @@ The modules, each of which imports only from those before it:
 - `_mlflow` imports MLflow; `store` opens the store, bounds and silences its calls and translates its errors;
 - `runs` creates, finds and resumes runs, and describes the machine; `registry` manages versions and aliases;
 - `adapter` serves a bundle; `logged_model` logs it, finds it and loads it;
+- `model_files` are the files that logging a model leaves; `pruning` deletes old versions with them;
 - `events` are what a run reports and how it is sent; `outbox` sends them or lets them wait, and `sync` them later;
 - `tracker` turns a job's reports into events; `current` starts, ends and knows the current run.
 """
 
 from recsys.tracking.adapter import RecommendationModel, set_pyfunc_model
-from recsys.tracking.current import log_model, start_run
+from recsys.tracking.current import log_model, resumed_bundle, start_run
 from recsys.tracking.logged_model import address, load, pin, resolve
 from recsys.tracking.outbox import Synced, sync
+from recsys.tracking.pruning import Pruned, needed_versions, prune
 from recsys.tracking.registry import (
     MODEL,
     Promotion,
@@ -42,6 +44,7 @@ from recsys.tracking.tracker import Tracker, flatten, mlflow_name
 __all__ = [
     "MODEL",
     "Promotion",
+    "Pruned",
     "RecommendationModel",
     "RegisteredModel",
     "Synced",
@@ -57,11 +60,14 @@ __all__ = [
     "log_model",
     "mlflow_name",
     "model_versions",
+    "needed_versions",
     "pin",
     "promote",
+    "prune",
     "register",
     "registered_names",
     "resolve",
+    "resumed_bundle",
     "rollback",
     "set_pyfunc_model",
     "start_run",

@@ -14,13 +14,19 @@ with warnings.catch_warnings():
     import mlflow.pyfunc
     from mlflow import MlflowClient, entities, types
     from mlflow.exceptions import MlflowException
+    from mlflow.store.artifact.artifact_repo import ArtifactRepository
+    from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository as artifact_repository
     from mlflow.store.db import utils as database
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
     from mlflow.tracking.context.registry import resolve_tags
 
 __all__ = [
+    "ArtifactRepository",
     "Load",
     "MlflowClient",
     "MlflowException",
+    "SqlAlchemyStore",
+    "artifact_repository",
     "database",
     "entities",
     "mlflow",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from contextvars import ContextVar
@@ -14,10 +15,10 @@ from recsys.files import locked
 from recsys.interactions import Interactions
 from recsys.models import Recommender
 from recsys.splits import Part
-from recsys.tracking import runs, store
+from recsys.tracking import recovery, runs, store
 from recsys.tracking._mlflow import Load
 from recsys.tracking.events import Model
-from recsys.tracking.logged_model import prepared
+from recsys.tracking.logged_model import logged_bundle, prepared
 from recsys.tracking.outbox import Outbox
 from recsys.tracking.registry import RegisteredModel
 from recsys.tracking.runs import RunRecord, environment, now
@@ -36,56 +37,65 @@ def start_run(
     *,
     resume: Path | None = None,
     interrupted: bool = True,
+    keep: bool = False,
     system_metrics: bool = False,
 ) -> Iterator[Tracker]:
     """Record the block as a run, tagged with its environment; a run within a run is its child.
 
-    An exception marks the run FAILED and is raised again. If the store does not answer, the run gets a local id and is
-    created in the store later, with its own start time.
+    An exception marks the run FAILED and is raised again; an interruption (Ctrl-C, SIGTERM) marks it KILLED. A run
+    whose process is gone is marked KILLED by the next one that starts. If the store does not answer, the run gets a
+    local id and is created in the store later, with its own start time.
 
     Args:
         workspace: its `mlruns` is the store, unless MLFLOW_TRACKING_URI names another.
         experiment: name of the experiment; created if there is none.
         run_name: readable name; MLflow invents one by default.
         resume: file that names the run until it has finished. If it exists and no other process holds it, that run is
-            resumed, and epochs and parameters that it has are not recorded again.
-        interrupted: False starts a new run, whatever the file says.
+            resumed, and what it has is not recorded again.
+        interrupted: False starts a new run in place of one that failed before it had a model.
+        keep: leave the file when the run has finished; the job deletes it when it has no more use for the run's result.
         system_metrics: record the load of the machine with every epoch, as `system/...` (needs psutil).
 
     Raises:
         TrackingError: the store refuses the experiment or the run.
     """
     with ExitStack() as stack:
-        if resume is not None:
-            try:
-                stack.enter_context(locked(resume.with_name(f"{resume.name}.lock"), wait=False))
-            except BlockingIOError:
-                resume = None  # another process runs the same training
+        file = resume or recovery.folder(workspace) / f"run-{uuid.uuid4().hex}.json"
+        resumable = resume is not None
+        try:
+            stack.enter_context(locked(recovery.lock_of(file), wait=False))
+        except BlockingIOError:  # another process runs the same training
+            file, resumable = file.with_name(f"run-{uuid.uuid4().hex}.json"), False
+            stack.enter_context(locked(recovery.lock_of(file), wait=False))
         load = Load() if system_metrics else None
         facts = {**environment(workspace), **{name: str(value) for name, value in (tags or {}).items()}}
         place, parent = store.place(workspace), _CURRENT.get()
-        record = runs.interrupted(resume, place, workspace) if resume is not None and interrupted else None
+        record = recovery.interrupted(file, place, workspace, failed=interrupted) if resumable else None
         resumed = record is not None
         if record is None:
-            record = RunRecord(place, experiment, run_name, facts, None if parent is None else parent.record.key)
+            key = None if parent is None else parent.record.key
+            record = RunRecord(place, experiment, run_name, facts, key, resumable=resumable)
+        recovery.remember(file, record)  # before there is a run, so that a kill leaves none that nobody knows
         key = record.key
         outbox = _open(record, facts, workspace, parent, resumed=resumed)
-        resumed = resumed and record.key == key  # in place of a run deleted from the store, another has begun
+        outbox.sign_of_life = file
+        outbox.resumed = resumed = resumed and record.key == key  # in place of a deleted run, another has begun
         stack.enter_context(outbox.lock)
         tracker = Tracker(outbox, resumed=resumed, load=load)
         if resumed and not outbox.active:
             tracker.set_tags({**facts, "resumed": now()})
-        if resume is not None:
-            runs.remember(resume, record)
+        recovery.remember(file, record)
         stack.callback(_CURRENT.reset, _CURRENT.set(outbox))
         status = "FAILED"
         try:
             yield tracker
             status = "FINISHED"
+        except (KeyboardInterrupt, SystemExit):
+            status = "KILLED"
+            raise
         finally:
             outbox.end(status)
-            if resume is not None and status == "FINISHED":
-                resume.unlink(missing_ok=True)
+            recovery.end(file, record, status, keep=keep)
 
 
 def log_model(
@@ -128,11 +138,28 @@ def log_model(
     if outbox.record.run_id is not None:
         about["run_id"] = outbox.run_id
     with prepared(model, examples, metrics or {}, about) as folder:
-        outbox.take(Model(attachment=folder))
-    tracker = Tracker(outbox)
+        outbox.take(Model(attachment=folder, resumed=outbox.resumed))
+        outbox.record.logged = True
+    tracker = Tracker(outbox, resumed=outbox.resumed)
     if metrics:
         tracker.log_metrics(metrics)
     return None if name is None else tracker.register(name)
+
+
+def resumed_bundle() -> Path | None:
+    """Return the bundle of the model that the current run logged before it was resumed; None if it has to be trained.
+
+    Raises:
+        TrackingError: there is no current run.
+    """
+    outbox = _CURRENT.get()
+    if outbox is None:
+        raise TrackingError("no run is active; call resumed_bundle within start_run")
+    if not outbox.resumed:
+        return None
+    with suppress(TrackingUnavailable):
+        return outbox.spooled_model() or (None if outbox.record.run_id is None else logged_bundle(outbox.record.run_id))
+    return None
 
 
 def _open(
@@ -141,6 +168,10 @@ def _open(
     """Start a run, in the store if it answers, and return its outbox."""
     began, started = time.monotonic(), False
     with suppress(TrackingUnavailable):
+        if parent is None:
+            with store.bounded():
+                store.configure(workspace)
+                recovery.close_killed(workspace)
         if parent is not None and parent.record.run_id is None:
             parent.send_waiting()
         parent_id = None if parent is None else parent.record.run_id

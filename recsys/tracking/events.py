@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
 from itertools import groupby
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from recsys.errors import TrackingError
 from recsys.spool import Entry, Spool
@@ -81,12 +81,20 @@ class Metrics(Event, kind="metrics"):
     of_model: bool = False
     """They also describe the model that the run has logged."""
     resumed: bool = False
-    """The run was resumed: a step that it has is not recorded again."""
+    """The run was resumed: a step of its training that it has is not recorded again, nor a figure that is the same."""
 
     def send(self, sender: Sender, retry: bool) -> None:
         client = MlflowClient()
-        points = sender.new_points(self.points, any_time=self.resumed) if retry or self.resumed else self.points
+        points = self.points
+        if self.resumed:
+            points = sender.new_points(points, "value" if self.of_model else "step")
+        elif retry:
+            points = sender.new_points(points, "time")
         model_id = logged_models(client, sender.run_id).get(MODEL) if self.of_model else None
+        if model_id is not None and (retry or self.resumed):
+            # MLflow writes a model's metrics after the run's, and may have been stopped between.
+            has = {metric.key for metric in client.get_logged_model(model_id).metrics or ()}
+            points = points + sender.as_recorded([p for p in self.points if p not in points and p[0] not in has])
         metrics = [entities.Metric(name, value, time, step, model_id=model_id) for name, value, time, step in points]
         try:
             client.log_batch(sender.run_id, metrics=metrics)
@@ -131,10 +139,16 @@ class File(Event, kind="file"):
 class Model(Event, kind="model"):
     """The run's model, as `logged_model.prepared` has written it."""
 
+    resumed: bool = False
+    """The run was resumed: its model is not logged again, and what is left of one half logged is removed."""
+
     def send(self, sender: Sender, retry: bool) -> None:
         assert self.attachment is not None
-        if not (retry and logged_model.is_logged(sender.run_id)):
-            logged_model.log(self.attachment, sender.run_id)
+        if retry or self.resumed:
+            if logged_model.is_logged(sender.run_id):
+                return
+            logged_model.discard_unfinished(sender.run_id)
+        logged_model.log(self.attachment, sender.run_id)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,9 +156,12 @@ class Register(Event, kind="register"):
     """Registration of the run's model as the next version of a name."""
 
     name: str
+    resumed: bool = False
+    """The run was resumed, and may have registered it already."""
 
     def send(self, sender: Sender, retry: bool) -> RegisteredModel:
-        return (registered_by(sender.run_id, self.name) if retry else None) or register(sender.run_id, self.name)
+        known = registered_by(sender.run_id, self.name) if retry or self.resumed else None
+        return known or register(sender.run_id, self.name)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -166,8 +183,8 @@ class Sender:
 
     def __init__(self, run_id: str) -> None:
         self.run_id = run_id
-        self.known: dict[str, set[tuple[int, int]]] = {}
-        """Times and steps of the points that the store has, by name of the series."""
+        self.known: dict[str, set[tuple[int, int, str]]] = {}
+        """Time, step and value of the points that the store has, by name of the series."""
 
     def send(self, event: Event, *, retry: bool) -> RegisteredModel | None:
         """Send an event, and return the version if it registers one.
@@ -182,18 +199,33 @@ class Sender:
         with request(f"run {self.run_id} cannot record {event.kind}", seconds=seconds, of_run=True):
             return event.send(self, retry)
 
-    def new_points(self, points: list[Point], *, any_time: bool) -> list[Point]:
-        """Return the points that the store does not have; `any_time` takes those of one step as the same."""
+    def new_points(self, points: list[Point], same: Literal["time", "step", "value"]) -> list[Point]:
+        """Return the points that the store does not have.
+
+        Args:
+            same: what makes a point of the same step the same: also its `time`, as when it may have been sent before;
+                also its `value`, as of a figure that was measured again; or nothing else.
+        """
         new = []
         for point in points:
-            name, _, time, step = point
+            name, value, time, step = point
             if name not in self.known:
                 history = MlflowClient().get_metric_history(self.run_id, name)
-                self.known[name] = {(metric.timestamp, metric.step) for metric in history}
-            if not any(known == step and (any_time or at == time) for at, known in self.known[name]):
-                self.known[name].add((time, step))
+                self.known[name] = {(metric.timestamp, metric.step, str(metric.value)) for metric in history}
+            present = (time, step, str(float(value)))
+            kept = {"time": (0, 1), "step": (1,), "value": (1, 2)}[same]
+            if not any(all(known[place] == present[place] for place in kept) for known in self.known[name]):
+                self.known[name].add(present)
                 new.append(point)
         return new
+
+    def as_recorded(self, points: list[Point]) -> list[Point]:
+        """Return points that the store has with the times under which it has them."""
+        recorded = []
+        for name, value, time, step in points:
+            times = [at for at, known, number in self.known[name] if (known, number) == (step, str(float(value)))]
+            recorded.append([name, value, max(times, default=time), step])
+        return recorded
 
 
 def from_entry(entry: Entry) -> Event:

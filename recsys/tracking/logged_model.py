@@ -29,9 +29,11 @@ from recsys.splits import Part
 from recsys.tracking import adapter, runs
 from recsys.tracking._mlflow import MlflowClient, entities, mlflow
 from recsys.tracking.adapter import BUNDLE, PARAMS, refuse_pickles
-from recsys.tracking.registry import MODEL, find_version, logged_models
+from recsys.tracking.home import present_address
+from recsys.tracking.model_files import CODE_FILES, code_files
+from recsys.tracking.registry import MODEL, RegisteredModel, find_version, logged_models, was_deleted
 from recsys.tracking.runs import version
-from recsys.tracking.store import connect, request
+from recsys.tracking.store import FILE_TIMEOUT, connect, request
 from recsys.workspace import as_path
 
 _PACKAGE = Path(__file__).parents[1]
@@ -62,6 +64,7 @@ def log(folder: Path, run_id: str) -> None:
         bundle = read_bundle(folder / BUNDLE)
         write_bundle(replace(bundle, about={**bundle.about, "run_id": run_id}), folder / BUNDLE)
     example = adapter.example(pd.read_parquet(folder / _EXAMPLES), _EXAMPLE_USERS)
+    code = [_PACKAGE, *sorted((folder / _CODE).glob("*"))]
     path = list(sys.path)
     try:
         with runs.active(run_id):
@@ -72,7 +75,8 @@ def log(folder: Path, run_id: str) -> None:
                 signature=adapter.signature("ratings" in example),
                 input_example=None if example.empty else (example, dict(PARAMS)),
                 pip_requirements=[f"{name}=={version(name).partition('+')[0]}" for name in _REQUIREMENTS.split()],
-                code_paths=[str(_PACKAGE), *map(str, sorted((folder / _CODE).glob("*")))],
+                code_paths=list(map(str, code)),
+                metadata={CODE_FILES: code_files(code)},  # what a prune may remove
                 tags={"model": config["model"], **config["about"].get("tags", {})},  # registered versions get them too
             )
     finally:
@@ -84,6 +88,28 @@ def is_logged(run_id: str) -> bool:
     client = MlflowClient()
     model_id = logged_models(client, run_id).get(MODEL)
     return model_id is not None and bool(client.get_logged_model(model_id).status == entities.LoggedModelStatus.READY)
+
+
+def discard_unfinished(run_id: str) -> None:
+    """Remove what a process that was killed while it logged a run's model has left of it."""
+    client = MlflowClient()
+    experiment = client.get_run(run_id).info.experiment_id
+    for model in client.search_logged_models([experiment], f"source_run_id = '{run_id}'"):
+        if model.name == MODEL and model.status != entities.LoggedModelStatus.READY:
+            client.delete_logged_model(model.model_id)
+            address = urlsplit(present_address(model.artifact_location))
+            if address.scheme == "file":
+                folder = Path(url2pathname(address.path))
+                shutil.rmtree(folder.parent if folder.name == "artifacts" else folder, ignore_errors=True)
+
+
+def logged_bundle(run_id: str) -> Path | None:
+    """Return the folder of the bundle that a run has logged completely; None without one."""
+    with request(f"cannot read run {run_id}"):
+        connect()
+        if not is_logged(run_id):
+            return None
+    return resolve(f"runs:/{run_id}/{MODEL}")
 
 
 def copy_source(cls: type, folder: Path) -> None:
@@ -137,7 +163,7 @@ def resolve(uri: str | Path) -> Path:
         name, _, version = pin(text).removeprefix("models:/").partition("/")
         if not re.fullmatch(r"[0-9]{1,18}", version):
             raise TrackingError(f"expected models:/NAME@ALIAS or models:/NAME/VERSION, got {text!r}")
-        folder = _download(find_version(name, version=int(version)).uri)
+        folder = _folder_of_version(find_version(name, version=int(version)))
     elif text.startswith("runs:/"):
         folder = _resolve_run(text)
     else:
@@ -168,7 +194,7 @@ def address(run_id: str, name: str) -> str:
         TrackingError: no such run.
     """
     with request(f"cannot find run {run_id}"):
-        uri = f"{connect().get_run(run_id).info.artifact_uri}/{name}"
+        uri = present_address(f"{connect().get_run(run_id).info.artifact_uri}/{name}")
     parts = urlsplit(uri)
     return url2pathname(parts.path) if parts.scheme == "file" else uri
 
@@ -200,8 +226,15 @@ def _sources(path: Path) -> Iterator[Path]:
 
 
 def _download(uri: str) -> Path:
-    with request(f"cannot fetch {uri}"):
-        return Path(mlflow.artifacts.download_artifacts(uri))
+    with request(f"cannot fetch {uri}", seconds=FILE_TIMEOUT):
+        return Path(mlflow.artifacts.download_artifacts(present_address(uri)))
+
+
+def _folder_of_version(version: RegisteredModel) -> Path:
+    with request(f"cannot fetch {version.uri}"):
+        address = connect().get_model_version_download_uri(version.name, str(version.version))
+    # A file is read where it lies; by the name of the version MLflow would look for it where it was logged.
+    return _download(address if urlsplit(address).scheme == "file" else version.uri)
 
 
 def _resolve_run(uri: str) -> Path:
@@ -209,12 +242,17 @@ def _resolve_run(uri: str) -> Path:
     with request(f"cannot fetch {uri}"):
         client = connect()
         run = client.get_run(run_id)
-        # By run and name MLflow would copy the model to a temporary folder; by its id it returns the folder itself.
         models = logged_models(client, run_id)
         if path in models:
-            return _download(f"models:/{models[path]}")
+            # By run and name MLflow would copy the model to a temporary folder.
+            return _download(client.get_logged_model(models[path]).artifact_location)
+        if path == MODEL and was_deleted(client, run_id):
+            raise TrackingError(
+                f"the model of run {run_id} was deleted, by `recsys registry prune` or in MLflow; train it again, or "
+                "take a version that `recsys registry list` shows"
+            )
         files = [file.path for file in client.list_artifacts(run_id)]
         if not path or path.split("/")[0] not in files:
             known = ", ".join([*models, *files]) or "nothing"
             raise TrackingError(f"run {run_id} holds no {path!r}; it holds {known}")
-        return Path(mlflow.artifacts.download_artifacts(f"{run.info.artifact_uri}/{path}"))
+    return _download(f"{run.info.artifact_uri}/{path}")

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+import os
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -12,7 +13,8 @@ from recsys.errors import RecsysError, TrackingError, TrackingUnavailable
 from recsys.files import locked
 from recsys.spool import Spool, spools
 from recsys.tracking import runs, store
-from recsys.tracking.events import End, Event, Metrics, Sender, batches
+from recsys.tracking.adapter import BUNDLE
+from recsys.tracking.events import End, Event, Metrics, Model, Sender, batches
 from recsys.tracking.registry import RegisteredModel
 from recsys.tracking.runs import RunRecord, milliseconds
 from recsys.workspace import Workspace
@@ -36,6 +38,10 @@ class Outbox:
         self.record = record
         self.active = active
         """Whether the run is MLflow's active one, because the store answered at its start."""
+        self.resumed = False
+        """The run was begun by an earlier process, and what it has is not sent again."""
+        self.sign_of_life: Path | None = None
+        """File that is touched with each report, so that its time tells when a killed run was last alive."""
         self.registered: dict[str, RegisteredModel] = {}
         """The versions that the run has registered, by name."""
         self.lock = ExitStack()
@@ -59,13 +65,20 @@ class Outbox:
         """The spool's folder; None if the store has everything."""
         return self._spool.folder if self._spool.folder.exists() else None
 
+    def spooled_model(self) -> Path | None:
+        """Return the bundle of the run's model while that waits to be sent; None if it does not."""
+        folders = [entry.attachment for entry in self._spool if entry.kind == Model.kind and entry.attachment]
+        return folders[-1] / BUNDLE if folders else None
+
     def take(self, event: Event) -> None:
         """Send an event after the metrics held back before it; spool both while the store does not answer."""
+        self._touch()
         self._send_metrics()
         self._send_or_spool(event)
 
     def take_later(self, event: Metrics) -> None:
         """Send metrics now or together with later ones, so that sending takes at most SHARE of the time."""
+        self._touch()
         self._metrics.append(event)
         wait = self._metrics_due - time.monotonic()
         if wait <= 0:
@@ -124,6 +137,11 @@ class Outbox:
     def back_off(self, took: float) -> None:
         """Allow the next retry took / SHARE seconds from now, at least 1; `took` is the last attempt's duration."""
         self._retry_due = time.monotonic() + max(1.0, took / SHARE)
+
+    def _touch(self) -> None:
+        if self.sign_of_life is not None:
+            with suppress(OSError):
+                os.utime(self.sign_of_life)
 
     def _send_or_spool(self, event: Event) -> None:
         if not self._spooling:
@@ -207,7 +225,7 @@ def _sync(spool: Spool, workspace: Workspace) -> Synced:
             if not spool.folder.exists():  # its run has sent everything in the meantime
                 return Synced(record.name, record.run_id, 0, 0)
             outbox, events = Outbox(RunRecord(**spool.read_header()), workspace), len(spool)
-            if outbox.record.place == place:
+            if store.is_place(outbox.record.place, place):
                 reason = outbox.send_waiting(math.inf)
             else:
                 reason = f"the run belongs to the store {outbox.record.place}, not to {place}; set {store.URI}"

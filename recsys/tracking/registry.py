@@ -15,6 +15,9 @@ from recsys.tracking.store import connect, model_lock, request
 
 MODEL = "model"
 """Name of the logged model within its run."""
+PRUNED = "recsys.pruned"
+"""Tag of a logged model one of whose versions a prune has deleted, or was about to: `NAME/VERSION`."""
+_NOT_COPIED = ("mlflow.", PRUNED)  # tags of a logged model that its versions do not get
 
 
 @dataclass(frozen=True)
@@ -40,6 +43,8 @@ def register(run_id: str, name: str) -> RegisteredModel:
         client = connect()
         model_id = logged_models(client, run_id).get(MODEL)
         if model_id is None:
+            if was_deleted(client, run_id):
+                raise TrackingError(f"the model of run {run_id}, to register as {name!r}, was deleted; train it again")
             raise TrackingError(f"run {run_id} has logged no model to register as {name!r}; call log_model first")
         try:
             client.create_registered_model(name)
@@ -51,7 +56,7 @@ def register(run_id: str, name: str) -> RegisteredModel:
             source=f"models:/{model_id}",
             run_id=run_id,
             model_id=model_id,
-            tags={k: v for k, v in client.get_logged_model(model_id).tags.items() if not k.startswith("mlflow.")},
+            tags={k: v for k, v in client.get_logged_model(model_id).tags.items() if not k.startswith(_NOT_COPIED)},
         )
     return _registered(version)
 
@@ -151,7 +156,7 @@ def version_facts(name: str, version: int) -> dict[str, Any]:
 
 
 def delete_version(name: str, version: int) -> None:
-    """Delete a version from the registry; its run and the run's artifacts stay.
+    """Delete a version from the registry alone; the run, the logged model and its files stay.
 
     Raises:
         TrackingError: it holds an alias, or MLflow refuses.
@@ -165,11 +170,27 @@ def delete_version(name: str, version: int) -> None:
 
 
 def logged_models(client: MlflowClient, run_id: str) -> dict[str, str]:
-    """Return the ids of the models that a run has logged, by name; the latest of each name."""
-    outputs = client.get_run(run_id).outputs
-    ids = [output.model_id for output in outputs.model_outputs] if outputs else []
-    models = sorted((client.get_logged_model(model_id) for model_id in ids), key=lambda model: model.creation_timestamp)
-    return {model.name: model.model_id for model in models}
+    """Return the ids of the models that a run has logged, by name; the latest of each name that was not deleted."""
+    models = [model for model in _outputs(client, run_id) if model is not None]
+    return {model.name: model.model_id for model in sorted(models, key=lambda model: model.creation_timestamp)}
+
+
+def was_deleted(client: MlflowClient, run_id: str) -> bool:
+    """Return whether a model that a run has logged was deleted."""
+    return None in _outputs(client, run_id)
+
+
+def _outputs(client: MlflowClient, run_id: str) -> list[Any]:
+    """Return the models that a run has logged; None for each that was deleted."""
+    outputs, models = client.get_run(run_id).outputs, list[Any]()
+    for output in outputs.model_outputs if outputs else []:
+        try:
+            models.append(client.get_logged_model(output.model_id))
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                raise
+            models.append(None)
+    return models
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,6 @@ A function that asks the store raises TrackingUnavailable if it does not answer,
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 import subprocess
@@ -13,16 +12,14 @@ import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
 
 import torch
 
 from recsys.errors import TrackingError
-from recsys.files import read_json, write_text
-from recsys.spool import Spool
-from recsys.tracking import store
+from recsys.tracking import home, store
 from recsys.tracking._mlflow import MlflowClient, MlflowException, mlflow, resolve_tags
 from recsys.tracking.store import TIMEOUT, bounded, quiet, request
 from recsys.workspace import Workspace
@@ -83,26 +80,17 @@ class RunRecord:
     key: str = field(default_factory=lambda: uuid.uuid4().hex)
     """Unique name that the run has before the store gives it an id, and keeps as its tag `recsys.run`."""
     start_time: int = field(default_factory=milliseconds)
+    resumable: bool = True
+    """Another start of the same job continues the run; False where its file only tells that it is in progress."""
+    logged: bool = False
+    """It has reported its model, so that another start of the job has nothing to train."""
+    status: str | None = None
+    """How it ended, as MLflow names it; None while it is in progress, as far as is known."""
 
     @property
     def name(self) -> str:
         """The run's name, or the beginning of its key."""
         return self.run_name or self.key[:8]
-
-
-def interrupted(resume: Path, place: str, workspace: Workspace) -> RunRecord | None:
-    """Return the record that `remember` wrote to a file; None if there is none or it is of another store."""
-    facts = read_json(resume)
-    if facts is None or facts.get("place") != place:
-        return None
-    record = RunRecord(**facts)
-    spool = Spool(store.pending(workspace) / record.key)
-    return RunRecord(**spool.read_header()) if spool.folder.exists() else record
-
-
-def remember(resume: Path, record: RunRecord) -> None:
-    """Write a run's record to a file, for `interrupted` to read."""
-    write_text(resume, json.dumps(asdict(record)))
 
 
 def start(record: RunRecord, workspace: Workspace, tags: dict[str, str], parent: str | None, *, resumed: bool) -> str:
@@ -117,7 +105,7 @@ def start(record: RunRecord, workspace: Workspace, tags: dict[str, str], parent:
         uri = store.configure(workspace)
         nested = mlflow.active_run() is not None
         if resumed and record.run_id is None:
-            record.run_id = _find(record.experiment, record.key)
+            record.run_id = find(record.experiment, record.key)
         if record.run_id is not None:
             if _exists(record.run_id):
                 mlflow.start_run(record.run_id, tags={**tags, "resumed": now()}, nested=nested)
@@ -137,10 +125,10 @@ def create(record: RunRecord, workspace: Workspace) -> str:
     """Create a recorded run with its own start time, unless the store has it, and return its id."""
     with request(f"cannot create a run of experiment {record.experiment!r}", seconds=TIMEOUT):
         uri = store.configure(workspace)
-        existing = _find(record.experiment, record.key)
+        existing = find(record.experiment, record.key)
         if existing is not None:
             return existing
-        parent = None if record.parent is None else _find(record.experiment, record.parent)
+        parent = None if record.parent is None else find(record.experiment, record.parent)
         run = MlflowClient().create_run(
             experiment_id(record.experiment, uri, workspace),
             start_time=record.start_time,
@@ -183,7 +171,7 @@ def experiment_id(name: str, uri: str, workspace: Workspace) -> str:
     experiment = client.get_experiment_by_name(name)
     if experiment is None:
         # Other stores have an artifact location of their own.
-        artifacts = (workspace.mlruns / "artifacts").as_uri() if uri == store.local_uri(workspace) else None
+        artifacts = (workspace.mlruns / home.ARTIFACTS).as_uri() if uri == home.uri(workspace) else None
         try:
             return str(client.create_experiment(name, artifact_location=artifacts))
         except MlflowException:
@@ -199,7 +187,7 @@ def _tags(record: RunRecord, parent: str | None) -> dict[str, str]:
     return {**record.tags, _KEY: record.key, **({} if parent is None else {_PARENT: parent})}
 
 
-def _find(experiment: str, key: str) -> str | None:
+def find(experiment: str, key: str) -> str | None:
     """Return the id of the run with that key, or None."""
     client = MlflowClient()
     existing = client.get_experiment_by_name(experiment)
@@ -207,6 +195,11 @@ def _find(experiment: str, key: str) -> str | None:
         return None
     matches = client.search_runs([existing.experiment_id], f"tags.`{_KEY}` = '{key}'", max_results=1)
     return matches[0].info.run_id if matches else None
+
+
+def is_running(run_id: str) -> bool:
+    """Return whether a run that is not deleted has the status RUNNING."""
+    return _exists(run_id) and bool(MlflowClient().get_run(run_id).info.status == "RUNNING")
 
 
 def _exists(run_id: str) -> bool:

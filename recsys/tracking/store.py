@@ -12,7 +12,7 @@ import socket
 import tempfile
 import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import SplitResult, quote, urlsplit
 
@@ -22,17 +22,19 @@ from sqlalchemy.exc import OperationalError, SQLAlchemyError
 from recsys.errors import TrackingError, TrackingUnavailable
 from recsys.files import locked
 from recsys.spool import spools
+from recsys.tracking import home
 from recsys.tracking._mlflow import MlflowClient, MlflowException, database, mlflow
 from recsys.workspace import Workspace
 
 URI = "MLFLOW_TRACKING_URI"
 """Environment variable that names another store."""
-TIMEOUT = 10
+TIMEOUT = 8
 """Seconds a store has to answer a report of a run; a user's MLFLOW_HTTP_REQUEST_TIMEOUT takes precedence."""
 FILE_TIMEOUT = 120
 """The same for files and models."""
 _REGISTRY_URI = "MLFLOW_REGISTRY_URI"
-_DATABASE = "mlflow.db"
+OWN = f"mlruns/{home.DATABASE}"
+"""The place of a workspace's own store, wherever the workspace lies."""
 _PORTS = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
 _UNAVAILABLE = ("TEMPORARILY_UNAVAILABLE", "REQUEST_LIMIT_EXCEEDED")
 _FIXABLE = ("UNAUTHENTICATED", "PERMISSION_DENIED", "RESOURCE_DOES_NOT_EXIST")
@@ -51,11 +53,10 @@ def configure(workspace: Workspace, *, create: bool = True) -> str:
         TrackingError: the store cannot be opened, or it does not exist and `create` is False.
     """
     given = {name: os.environ.get(name) for name in (URI, _REGISTRY_URI)}
-    uri = given[URI] or local_uri(workspace)
-    if not (create or given[URI] or (workspace.mlruns / _DATABASE).is_file()):
-        raise TrackingError(
-            f"there is no MLflow store under {workspace.mlruns}; --root names the folder that holds mlruns"
-        )
+    uri = given[URI] or home.uri(workspace)
+    if not given[URI]:
+        with quiet():
+            home.prepare(workspace, create=create)
     with request(f"cannot open {without_password(uri)}"):
         try:
             mlflow.set_tracking_uri(uri)
@@ -64,25 +65,27 @@ def configure(workspace: Workspace, *, create: bool = True) -> str:
             # MLflow copies both into the environment; left there, they would override the next call's workspace.
             for name in [name for name, value in given.items() if value is None]:
                 os.environ.pop(name, None)
-        # Two processes that migrate a new database at the same time break it.
-        with nullcontext() if given[URI] else locked(workspace.mlruns / ".lock"):
-            try:
-                _open_stores()
-            except OperationalError:
-                raise
-            except (SQLAlchemyError, ValueError, ImportError) as error:  # no URI, or one whose driver is missing
-                raise TrackingError(f"cannot open {without_password(uri)}: {error}") from error
+        try:
+            _open_stores()
+        except OperationalError:
+            raise
+        except ImportError as error:
+            raise TrackingError(f"cannot open {without_password(uri)}: {error}{_driver(uri)}") from error
+        except (SQLAlchemyError, ValueError) as error:  # no URI
+            raise TrackingError(f"cannot open {without_password(uri)}: {home.first_line(error)}") from error
     return uri
 
 
-def local_uri(workspace: Workspace) -> str:
-    """Return the URI of a workspace's own database."""
-    return f"sqlite:///{(workspace.mlruns / _DATABASE).as_posix()}"
-
-
 def place(workspace: Workspace) -> str:
-    """Return the URI of the store that `configure` opens, without user and password."""
-    return without_password(os.environ.get(URI) or local_uri(workspace))
+    """Return the URI of the store that `configure` opens, without user and password; of a workspace's own, `OWN`."""
+    given = os.environ.get(URI)
+    return OWN if given is None or given == home.uri(workspace) else without_password(given)
+
+
+def is_place(recorded: str, place: str) -> bool:
+    """Return whether a recorded place is this one; earlier versions recorded where a workspace's own store then lay."""
+    own = recorded.startswith("sqlite:") and recorded.endswith(f"/{OWN}")
+    return recorded == place or (own and place == OWN)
 
 
 def pending(workspace: Workspace) -> Path:
@@ -117,20 +120,20 @@ def model_lock(name: str) -> Iterator[None]:
 
 
 @contextmanager
-def request(failure: str, *, seconds: int | None = None, of_run: bool = False) -> Iterator[None]:
+def request(failure: str, *, seconds: int = TIMEOUT, of_run: bool = False) -> Iterator[None]:
     """Call MLflow in the block: quietly, and with its errors, its database's and its HTTP client's turned into ours.
 
     Args:
         failure: beginning of the error message, such as `cannot read the registry`.
-        seconds: give each call this long and one attempt; None leaves MLflow's own timeouts and retries.
-        of_run: a report of a run, which must not fail because the store lost the run or revoked the right to write:
-            that counts as unavailable too.
+        seconds: give each attempt of a call this long.
+        of_run: a report of a run, which gets one attempt because it can wait, and must not fail because the store lost
+            the run or revoked the right to write: that counts as unavailable too.
 
     Raises:
         TrackingUnavailable: the store does not answer.
         TrackingError: it refuses.
     """
-    with quiet(), nullcontext() if seconds is None else bounded(seconds):
+    with quiet(), bounded(seconds, retries=0 if of_run else 1):
         try:
             yield
         except MlflowException as error:
@@ -139,9 +142,11 @@ def request(failure: str, *, seconds: int | None = None, of_run: bool = False) -
             else:
                 unavailable = isinstance(error.__cause__, OperationalError)
             unavailable |= error.error_code in (*_UNAVAILABLE, *(_FIXABLE if of_run else ()))
-            raise (TrackingUnavailable if unavailable else TrackingError)(f"{failure}: {error.message}") from error
+            raise (TrackingUnavailable if unavailable else TrackingError)(f"{failure}: {_reason(error)}") from error
         except OperationalError as error:
-            raise TrackingUnavailable(f"{failure}: {error.orig}") from error
+            raise TrackingUnavailable(f"{failure}: {home.first_line(error)}") from error
+        except SQLAlchemyError as error:
+            raise TrackingError(f"{failure}: {home.first_line(error)}") from error
         except OSError as error:
             if not _is_remote():
                 raise
@@ -150,25 +155,38 @@ def request(failure: str, *, seconds: int | None = None, of_run: bool = False) -
             raise (TrackingUnavailable if unavailable else TrackingError)(f"{failure}: {error}") from error
 
 
+def _reason(error: MlflowException) -> str:
+    """Return in one line why MLflow failed; where it is the connection or the database, in their own words."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, SQLAlchemyError):
+            return home.first_line(cause)
+        if isinstance(cause, ConnectionError | TimeoutError):
+            return f"{without_password(mlflow.get_tracking_uri())} does not answer: {cause.strerror or cause}"
+        cause = cause.__cause__ or cause.__context__
+    return home.first_line(error)
+
+
 @contextmanager
 def quiet() -> Iterator[None]:
     """Silence the logs, warnings and progress bars of MLflow and alembic for the block."""
     bars = {"MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false"}
-    with warnings.catch_warnings(), _variables(bars), _log_level("mlflow"), _log_level("alembic"):
+    with warnings.catch_warnings(), _variables(bars), _log_level("mlflow", logging.CRITICAL), _log_level("alembic"):
         warnings.simplefilter("ignore")
         yield
 
 
 @contextmanager
-def bounded(seconds: int = TIMEOUT, *, check: bool = True) -> Iterator[None]:
-    """Give MLflow's calls in the block a timeout and one attempt; variables the user has set take precedence.
+def bounded(seconds: int = TIMEOUT, *, retries: int = 0, check: bool = True) -> Iterator[None]:
+    """Give MLflow's calls in the block a timeout and few attempts; variables the user has set take precedence.
 
     MLflow logs nothing meanwhile, because the caller reports the error. With `check`, a database server that is not
     reachable raises TrackingUnavailable at once.
     """
     limits = {
         "MLFLOW_HTTP_REQUEST_TIMEOUT": str(seconds),
-        "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
+        "MLFLOW_HTTP_REQUEST_MAX_RETRIES": str(retries),
+        "PGCONNECT_TIMEOUT": str(seconds),  # of PostgreSQL's driver, which would wait for ever
         "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
     }
     attempts = database.MAX_RETRY_COUNT
@@ -192,6 +210,14 @@ def without_password(uri: str) -> str:
     if not parts.netloc:
         return uri
     return SplitResult(parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", "").geturl()
+
+
+def _driver(uri: str) -> str:
+    """Return how to get the driver of a database, as the end of a message."""
+    if not uri.startswith("postgres"):
+        return "; install the driver that the URI asks for"
+    # Which driver postgresql:// alone means depends on the version of SQLAlchemy.
+    return "; pip install 'recsys[postgres]' and write the URI as postgresql+psycopg2://..."
 
 
 def _open_stores() -> None:

@@ -40,7 +40,7 @@ class Tracker:
     sink: Outbox | None = None
     """Sends the reports."""
     resumed: bool = field(default=False, kw_only=True)
-    """The run was resumed, and keeps the parameters and epochs that it has."""
+    """The run was resumed, and what it has is not recorded again."""
     load: Load | None = field(default=None, kw_only=True)
     """Records the machine's load with each epoch."""
 
@@ -102,11 +102,12 @@ class Tracker:
             return
         entry = next(entry for entry in record.epochs if int(entry["epoch"]) == record.best_epoch)
         figures = {f"best_{name}": value for name, value in entry.items() if name not in ("epoch", "seconds")}
-        self._take(Metrics(points=_points({"best_epoch": float(record.best_epoch), **figures})))
+        points = _points({"best_epoch": float(record.best_epoch), **figures})
+        self._take(Metrics(points=points, resumed=self.resumed))
 
     def log_metrics(self, values: Mapping[str, float]) -> None:
         """Record figures of the whole run, and of the model that it has logged."""
-        self._take(Metrics(points=_points(values), of_model=True))
+        self._take(Metrics(points=_points(values), of_model=True, resumed=self.resumed))
 
     def log_figure(self, figure: Any, name: str) -> None:
         """Store a matplotlib figure under a file name such as `learning_curve.png`."""
@@ -135,7 +136,7 @@ class Tracker:
         Raises:
             TrackingError: the run has logged no model, or MLflow refuses the name.
         """
-        self._take(Register(name=name))
+        self._take(Register(name=name, resumed=self.resumed))
         return self.registered.get(name)
 
     def _take(self, event: Event) -> None:

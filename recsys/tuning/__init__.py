@@ -13,9 +13,10 @@ from recsys.evaluation import Validation
 from recsys.extras import check_installed
 from recsys.files import locked, sha256_of_json
 from recsys.splits import Split
+from recsys.tuning.study import resume_file
 from recsys.workspace import Workspace
 
-__all__ = ["Tuned", "check_extra", "tune"]
+__all__ = ["Tuned", "check_extra", "resume_file", "study_name", "tune"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,22 +36,33 @@ def check_extra() -> None:
     check_installed("tuning", "optuna", "tomli-w", extra="tune")
 
 
-def tune(workspace: Workspace, job: JobConfig, split: Split, *, fingerprint: str, within_budget: bool = False) -> Tuned:
+def tune(
+    workspace: Workspace,
+    job: JobConfig,
+    split: Split,
+    *,
+    fingerprint: str,
+    within_budget: bool = False,
+    run_name: str | None = None,
+) -> Tuned:
     """Try `job.tune.trials` settings of the model and return the one that is best on the validation part.
 
     Every trial is fitted on the training part and measured by `train.metric`; it is an MLflow run of its own, the
-    child of the run within which this is called. The test part is not looked at. The trials are kept in
-    `mlruns/studies.db`: the same search on the same data continues where it stopped, and a finished one returns at
-    once.
+    child of the run within which this is called. The test part is not looked at.
+
+    The trials that have ended are kept in `mlruns/studies`. The same search on the same data, killed at any moment,
+    continues where it stopped and ends as it would have undisturbed: the trial that was killed is made again from its
+    beginning, with the same setting, in the same run. A finished search returns at once.
 
     Args:
         fingerprint: of the data; it tells this search from one on other data.
         within_budget: consider no more trials than `job.tune` asks for, though an earlier call with a larger budget may
             have made more.
+        run_name: begin a run of this name for the trials to be children of, unless no trial is missing.
 
     Raises:
         ConfigError: the extra `tune` is not installed, the configuration has no search space or the split no validation
-            part, no trial succeeded, or another process runs the same search.
+            part, no trial succeeded, another process runs the same search, or a newer version has begun it.
     """
     check_extra()
     from recsys.tuning.search import Search
@@ -59,12 +71,12 @@ def tune(workspace: Workspace, job: JobConfig, split: Split, *, fingerprint: str
     if split.validation is None:
         raise ConfigError("tuning needs a validation part; choose a share above 0 for it when splitting")
     validation = Validation(split.validation, job.train.metric, min_relevance=job.evaluate.min_relevance)
-    name = _study_name(job, fingerprint)
+    name = study_name(job, fingerprint)
     busy = ConfigError("another process runs the same search; wait for it, or tune something else")
     with locked(workspace.mlruns / "studies" / f"{name}.lock", busy=busy):
-        trials = Search(workspace, job, settings, split, validation).run(name)
+        trials = Search(workspace, name, job, settings, split, validation).run(run_name)
     if within_budget:
-        spent = np.cumsum([trial.seconds or 0.0 for trial in trials])
+        spent = np.cumsum([trial.seconds for trial in trials])
         allowed = np.inf if settings.minutes is None else 60 * settings.minutes
         trials = trials[: min(settings.trials, 1 + int((spent < allowed).sum()))]
     complete = [(trial.value, trial.params) for trial in trials if trial.value is not None]
@@ -76,7 +88,7 @@ def tune(workspace: Workspace, job: JobConfig, split: Split, *, fingerprint: str
     return Tuned(job.with_model(**params), value, pd.DataFrame(rows))
 
 
-def _study_name(job: JobConfig, fingerprint: str) -> str:
+def study_name(job: JobConfig, fingerprint: str) -> str:
     """Return a name that only the same search on the same data has; the budget may grow from one call to the next."""
     facts = job.as_dict()
     searched = {name: value for name, value in facts["tune"].items() if name not in ("trials", "minutes")}

@@ -1,0 +1,123 @@
+"""Runs of processes that were killed: remembered on disk while they are in progress, closed by the next command.
+
+Each run in progress has a file with its record in `mlruns/checkpoints` and holds the lock beside it, which the system
+frees when the process ends, however it ends. A file whose lock is free names a run that was killed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from contextlib import suppress
+from dataclasses import asdict, fields
+from pathlib import Path
+
+from recsys.errors import TrackingError, TrackingUnavailable
+from recsys.files import locked, read_json, write_text
+from recsys.spool import Spool
+from recsys.tracking import runs, store
+from recsys.tracking._mlflow import MlflowClient
+from recsys.tracking.events import End
+from recsys.tracking.runs import RunRecord
+from recsys.workspace import Workspace
+
+
+def folder(workspace: Workspace) -> Path:
+    """Return the folder of the files that name runs in progress, and of checkpoints."""
+    return workspace.mlruns / "checkpoints"
+
+
+def lock_of(file: Path) -> Path:
+    """Return the lock that the process of a run holds while the run is in progress."""
+    return file.with_name(f"{file.name}.lock")
+
+
+def remember(file: Path, record: RunRecord) -> None:
+    """Write a run's record to a file, for `interrupted` and `close_killed` to read."""
+    write_text(file, json.dumps(asdict(record)), durable=True)
+
+
+def interrupted(file: Path, place: str, workspace: Workspace, *, failed: bool) -> RunRecord | None:
+    """Return the record that `remember` wrote; None if there is none, it is of another store, or the run failed.
+
+    Args:
+        failed: return it even if the run failed before it had a model, as opposed to having been killed.
+    """
+    record = _record(file)
+    if (
+        record is None
+        or not store.is_place(record.place, place)
+        or (record.status == "FAILED" and not (failed or record.logged))
+    ):
+        return None
+    spool = Spool(store.pending(workspace) / record.key)
+    with suppress(TrackingError):
+        if spool.folder.exists():
+            record = RunRecord(**spool.read_header())
+    record.status = None
+    return record
+
+
+def close_killed(workspace: Workspace) -> list[str]:
+    """Mark the runs of processes that are gone as KILLED, and return their names.
+
+    A run that cannot be reached stays for the next command. Nothing is done where nothing may be written.
+    """
+    place, closed = store.place(workspace), []
+    for file in sorted(folder(workspace).glob("*.json")):
+        record = _record(file)
+        if record is None or record.status is not None or not store.is_place(record.place, place):
+            continue
+        with suppress(OSError, TrackingUnavailable), locked(lock_of(file), wait=False):
+            record = _record(file)  # its process may have ended it since
+            if record is not None and record.status is None:
+                _close(record, file, workspace)
+                closed.append(record.name)
+    return closed
+
+
+def _record(file: Path) -> RunRecord | None:
+    """Return the record in a file; None where it holds something else."""
+    facts = read_json(file)
+    names = {field.name for field in fields(RunRecord)}
+    if facts is None or not {"place", "experiment", "key"} <= set(facts) <= names:
+        return None
+    try:
+        return RunRecord(**facts)
+    except TypeError:
+        return None
+
+
+def _close(record: RunRecord, file: Path, workspace: Workspace) -> None:
+    """Mark one run as killed when its file was written last, in the store or in what waits for it."""
+    last = int(os.stat(file).st_mtime * 1000)
+    spool = Spool(store.pending(workspace) / record.key)
+    if spool.folder.exists():
+        with locked(spool.lock, wait=False):
+            event = End(status="KILLED", time=last)
+            spool.add(event.kind, event.to_json())
+    else:
+        with store.request(f"cannot close the run {record.name}"):
+            run_id = record.run_id or runs.find(record.experiment, record.key)
+            if run_id is not None and runs.is_running(run_id):
+                MlflowClient().set_terminated(run_id, "KILLED", last)
+    record.status = "KILLED"
+    if record.resumable:
+        remember(file, record)
+        os.utime(file, ns=(last * 10**6, last * 10**6))
+    else:
+        file.unlink(missing_ok=True)
+
+
+def end(file: Path, record: RunRecord, status: str, *, keep: bool) -> None:
+    """Forget a run that has ended, or remember how it ended, for the same job's next start.
+
+    Args:
+        keep: remember it even if it has finished.
+    """
+    record.status = status
+    with suppress(OSError):  # on a full disk it stays as it is, and the next command closes the run
+        if record.resumable and (keep or status != "FINISHED"):
+            remember(file, record)
+        else:
+            file.unlink(missing_ok=True)
