@@ -106,9 +106,12 @@ def _store(store: sqlite3.Connection, state: State, names: dict[str, str], faile
     for model, name, status, stage, run in _rows(
         store, "SELECT model_id, name, status, lifecycle_stage, source_run_id FROM logged_models"
     ):
-        names[model] = f"<{name} of {names.get(run, 'no run')[1:-1]}>"
         if run in failed:
             failed.add(model)
+        if stage == "deleted":  # nobody sees it; its files count as left
+            names[model] = f"<deleted {name} of {names.get(run, 'no run')[1:-1]}>"
+            continue
+        names[model] = f"<{name} of {names.get(run, 'no run')[1:-1]}>"
         lines = state.failed if run in failed else state.lines
         lines[f"model {names[model]}: {_MODEL_STATUS.get(status, status)}, {stage}"] += 1
         lines.update(f"model {names[model]}: {line}" for line in _of_model(store, model))
