@@ -138,7 +138,12 @@ def _of_run(store: sqlite3.Connection, run: str, names: dict[str, str]) -> Itera
         run,
     ):
         yield f"input {kind} {source}"
-    outputs = _rows(store, "SELECT count(*) FROM inputs WHERE source_id = ? AND destination_type = 'MODEL_OUTPUT'", run)
+    outputs = _rows(
+        store,
+        "SELECT count(*) FROM inputs JOIN logged_models ON model_id = destination_id "
+        "WHERE source_id = ? AND destination_type = 'MODEL_OUTPUT' AND lifecycle_stage = 'active'",
+        run,
+    )
     yield f"{outputs[0][0] if outputs else 0} models logged"
 
 
@@ -223,7 +228,7 @@ def _content(name: str, shown: str, content: bytes) -> Iterator[str]:
     if suffix in (".safetensors", ".parquet", ".csv", ".md", ".toml"):
         timeless = _without_seconds(content, suffix) if Path(name).stem == "trials" else content
         yield f"content {shown}: {hashlib.sha256(timeless).hexdigest()[:16] if content else 'EMPTY'}"
-    if suffix != ".json" or "/code/" in name:
+    if suffix != ".json" or "/code/" in name or "/checkpoints/" in name:  # which hold ids of runs
         return
     try:
         value = _told(json.loads(content))
