@@ -31,6 +31,7 @@ def night(workspace: Workspace, config: JobConfig) -> ScoringResult:
 
     # One MLflow run: fit, choose on validation, test once, register. `train.py` shows what happens in it.
     trained = train_one(workspace, job, split, data, run_name=job.model["name"])
+    trained.done()
     challenger = trained.registered
     if challenger is None:
         sys.exit("the model could not be registered: the tracking server does not answer; see recsys sync")

@@ -16,7 +16,7 @@ import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -29,6 +29,8 @@ from recsys.columns import ITEM, TITLE, USER
 from recsys.errors import BundleError
 from recsys.files import replacing_folder, sha256_of_file, sha256_of_json
 from recsys.ids import IdMap
+from recsys.outputs import Kind
+from recsys.workspace import output_folder
 
 SCHEMA = 2
 """Version of the layout; newer versions are refused. Version 1 had no checksum of `config.json` itself."""
@@ -64,17 +66,18 @@ class Bundle:
 def write_bundle(bundle: Bundle, path: str | Path) -> None:
     """Write the bundle as a folder, completely or not at all; a bundle already at `path` is replaced.
 
+    A link to a folder is followed. Of a bundle that is replaced only the files that it lists are removed.
+
     Raises:
-        BundleError: `path` exists and is not a bundle, an id cannot be stored in parquet, or `read_bundle` would refuse
-            what was written.
+        BundleError: `path` is or holds what is not of a bundle, an id cannot be stored in parquet, or `read_bundle`
+            would refuse what was written.
     """
-    target = Path(path)
-    if target.exists():
-        try:
-            _read_config(target)
-        except BundleError as error:
-            raise BundleError(f"refused to replace {target}; choose another path or remove it: {error}") from None
-    with replacing_folder(target) as beside:
+    try:
+        target = output_folder(Path(path), BundleError)
+        BUNDLE.check(target)
+    except BundleError as error:
+        raise BundleError(f"refused to replace {path}; choose another path or remove it: {error}") from None
+    with replacing_folder(target, durable=True, kind=BUNDLE) as beside:
         arrays = {name: np.asarray(array, order="C") for name, array in bundle.arrays.items()}
         save_file(arrays, beside / "weights.safetensors")
         if bundle.items is not None:
@@ -129,6 +132,20 @@ def read_bundle(path: str | Path) -> Bundle:
     )
 
 
+def _listed(folder: Path) -> list[str] | None:
+    """Return the files of a bundle, `config.json` last; None where it has none of ours."""
+    try:
+        files = _read_config(folder)["files"]
+    except BundleError:
+        return None
+    return [*files, "config.json"] if all(map(_is_name, files)) else None
+
+
+_FILES = ("weights.safetensors", "items.parquet", "users.parquet", "metrics.json", "config.json")
+BUNDLE: Final = Kind("a saved model", BundleError, "config.json", _listed, _FILES.__contains__)
+"""The folder that `write_bundle` leaves."""
+
+
 def _check_files(folder: Path, files: Mapping[str, Any]) -> None:
     """Raise a BundleError unless the folder holds these files, as they were written, and no others."""
     listed = {"config.json", *files}
@@ -140,7 +157,7 @@ def _check_files(folder: Path, files: Mapping[str, Any]) -> None:
             "lists, and nothing else is read; remove what was added if you know where it comes from"
         )
     for name, digest in files.items():
-        if Path(name).name != name or "\\" in name:
+        if not _is_name(name):
             raise BundleError(f"{folder / 'config.json'} lists {name!r}, which is not the name of a file beside it")
         file = _plain(folder, name)
         if not file.exists():
@@ -246,6 +263,11 @@ def _read_config(folder: Path) -> dict[str, Any]:
     if not known or not all(isinstance(config.get(key), kind) for key, kind in expected.items()):
         raise BundleError(f"{folder} is not a saved model of this package: its config.json lacks the expected keys")
     return config
+
+
+def _is_name(name: str) -> bool:
+    """Return whether a text names a file of the folder itself."""
+    return Path(name).name == name and "\\" not in name and "\0" not in name
 
 
 def _is_module(name: Any) -> bool:

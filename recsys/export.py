@@ -8,8 +8,6 @@ that reason.
 from __future__ import annotations
 
 import logging
-import os
-import uuid
 import warnings
 from importlib.util import find_spec
 from pathlib import Path
@@ -19,9 +17,10 @@ import torch
 from torch import Tensor, nn
 
 from recsys.errors import ConfigError, UnsupportedError
+from recsys.files import replacing
 from recsys.models import Recommender
 from recsys.sparse import DenseRows
-from recsys.workspace import as_path
+from recsys.workspace import as_path, output_file
 
 INPUT, OUTPUT = "histories", "scores"
 LARGEST = 2_000_000_000
@@ -37,7 +36,7 @@ def export_onnx(model: Recommender, file: str | Path) -> Path:
     items included; the entries are not checked.
 
     Args:
-        file: a name that ends in `.onnx`; replaced if it exists.
+        file: a name that ends in `.onnx`; a file of that name is replaced, a link followed.
 
     Returns:
         The file.
@@ -45,12 +44,10 @@ def export_onnx(model: Recommender, file: str | Path) -> Path:
     Raises:
         NotFittedError: the model is not fitted.
         UnsupportedError: no graph computes its scores, or its weights take more than one file holds.
-        ConfigError: onnx or onnxscript are not installed, or the name ends otherwise.
+        ConfigError: onnx or onnxscript are not installed, the name ends otherwise, or nothing can be written there.
     """
     model._check_fitted()
-    target = as_path(file)
-    if target.suffix != ".onnx":
-        raise ConfigError(f"expected a file name that ends in .onnx, got {target.name!r}")
+    target = graph_file(named := as_path(file))
     missing = [name for name in ("onnx", "onnxscript") if find_spec(name) is None]
     if missing:
         raise ConfigError(
@@ -63,14 +60,16 @@ def export_onnx(model: Recommender, file: str | Path) -> Path:
             f"this {type(model).__name__} has {size / 1e9:.1f} GB of weights and an ONNX file holds 2 GB; "
             "filter rare items before fitting, or use a model whose size does not grow with items × items"
         )
-    target.parent.mkdir(parents=True, exist_ok=True)
-    beside = target.with_name(f".{target.stem}.{uuid.uuid4().hex[:8]}.onnx")
-    try:
+    with replacing(target) as beside:
         _write(graph, torch.zeros(2, model.n_items_, device=graph.popularity.device), beside, [OUTPUT])
-        os.replace(beside, target)
-    finally:
-        beside.unlink(missing_ok=True)
-    return target
+    return named
+
+
+def graph_file(file: Path) -> Path:
+    """Return the file to write for a graph of that name; a ConfigError where `export_onnx` would raise one."""
+    if file.suffix != ".onnx":
+        raise ConfigError(f"expected a file name that ends in .onnx, got {file.name!r}")
+    return output_file(file, "the graph")
 
 
 def _write(graph: nn.Module, example: Tensor, file: Path, outputs: list[str]) -> None:

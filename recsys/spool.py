@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,9 @@ from recsys.errors import TrackingError
 from recsys.files import write_text
 
 _HEADER = "run.json"
+_EVENT = re.compile(r"[0-9]{8,}\.json")
+_OWN = re.compile(r"run\.json|[0-9]{8,}\.(json|files)|\.(run|[0-9]{8,})\.recsys-[0-9a-f]{8}\.json")
+"""All that a queue writes into its folder; nothing else in it is removed."""
 
 
 @dataclass(frozen=True)
@@ -79,10 +84,16 @@ class Spool:
             entry.file.unlink()
             shutil.rmtree(_attachments(entry.file), ignore_errors=True)
         if not len(self):
-            shutil.rmtree(self.folder, ignore_errors=True)
+            for path in [path for path in self.folder.glob("*") if _OWN.fullmatch(path.name)]:
+                if path.is_dir() and not path.is_symlink():  # of an event that was not finished
+                    shutil.rmtree(path, ignore_errors=True)
+                else:
+                    path.unlink(missing_ok=True)
+            with suppress(OSError):  # it is gone already, or somebody has put something there
+                self.folder.rmdir()
 
     def _files(self) -> list[Path]:
-        return sorted(self.folder.glob("[0-9]*.json"))
+        return sorted(path for path in self.folder.glob("*.json") if _EVENT.fullmatch(path.name))
 
 
 def spools(folder: Path) -> list[Spool]:

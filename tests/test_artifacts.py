@@ -316,12 +316,11 @@ def test_an_older_bundle_is_replaced_whole(bundle, tmp_path):
 @pytest.mark.parametrize(
     "foreign",
     [
-        {},
         {"notes.txt": "mine"},
         {"config.json": '{"model_type": "bert"}', "model.safetensors": "weights"},
         {"config.json": "{"},
     ],
-    ids=["empty", "notes", "other library", "broken"],
+    ids=["notes", "other library", "broken"],
 )
 def test_a_foreign_folder_is_refused_and_left_alone(bundle, tmp_path, foreign):
     folder = tmp_path / "folder"

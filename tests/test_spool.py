@@ -50,6 +50,20 @@ def test_what_was_never_finished_is_not_seen(tmp_path):
     assert [path.name for path in event.attachment.parent.iterdir()] == ["new.txt"]
 
 
+def test_what_is_not_of_the_queue_stays_in_its_folder(tmp_path):
+    spool = Spool(tmp_path / "a")
+    spool.write_header({})
+    spool.add("tags", {"a": "1"})
+    for name in ("notes.txt", "2026-notes.json", ".00000001.recsys-0123abcd.txt"):
+        (spool.folder / name).write_text("mine")
+    (spool.folder / ".00000002.recsys-0123abcd.json").write_text("half")
+    (spool.folder / "00000002.files").mkdir()
+    assert len(spool) == 1
+    spool.done(*spool)
+    kept = sorted(path.name for path in spool.folder.iterdir())
+    assert kept == [".00000001.recsys-0123abcd.txt", "2026-notes.json", "notes.txt"]
+
+
 def test_queues_are_listed_by_the_start_of_their_runs(tmp_path):
     for name, start in (("a", 3), ("b", 1), ("c", 2)):
         Spool(tmp_path / name).write_header({"start_time": start})

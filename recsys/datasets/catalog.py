@@ -6,7 +6,6 @@ import hashlib
 import http.client
 import os
 import shutil
-import tempfile
 import urllib.request
 import zipfile
 from collections.abc import Iterable
@@ -19,8 +18,10 @@ from tqdm import tqdm
 from recsys.datasets.generator import synthetic
 from recsys.datasets.readers import read
 from recsys.errors import DataError, DownloadError, did_you_mean
+from recsys.files import working_folder
 from recsys.interactions import Interactions
-from recsys.workspace import as_path
+from recsys.outputs import Kind
+from recsys.workspace import as_path, output_folder
 
 MOVIELENS: Final = "https://files.grouplens.org/datasets/movielens/"
 """Where GroupLens publishes the MovieLens archives."""
@@ -36,6 +37,10 @@ class Archive:
     md5: str
     folder: str
     members: tuple[str, ...]
+
+    def writes(self, name: str) -> bool:
+        """Return whether a download writes a file of that name, relative to its temporary folder."""
+        return name == self.file or name in (f"{self.folder}/{member}" for member in self.members)
 
 
 _CSV: Final = ("ratings.csv", "movies.csv", "README.txt")
@@ -109,24 +114,24 @@ def _find(name: str, raw: Path) -> Path:
 def fetch(archive: Archive, target: str | Path, *, base_url: str = MOVIELENS) -> Path:
     """Download an archive, verify its checksum, and put its members into the folder `target`, which is returned.
 
-    `target` is complete or absent, and two processes may fetch it at once: it is renamed from a temporary folder.
+    `target` is complete or absent, and two processes may fetch it at once: it is renamed from a temporary folder, which
+    the next call removes if this one is killed.
 
     Args:
-        target: folder to create; one that exists and is not empty is left as it is.
+        target: folder to create; one that exists and is not empty is left as it is, and a link to one is followed.
         base_url: address of the folder that holds the zip file.
 
     Raises:
         DownloadError: the server or the disk fails, the transfer is cut short, the checksum differs, or a member is
             not in the zip file; nothing is left behind.
     """
-    target = as_path(target)
+    target = output_folder(as_path(target), DownloadError)
     url = f"{base_url.rstrip('/')}/{archive.file}"
     if _is_full(target):
         return target
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=f".{target.name}-", dir=target.parent) as temporary:
-            zipped, unpacked = Path(temporary) / archive.file, Path(temporary) / archive.folder
+        with working_folder(target, Kind("a download", DownloadError, "", lambda _: None, archive.writes)) as temporary:
+            zipped, unpacked = temporary / archive.file, temporary / archive.folder
             _download(url, zipped, archive)
             _unpack(zipped, unpacked, archive)
             try:

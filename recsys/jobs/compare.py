@@ -2,28 +2,30 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import pyarrow as pa
 
 from recsys import report, tracking
 from recsys.config import JobConfig
 from recsys.errors import ConfigError
 from recsys.evaluation import Comparison, Evaluation, compare, intervals, table
-from recsys.files import locked, read_json, replacing, replacing_folder, sha256_of_json, write_text
+from recsys.files import sha256_of_json
 from recsys.interactions import Interactions
 from recsys.jobs.common import split_of
-from recsys.jobs.train import train_one
+from recsys.jobs.compare_folder import EVALUATION, CompareFolder, is_name
+from recsys.jobs.train import forget, train_one
 from recsys.jobs.tune import as_toml, with_budget
 from recsys.metrics import of
 from recsys.splits import Split
 from recsys.tuning import check_extra, resume_file, tune
-from recsys.workspace import Workspace
+from recsys.workspace import Workspace, output_folder
 
 Facts = dict[str, Any]
 """What a model's `done.json` holds: `model`, `validation`, `trials`, `seconds`, `hyperparameters` and more."""
@@ -56,39 +58,48 @@ def run(
 
     Args:
         configs: the jobs, by the name that the table shows.
-        output: folder of `table.md`, `table.csv`, `pairs.csv`, the figures, and one folder per model.
+        output: folder of `table.md`, `table.csv`, `pairs.csv`, the figures, one folder per model, and `_manifest.json`,
+            which lists them; new, empty, or that of an earlier comparison. A link to a folder is followed.
         metric: sorts the table, and is tested and drawn; `train.metric` of the first by default.
 
     Raises:
         ConfigError: fewer than two models, sections that differ, budgets that differ, a search without the extra
-            `tune`, or another process is comparing in `output`.
+            `tune`, another process is comparing in `output`, or it is or holds what no comparison has written.
     """
     jobs = _checked(configs, trials, minutes)
+    folder = CompareFolder(output_folder(output, ConfigError))
+    folder.check_early()
     first = next(iter(jobs.values()))
     metric = metric or first.train.metric
     _check_metric(metric, first)
-    busy = ConfigError(f"another process is comparing in {output}; wait for it, or choose another folder")
-    with locked(output / ".lock", busy=busy):
-        return _run(workspace, jobs, output, metric)
+    with folder.locked():
+        scores, comparison, text = _run(workspace, jobs, folder, metric)
+    print(f"\n{text}\nwritten  {output}")
+    print(f"runs     {tracking.describe(workspace)}")
+    return Compared(scores, comparison, output)
 
 
-def _run(workspace: Workspace, jobs: Mapping[str, JobConfig], output: Path, metric: str) -> Compared:
+def _run(
+    workspace: Workspace, jobs: Mapping[str, JobConfig], folder: CompareFolder, metric: str
+) -> tuple[pd.DataFrame, Comparison, str]:
+    """Return the table, the comparison, and both as text."""
     first = next(iter(jobs.values()))
     data = first.load_data(workspace.folder)
     split = split_of(first.repeat(0), data)
     for name, job in jobs.items():
-        if _finished(job, data, output / "models" / name) is None:
+        if _finished(job, data, folder, name) is None:
             job.repeat(0).check_memory(split.train, searched=True)
     print(f"{data}\ntrain {split.train}, test {split.test}")
+    folder.begin(list(jobs), tracking.version("recsys"))
     digests = {name: _digest(job, data) for name, job in jobs.items()}
-    resume = resume_file(workspace, "compare", str(output.resolve()), digests, metric)
+    resume = resume_file(workspace, "compare", str(folder.folder), digests, metric)
     title = f"compare {len(jobs)} models"
     with tracking.start_run(workspace, first.track.experiment, title, resume=resume) as tracker:
         tracker.log_data(data)
         evaluations: dict[str, Evaluation] = {}
         facts: dict[str, Facts] = {}
         for number, (name, job) in enumerate(jobs.items(), 1):
-            evaluations[name], facts[name] = _result(workspace, name, job, split, data, output)
+            evaluations[name], facts[name] = _result(workspace, name, job, split, data, folder)
             print(f"{number}/{len(jobs)}  {name:<24} test {metric} {evaluations[name][metric]:.4f}")
         scores = table(evaluations, sort_by=metric)
         comparison = compare(evaluations, metric)
@@ -96,21 +107,20 @@ def _run(workspace: Workspace, jobs: Mapping[str, JobConfig], output: Path, metr
         flat = scores.set_axis([key[0] if key[1] == "value" else " ".join(key) for key in scores.columns], axis=1)
         pairs = comparison.pairs.to_csv(index=False)
         for file, content in {"table.md": text, "table.csv": flat.to_csv(), "pairs.csv": pairs}.items():
-            write_text(output / file, content)
+            with folder.table(file) as new:
+                new.write_text(content, encoding="utf-8")
             tracker.log_text(content, file)
         figure = report.comparison(evaluations, metric)
-        with replacing(output / "comparison.png") as image:
+        with folder.table("comparison.png") as image:
             figure.savefig(image, dpi=150)
         tracker.log_figure(figure, "comparison.png")
         tracker.log_metrics({f"{name} {metric}": evaluation[metric] for name, evaluation in evaluations.items()})
-    print(f"\n{text}\nwritten  {output}")
-    print(f"runs     {tracking.describe(workspace)}")
-    return Compared(scores, comparison, output)
+    return scores, comparison, text
 
 
-def _finished(job: JobConfig, data: Interactions, folder: Path) -> Facts | None:
+def _finished(job: JobConfig, data: Interactions, folder: CompareFolder, name: str) -> Facts | None:
     """Return the facts of a model that was finished by the same job on the same data, by the same version."""
-    facts, version = read_json(folder / "done.json"), tracking.version("recsys")
+    facts, version = folder.finished(name), tracking.version("recsys")
     same = facts is not None and facts.get("digest") == _digest(job, data) and facts.get("recsys", version) == version
     return facts if same else None
 
@@ -120,21 +130,21 @@ def _digest(job: JobConfig, data: Interactions) -> str:
 
 
 def _result(
-    workspace: Workspace, name: str, job: JobConfig, split: Split, data: Interactions, output: Path
+    workspace: Workspace, name: str, job: JobConfig, split: Split, data: Interactions, folder: CompareFolder
 ) -> tuple[Evaluation, Facts]:
     """Return a model's test result: read from its folder if it is finished, else tuned, trained and tested."""
-    folder = output / "models" / name
-    if (facts := _finished(job, data, folder)) is not None:
-        per_user, summary = (pd.read_parquet(folder / f"{part}.parquet") for part in ("per_user", "summary"))
-        return Evaluation(per_user, summary), facts
+    if (facts := _finished(job, data, folder, name)) is not None:
+        with suppress(OSError, ValueError, KeyError, pa.ArrowException):  # damaged, and trained again
+            evaluation = Evaluation(*(pd.read_parquet(folder.model(name) / file) for file in EVALUATION))
+            model = {"name": job.model["name"], **facts["hyperparameters"]}
+            forget(workspace, _unregistered(job.repeat(0).model_copy(update={"model": model})), data)
+            return evaluation, facts
     given, job, tuned = job, job.repeat(0), None
     if job.tune and job.tune.space:
         # Within the budget: an earlier search by `recsys tune` may have made more trials than this one may.
         tuned = tune(workspace, job, split, fingerprint=data.fingerprint(), within_budget=True, run_name=f"tune {name}")
         job = tuned.job
-    # A comparison registers nothing: its last model would pass for the newest challenger of the name.
-    unregistered = job.model_copy(update={"track": job.track.model_copy(update={"register_as": None})})
-    trained = train_one(workspace, unregistered, split, data, run_name=name)
+    trained = train_one(workspace, _unregistered(job), split, data, run_name=name)
     facts = {
         "digest": _digest(given, data),
         "recsys": tracking.version("recsys"),
@@ -145,14 +155,19 @@ def _result(
         "run": trained.run_id,
         "hyperparameters": {key: value for key, value in job.model.items() if key != "name"},
     }
-    with replacing_folder(folder) as new:
+    with folder.writing(name, facts) as new:
         trained.test.per_user.to_parquet(new / "per_user.parquet")
         trained.test.summary.to_parquet(new / "summary.parquet")
         if tuned is not None:
             tuned.trials.to_csv(new / "trials.csv", index=False)
             (new / "best.toml").write_text(as_toml(job), encoding="utf-8")
-        (new / "done.json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+    trained.done()
     return trained.test, facts
+
+
+def _unregistered(job: JobConfig) -> JobConfig:
+    """Return the job with nothing to register: a comparison's last model would pass for the newest challenger."""
+    return job.model_copy(update={"track": job.track.model_copy(update={"register_as": None})})
 
 
 def _checked(configs: Mapping[str, JobConfig], trials: int | None, minutes: float | None) -> dict[str, JobConfig]:
@@ -160,6 +175,8 @@ def _checked(configs: Mapping[str, JobConfig], trials: int | None, minutes: floa
         raise ConfigError(f"name at least two configurations to compare, got {len(configs)}")
     jobs = {}
     for name, config in configs.items():
+        if not is_name(name):
+            raise ConfigError(f"{name!r} cannot name a folder, as a model in a comparison must; set track.run_name")
         config.check()
         jobs[name] = with_budget(config, trials, minutes)
     (first, shared), *others = jobs.items()

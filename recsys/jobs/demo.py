@@ -12,7 +12,7 @@ from recsys.evaluation import formatted, table
 from recsys.jobs.serve import print_user, with_titles
 from recsys.jobs.train import Trained, train_one
 from recsys.models import ALS, EASE, IAutoRec, MultVAE, Popularity, Recommender, UAutoRec
-from recsys.scoring import recommend_frame, score
+from recsys.scoring import check_output, recommend_frame, score
 from recsys.workspace import Workspace
 
 NAME = "demo"
@@ -34,6 +34,8 @@ def models() -> list[Recommender]:
 def run(workspace: Workspace) -> Path:
     """Run the demo and return the folder of recommendations; all its files go into the workspace."""
     began = time.perf_counter()
+    output = workspace.scored / NAME
+    check_output(output)
     config = check_config(
         {
             "data": {"min_rating": 3.0, "min_user": 5, "binary": True},
@@ -55,6 +57,7 @@ def run(workspace: Workspace) -> Path:
         name = type(model).__name__
         job = config.model_copy(update={"model": {"name": name, **model.params()}})
         trained[name] = train_one(workspace, job, split, data, run_name=name)
+        trained[name].done()
         print(f"{name:<11} validation nDCG@10 {trained[name].validation['ndcg@10']:.4f}")
 
     print("\nTest users, mean ± standard error")
@@ -71,8 +74,8 @@ def run(workspace: Workspace) -> Path:
 
     champion = tracking.load(f"models:/{NAME}@champion")
     histories, seen = config.data.histories(workspace.folder)
-    output, uri = workspace.scored / NAME, registered.uri
-    result = score(champion, histories, output, seen=seen, model_uri=uri, show_progress=workspace.progress)
+    progress, uri = workspace.progress, registered.uri
+    result = score(champion, histories, output, seen=seen, model_uri=uri, show_progress=progress)
     user = data.users.ids([0])[0]
     frame = with_titles(champion, histories, recommend_frame(champion, histories, [user], n=10, seen=seen))
     print_user(ratings, user, frame)

@@ -19,7 +19,7 @@ from recsys.jobs.common import config_of, load_model, may_have_seen, measure, sp
 from recsys.models import Recommender
 from recsys.models.stored import part_of
 from recsys.splits import Split
-from recsys.workspace import Workspace
+from recsys.workspace import Workspace, output_file
 
 
 def run(
@@ -41,14 +41,17 @@ def run(
             warning.
 
     Raises:
-        ConfigError: `output` is not a .parquet file, `report` not a .html file, or a metric is not one of this model's.
+        ConfigError: `output` is not a .parquet file, `report` not a .html file, one of them cannot be written (nothing
+            has been measured then), or a metric is not one of this model's.
         DataError: the split's items are not the model's, or the model may have been trained on the test entries.
         OSError: `output` or `report` cannot be written; nothing has been measured then.
     """
     for path, option, suffix in ((output, "--output", ".parquet"), (report, "--report", ".html")):
         if path is not None and (path.suffix != suffix or path.is_dir()):
             raise ConfigError(f"{option} of evaluate is a {suffix} file, got {path}")
-    with _writable(output) as table, _writable(report) as page:
+    table_file = None if output is None else output_file(output, "--output")
+    page_file = None if report is None else output_file(report, "--report")
+    with _writable(table_file) as table, _writable(page_file) as page:
         fitted, pinned = load_model(workspace, model)
         config = config or config_of(fitted, model)
         names = tuple(dict.fromkeys(metrics or config.evaluate.metrics or DEFAULT))
@@ -112,6 +115,4 @@ def _check_unseen(model: Recommender, split: Split, uri: str, allowed: bool) -> 
 def _writable(path: Path | None) -> Iterator[Path | None]:
     """Give a file to write, which takes the place of `path` at the end; what cannot be written is refused at once."""
     with nullcontext() if path is None else replacing(path) as beside:
-        if beside is not None:
-            beside.touch()
         yield beside

@@ -6,11 +6,10 @@ import json
 import math
 import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 import pandas as pd
 
@@ -19,19 +18,17 @@ from recsys.columns import USER
 from recsys.config import JobConfig
 from recsys.drift import data_drift, list_drift, warnings_of
 from recsys.errors import ConfigError, DataError, TrackingError
-from recsys.files import locked, read_json, replacing, sha256_of_file, sha256_of_json, write_text
+from recsys.files import locked, sha256_of_json, write_text
 from recsys.jobs.common import Sources, Versions
 from recsys.jobs.contest import refuse_seen, settle
+from recsys.jobs.night_files import Files, digest_of
 from recsys.jobs.train import forget, train_one
 from recsys.models import Recommender
-from recsys.scoring import score
-from recsys.scoring.local import MANIFEST
-from recsys.workspace import Workspace
+from recsys.scoring import check_output, score
+from recsys.workspace import Workspace, output_file
 
 ALIAS = "champion"
 _TAG = "night"
-_COMPARED_USERS = 5_000
-"""Number of users whose lists are compared with the previous night's."""
 
 
 @dataclass
@@ -82,7 +79,9 @@ def run(
         n: length of each list.
 
     Raises:
-        ConfigError: the configuration has no `track.register`, or another night of that name is running.
+        ConfigError: the configuration has no `track.register`, `summary` cannot be written, or another night of that
+            name is running.
+        ScoringError: `output` is or holds what no scoring job has written; nothing is trained then.
     """
     name = config.track.register_as
     if name is None:
@@ -91,6 +90,7 @@ def run(
     output = output or workspace.scored / name
     files = Files.of(workspace, name)
     summary = summary or files.summary
+    file = output_file(summary, "--summary")
     night, began = Night(), time.perf_counter()
     busy = ConfigError(f"another night of {name!r} is running; wait for it to end")
     with locked(workspace.mlruns / "locks" / f"night-{name}.lock", busy=busy):
@@ -101,7 +101,7 @@ def run(
             raise
         finally:
             night.seconds = round(time.perf_counter() - began, 3)
-            write_text(summary, night.as_json(), durable=True)
+            write_text(file, night.as_json(), durable=True)
         files.forget()
     print(f"\n{night.status}: {night.reason}" if night.reason else f"\n{night.status}")
     for warning in night.warnings:
@@ -112,67 +112,9 @@ def run(
     return night
 
 
-@dataclass(frozen=True)
-class Files:
-    """What a night keeps in `mlruns/nightly`: its summary, and, until that is written, what it found at its beginning.
-
-    A night that was killed goes on as if it had not been, and so must not take what it did itself for what it found.
-    """
-
-    summary: Path
-    began: Path
-    """JSON: `identity` of the night, and what it found at its beginning: `versions` and `holder`; and when it began to
-    score: `output`, a digest of the output's manifest, and whether it held any `lists`."""
-    lists: Path
-    """Lists of some users in the output that the night replaces."""
-    run: Path
-    """By which the night's MLflow run is resumed."""
-
-    @classmethod
-    def of(cls, workspace: Workspace, name: str) -> Files:
-        """Return the files of the nights of a registered model."""
-        folder, digest = workspace.mlruns / "nightly", sha256_of_json(["night", name])[:32]
-        summary, began, lists = (
-            folder / f"{quote(name, safe='')}.{suffix}" for suffix in ("json", "began.json", "lists.parquet")
-        )
-        return cls(summary, began, lists, workspace.mlruns / "checkpoints" / f"{digest}.json")
-
-    def begin(self, identity: str, versions: Versions) -> dict[str, Any]:
-        """Return what the same night found when it began first; if it begins now, what it finds."""
-        found = read_json(self.began)
-        if found is not None and found.get("identity") == identity:
-            return found
-        self.forget()
-        found = {"identity": identity, "versions": versions.numbers, "holder": versions.holder}
-        self.note(found)
-        return found
-
-    def note(self, found: Mapping[str, Any]) -> None:
-        """Keep what the night found."""
-        write_text(self.began, json.dumps(found), durable=True)
-
-    def replaced_lists(self, output: Path, found: dict[str, Any]) -> pd.DataFrame | None:
-        """Return some of the lists that the output held before the night; None without any."""
-        if "lists" not in found:
-            previous = _previous_lists(output)
-            if previous is not None:
-                with replacing(self.lists, durable=True) as new:
-                    previous.to_parquet(new, index=False)
-            found["lists"], found["output"] = previous is not None, _digest_of(output)
-            self.note(found)
-        try:
-            return pd.read_parquet(self.lists) if found["lists"] else None
-        except (OSError, ValueError):
-            return None
-
-    def forget(self) -> None:
-        """Remove what is of no more use: the next night finds things anew."""
-        for file in (self.lists, self.run, self.began):
-            file.unlink(missing_ok=True)
-
-
 def _run(workspace: Workspace, night: Night, config: JobConfig, files: Files, output: Path, n: int) -> None:
     """Run the five steps in order; they share the data and the loaded models."""
+    check_output(output)
     name = str(config.track.register_as)
     tracking.configure(workspace)  # first, since a server that does not answer makes all else vain
     sources = Sources.read(workspace, config.repeat(0))
@@ -302,7 +244,7 @@ class _Steps:
             show_progress=self.workspace.progress,
         )
         night.output, night.users, night.rows = str(result.output), result.users, result.rows
-        if result.already_complete and self.began["output"] == _digest_of(output):
+        if result.already_complete and self.began["output"] == digest_of(output):
             return "skipped: already complete"
         # Ids may be integers in one night and text in the next.
         codes = histories.users.codes([] if previous is None else previous[USER].unique(), on_unknown="drop")
@@ -318,17 +260,6 @@ class _Steps:
         return version not in self.began["versions"]
 
 
-def _previous_lists(output: Path) -> pd.DataFrame | None:
-    """Return the lists of some users in an existing output, to measure how the new ones differ; None without one."""
-    if not (output / MANIFEST).is_file():
-        return None
-    try:
-        frame = pd.read_parquet(min(output.glob("part-*.parquet")))
-    except (OSError, ValueError):  # damaged; scoring replaces it
-        return None
-    return frame[frame[USER].isin(frame[USER].unique()[:_COMPARED_USERS])]
-
-
 def _training_digest(config: JobConfig, sources: Sources) -> str:
     """Return a digest of what a training depends on: data, configuration and version of this package."""
     facts = config.as_dict()
@@ -336,9 +267,3 @@ def _training_digest(config: JobConfig, sources: Sources) -> str:
         facts.pop(section, None)
     facts["model"].pop("device", None)
     return sha256_of_json([facts, sources.data.fingerprint(), tracking.version("recsys")])
-
-
-def _digest_of(output: Path) -> str | None:
-    """Return a digest that tells one output from another; None where there is none."""
-    manifest = output / MANIFEST
-    return sha256_of_file(manifest) if manifest.is_file() else None

@@ -16,7 +16,7 @@ from recsys.datasets.encoding import bare, content
 from recsys.datasets.layouts import columns_of
 from recsys.datasets.text import Request, table
 from recsys.errors import ConfigError, DataError, ScoringError, UnknownIdError
-from recsys.export import INPUT, OUTPUT, export_onnx
+from recsys.export import INPUT, OUTPUT, export_onnx, graph_file
 from recsys.frames import about_items, in_words
 from recsys.ids import IdMap
 from recsys.interactions import Interactions
@@ -122,6 +122,7 @@ def score(
         on_unknown: `raise` or `drop` for listed users that the data do not hold.
         batch_size: users of one part; an interrupted job continues after its last complete part.
     """
+    scoring.check_output(output)  # before the model is loaded
     fitted, pinned = load_model(workspace, model)
     histories, seen = histories_for(workspace, fitted, model, data)
     result = scoring.score(
@@ -199,6 +200,7 @@ def _lines(path: Path, known: IdMap) -> list[Hashable]:
 
 def export(workspace: Workspace, model: str, onnx: Path) -> Path:
     """Write the model's ONNX graph, print what goes in and out, and return the file; see `recsys.export`."""
+    graph_file(onnx)  # before the model is loaded
     fitted, _ = load_model(workspace, model)
     file = export_onnx(fitted, onnx)
     shape = f"(batch, {fitted.n_items_})"

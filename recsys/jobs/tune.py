@@ -10,7 +10,7 @@ from recsys.files import write_text
 from recsys.jobs.common import split_of
 from recsys.metrics import higher_is_better
 from recsys.tuning import Tuned, check_extra, resume_file, study_name, tune
-from recsys.workspace import Workspace
+from recsys.workspace import Workspace, output_file
 
 
 def run(
@@ -27,7 +27,11 @@ def run(
         trials: in place of `tune.trials`.
         minutes: in place of `tune.minutes`.
         output: file for the best configuration, ready for `recsys train`; by default it is only printed.
+
+    Raises:
+        ConfigError: the configuration cannot be searched, or `output` cannot be written.
     """
+    file = None if output is None else output_file(output, "--output")
     config.check()
     config = with_budget(config, trials, minutes)
     searched = config.search().space  # raises before any data are read
@@ -48,8 +52,8 @@ def run(
         tracker.log_params({"best": best})
         text = as_toml(tuned.job)
         tracker.log_text(text, "best.toml")
-        if output is not None:  # before the run ends: the same command after that would begin another
-            write_text(output, text)
+        if file is not None:  # before the run ends: the same command after that would begin another
+            write_text(file, text, durable=True)
         # Last, since a run that is killed afterwards and resumed logs it again.
         tracker.log_metrics({f"validation_{config.train.metric}": tuned.value})
     ascending = not higher_is_better(config.train.metric)

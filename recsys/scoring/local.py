@@ -86,7 +86,7 @@ def score(
     Args:
         histories: of the users to score; items that the model does not know are left out. Models with learned user
             vectors use those of the users they were trained on, and work from the history of any other.
-        output: folder to write; `~` is expanded.
+        output: folder to write, new, empty or the output of an earlier job; `~` is expanded and a link followed.
         users: external ids, in the order to write; all users of `histories` by default.
         exclude_seen: never recommend an item of the user's history.
         on_unknown: `raise` or `drop` for `users` that `histories` does not hold.
@@ -104,16 +104,17 @@ def score(
         DataError: `histories` are no Interactions or the model knows none of the items, `seen` lacks a user, or `users`
             names one twice.
         ScoringError: the model does not know its items, Parquet cannot store the ids, nobody is left to score, another
-            job writes the same output, or `output` is a folder of something else.
+            job writes the same output, or `output` is or holds what no scoring job has written; the message names it.
     """
     batch_size = check_count("batch_size", batch_size)
+    folder = OutputFolder(as_path(output).absolute())
+    folder.check_early()
     kernel = _Kernel(model, histories, seen, n, exclude_seen)
     rows = _choose_rows(histories, users, on_unknown)
     data = {"data": data_id, "seen": None}
     if data_id is None:
         data = {"data": histories.fingerprint(), "seen": None if seen is None else seen.fingerprint()}
     origin = {"model_uri": model_uri, "asked_uri": asked_uri}
-    folder = OutputFolder(as_path(output).absolute())
     return _write(kernel, rows, folder, data, origin, batch_size, overwrite, show_progress)
 
 
@@ -243,7 +244,6 @@ def _write(
 ) -> ScoringResult:
     """Write the output unless it is complete; `data` tells the data from others, `origin` is for the manifest."""
     user_ids, item_ids = arrow_ids(kernel.users, "user"), arrow_ids(kernel.items, "item")
-    folder.check()
     options = {"n": kernel.n, "exclude_seen": kernel.exclude_seen}
     identity = {
         "model": _model_checksum(kernel.model),
@@ -254,6 +254,7 @@ def _write(
         "recsys": _version(),
     }
     with folder.locked():
+        folder.check()
         manifest = None if overwrite else folder.manifest(identity)
         complete, resumed = manifest is not None, 0
         if manifest is None:
@@ -272,7 +273,7 @@ def _write(
             model = {"run_id": kernel.model.about_.get("run_id"), "model": type(kernel.model).__name__}
             manifest = folder.publish({**origin, **model, **options, "users": len(rows)}, parts, identity)
     counts = manifest["users"], manifest["rows"], len(manifest["parts"])
-    return ScoringResult(folder.target, *counts, resumed_parts=resumed, already_complete=complete)
+    return ScoringResult(folder.named, *counts, resumed_parts=resumed, already_complete=complete)
 
 
 def _model_checksum(model: Recommender) -> str:

@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 import json
-import shutil
+import os
+import re
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from recsys.claims import leftovers
 from recsys.errors import ScoringError
-from recsys.files import MANIFEST, locked, read_json, replace_folder, sha256_of_file
+from recsys.files import MANIFEST, locked, read_json, replace_folder, sha256_of_file, sync, sync_folder, write_text
 from recsys.ids import IdMap
+from recsys.outputs import Kind, recover, remove_files
+from recsys.workspace import as_path, output_folder
 
-"""Readers of a folder of Parquet files skip names that begin with an underscore."""
 _JOB, _JOURNAL = ".job.json", ".parts.jsonl"
+_PART, _HALF = re.compile(r"part-[0-9]{5,}\.parquet"), re.compile(r"\.part-[0-9]{5,}\.parquet")
+"""Names of a part, and of one that is being written."""
 
 Identity = Mapping[str, Any]
 """What tells one job from another: JSON values."""
@@ -27,21 +32,69 @@ Entry = dict[str, Any]
 """A finished part as journal and manifest hold it: `file, users, rows, sha256`."""
 
 
+def read_manifest(folder: Path) -> dict[str, Any] | None:
+    """Return the manifest of a folder of recommendations; None where there is none that a job of ours has written."""
+    manifest = read_json(folder / MANIFEST)
+    kinds = {"parts": list, "rows": int, "users": int, "identity": dict, "started": str, "finished": str}
+    if manifest is None or not all(isinstance(manifest.get(key), kind) for key, kind in kinds.items()):
+        return None
+    return manifest if all(map(_is_entry, manifest["parts"])) else None
+
+
+def _listed(folder: Path) -> list[str] | None:
+    """Return the files of a folder of recommendations, the manifest last; None without a manifest."""
+    manifest = read_manifest(folder)
+    if manifest is None:
+        return None
+    # A job of version 0.2.0 that was killed in its last step left its own files there.
+    job = [] if _read_job(folder) is None else [_JOURNAL, _JOB]
+    return [*(part["file"] for part in manifest["parts"]), *job, MANIFEST]
+
+
+def _gathered(folder: Path) -> list[str] | None:
+    """Return the files of a folder in which a job gathers its parts, that of the job last; None without a job."""
+    names = [path.name for file in (MANIFEST, _JOB) for path in leftovers(folder / file)]
+    names += _listed(folder) or []
+    if _read_job(folder) is not None:  # else it was killed when it began, or when all was written
+        halves = [path.name for path in sorted(folder.iterdir()) if _HALF.fullmatch(path.name)]
+        names += [*(entry["file"] for entry in _read_journal(folder)), *halves, _JOURNAL, _JOB]
+    return names or None
+
+
+RECOMMENDATIONS: Final = Kind("a scoring output", ScoringError, MANIFEST, _listed)
+"""The folder that a scoring job leaves."""
+_GATHERING: Final = Kind("what an interrupted scoring job left", ScoringError, _JOB, _gathered)
+
+
 @dataclass(frozen=True)
 class OutputFolder:
     """A folder that appears by one rename; until then parts gather in `.<name>.partial` beside it, with a journal."""
 
-    target: Path
+    named: Path
+    """As it was asked for; it may be a link to the folder."""
+    target: Path = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "target", output_folder(self.named, ScoringError))
 
     @property
     def partial(self) -> Path:
         """The folder in which parts gather."""
         return self.target.with_name(f".{self.target.name}.partial")
 
+    def check_early(self) -> None:
+        """Refuse what `check` refuses, or that another job is writing, without holding the lock beyond the call."""
+        try:
+            self.check()
+        except (ScoringError, FileNotFoundError):  # or what was met is a job at work, which `locked` then says
+            with self.locked():
+                self.check()
+
     def check(self) -> None:
-        """Refuse to replace a folder of something else, by a ScoringError."""
-        if self.target.exists() and not (self.target / MANIFEST).is_file():
-            raise ScoringError(f"{self.target} exists and is not a scoring output; choose another folder or remove it")
+        """Refuse to replace what no scoring job has written, by a ScoringError; finish what a killed job was doing."""
+        recover(self.target, RECOMMENDATIONS)
+        RECOMMENDATIONS.check(self.target)
+        _GATHERING.check(self.partial)
 
     def locked(self) -> AbstractContextManager[None]:
         """Keep other jobs away for the block; a ScoringError where one writes the same output."""
@@ -49,41 +102,65 @@ class OutputFolder:
         return locked(self.target.with_name(f".{self.target.name}.lock"), busy=busy)
 
     def manifest(self, identity: Identity) -> dict[str, Any] | None:
-        """Return the manifest of a complete output of the same job, undamaged; None where there is none."""
-        manifest = read_json(self.target / MANIFEST)
-        if manifest is None or manifest.get("identity") != identity:
+        """Return the manifest of a complete output of the same job, undamaged; None where there is none.
+
+        What killed jobs left in it, and beside it, goes then.
+        """
+        manifest = read_manifest(self.target)
+        if manifest is None or manifest["identity"] != identity:
             return None
-        return manifest if all(_is_whole(self.target, part) for part in manifest["parts"]) else None
+        if not all(_is_whole(self.target, part) for part in manifest["parts"]):
+            return None
+        written = {MANIFEST, *(part["file"] for part in manifest["parts"])}
+        remove_files(self.target, [name for name in RECOMMENDATIONS.files(self.target) if name not in written])
+        if self.partial.exists():
+            remove_files(self.partial, _GATHERING.files(self.partial))
+            self.partial.rmdir()
+        return manifest
 
     def begin(self, identity: Identity, *, resume: bool) -> dict[str, Entry]:
         """Return the undamaged parts that an interrupted run of the same job finished; without any, start over."""
-        job, journal = read_json(self.partial / _JOB), self.partial / _JOURNAL
+        self.partial.mkdir(parents=True, exist_ok=True)
+        job, entries = _read_job(self.partial), _read_journal(self.partial)
+        whole = read_manifest(self.partial)
+        if whole is not None:  # it was killed in its last steps, in which its own files go
+            job, entries = {name: whole[name] for name in ("identity", "started")}, [*entries, *whole["parts"]]
         finished = {}
-        if resume and job is not None and job.get("identity") == identity and journal.is_file():
-            for line in journal.read_text(encoding="utf-8").splitlines():
-                with suppress(ValueError):  # a line that is empty, or torn when the job was killed
-                    entry = json.loads(line)
-                    if _is_whole(self.partial, entry):
-                        finished[entry["file"]] = entry
-        if not finished:
-            shutil.rmtree(self.partial, ignore_errors=True)
-            self.partial.mkdir(parents=True)
-            (self.partial / _JOB).write_text(json.dumps({"identity": identity, "started": _now()}))
+        if resume and job is not None and job["identity"] == identity:
+            finished = {entry["file"]: entry for entry in entries if _is_whole(self.partial, entry)}
+        kept = {*finished, _JOB, _JOURNAL, MANIFEST} if finished else set()
+        names = _GATHERING.files(self.partial)
+        remove_files(self.partial, [name for name in names if name not in kept])
+        if not finished or job is None:
+            job = {"identity": identity, "started": _now()}
+        # In this order: at every moment either the journal or a manifest lists each part that is there.
+        write_text(self.partial / _JOB, json.dumps(job), durable=True)
+        journal = "".join(f"{json.dumps(entry)}\n" for entry in finished.values())
+        write_text(self.partial / _JOURNAL, journal, durable=True)
+        remove_files(self.partial, [MANIFEST] if MANIFEST in names else [])
         return finished
 
     def write_part(self, name: str, table: pa.Table, users: int) -> Entry:
-        """Write a part and then its entry in the journal."""
-        new = self.partial / f".{name}"
-        pq.write_table(table, new, compression="zstd")
-        entry = {"file": name, "users": users, "rows": table.num_rows, "sha256": sha256_of_file(new)}
-        new.replace(self.partial / name)
+        """Write a part, its entry in the journal, and then give it its name: a part without an entry is not ours."""
+        half, part = self.partial / f".{name}", self.partial / name
+        if os.path.lexists(part):
+            raise ScoringError(f"{part} turned up while the job was running and is not part of it; move it elsewhere")
+        pq.write_table(table, half, compression="zstd")
+        entry = {"file": name, "users": users, "rows": table.num_rows, "sha256": sha256_of_file(half)}
         with (self.partial / _JOURNAL).open("a", encoding="utf-8") as journal:
-            journal.write("\n" + json.dumps(entry))  # on a line of its own even if a kill tore the last one
+            journal.write(json.dumps(entry) + "\n")
+            journal.flush()
+            os.fsync(journal.fileno())
+        half.replace(part)
         return entry
 
     def publish(self, facts: Mapping[str, Any], parts: Mapping[str, Entry], identity: Identity) -> dict[str, Any]:
-        """Write the manifest, put the parts in place of the target, and return the manifest."""
-        job = read_json(self.partial / _JOB)
+        """Write the manifest, put the parts in place of the target, and return the manifest.
+
+        All is on disk before the manifest is, and the folder is in its place before this returns.
+        """
+        self.check()
+        job = _read_job(self.partial)
         assert job is not None  # `begin` has written it
         manifest = {
             **facts,
@@ -94,11 +171,18 @@ class OutputFolder:
             "recsys": identity["recsys"],
             "identity": identity,
         }
-        (self.partial / MANIFEST).write_text(json.dumps(manifest, indent=2))
-        replace_folder(self.partial, self.target)
-        for name in (_JOB, _JOURNAL):  # after the rename: a job that dies before it resumes from them
-            (self.target / name).unlink()
+        sync_folder(self.partial)
+        write_text(self.partial / MANIFEST, json.dumps(manifest, indent=2), durable=True)
+        kept = {*parts, MANIFEST}
+        remove_files(self.partial, [name for name in _GATHERING.files(self.partial) if name not in kept])
+        replace_folder(self.partial, self.target, RECOMMENDATIONS)
+        sync(self.target.parent)
         return manifest
+
+
+def check_output(output: str | Path) -> None:
+    """Refuse, by a ScoringError, an output that `score` would refuse: for jobs that have work to do before."""
+    OutputFolder(as_path(output).absolute()).check_early()
 
 
 def arrow_ids(ids: IdMap, what: str) -> pa.Array:
@@ -119,9 +203,35 @@ def arrow_ids(ids: IdMap, what: str) -> pa.Array:
     )
 
 
+def _read_job(folder: Path) -> dict[str, Any] | None:
+    """Return what the job that gathers its parts in a folder is; None where no job of ours does."""
+    job = read_json(folder / _JOB)
+    own = job is not None and isinstance(job.get("identity"), dict) and isinstance(job.get("started"), str)
+    return job if own else None
+
+
+def _read_journal(folder: Path) -> list[Entry]:
+    """Return the entries of a journal, without lines that are empty, damaged, or torn when the job was killed."""
+    entries = []
+    with suppress(OSError):
+        for line in (folder / _JOURNAL).read_bytes().splitlines():
+            with suppress(ValueError, RecursionError):
+                if _is_entry(entry := json.loads(line)):
+                    entries.append(entry)
+    return entries
+
+
+def _is_entry(entry: Any) -> bool:
+    """Return whether a JSON value describes a part, by a name that does not lead out of the folder."""
+    kinds = {"file": str, "users": int, "rows": int, "sha256": str}
+    if not isinstance(entry, dict) or not all(isinstance(entry.get(key), kind) for key, kind in kinds.items()):
+        return False
+    return _PART.fullmatch(entry["file"]) is not None
+
+
 def _is_whole(folder: Path, part: Entry) -> bool:
     file = folder / part["file"]
-    return file.is_file() and sha256_of_file(file) == str(part["sha256"])
+    return not file.is_symlink() and file.is_file() and sha256_of_file(file) == part["sha256"]
 
 
 def _now() -> str:

@@ -18,7 +18,7 @@ from recsys.splits import Part
 from recsys.tracking import recovery, runs, store
 from recsys.tracking._mlflow import Load
 from recsys.tracking.events import Model
-from recsys.tracking.logged_model import logged_bundle, prepared
+from recsys.tracking.logged_model import logged_bundle, prepare
 from recsys.tracking.outbox import Outbox
 from recsys.tracking.registry import RegisteredModel
 from recsys.tracking.runs import RunRecord, environment, now
@@ -82,12 +82,12 @@ def start_run(
         outbox.resumed = resumed = resumed and record.key == key  # in place of a deleted run, another has begun
         stack.enter_context(outbox.lock)
         tracker = Tracker(outbox, resumed=resumed, load=load)
-        if resumed and not outbox.active:
-            tracker.set_tags({**facts, "resumed": now()})
-        recovery.remember(file, record)
         stack.callback(_CURRENT.reset, _CURRENT.set(outbox))
         status = "FAILED"
         try:
+            recovery.remember(file, record)
+            if resumed and not outbox.active:
+                tracker.set_tags({**facts, "resumed": now()})
             yield tracker
             status = "FINISHED"
         except (KeyboardInterrupt, SystemExit):
@@ -137,7 +137,8 @@ def log_model(
     about = dict(about or {})
     if outbox.record.run_id is not None:
         about["run_id"] = outbox.run_id
-    with prepared(model, examples, metrics or {}, about) as folder:
+    with outbox.scratch() as scratch:
+        folder = prepare(scratch, model, examples, metrics or {}, about)
         outbox.take(Model(attachment=folder, resumed=outbox.resumed))
         outbox.record.logged = True
     tracker = Tracker(outbox, resumed=outbox.resumed)

@@ -13,6 +13,7 @@ from recsys.errors import TrackingError
 from recsys.spool import Entry, Spool
 from recsys.tracking import logged_model, runs
 from recsys.tracking._mlflow import MlflowClient, entities, mlflow
+from recsys.tracking.home import remove_half_uploads
 from recsys.tracking.registry import MODEL, RegisteredModel, logged_models, register, registered_by
 from recsys.tracking.store import FILE_TIMEOUT, TIMEOUT, request
 
@@ -137,7 +138,7 @@ class File(Event, kind="file"):
 
 @dataclass(frozen=True, kw_only=True)
 class Model(Event, kind="model"):
-    """The run's model, as `logged_model.prepared` has written it."""
+    """The run's model, as `logged_model.prepare` has written it."""
 
     resumed: bool = False
     """The run was resumed: its model is not logged again, and what is left of one half logged is removed."""
@@ -172,6 +173,7 @@ class End(Event, kind="end"):
     time: int
 
     def send(self, sender: Sender, retry: bool) -> None:
+        remove_half_uploads(MlflowClient().get_run(sender.run_id).info.artifact_uri)
         if runs.is_active(sender.run_id):
             mlflow.end_run(self.status)
         else:

@@ -101,6 +101,15 @@ def present_address(address: str) -> str:
     return here.as_uri() if here.exists() else address
 
 
+def remove_half_uploads(artifacts: str) -> None:
+    """Remove what MLflow has left of files that a killed process was copying into a local folder of artifacts."""
+    parts = urlsplit(present_address(artifacts))
+    if parts.scheme == "file":
+        for file in Path(url2pathname(parts.path)).rglob(".artifact.uploading.*"):
+            with suppress(OSError):
+                file.unlink()
+
+
 def _is_ready(file: Path) -> bool:
     """Return whether the database can be used as it is."""
     if not file.is_file():

@@ -6,9 +6,7 @@ import inspect
 import re
 import shutil
 import sys
-import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -43,22 +41,24 @@ _CODE = "code"
 _REQUIREMENTS = "mlflow torch numpy scipy pandas pyarrow implicit safetensors threadpoolctl tqdm"
 
 
-@contextmanager
-def prepared(
-    model: Recommender, examples: Interactions | Part, metrics: Mapping[str, float], about: Mapping[str, Any]
-) -> Iterator[Path]:
-    """Give a temporary folder that holds all `log` needs, also in another process; it may be moved away."""
-    with tempfile.TemporaryDirectory() as parent:
-        folder = Path(parent, MODEL)
-        folder.mkdir()
-        model.save(folder / BUNDLE, metrics=metrics, about=about)
-        _first_histories(model, examples).to_parquet(folder / _EXAMPLES)
-        copy_source(type(model), folder / _CODE)
-        yield folder
+def prepare(
+    scratch: Path,
+    model: Recommender,
+    examples: Interactions | Part,
+    metrics: Mapping[str, float],
+    about: Mapping[str, Any],
+) -> Path:
+    """Write all that `log` needs, also in another process, to a folder in `scratch`, and return it; it may be moved."""
+    folder = scratch / MODEL
+    folder.mkdir()
+    model.save(folder / BUNDLE, metrics=metrics, about=about)
+    _first_histories(model, examples).to_parquet(folder / _EXAMPLES)
+    copy_source(type(model), folder / _CODE)
+    return folder
 
 
 def log(folder: Path, run_id: str) -> None:
-    """Log a `prepared` model in a run; MLflow's errors are not translated."""
+    """Log a model that `prepare` has written in a run; MLflow's errors are not translated."""
     config = read_json(folder / BUNDLE / "config.json") or {}
     if config["about"].get("run_id") != run_id:  # the store had not created the run when the model was prepared
         bundle = read_bundle(folder / BUNDLE)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 import os
 import time
-from contextlib import ExitStack, suppress
+from contextlib import AbstractContextManager, ExitStack, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from recsys.errors import RecsysError, TrackingError, TrackingUnavailable
-from recsys.files import locked
+from recsys.files import locked, working_folder
 from recsys.spool import Spool, spools
 from recsys.tracking import runs, store
 from recsys.tracking.adapter import BUNDLE
@@ -64,6 +64,10 @@ class Outbox:
     def waiting(self) -> Path | None:
         """The spool's folder; None if the store has everything."""
         return self._spool.folder if self._spool.folder.exists() else None
+
+    def scratch(self) -> AbstractContextManager[Path]:
+        """Give a folder for files that are to be sent; what killed processes left of theirs is removed."""
+        return working_folder(self._workspace.mlruns / "working")
 
     def spooled_model(self) -> Path | None:
         """Return the bundle of the run's model while that waits to be sent; None if it does not."""

@@ -73,7 +73,16 @@ def close_killed(workspace: Workspace) -> list[str]:
             if record is not None and record.status is None:
                 _close(record, file, workspace)
                 closed.append(record.name)
+    _remove_locks(workspace)
     return closed
+
+
+def _remove_locks(workspace: Workspace) -> None:
+    """Remove the lock files that killed processes have left."""
+    for place in (folder(workspace), store.pending(workspace), workspace.mlruns / "locks"):
+        for lock in place.glob("*.lock"):
+            with suppress(OSError), locked(lock, wait=False):
+                pass
 
 
 def _record(file: Path) -> RunRecord | None:

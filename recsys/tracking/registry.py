@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -18,6 +19,10 @@ MODEL = "model"
 PRUNED = "recsys.pruned"
 """Tag of a logged model one of whose versions a prune has deleted, or was about to: `NAME/VERSION`."""
 _NOT_COPIED = ("mlflow.", PRUNED)  # tags of a logged model that its versions do not get
+
+
+_ROLLBACK = "recsys.rollback"
+"""Tag of a registered model while an alias is being rolled back, so that a killed rollback is not made twice."""
 
 
 @dataclass(frozen=True)
@@ -248,14 +253,14 @@ def promote(
             _annotate(name, chosen.version, facts, alias, note)
             with request(f"cannot give {alias!r} to version {chosen.version} of {name!r}"):
                 client = connect()
-                client.set_registered_model_alias(name, alias, str(chosen.version))
                 if f"{alias}_rolled_back" in client.get_model_version(name, str(chosen.version)).tags:
                     client.delete_model_version_tag(name, str(chosen.version), f"{alias}_rolled_back")
+                client.set_registered_model_alias(name, alias, str(chosen.version))  # last: it is what counts
     return Promotion(name, chosen.version, alias, previous, f"models:/{name}@{alias}")
 
 
 def annotate(name: str, version: int, tags: Mapping[str, Any], *, alias: str = "champion", note: str = "") -> None:
-    """Tag a version, `<alias>_<tag>` each, and append a note to its description.
+    """Tag a version, `<alias>_<tag>` each, and append a note, in place of one with the same first line, to its text.
 
     Raises:
         TrackingError: no such model or version, or MLflow refuses.
@@ -274,6 +279,10 @@ def rollback(name: str, alias: str = "champion") -> Promotion:
     """
     with model_lock(name):
         holder = find_version(name, alias=alias)
+        begun = _begun_rollback(name, alias)
+        if begun is not None and begun[1] == holder.version:  # a killed process moved the alias, and came no further
+            _end_rollback(name, alias)
+            return Promotion(name, begun[1], alias, begun[0], f"models:/{name}@{alias}")
         before = version_tags(name, holder.version).get(f"{alias}_previous", "")
         if not before:
             raise TrackingError(
@@ -287,19 +296,42 @@ def rollback(name: str, alias: str = "champion") -> Promotion:
             )
         with request(f"cannot give {alias!r} back to version {before} of {name!r}"):
             client = connect()
+            client.set_registered_model_tag(name, f"{_ROLLBACK}.{alias}", f"{holder.version} to {before}")
             client.set_model_version_tag(name, str(holder.version), f"{alias}_rolled_back", now())
             client.set_registered_model_alias(name, alias, before)
+        _end_rollback(name, alias)
     return Promotion(name, int(before), alias, holder.version, f"models:/{name}@{alias}")
 
 
+def _begun_rollback(name: str, alias: str) -> tuple[int, int] | None:
+    """Return the versions from and to which a rollback that has not ended was moving the alias."""
+    with request(f"cannot read the registry about {name!r}"):
+        tag = connect().get_registered_model(name).tags.get(f"{_ROLLBACK}.{alias}", "")
+    match = re.fullmatch(r"(\d+) to (\d+)", tag)
+    return None if match is None else (int(match[1]), int(match[2]))
+
+
+def _end_rollback(name: str, alias: str) -> None:
+    with request(f"cannot end the rollback of {name!r}"):
+        connect().delete_registered_model_tag(name, f"{_ROLLBACK}.{alias}")
+
+
 def _annotate(name: str, version: int, tags: Mapping[str, Any], alias: str, note: str) -> None:
+    """Write the note first: who finds the tags takes all for done."""
     with request(f"cannot tag version {version} of {name!r}"):
         client = connect()
-        for tag, value in tags.items():
-            client.set_model_version_tag(name, str(version), f"{alias}_{tag}", str(value))
         if note:
             before = client.get_model_version(name, str(version)).description or ""
-            client.update_model_version(name, str(version), f"{before}\n\n{note}".strip())
+            client.update_model_version(name, str(version), _with_note(before, note))
+        for tag, value in tags.items():
+            client.set_model_version_tag(name, str(version), f"{alias}_{tag}", str(value))
+
+
+def _with_note(description: str, note: str) -> str:
+    """Return a description with a note at its end, in place of what a killed process wrote of the same."""
+    first = note.strip().splitlines()[0]
+    kept, _, rest = f"\n{description}".rpartition(f"\n{first}\n")
+    return f"{kept if rest else description}\n\n{note}".strip()
 
 
 def _in_words(version: int | None) -> str:

@@ -147,7 +147,7 @@ class Tracker:
     def _file(self, name: str) -> Iterator[Path]:
         """Give a path to write a file to, and store the file."""
         path = Path(name)
-        with tempfile.TemporaryDirectory() as folder:
+        with tempfile.TemporaryDirectory() if self.sink is None else self.sink.scratch() as folder:
             file = Path(folder, path.name)
             yield file
             parent = path.parent.as_posix()

@@ -1,8 +1,14 @@
-"""Training checkpoints: one safetensors file that holds all that an interrupted run needs to continue exactly."""
+"""Training checkpoints: one safetensors file that holds all that an interrupted run needs to continue exactly.
+
+A checksum covers all of it: a run does not continue from what a full disk, a power cut or a faulty disk has left.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import json
+import stat
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +17,17 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from recsys.errors import TrainingError
+from recsys.claims import remove_dead_files
+from recsys.errors import TrainingError, warn
 from recsys.files import replacing
 
 _OPTIMIZER = "optimiser."
 """Prefix of the optimizer's tensors, spelled as in the files of version 0.1.0."""
+_HEAD = 2**20
+"""Bytes at a file's beginning that tell a damaged checkpoint from somebody's file."""
+_NAMES = (b"__metadata__", b'"network.', b'"optimiser.', b'"rng.')
+_SHORTEST = 9
+"""Bytes without which nothing can be told of a file of safetensors."""
 
 
 class Checkpoint:
@@ -24,11 +36,15 @@ class Checkpoint:
     def __init__(self, path: Path, identity: dict[str, Any]) -> None:
         self.path = path
         self.identity = identity
+        self._told = False
 
     def save(
         self, network: nn.Module, optimizer: torch.optim.Optimizer, generators: dict[str, Tensor], state: dict[str, Any]
     ) -> None:
-        """Write weights, best weights, optimizer, states of generators and position, whole or not at all."""
+        """Write weights, best weights, optimizer, states of generators and position, whole or not at all.
+
+        What cannot be written, because the disk is full say, is left out with one warning per training.
+        """
         tensors = {f"network.{name}": tensor for name, tensor in network.state_dict().items()}
         for index, values in optimizer.state_dict()["state"].items():
             tensors.update({f"{_OPTIMIZER}{index}.{name}": value for name, value in values.items()})
@@ -36,27 +52,37 @@ class Checkpoint:
         tensors.update({f"rng.{name}": tensor for name, tensor in generators.items()})
         rest = {name: value for name, value in state.items() if name != "best"}
         metadata = {"state": json.dumps(rest), "identity": json.dumps(self.identity, sort_keys=True)}
-        with replacing(self.path) as new:
-            save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, new, metadata)
+        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+        metadata["checksum"] = _checksum(tensors, metadata)
+        try:
+            with replacing(self.path, durable=True) as new:
+                save_file(tensors, new, metadata)
+        except (OSError, SafetensorError) as error:  # the second where safetensors itself met the first
+            self._tell(f"the checkpoint {self.path} could not be written ({error}); the training goes on without it")
+
+    def remove(self) -> None:
+        """Remove the checkpoint of a training that is complete, and what killed processes left when they wrote it."""
+        try:
+            self.path.unlink(missing_ok=True)
+        except OSError as error:
+            self._tell(f"the checkpoint {self.path} of a complete training could not be removed ({error})")
+        remove_dead_files(self.path)
 
     def load(
         self, network: nn.Module, optimizer: torch.optim.Optimizer, generators: dict[str, torch.Generator]
     ) -> dict[str, Any] | None:
         """Restore everything in place and return the position; None without a checkpoint.
 
+        A damaged one, and one of an earlier version, which has no checksum, count as none; a warning says so.
+
         Raises:
-            TrainingError: the file is damaged or belongs to another configuration or data set.
+            TrainingError: the file belongs to another configuration or data set, or is no checkpoint.
         """
-        if not self.path.exists():
+        remove_dead_files(self.path)
+        found = self._read()
+        if found is None:
             return None
-        try:
-            with safe_open(self.path, "pt") as file:
-                metadata = file.metadata() or {}
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
-            state: dict[str, Any] = json.loads(metadata["state"])
-            identity = json.loads(metadata["identity"])
-        except (SafetensorError, KeyError, ValueError, OSError) as error:
-            raise TrainingError(f"checkpoint {self.path} cannot be read ({error}); delete it to start again") from None
+        tensors, state, identity = found
         expected = json.loads(json.dumps(self.identity))
         if identity != expected:
             differs = sorted(k for k in expected.keys() | identity.keys() if expected.get(k) != identity.get(k))
@@ -77,6 +103,59 @@ class Checkpoint:
         device = next(network.parameters()).device
         state["best"] = {name: tensor.to(device) for name, tensor in _under(tensors, "best.").items()} or None
         return state
+
+    def _read(self) -> tuple[dict[str, Tensor], dict[str, Any], dict[str, Any]] | None:
+        """Return tensors, position and identity of the file; None where there is none or it is damaged."""
+        try:
+            if not stat.S_ISREG(self.path.stat().st_mode):
+                raise TrainingError(f"checkpoint {self.path} is not a file; remove it or choose another path")
+            with self.path.open("rb") as file:
+                head = file.read(_HEAD)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except OSError as error:
+            raise TrainingError(f"checkpoint {self.path} cannot be read ({error}); delete it to start again") from None
+        try:
+            with safe_open(self.path, "pt") as content:
+                metadata = content.metadata() or {}
+                tensors = {name: content.get_tensor(name) for name in content.keys()}  # noqa: SIM118 - not a dict
+            foreign = not metadata.keys() & {"state", "identity"}
+        except Exception as error:  # safetensors and torch raise whatever nonsense leads them to
+            problem, foreign = f"is damaged ({error})", not _was_checkpoint(head)
+        else:
+            if not foreign and "checksum" not in metadata:
+                problem = "was written by an earlier version, without a checksum"
+            elif not foreign and metadata["checksum"] == _checksum(tensors, metadata):
+                return tensors, json.loads(metadata["state"]), json.loads(metadata["identity"])
+            else:
+                problem = "is damaged (it does not match its checksum)"
+        if foreign:
+            raise TrainingError(
+                f"checkpoint {self.path} cannot be read: it is a file of something else; choose another path or delete "
+                "it to start again"
+            )
+        warn(" ".join(f"the checkpoint {self.path} {problem}; the training begins anew".split()))
+        return None
+
+    def _tell(self, problem: str) -> None:
+        if not self._told:
+            self._told = True
+            warn(" ".join(problem.split()))
+
+
+def _checksum(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str:
+    """Return the SHA-256 of all that a checkpoint holds but for its checksum."""
+    rest = {name: text for name, text in metadata.items() if name != "checksum"}
+    digest = hashlib.sha256(json.dumps(rest, sort_keys=True).encode())
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"|{name}|{tensor.dtype}|{tuple(tensor.shape)}|".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def _was_checkpoint(head: bytes) -> bool:
+    """Return whether the beginning of an unreadable file is that of a checkpoint, or says nothing at all."""
+    return len(head) < _SHORTEST or not head.strip(b"\0") or any(name in head for name in _NAMES)
 
 
 def _under(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -135,12 +135,13 @@ def train(
         on_epoch: called with each epoch's entry of the record.
         checkpoint: file to continue from where it exists, and to write at each epoch's end and every
             `checkpoint_seconds` between; it is removed when training is complete. An interrupted run continues to
-            the same weights, bit for bit on one CPU configuration.
+            the same weights, bit for bit on one CPU configuration. From a damaged one, or one of an earlier version
+            without a checksum, the training begins anew with a warning, and one that cannot be written is left out.
         identity: JSON values that, beside the configuration, the data and the shape of the network, tell this run's
             checkpoint from another's, such as the model's hyperparameters.
 
     Raises:
-        TrainingError: the loss is no longer finite, or the checkpoint is damaged or belongs to another run.
+        TrainingError: the loss is no longer finite, or the checkpoint belongs to another run or is another file.
     """
     run = _Run(network, rows, objective, config, generator, watch)
     if checkpoint is not None:
@@ -275,7 +276,7 @@ class _Run:
             self.network.load_state_dict(self.best)
         self.network.eval()
         if self.checkpoint:
-            self.checkpoint.path.unlink(missing_ok=True)
+            self.checkpoint.remove()
 
     def _set_learning_rate(self, step: int) -> None:
         if self.config.schedule == "cosine":

@@ -133,6 +133,21 @@ def test_an_interrupted_download_leaves_nothing(server, tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_what_a_killed_download_left_goes_and_a_link_is_followed(server, tmp_path):
+    for name in (SMALL.file, f"{SMALL.folder}/README", f"{SMALL.folder}/thesis"):
+        path = tmp_path / ".far.recsys-0123abcd" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("half")
+    (tmp_path / "far").mkdir()
+    (tmp_path / "small").symlink_to("far")
+    fetch(SMALL, tmp_path / "small", base_url=server.url)
+    assert (tmp_path / "small" / "README").read_text() == "terms of use"
+    assert [path.name for path in (tmp_path / ".far.recsys-0123abcd").rglob("*")] == [SMALL.folder, "thesis"]
+    (tmp_path / "lost").symlink_to("none")
+    with pytest.raises(DownloadError, match=r"lost is a link to .*none, where there is no folder"):
+        fetch(SMALL, tmp_path / "lost", base_url=server.url)
+
+
 def test_several_fetches_at_once_end_in_one_whole_folder(server, tmp_path):
     with ThreadPoolExecutor(4) as pool:
         folders = list(pool.map(lambda _: fetch(SMALL, tmp_path / "small", base_url=server.url), range(4)))

@@ -1,13 +1,16 @@
 """The training loop: what a step, an epoch and a run do, and that an interrupted run ends where another would."""
 
 import math
+import warnings
 
 import numpy as np
 import pytest
 import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from torch import nn
 
-from recsys.errors import ConfigError, TrainingError
+from recsys.errors import ConfigError, DataWarning, TrainingError
 from recsys.nn.layers import dropout
 from recsys.nn.losses import masked_squared_error
 from recsys.nn.networks import AutoRecNetwork
@@ -438,19 +441,107 @@ def interrupted(file, **options):
     return file.read_bytes()
 
 
-@pytest.mark.parametrize("damage", [lambda b: b[: len(b) // 2], lambda b: b"", lambda b: b"not a checkpoint" * 9])
-def test_a_damaged_checkpoint_is_refused_and_left_alone(tmp_path, damage):
+def flipped(place):
+    """A byte at a share of the way through the file is another."""
+
+    def change(content):
+        at = min(int(place * len(content)), len(content) - 1)
+        return content[:at] + bytes([content[at] ^ 4]) + content[at + 1 :]
+
+    return change
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda b: b"[]",
+        lambda b: b"",
+        lambda b: bytes(len(b)),
+        lambda b: b[:7],
+        lambda b: b[:60],
+        lambda b: b[: len(b) // 2],
+        lambda b: b[:-1],
+        *map(flipped, (0, 0.001, 0.004, 0.01, 0.1, 0.2, 0.3, 0.5, 0.7, 0.9, 0.99, 1)),
+    ],
+)
+def test_from_a_damaged_checkpoint_a_training_begins_anew_and_says_so(tmp_path, damage):
     file = tmp_path / "run.safetensors"
-    damaged = damage(interrupted(file))
-    file.write_bytes(damaged)
-    with pytest.raises(TrainingError, match=r"run\.safetensors cannot be read .* delete it to start again"):
+    unbroken, record = run()
+    file.write_bytes(damage(interrupted(file)))
+    with pytest.warns(DataWarning, match=r"the checkpoint .*run\.safetensors is damaged .*; the training begins anew$"):
+        network, again = run(checkpoint=file)
+    assert equal(weights(network), weights(unbroken))
+    assert without_seconds(again) == without_seconds(record)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_checkpoint_without_a_checksum_is_of_an_earlier_version(tmp_path):
+    file = tmp_path / "run.safetensors"
+    interrupted(file)
+    with safe_open(file, "pt") as content:
+        tensors = {name: content.get_tensor(name) for name in content.keys()}  # noqa: SIM118
+        metadata = {name: text for name, text in content.metadata().items() if name != "checksum"}
+    save_file(tensors, file, metadata)
+    with pytest.warns(DataWarning, match="was written by an earlier version, without a checksum; the training begins"):
+        network, _ = run(checkpoint=file)
+    assert equal(weights(network), weights(run()[0]))
+
+
+@pytest.mark.parametrize("content", [b"not a checkpoint" * 9, b"a thesis, " * 200_000])
+def test_a_file_of_something_else_is_refused_and_left_alone(tmp_path, content):
+    file = tmp_path / "run.safetensors"
+    file.write_bytes(content)
+    with pytest.raises(TrainingError, match=r"run\.safetensors cannot be read: it is a file of something else"):
         run(checkpoint=file)
-    assert file.read_bytes() == damaged
+    assert file.read_bytes() == content
+    with pytest.raises(TrainingError, match="is not a file; remove it or choose another path"):
+        run(checkpoint=tmp_path)
+
+
+@pytest.mark.parametrize(
+    "problem",
+    [
+        OSError(28, "No space left on device"),
+        PermissionError(13, "no"),
+        OSError(30, "Read-only"),
+        SafetensorError("I/O"),
+    ],
+    ids=["ENOSPC", "EACCES", "EROFS", "safetensors"],
+)
+def test_a_checkpoint_that_cannot_be_written_ends_no_training(tmp_path, monkeypatch, problem):
+    from recsys.training import checkpoint
+
+    file, calls = tmp_path / "run.safetensors", []
+
+    def full(tensors, path, metadata):
+        calls.append(path)
+        path.write_bytes(b"half of it")
+        if len(calls) in (1, 2):
+            raise problem
+        save_file(tensors, path, metadata)
+        assert {other.name for other in tmp_path.iterdir()} <= {path.name, file.name}  # nothing is left of the others
+
+    monkeypatch.setattr(checkpoint, "save_file", full)
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        network, record = run(checkpoint=file, config=config(epochs=5))
+    assert len(calls) == 4
+    assert [str(w.message).partition(" (")[0] for w in told] == [f"the checkpoint {file} could not be written"]
+    unbroken, again = run(config=config(epochs=5))
+    assert equal(weights(network), weights(unbroken))
+    assert without_seconds(record) == without_seconds(again)
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_a_killed_process_left_of_a_checkpoint_is_removed(tmp_path):
+    file = tmp_path / "run.safetensors"
+    (tmp_path / ".run.recsys-0123abcd.safetensors").write_bytes(b"half of it")
+    (tmp_path / ".run.recsys-0123abcd.txt").write_bytes(b"mine")
+    run(checkpoint=file, config=config(epochs=1))
+    assert [path.name for path in tmp_path.iterdir()] == [".run.recsys-0123abcd.txt"]
 
 
 def test_another_kind_of_safetensors_file_is_refused(tmp_path):
-    from safetensors.torch import save_file
-
     save_file({"network.x": torch.zeros(2)}, tmp_path / "weights")
     with pytest.raises(TrainingError, match="cannot be read"):
         run(checkpoint=tmp_path / "weights")
