@@ -136,5 +136,6 @@ def test_of_steps_that_copy_source_files_three_are_kept():
 def test_names_that_are_drawn_are_replaced():
     run = "0123456789abcdef" * 2
     assert plain(f"rename mlruns/.{run}.12ab34cd.json -> m-{run}/x") == "rename mlruns/.ID.RANDOM.json -> m-ID/x"
+    assert plain("open out/.job.recsys-12ab34cd.json") == "open out/.job.recsys-RANDOM.json"
     assert plain("mkdir tmp/tmpab_12cd9") == "mkdir tmp/TMP"
     assert plain("rename out/.lists.12ab34cd.old -> out/lists") == "rename out/.lists.RANDOM.old -> out/lists"

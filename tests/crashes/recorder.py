@@ -74,7 +74,7 @@ class Record:
 def plain(text: str) -> str:
     """Return a text with ids, and random parts of names, replaced."""
     text = re.sub(r"\b[0-9a-f]{32}\b", "ID", text)
-    text = re.sub(r"\.[0-9a-f]{8}(?=[./ ]|$)", ".RANDOM", text)
+    text = re.sub(r"(\.(?:recsys-)?)[0-9a-f]{8}(?=[./ ]|$)", r"\1RANDOM", text)
     text = re.sub(r"(?<=\.artifact\.uploading\.)[a-z0-9_]{8}", "RANDOM", text)
     return re.sub(r"\btmp[a-z0-9_]{8}\b|(?<=tmp/)[a-z0-9_]{8}$", "TMP", text)
 

@@ -217,7 +217,7 @@ def _named(part: str, names: dict[str, str]) -> str:
         return "<unknown>"
     part = re.sub(r"^(\.?)[0-9a-f]{32}(?=\.)", r"\1<digest>", part)
     part = re.sub(r"(?<=^\.artifact\.uploading\.).*", "RANDOM", part)
-    return re.sub(r"\.[0-9a-f]{8}(?=\.|$)", ".RANDOM", part)
+    return re.sub(r"(\.(?:recsys-)?)[0-9a-f]{8}(?=\.|$)", r"\1RANDOM", part)
 
 
 def _content(name: str, shown: str, content: bytes) -> Iterator[str]:
