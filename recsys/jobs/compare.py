@@ -20,7 +20,7 @@ from recsys.files import sha256_of_json
 from recsys.interactions import Interactions
 from recsys.jobs.common import split_of
 from recsys.jobs.compare_folder import EVALUATION, CompareFolder, is_name
-from recsys.jobs.train import forget, train_one
+from recsys.jobs.train import files_of, forget, train_one
 from recsys.jobs.tune import as_toml, with_budget
 from recsys.metrics import of
 from recsys.splits import Split
@@ -137,7 +137,7 @@ def _result(
         with suppress(OSError, ValueError, KeyError, pa.ArrowException):  # damaged, and trained again
             evaluation = Evaluation(*(pd.read_parquet(folder.model(name) / file) for file in EVALUATION))
             model = {"name": job.model["name"], **facts["hyperparameters"]}
-            forget(workspace, _unregistered(job.repeat(0).model_copy(update={"model": model})), data)
+            forget(files_of(workspace, _unregistered(job.repeat(0).model_copy(update={"model": model})), data))
             return evaluation, facts
     given, job, tuned = job, job.repeat(0), None
     if job.tune and job.tune.space:

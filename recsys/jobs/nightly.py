@@ -6,7 +6,7 @@ import json
 import math
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from recsys.files import locked, sha256_of_json, write_text
 from recsys.jobs.common import Sources, Versions
 from recsys.jobs.contest import refuse_seen, settle
 from recsys.jobs.night_files import Files, digest_of
-from recsys.jobs.train import forget, train_one
+from recsys.jobs.train import Trained, files_of, forget, train_one
 from recsys.models import Recommender
 from recsys.scoring import check_output, score
 from recsys.workspace import Workspace, output_file
@@ -155,9 +155,12 @@ class _Steps:
         for version in versions.numbers:
             if tracking.version_tags(versions.name, version).get(f"{_TAG}_digest") == self.digest:
                 night.challenger = versions.uri(version)
-                forget(self.workspace, sources.job, sources.data, tags)
+                files = files_of(self.workspace, sources.job, sources.data, tags)
                 if self._is_new(version):
+                    if files[-1].exists():  # killed after it was registered: what its run lacks is added
+                        self._train(tags)
                     return f"done: version {version}"
+                forget(files)
                 return f"skipped: version {version} was trained on these data with this configuration"
         if versions.holder is not None:
             try:
@@ -166,21 +169,26 @@ class _Steps:
                 night.status, night.reason = "kept", f"no fair contest is possible: {error}"
                 night.warnings.append(night.reason)
                 return "skipped: no fair contest is possible"
-        run_name = self.config.track.run_name or self.config.model["name"]
-        # The tags are set when the version is created: a crash cannot leave a version without them.
-        job, split = sources.job, sources.split
-        print(f"\n{run_name}: train {split.train}, test {split.test}")
-        trained = train_one(self.workspace, job, split, sources.data, run_name=run_name, model_tags=tags)
-        print(trained.test)
+        trained = self._train(tags)
         if trained.registered is None:
             raise TrackingError(
                 "the new model could not be registered: the tracking server does not answer; run recsys sync when it "
                 "does, then promote the model by hand or leave it to the next night"
             )
-        trained.done()
         versions.numbers.insert(0, trained.registered.version)
         night.challenger = trained.registered.uri
         return f"done: version {trained.registered.version}"
+
+    def _train(self, tags: Mapping[str, str]) -> Trained:
+        """Train the challenger; its version gets the tags when it is created, so that a crash leaves none without."""
+        run_name = self.config.track.run_name or self.config.model["name"]
+        job, split = self.sources.job, self.sources.split
+        print(f"\n{run_name}: train {split.train}, test {split.test}")
+        trained = train_one(self.workspace, job, split, self.sources.data, run_name=run_name, model_tags=tags)
+        print(trained.test)
+        if trained.registered is not None:
+            trained.done()
+        return trained
 
     def promote(self) -> str:
         night, versions, config = self.night, self.versions, self.config

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -42,8 +42,7 @@ class Trained:
 
     def done(self) -> None:
         """Forget how to continue, when the result is kept; until then the same job resumes its run."""
-        for file in self.files:
-            file.unlink(missing_ok=True)
+        forget(self.files)
 
 
 def run(workspace: Workspace, config: JobConfig) -> list[Trained]:
@@ -111,14 +110,13 @@ def train_one(
     if model_tags:
         about["tags"] = dict(model_tags)
     files = _resume_files(workspace, model, about)
-    checkpoints = [path for step, path in files.items() if step != "run"]
     with tracking.start_run(
         workspace,
         job.track.experiment,
         run_name,
         tags,
         resume=files["run"],
-        interrupted=any(path.exists() for path in checkpoints),
+        interrupted=any(path.exists() for path in _in_order(files)[:-1]),
         keep=True,
         system_metrics=job.track.system_metrics,
     ) as tracker:
@@ -152,17 +150,25 @@ def train_one(
         )
         tracker.log_text(page, "report.html")
     registered = None if register_as is None else tracker.registered.get(register_as)
-    # Checkpoints first: without them the same run is resumed, without its file there would be another.
-    return Trained(model, chosen, test, tracker.run_id, registered, tracker.waiting, (*checkpoints, files["run"]))
+    return Trained(model, chosen, test, tracker.run_id, registered, tracker.waiting, _in_order(files))
 
 
-def forget(
+def files_of(
     workspace: Workspace, job: JobConfig, data: Interactions, model_tags: Mapping[str, str] | None = None
-) -> None:
-    """Forget how to continue a training whose result is kept, which a killed process may not have done."""
+) -> tuple[Path, ...]:
+    """Return the files by which a training continues that was killed; the last names its run."""
     about = {"config": job.as_dict(), "data": data.summary(), **({"tags": dict(model_tags)} if model_tags else {})}
-    files = _resume_files(workspace, job.new_model(), about)
-    for file in (*(path for step, path in files.items() if step != "run"), files["run"]):
+    return _in_order(_resume_files(workspace, job.new_model(), about))
+
+
+def _in_order(files: Mapping[str, Path]) -> tuple[Path, ...]:
+    """Return the checkpoints, and then the file that names the run: without that another run would begin."""
+    return (*(path for step, path in files.items() if step != "run"), files["run"])
+
+
+def forget(files: Sequence[Path]) -> None:
+    """Remove the files by which a training would continue, since its result is kept."""
+    for file in files:
         file.unlink(missing_ok=True)
 
 

@@ -13,6 +13,7 @@ The modules, each of which imports only from those before it:
 - `runs` creates, finds and resumes runs, and describes the machine; `registry` manages versions and aliases;
 - `adapter` serves a bundle; `logged_model` logs it, finds it and loads it;
 - `model_files` are the files that logging a model leaves; `pruning` deletes old versions with them;
+- `home` makes the store of a workspace, and moves it along; `recovery` closes the runs of killed processes;
 - `events` are what a run reports and how it is sent; `outbox` sends them or lets them wait, and `sync` them later;
 - `tracker` turns a job's reports into events; `current` starts, ends and knows the current run.
 """
@@ -22,6 +23,7 @@ from recsys.tracking.current import log_model, resumed_bundle, start_run
 from recsys.tracking.logged_model import address, load, pin, resolve
 from recsys.tracking.outbox import Synced, sync
 from recsys.tracking.pruning import Pruned, needed_versions, prune
+from recsys.tracking.recovery import configure
 from recsys.tracking.registry import (
     MODEL,
     Promotion,
@@ -38,7 +40,7 @@ from recsys.tracking.registry import (
     versions_if_any,
 )
 from recsys.tracking.runs import environment, version
-from recsys.tracking.store import configure, describe
+from recsys.tracking.store import describe
 from recsys.tracking.tracker import Tracker, flatten, mlflow_name
 
 __all__ = [

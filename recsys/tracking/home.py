@@ -71,6 +71,7 @@ def prepare(workspace: Workspace, *, create: bool) -> None:
     file = workspace.mlruns / DATABASE
     try:
         if _is_ready(file):
+            _remove_building(file)
             return
         if not create and not _holds_runs(file):
             raise TrackingError(
@@ -131,6 +132,14 @@ def _mend(file: Path) -> None:
         places = _elsewhere(connection, file)
         if places:
             _move(connection, places, (file.parent / ARTIFACTS).as_uri())
+
+
+def _remove_building(file: Path) -> None:
+    """Remove the folder in which a killed process built the database, unless one is building there now."""
+    folder = file.parent / _BUILDING
+    if folder.exists():
+        with suppress(OSError), locked(file.parent / ".lock", wait=False):
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _holds_runs(file: Path) -> bool:

@@ -12,7 +12,7 @@ from pathlib import Path
 from recsys.errors import RecsysError, TrackingError, TrackingUnavailable
 from recsys.files import locked, working_folder
 from recsys.spool import Spool, spools
-from recsys.tracking import runs, store
+from recsys.tracking import recovery, runs, store
 from recsys.tracking.adapter import BUNDLE
 from recsys.tracking.events import End, Event, Metrics, Model, Sender, batches
 from recsys.tracking.registry import RegisteredModel
@@ -215,11 +215,18 @@ def sync(workspace: Workspace) -> list[Synced]:
     Raises:
         TrackingError: the store cannot be opened.
     """
-    waiting = spools(store.pending(workspace))
-    if waiting:
-        with store.bounded(check=False):
-            store.configure(workspace)
-    return [_sync(spool, workspace) for spool in waiting]
+    if not store.pending(workspace).is_dir():
+        return []
+    busy = TrackingError("another sync is at work; wait for it to end")
+    with locked(workspace.mlruns / "locks" / "sync.lock", busy=busy):
+        waiting = spools(store.pending(workspace))
+        if waiting:
+            with store.bounded(check=False):
+                store.configure(workspace)
+                recovery.close_killed(workspace)
+        results = [_sync(spool, workspace) for spool in waiting]
+        recovery.remove_locks(workspace)
+    return results
 
 
 def _sync(spool: Spool, workspace: Workspace) -> Synced:

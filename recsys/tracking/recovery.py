@@ -73,11 +73,18 @@ def close_killed(workspace: Workspace) -> list[str]:
             if record is not None and record.status is None:
                 _close(record, file, workspace)
                 closed.append(record.name)
-    _remove_locks(workspace)
+    remove_locks(workspace)
     return closed
 
 
-def _remove_locks(workspace: Workspace) -> None:
+def configure(workspace: Workspace, *, create: bool = True) -> str:
+    """Point MLflow at the store of a workspace, as `store.configure` does, and close the runs of killed processes."""
+    uri = store.configure(workspace, create=create)
+    close_killed(workspace)
+    return uri
+
+
+def remove_locks(workspace: Workspace) -> None:
     """Remove the lock files that killed processes have left."""
     for place in (folder(workspace), store.pending(workspace), workspace.mlruns / "locks"):
         for lock in place.glob("*.lock"):
