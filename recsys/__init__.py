@@ -15,7 +15,7 @@ from typing import Any
 
 def _homes() -> dict[str, str]:
     """Return the module of each public name; models are found by their registry."""
-    stub = ast.parse(Path(__file__).with_suffix(".pyi").read_text(encoding="utf-8"))
+    stub = ast.parse(__loader__.get_data(str(Path(__file__).with_suffix(".pyi"))))  # also from a zip file
     imports = [node for node in stub.body if isinstance(node, ast.ImportFrom)]
     return {alias.name: str(node.module) for node in imports for alias in node.names if alias.name != "*"}
 

@@ -239,12 +239,12 @@ def test_a_prune_through_a_server_removes_the_files_there(http, tmp_path, monkey
     (second / "notes.txt").write_text("mine")
     assert registry.prune(Workspace(), "night", keep=1) == [1]
     assert f"would delete models:/night/1, {size / 1e6:.1f} MB" in capsys.readouterr().out
-    assert len(files(first)) > 100
+    assert len(files(first)) > 10
     with pytest.raises(TrackingError, match=r"models:/night/2 stays: mlflow-artifacts:.*notes.txt is not a file that"):
         registry.prune(Workspace(), "night", keep=1, delete=True)
     assert f"deleted models:/night/1, {size / 1e6:.1f} MB" in capsys.readouterr().out
     assert not files(first)
-    assert len(files(second)) > 100
+    assert len(files(second)) > 10
     (second / "notes.txt").unlink()
 
     kept = model_files.ArtifactRepository.delete_artifacts

@@ -10,6 +10,7 @@ import sys
 import tempfile
 import threading
 import warnings
+import zipfile
 from pathlib import Path
 
 import mlflow
@@ -541,10 +542,7 @@ def test_no_pickle_is_stored_and_the_signature_is_the_promised_one(registry):
     files = [path for path in folder.rglob("*") if path.is_file() and "__pycache__" not in path.parts]
     assert {path.suffix for path in files} <= {
         ".py",
-        ".pyi",
-        ".css",
-        ".js",
-        ".typed",
+        ".zip",
         ".json",
         ".yaml",
         ".txt",
@@ -553,6 +551,10 @@ def test_no_pickle_is_stored_and_the_signature_is_the_promised_one(registry):
         "",
     }
     assert not [path for path in files if path.read_bytes()[:1] == b"\x80"]
+    with zipfile.ZipFile(folder / "code" / "recsys.zip") as archive:
+        names = archive.namelist()
+        assert {Path(name).suffix for name in names} == {".py", ".pyi", ".css", ".js", ".typed"}
+        assert "recsys/models/linear.py" in names
     info = mlflow.models.get_model_info("models:/toy/1")
     assert info.signature == adapter.signature(rated=False)
     assert [column.name for column in info.signature.inputs] == ["user_id", "items"]

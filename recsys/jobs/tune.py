@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 from recsys import tracking
@@ -9,7 +10,7 @@ from recsys.config import JobConfig, check_config
 from recsys.files import write_text
 from recsys.jobs.common import split_of
 from recsys.metrics import higher_is_better
-from recsys.tuning import Tuned, check_extra, resume_file, study_name, tune
+from recsys.tuning import Tuned, check_extra, is_finished, resume_file, study_name, tune
 from recsys.workspace import Workspace, output_file
 
 
@@ -45,7 +46,10 @@ def run(
     print(f"\n{name}: train {split.train}, validation {split.validation}")
     fingerprint, experiment = data.fingerprint(), config.track.experiment
     resume = resume_file(workspace, "tune", study_name(job, fingerprint))
-    with tracking.start_run(workspace, experiment, f"tune {name}", {"model": name}, resume=resume) as tracker:
+    run: AbstractContextManager[tracking.Tracker] = nullcontext(tracking.Tracker())
+    if resume.exists() or not is_finished(workspace, job, fingerprint):  # else there is nothing to record
+        run = tracking.start_run(workspace, experiment, f"tune {name}", {"model": name}, resume=resume)
+    with run as tracker:
         tuned = tune(workspace, job, split, fingerprint=fingerprint)
         tracker.log_frame(tuned.trials, "trials.parquet")
         best = {key: tuned.job.model[key] for key in searched}

@@ -6,8 +6,11 @@ import inspect
 import re
 import shutil
 import sys
+import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from importlib import resources
+from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -64,7 +67,8 @@ def log(folder: Path, run_id: str) -> None:
         bundle = read_bundle(folder / BUNDLE)
         write_bundle(replace(bundle, about={**bundle.about, "run_id": run_id}), folder / BUNDLE)
     example = adapter.example(pd.read_parquet(folder / _EXAMPLES), _EXAMPLE_USERS)
-    code = [_PACKAGE, *sorted((folder / _CODE).glob("*"))]
+    _zip_package(folder / _CODE / "recsys.zip")
+    code = sorted((folder / _CODE).glob("*"))
     path = list(sys.path)
     try:
         with runs.active(run_id):
@@ -81,6 +85,23 @@ def log(folder: Path, run_id: str) -> None:
             )
     finally:
         sys.path[:] = path  # MLflow adds a temporary folder when it validates a model
+
+
+def _zip_package(file: Path) -> None:
+    """Write the source of this package, with the same bytes whenever it is the same."""
+    file.parent.mkdir(exist_ok=True)
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in _files_of(resources.files("recsys"), "recsys"):
+            archive.writestr(zipfile.ZipInfo(name), content, zipfile.ZIP_DEFLATED)
+
+
+def _files_of(folder: Traversable, name: str) -> Iterator[tuple[str, bytes]]:
+    """Yield the names and contents of a package's files."""
+    for entry in sorted(folder.iterdir(), key=lambda entry: entry.name):
+        if entry.is_dir() and entry.name != "__pycache__":
+            yield from _files_of(entry, f"{name}/{entry.name}")
+        elif entry.is_file():
+            yield f"{name}/{entry.name}", entry.read_bytes()
 
 
 def is_logged(run_id: str) -> bool:

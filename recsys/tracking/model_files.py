@@ -33,6 +33,7 @@ _FIXED = {
     "pyfunc_model.py",
     "input_example.json",
     "serving_input_example.json",
+    "code/recsys.zip",
     "registered_model_meta",  # written when the model is loaded by its registered name
     *(f"artifacts/{BUNDLE}/{name}" for name in ("config.json", "weights.safetensors", "metrics.json")),
     *(f"artifacts/{BUNDLE}/{name}" for name in ("items.parquet", "users.parquet")),

@@ -13,10 +13,11 @@ from recsys.evaluation import Validation
 from recsys.extras import check_installed
 from recsys.files import locked, sha256_of_json
 from recsys.splits import Split
+from recsys.tuning import study
 from recsys.tuning.study import resume_file
 from recsys.workspace import Workspace
 
-__all__ = ["Tuned", "check_extra", "resume_file", "study_name", "tune"]
+__all__ = ["Tuned", "check_extra", "is_finished", "resume_file", "study_name", "tune"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,6 +87,12 @@ def tune(
     value, params = (max if validation.higher_is_better else min)(complete, key=lambda pair: pair[0])
     rows = [{"trial": t.number, "state": t.state, "value": t.value, "seconds": t.seconds, **t.params} for t in trials]
     return Tuned(job.with_model(**params), value, pd.DataFrame(rows))
+
+
+def is_finished(workspace: Workspace, job: JobConfig, fingerprint: str) -> bool:
+    """Return whether the search that `tune` would make has ended within its budget."""
+    file = study.file_of(workspace, study_name(job, fingerprint))
+    return not study.is_wanting(study.read(file, lambda trial: None), job.search())
 
 
 def study_name(job: JobConfig, fingerprint: str) -> str:

@@ -24,7 +24,7 @@ from recsys.evaluation import Validation
 from recsys.models import Recommender
 from recsys.splits import Split
 from recsys.tuning import study
-from recsys.tuning.study import Trial, resume_file
+from recsys.tuning.study import Trial, is_wanting, resume_file
 from recsys.workspace import Workspace
 
 
@@ -56,7 +56,7 @@ class Search:
             resume = resume_file(self.workspace, "search", self.name)
             if run_name is None:
                 self._continue(trials)
-            elif self._is_wanting(trials) or resume.exists():
+            elif is_wanting(trials, self.settings) or resume.exists():
                 with tracking.start_run(self.workspace, self.job.track.experiment, run_name, resume=resume):
                     self._continue(trials)
         return trials
@@ -64,7 +64,7 @@ class Search:
     @property
     def file(self) -> Path:
         """The file of the trials that have ended."""
-        return self.workspace.mlruns / "studies" / f"{self.name}.json"
+        return study.file_of(self.workspace, self.name)
 
     @cached_property
     def space(self) -> dict[str, BaseDistribution]:
@@ -89,15 +89,10 @@ class Search:
         total, hidden = self.settings.trials, not self.workspace.progress
         with tqdm(total=total, initial=len(trials), unit="trial", desc="tuning", disable=hidden) as bar:
             self._show_best(bar, trials)
-            while self._is_wanting(trials):
+            while is_wanting(trials, self.settings):
                 self._make_trial(trials)
                 bar.update()
                 self._show_best(bar, trials)
-
-    def _is_wanting(self, trials: Sequence[Trial]) -> bool:
-        count, minutes = len(trials), self.settings.minutes
-        spent = sum(trial.seconds for trial in trials)  # what was spent on killed trials is not known
-        return count < self.settings.trials and (minutes is None or spent < 60 * minutes or count == 0)
 
     def _given(self) -> dict[str, Any] | None:
         """Return the configuration's own values, to be tried first; None unless all are there and in the space."""

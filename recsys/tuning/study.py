@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from pydantic import TypeAdapter
 
+from recsys.config import TuneConfig
 from recsys.errors import ConfigError, warn
 from recsys.files import sha256_of_json, write_text
 from recsys.workspace import Workspace
@@ -41,6 +42,18 @@ _TRIALS = TypeAdapter(list[Trial])
 def resume_file(workspace: Workspace, *facts: Any) -> Path:
     """Return the file by which `tracking.start_run` finds the run of a killed process, named by JSON values."""
     return workspace.mlruns / "checkpoints" / f"{sha256_of_json(facts)[:32]}.json"
+
+
+def file_of(workspace: Workspace, name: str) -> Path:
+    """Return the file of a search's trials."""
+    return workspace.mlruns / "studies" / f"{name}.json"
+
+
+def is_wanting(trials: Sequence[Trial], budget: TuneConfig) -> bool:
+    """Return whether a search with these trials has budget for more."""
+    spent = sum(trial.seconds for trial in trials)  # what was spent on killed trials is not known
+    in_time = budget.minutes is None or spent < 60 * budget.minutes or not trials
+    return len(trials) < budget.trials and in_time
 
 
 def write(file: Path, trials: Sequence[Trial]) -> None:
