@@ -203,9 +203,7 @@ def _log_inputs(
         sizes["validation"] = split.validation.target.nnz
     sections = {key: value for key, value in config.items() if key != "model"}
     params = {"name": type(model).__name__, **model.params()}
-    tracker.log_params({"model": params, "config": sections, "parts": sizes})
-    tracker.log_data(data, "all")
-    tracker.log_parts(split)
+    tracker.log_inputs({"model": params, "config": sections, "parts": sizes}, data, "all", split)
 
 
 def _resume_files(workspace: Workspace, model: Recommender, about: Mapping[str, Any]) -> dict[str, Path]:

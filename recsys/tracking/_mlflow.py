@@ -1,9 +1,11 @@
 """The only file of the library that imports MLflow."""
 
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from importlib.util import find_spec
-from typing import Any
+from pathlib import Path, PurePosixPath
+from typing import Any, Final
 
 from recsys.errors import TrackingError
 
@@ -15,7 +17,9 @@ with warnings.catch_warnings():
     from mlflow import MlflowClient, entities, types
     from mlflow.exceptions import MlflowException
     from mlflow.store.artifact.artifact_repo import ArtifactRepository
+    from mlflow.store.artifact.artifact_repository_registry import _artifact_repository_registry as repositories
     from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository as artifact_repository
+    from mlflow.store.artifact.mlflow_artifacts_repo import MlflowArtifactsRepository
     from mlflow.store.db import utils as database
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
     from mlflow.tracking.context.registry import resolve_tags
@@ -33,6 +37,32 @@ __all__ = [
     "resolve_tags",
     "types",
 ]
+
+
+UPLOADS: Final = 8
+"""Files that are sent to a server at the same time."""
+
+
+class ParallelRepository(MlflowArtifactsRepository):  # type: ignore[misc]
+    """A server's artifacts. The files of a folder are sent at the same time; by MLflow's own, one after the other."""
+
+    def log_artifacts(self, local_dir: str, artifact_path: str | None = None) -> None:
+        """Send the files of a folder and its folders; the first error is raised."""
+        folder = Path(local_dir).absolute()
+        with ThreadPoolExecutor(UPLOADS) as pool:
+            waiting = []
+            for file in sorted(path for path in folder.rglob("*") if path.is_file()):
+                place = PurePosixPath(artifact_path or "", file.parent.relative_to(folder).as_posix()).as_posix()
+                waiting.append(pool.submit(self.log_artifact, str(file), None if place == "." else place))
+            try:
+                for sent in waiting:
+                    sent.result()
+            except BaseException:
+                pool.shutdown(cancel_futures=True)
+                raise
+
+
+repositories.register("mlflow-artifacts", ParallelRepository)
 
 
 class Load:

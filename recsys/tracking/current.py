@@ -169,9 +169,9 @@ def _open(
     """Start a run, in the store if it answers, and return its outbox."""
     began, started = time.monotonic(), False
     with suppress(TrackingUnavailable):
-        if parent is None:
-            with store.bounded(check=False):
-                store.configure(workspace)
+        with store.bounded(check=False):
+            store.configure(workspace)
+            if parent is None:
                 recovery.close_killed(workspace)
         if parent is not None and parent.record.run_id is None:
             parent.send_waiting()

@@ -15,7 +15,7 @@ from recsys.tracking import logged_model, runs
 from recsys.tracking._mlflow import MlflowClient, entities, mlflow
 from recsys.tracking.home import remove_half_uploads
 from recsys.tracking.registry import MODEL, RegisteredModel, logged_models, register, registered_by
-from recsys.tracking.store import FILE_TIMEOUT, TIMEOUT, request
+from recsys.tracking.store import FILE_TIMEOUT, TIMEOUT, is_remote, request
 
 Point = list[Any]
 """Name, value, time in milliseconds and step of a metric."""
@@ -91,7 +91,7 @@ class Metrics(Event, kind="metrics"):
             points = sender.new_points(points, "value" if self.of_model else "step")
         elif retry:
             points = sender.new_points(points, "time")
-        model_id = logged_models(client, sender.run_id).get(MODEL) if self.of_model else None
+        model_id = sender.model_of(retry or self.resumed) if self.of_model else None
         if model_id is not None and (retry or self.resumed):
             # MLflow writes a model's metrics after the run's, and may have been stopped between.
             has = {metric.key for metric in client.get_logged_model(model_id).metrics or ()}
@@ -149,7 +149,7 @@ class Model(Event, kind="model"):
             if logged_model.is_logged(sender.run_id):
                 return
             logged_model.discard_unfinished(sender.run_id)
-        logged_model.log(self.attachment, sender.run_id)
+        sender.model_id = logged_model.log(self.attachment, sender.run_id)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -162,7 +162,7 @@ class Register(Event, kind="register"):
 
     def send(self, sender: Sender, retry: bool) -> RegisteredModel:
         known = registered_by(sender.run_id, self.name) if retry or self.resumed else None
-        return known or register(sender.run_id, self.name)
+        return known or register(sender.run_id, self.name, sender.model_id)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -173,7 +173,8 @@ class End(Event, kind="end"):
     time: int
 
     def send(self, sender: Sender, retry: bool) -> None:
-        remove_half_uploads(MlflowClient().get_run(sender.run_id).info.artifact_uri)
+        if not is_remote():
+            remove_half_uploads(MlflowClient().get_run(sender.run_id).info.artifact_uri)
         if runs.is_active(sender.run_id):
             mlflow.end_run(self.status)
         else:
@@ -187,6 +188,8 @@ class Sender:
         self.run_id = run_id
         self.known: dict[str, set[tuple[int, int, str]]] = {}
         """Time, step and value of the points that the store has, by name of the series."""
+        self.model_id: str | None = None
+        """Of the model that it has logged."""
 
     def send(self, event: Event, *, retry: bool) -> RegisteredModel | None:
         """Send an event, and return the version if it registers one.
@@ -200,6 +203,12 @@ class Sender:
         seconds = FILE_TIMEOUT if event.attachment else TIMEOUT
         with request(f"run {self.run_id} cannot record {event.kind}", seconds=seconds, of_run=True):
             return event.send(self, retry)
+
+    def model_of(self, earlier: bool) -> str | None:
+        """Return the id of the run's model; if it may have been logged `earlier`, by another sender, the store says."""
+        if self.model_id is None and earlier:
+            self.model_id = logged_models(MlflowClient(), self.run_id).get(MODEL)
+        return self.model_id
 
     def new_points(self, points: list[Point], same: Literal["time", "step", "value"]) -> list[Point]:
         """Return the points that the store does not have.

@@ -60,8 +60,8 @@ def prepare(
     return folder
 
 
-def log(folder: Path, run_id: str) -> None:
-    """Log a model that `prepare` has written in a run; MLflow's errors are not translated."""
+def log(folder: Path, run_id: str) -> str:
+    """Log a model that `prepare` has written in a run, and return its id; MLflow's errors are not translated."""
     config = read_json(folder / BUNDLE / "config.json") or {}
     if config["about"].get("run_id") != run_id:  # the store had not created the run when the model was prepared
         bundle = read_bundle(folder / BUNDLE)
@@ -72,7 +72,7 @@ def log(folder: Path, run_id: str) -> None:
     path = list(sys.path)
     try:
         with runs.active(run_id):
-            mlflow.pyfunc.log_model(
+            logged = mlflow.pyfunc.log_model(
                 name=MODEL,
                 python_model=str(_PACKAGE / "pyfunc_model.py"),
                 artifacts={BUNDLE: str(folder / BUNDLE)},
@@ -85,6 +85,7 @@ def log(folder: Path, run_id: str) -> None:
             )
     finally:
         sys.path[:] = path  # MLflow adds a temporary folder when it validates a model
+    return str(logged.model_id)
 
 
 def _zip_package(file: Path) -> None:

@@ -38,15 +38,15 @@ class RegisteredModel:
     aliases: tuple[str, ...] = ()
 
 
-def register(run_id: str, name: str) -> RegisteredModel:
-    """Register the model that a run has logged as the next version of `name`.
+def register(run_id: str, name: str, model_id: str | None = None) -> RegisteredModel:
+    """Register the model that a run has logged as the next version of `name`; the store is asked for its id if need be.
 
     Raises:
         TrackingError: no such run, it has logged no model, or MLflow refuses the name.
     """
     with request(f"cannot register {name!r}"):
         client = connect()
-        model_id = logged_models(client, run_id).get(MODEL)
+        model_id = model_id or logged_models(client, run_id).get(MODEL)
         if model_id is None:
             if was_deleted(client, run_id):
                 raise TrackingError(f"the model of run {run_id}, to register as {name!r}, was deleted; train it again")

@@ -96,13 +96,15 @@ class RunRecord:
 def start(record: RunRecord, workspace: Workspace, tags: dict[str, str], parent: str | None, *, resumed: bool) -> str:
     """Start a run as MLflow's active one and return its id: the recorded run if it still exists, or a new one.
 
+    The store must be configured.
+
     Args:
         tags: of this start; the record holds those of the first.
         parent: id of the parent run.
         resumed: the run was started before, so the store may have it.
     """
-    with request(f"cannot start a run of experiment {record.experiment!r}", check=False):
-        uri = store.configure(workspace)
+    with request(f"cannot start a run of experiment {record.experiment!r}"):
+        uri = mlflow.get_tracking_uri()
         nested = mlflow.active_run() is not None
         if resumed and record.run_id is None:
             record.run_id = find(record.experiment, record.key)

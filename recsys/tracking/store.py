@@ -149,7 +149,7 @@ def request(failure: str, *, seconds: int = TIMEOUT, of_run: bool = False, check
         except SQLAlchemyError as error:
             raise TrackingError(f"{failure}: {home.first_line(error)}") from error
         except OSError as error:
-            if not _is_remote():
+            if not is_remote():
                 raise
             status = getattr(getattr(error, "response", None), "status_code", 500)  # HTTPError of the library requests
             unavailable = status >= 500 or status == 429 or (of_run and status in (401, 403, 404))
@@ -193,7 +193,7 @@ def bounded(seconds: int = TIMEOUT, *, retries: int = 0, check: bool = True) -> 
     attempts = database.MAX_RETRY_COUNT
     with _variables(limits), _log_level("mlflow", logging.CRITICAL):
         try:
-            if _is_remote():
+            if is_remote():
                 database.MAX_RETRY_COUNT = 1
                 if check:
                     _check_reachable()
@@ -225,7 +225,8 @@ def _open_stores() -> None:
     _check_reachable()
     client = MlflowClient()
     client.search_experiments(max_results=1)
-    client.search_registered_models(max_results=1)
+    if mlflow.get_registry_uri() != mlflow.get_tracking_uri():
+        client.search_registered_models(max_results=1)
 
 
 def _check_reachable() -> None:
@@ -274,6 +275,7 @@ def _log_level(name: str, level: int = logging.WARNING) -> Iterator[None]:
         logger.setLevel(before)
 
 
-def _is_remote() -> bool:
+def is_remote() -> bool:
+    """Return whether the store is a server."""
     parts = urlsplit(mlflow.get_tracking_uri())
     return bool(parts.netloc) and parts.scheme not in ("sqlite", "file")

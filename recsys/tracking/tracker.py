@@ -64,21 +64,21 @@ class Tracker:
         texts = {mlflow_name(name): str(value) for name, value in flatten(values).items()}
         self._take(Params(values=texts, resumed=self.resumed))
 
+    def log_inputs(self, params: Mapping[str, Any], data: Interactions, context: str, split: Split) -> None:
+        """Record parameters, data and parts as `log_params`, `log_data` and `log_parts` do, in two reports for all."""
+        size, whole = _described(data, context)
+        self.log_params({**params, "data": size})
+        self._take(Inputs(inputs=[whole, *_parts(split)]))
+
     def log_data(self, data: Interactions, context: str = "training") -> None:
         """Record size and fingerprint of the data, as parameters and as a data set of the run."""
-        summary = data.summary()
-        self.log_params({"data": {key: summary[key] for key in ("users", "items", "interactions", "fingerprint")}})
-        self._take(Inputs(inputs=[data_set("interactions", summary["fingerprint"], summary, context)]))
+        size, whole = _described(data, context)
+        self.log_params({"data": size})
+        self._take(Inputs(inputs=[whole]))
 
     def log_parts(self, split: Split) -> None:
         """Record the training, validation and test part as data sets of the run, each with its digest."""
-        summary = split.train.summary()
-        inputs = [data_set("train", summary["fingerprint"], summary, "training")]
-        for name, part in (("validation", split.validation), ("test", split.test)):
-            if part is not None:
-                sizes = {"users": len(part.users), "context": part.context.nnz, "target": part.target.nnz}
-                inputs.append(data_set(name, digest(part, split.train.items), sizes, name))
-        self._take(Inputs(inputs=inputs))
+        self._take(Inputs(inputs=_parts(split)))
 
     def log_epoch(self, entry: Mapping[str, float]) -> None:
         """Record one epoch of a training record, as step `entry["epoch"]` of its series.
@@ -182,6 +182,24 @@ def data_set(name: str, digest: str, profile: Mapping[str, Any], context: str) -
         },
         "context": context,
     }
+
+
+def _described(data: Interactions, context: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return size and fingerprint of the data as parameters, and as a data set of a run."""
+    summary = data.summary()
+    size = {key: summary[key] for key in ("users", "items", "interactions", "fingerprint")}
+    return size, data_set("interactions", summary["fingerprint"], summary, context)
+
+
+def _parts(split: Split) -> list[dict[str, Any]]:
+    """Return the parts of a split as data sets of a run."""
+    summary = split.train.summary()
+    inputs = [data_set("train", summary["fingerprint"], summary, "training")]
+    for name, part in (("validation", split.validation), ("test", split.test)):
+        if part is not None:
+            sizes = {"users": len(part.users), "context": part.context.nnz, "target": part.target.nnz}
+            inputs.append(data_set(name, digest(part, split.train.items), sizes, name))
+    return inputs
 
 
 def digest(part: Part, items: IdMap) -> str:
