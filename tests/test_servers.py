@@ -1,7 +1,12 @@
 """Stores on servers, MLflow's over HTTP and PostgreSQL: what jobs do there, also if the server goes and comes back."""
 
+import subprocess
 import sys
+import threading
+import time
 from collections import Counter
+from http.client import HTTPConnection
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import mlflow
@@ -264,3 +269,79 @@ def test_a_prune_through_a_server_removes_the_files_there(http, tmp_path, monkey
     registry.prune(Workspace(), "night", keep=1, delete=True)
     assert "models:/night/4; its files stay: the server keeps them" in capsys.readouterr().out
     assert list((tmp_path / "direct").rglob("MLmodel"))
+
+
+class Slow(BaseHTTPRequestHandler):
+    """Passes requests on to a server after `delay` seconds, and notes them in `asked`."""
+
+    protocol_version = "HTTP/1.1"
+
+    def pass_on(self):
+        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        self.server.asked.append(f"{self.command} {self.path}")
+        time.sleep(self.server.delay)
+        headers = {
+            name: value for name, value in self.headers.items() if name.lower() not in ("host", "content-length")
+        }
+        connection = HTTPConnection("127.0.0.1", self.server.behind)
+        connection.request(self.command, self.path, body, headers)
+        answer = connection.getresponse()
+        content = answer.read()
+        self.send_response(answer.status)
+        self.send_header("Content-Type", answer.getheader("Content-Type", "application/json"))
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+        connection.close()
+
+    do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = pass_on  # noqa: N815 - the names that http.server calls
+
+    def log_message(self, *_):
+        pass
+
+
+def trained_in(root, *options):
+    """Train EASE by the command; return the seconds that it took."""
+    (root / "job.toml").write_text(
+        """[data]
+name = "synthetic"
+[model]
+name = "EASE"
+[split]
+kind = "hold_out_users"
+n_users = 0.1
+[track]
+register = "toy"
+"""
+    )
+    began = time.monotonic()
+    command = [sys.executable, "-m", "recsys", "train", "job.toml", "--quiet", *options]
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "models:/toy/1" in done.stdout
+    return time.monotonic() - began
+
+
+@pytest.fixture
+def slow(http, monkeypatch):
+    """A server that passes requests on to MLflow's; they take `delay` seconds more."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Slow)
+    server.behind, server.delay, server.asked = http.port, 0.0, []
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{server.server_address[1]}")
+    yield server
+    server.shutdown()
+    server.server_close()
+
+
+def test_a_training_asks_a_server_for_little(slow, tmp_path):
+    trained_in(tmp_path)
+    assert len(slow.asked) <= 45
+
+
+@pytest.mark.slow
+def test_a_short_training_is_not_held_up_tenfold_by_a_slow_server(slow, tmp_path, monkeypatch):
+    slow.delay = 1.5
+    seconds = trained_in(tmp_path)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI")
+    assert seconds < 10 * trained_in(tmp_path)

@@ -89,7 +89,8 @@ def remove_locks(workspace: Workspace) -> None:
     for place in (folder(workspace), store.pending(workspace), workspace.mlruns / "locks"):
         for lock in place.glob("*.lock"):
             with suppress(OSError), locked(lock, wait=False):
-                pass
+                if lock.stat().st_size == 0:  # killed before it had written what a lock file holds
+                    lock.unlink()
 
 
 def _record(file: Path) -> RunRecord | None:
