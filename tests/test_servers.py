@@ -294,7 +294,7 @@ class Slow(BaseHTTPRequestHandler):
         self.wfile.write(content)
         connection.close()
 
-    do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = pass_on  # noqa: N815 - the names that http.server calls
+    do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = pass_on
 
     def log_message(self, *_):
         pass
