@@ -24,7 +24,7 @@ except ImportError:  # on Windows
     fcntl = None
 
 _MARK = b"recsys lock\n"
-"""What a lock file holds, so that nobody's file is taken for one; those of earlier versions were empty."""
+"""What a lock file holds, so that nobody's file is taken for one; less if its writer was killed, nothing in 0.2.0."""
 OLD = ".old"
 """How the name of a folder ends that was set aside for a new one."""
 _LONGEST = 200
@@ -132,7 +132,7 @@ def lock(path: Path, *, wait: bool) -> Iterator[None]:
 def is_lock(path: Path) -> bool:
     """Return whether a path is a lock file, held or not, or nothing."""
     try:
-        return stat.S_ISREG(os.lstat(path).st_mode) and path.read_bytes() in (b"", _MARK)
+        return stat.S_ISREG(os.lstat(path).st_mode) and _MARK.startswith(path.read_bytes())
     except FileNotFoundError:
         return True
 

@@ -53,7 +53,7 @@ class Files:
         if found is not None and found.get("identity") == identity:
             return found
         self.forget()
-        found = {"identity": identity, "versions": versions.numbers, "holder": versions.holder}
+        found = {"identity": identity, "versions": list(versions.numbers), "holder": versions.holder}
         self.note(found)
         return found
 

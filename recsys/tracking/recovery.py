@@ -89,8 +89,7 @@ def remove_locks(workspace: Workspace) -> None:
     for place in (folder(workspace), store.pending(workspace), workspace.mlruns / "locks"):
         for lock in place.glob("*.lock"):
             with suppress(OSError), locked(lock, wait=False):
-                if lock.stat().st_size == 0:  # killed before it had written what a lock file holds
-                    lock.unlink()
+                lock.unlink(missing_ok=True)  # also if its writer was killed before it had written what a lock holds
 
 
 def _record(file: Path) -> RunRecord | None:
