@@ -3,7 +3,7 @@
 #   make test    format, lint, types and tests, as in CI
 #   make lint    only format, lint and types
 #   make docs    write the pages and tables that are generated from docstrings and declarations
-#   make slow    tests that take minutes and need real data
+#   make slow    tests that take minutes or hours: real data, every crash, hundreds of kills
 #   make bench   write timings to docs/benchmarks.md (BENCH="--device cuda" for a GPU)
 #   make bench-peers   the same for RecBole, Cornac and plain torch (needs Python 3.11)
 # For another build of torch (CUDA, or the small CPU build): make demo TORCH_INDEX=URL, with the index URL that pytorch.org's
