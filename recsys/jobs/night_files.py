@@ -32,7 +32,7 @@ class Files:
     summary: Path
     began: Path
     """JSON: `identity` of the night, and what it found at its beginning: `versions` and `holder`; and when it began to
-    score: `output`, a digest of the output's manifest, and whether it held any `lists`."""
+    score: `output`, a digest of the output's manifest, and whether it held any `lists`; and how the `night` ended."""
     lists: Path
     """Lists of some users in the output that the night replaces."""
     run: Path
@@ -75,9 +75,14 @@ class Files:
         except (OSError, ValueError):
             return None
 
+    def end(self, found: Mapping[str, Any], night: Mapping[str, Any]) -> None:
+        """Remove what is of no more use; until the last file goes, the same night only tells again how it ended."""
+        self.note({**found, "night": dict(night)})
+        self.forget()
+
     def forget(self) -> None:
-        """Remove what is of no more use: the next night finds things anew, and removes what a kill leaves here."""
-        for file in (self.began, self.run, self.lists):
+        """Remove what a night keeps, so that the next one finds things anew."""
+        for file in (self.run, self.lists, self.began):
             file.unlink(missing_ok=True)
 
 

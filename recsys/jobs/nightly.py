@@ -95,14 +95,14 @@ def run(
     busy = ConfigError(f"another night of {name!r} is running; wait for it to end")
     with locked(workspace.mlruns / "locks" / f"night-{name}.lock", busy=busy):
         try:
-            _run(workspace, night, config, files, output, n)
+            found = _run(workspace, night, config, files, output, n)
         except BaseException as error:
             night.status, night.reason = "failed", "".join(traceback.format_exception_only(error)).strip()
             raise
         finally:
             night.seconds = round(time.perf_counter() - began, 3)
             write_text(file, night.as_json(), durable=True)
-        files.forget()
+        files.end(found, vars(night))
     print(f"\n{night.status}: {night.reason}" if night.reason else f"\n{night.status}")
     for warning in night.warnings:
         print(f"warning: {warning}")
@@ -112,8 +112,8 @@ def run(
     return night
 
 
-def _run(workspace: Workspace, night: Night, config: JobConfig, files: Files, output: Path, n: int) -> None:
-    """Run the five steps in order; they share the data and the loaded models."""
+def _run(workspace: Workspace, night: Night, config: JobConfig, files: Files, output: Path, n: int) -> dict[str, Any]:
+    """Run the five steps in order, which share the data and the loaded models; return what the night found."""
     check_output(output)
     name = str(config.track.register_as)
     tracking.configure(workspace)  # first, since a server that does not answer makes all else vain
@@ -121,6 +121,9 @@ def _run(workspace: Workspace, night: Night, config: JobConfig, files: Files, ou
     versions = Versions(name, ALIAS, tracking.versions_if_any(name))
     digest = _training_digest(config, sources)
     began = files.begin(sha256_of_json([digest, config.promote.as_text(), str(output), n]), versions)
+    if "night" in began:  # it had ended, and was killed before it had removed its files
+        vars(night).update(began["night"])
+        return began
     steps = _Steps(workspace, night, config, sources, versions, files, digest, began)
     night.record("prepare", lambda: f"done: {sources.data}")
     night.record("train", steps.train)
@@ -132,6 +135,7 @@ def _run(workspace: Workspace, night: Night, config: JobConfig, files: Files, ou
     with tracking.start_run(workspace, experiment, f"night {name}", tags, resume=files.run, keep=True) as tracker:
         night.record("drift", lambda: steps.measure_drift(champion, tracker))
         night.record("score", lambda: steps.score(champion, output, n))
+    return began
 
 
 @dataclass(frozen=True, eq=False)

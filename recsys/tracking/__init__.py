@@ -10,7 +10,8 @@ metrics carry time and step, a run is found by its tag `recsys.run`, and a run l
 The modules, each of which imports only from those before it:
 
 - `_mlflow` imports MLflow; `store` opens the store, bounds and silences its calls and translates its errors;
-- `runs` creates, finds and resumes runs, and describes the machine; `registry` manages versions and aliases;
+- `runs` creates, finds and resumes runs, and describes the machine;
+- `registry` manages versions, `aliases` who of them is champion;
 - `adapter` serves a bundle; `logged_model` logs it, finds it and loads it;
 - `model_files` are the files that logging a model leaves; `pruning` deletes old versions with them;
 - `home` makes the store of a workspace, and moves it along; `recovery` closes the runs of killed processes;
@@ -19,6 +20,7 @@ The modules, each of which imports only from those before it:
 """
 
 from recsys.tracking.adapter import RecommendationModel, set_pyfunc_model
+from recsys.tracking.aliases import Promotion, annotate, promote, rollback
 from recsys.tracking.current import log_model, resumed_bundle, start_run
 from recsys.tracking.logged_model import address, load, pin, resolve
 from recsys.tracking.outbox import Synced, sync
@@ -26,15 +28,11 @@ from recsys.tracking.pruning import Pruned, needed_versions, prune
 from recsys.tracking.recovery import configure
 from recsys.tracking.registry import (
     MODEL,
-    Promotion,
     RegisteredModel,
-    annotate,
     delete_version,
     model_versions,
-    promote,
     register,
     registered_names,
-    rollback,
     version_facts,
     version_tags,
     versions_if_any,

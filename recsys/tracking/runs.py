@@ -156,15 +156,18 @@ def deactivate(run_id: str, status: str) -> None:
 
 @contextmanager
 def active(run_id: str) -> Iterator[None]:
-    """Make a run MLflow's active one for the block, for functions that know no other; its status stays RUNNING."""
+    """Make a run MLflow's active one for the block, for functions that know no other; its status stays as it is."""
     if is_active(run_id):
         yield
         return
+    before = MlflowClient().get_run(run_id).info
     mlflow.start_run(run_id, nested=mlflow.active_run() is not None)
     try:
         yield
     finally:
         mlflow.end_run("RUNNING")
+        if before.status != "RUNNING":
+            MlflowClient().set_terminated(run_id, before.status, before.end_time)
 
 
 def experiment_id(name: str, uri: str, workspace: Workspace) -> str:
