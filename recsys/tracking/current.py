@@ -67,6 +67,7 @@ def start_run(
         except BlockingIOError:  # another process runs the same training
             file, resumable = file.with_name(f"run-{uuid.uuid4().hex}.json"), False
             stack.enter_context(locked(recovery.lock_of(file), wait=False))
+        stack.push(runs.killed_since(runs.active_id()))
         load = Load() if system_metrics else None
         facts = {**environment(workspace), **{name: str(value) for name, value in (tags or {}).items()}}
         place, parent = store.place(workspace), _CURRENT.get()
