@@ -106,9 +106,18 @@ class _Interruption:
     def _ignored(self, unraisable: sys.UnraisableHookArgs) -> None:
         """Send the signal again where its exception was raised in a callback, which Python prints and then forgets."""
         if self.status and issubclass(unraisable.exc_type, KeyboardInterrupt | SystemExit):
-            threading.Timer(0.05, signal.raise_signal, [self.status - 128]).start()
+            threading.Timer(0.05, _send, [self.status - 128]).start()
         else:
             self._hook(unraisable)
+
+
+def _send(number: int) -> None:
+    """Send a signal to the main thread, which it wakes."""
+    main_thread = threading.main_thread().ident
+    if hasattr(signal, "pthread_kill") and main_thread is not None:
+        signal.pthread_kill(main_thread, number)
+    else:
+        signal.raise_signal(number)
 
 
 def _one_line(text: str) -> str:

@@ -330,8 +330,8 @@ def _annotate(name: str, version: int, tags: Mapping[str, Any], alias: str, note
 def _with_note(description: str, note: str) -> str:
     """Return a description with a note at its end, in place of what a killed process wrote of the same."""
     first = note.strip().splitlines()[0]
-    kept, _, rest = f"\n{description}".rpartition(f"\n{first}\n")
-    return f"{kept if rest else description}\n\n{note}".strip()
+    kept, found, _ = f"\n{description}".rpartition(f"\n{first}\n")
+    return f"{kept if found else description}\n\n{note}".strip()
 
 
 def _in_words(version: int | None) -> str:

@@ -150,14 +150,14 @@ def is_active(run_id: str) -> bool:
 
 
 def killed_since(before: str | None) -> Callable[..., None]:
-    """Return an exit of a block that ends as killed what was begun since `before` was active, if it is interrupted.
+    """Return an exit of a block that ends as killed what was begun since `before` was active, and could not be ended.
 
     MLflow would mark it as finished when the process ends.
     """
 
     def leave(kind: type[BaseException] | None, *_: object) -> None:
         active = active_id()
-        if kind is not None and not issubclass(kind, Exception) and active is not None and active != before:
+        if kind is not None and active is not None and active != before:
             deactivate(active, "KILLED")
 
     return leave

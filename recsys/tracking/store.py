@@ -20,7 +20,7 @@ from urllib.parse import SplitResult, quote, urlsplit
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
-from recsys.errors import TrackingError, TrackingUnavailable
+from recsys.errors import TrackingError, TrackingUnavailable, warn
 from recsys.files import locked
 from recsys.tracking import home
 from recsys.tracking._mlflow import MlflowClient, MlflowException, database, mlflow
@@ -57,7 +57,9 @@ def configure(workspace: Workspace, *, create: bool = True) -> str:
     uri = given[URI] or home.uri(workspace)
     if not given[URI]:
         with quiet():
-            home.prepare(workspace, create=create)
+            note = home.prepare(workspace, create=create)
+        if note:
+            warn(note)
     with request(f"cannot open {without_password(uri)}", check=False):
         try:
             mlflow.set_tracking_uri(uri)
