@@ -22,16 +22,19 @@ from recsys.workspace import Workspace
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command; return 0, or 2 after a clear message for an error of the package's own or of a file.
+    """Run a command; return 0, or after one line that says why not 2, 130 (Ctrl-C) or 143 (SIGTERM).
+
+    Args:
+        argv: those of the process by default, which then ends with this command.
 
     Raises:
-        SystemExit: the arguments are wrong (2), or the process was asked to end (143).
+        SystemExit: the arguments are wrong (2).
     """
     with _any_character_printed():
-        return _run(sys.argv[1:] if argv is None else argv)
+        return _run(sys.argv[1:] if argv is None else argv, _Interruption(last=argv is None))
 
 
-def _run(argv: Sequence[str]) -> int:
+def _run(argv: Sequence[str], interruption: _Interruption) -> int:
     top = parser()
     if any("\0" in argument for argument in argv):  # no system passes it, and no file, id or name has it
         top.error("an argument holds a NUL character")
@@ -40,18 +43,81 @@ def _run(argv: Sequence[str]) -> int:
         top.error("'--' is not a value")  # which argparse of Python 3.11 drops, as in `--user=--`
     command: Command = arguments.pop("chosen")
     status, problem = 2, ""
-    try:
-        with _exit_on_sigterm(), _warnings_of(command):
-            call(command, arguments)
-            return 0
-    except RecsysError as error:
-        problem = str(error)
-    except OSError as error:
-        problem = ("" if error.filename is None else f"{error.filename}: ") + (error.strerror or str(error))
-    except KeyboardInterrupt:
-        status, problem = 130, "interrupted"
-    print(f"recsys {command.name}: {_one_line(problem)}", file=sys.stderr)
+    with interruption:
+        try:
+            with _warnings_of(command):
+                call(command, arguments)
+                return 0
+        except RecsysError as error:
+            problem = str(error)
+        except OSError as error:
+            problem = ("" if error.filename is None else f"{error.filename}: ") + (error.strerror or str(error))
+        except BaseException as error:
+            if isinstance(error, KeyboardInterrupt):
+                interruption.status = interruption.status or 130
+            if not interruption.status:
+                raise
+        if interruption.status:  # also where an interrupted import became an error of another kind
+            status = interruption.status
+            problem = f"interrupted{'; the same command goes on where it stopped' if command.continues else ''}"
+        interruption.over()
+        print(f"recsys {command.name}: {_one_line(problem)}", file=sys.stderr)
     return status
+
+
+class _Interruption:
+    """Ctrl-C and SIGTERM for the block: exceptions on whose way out runs and locks are closed, and one line at the end.
+
+    SIGTERM is a SystemExit, so that nothing takes it for an error of its own.
+    """
+
+    def __init__(self, *, last: bool) -> None:
+        """`last`: the process ends with the command, and another Ctrl-C does not disturb its end."""
+        self.status = 0
+        """With which the process is to end; 0 if nobody asked it to."""
+        self._last = last
+        self._before: dict[int, Any] = {}
+        self._hook = sys.unraisablehook
+
+    def __enter__(self) -> None:
+        if threading.current_thread() is threading.main_thread():  # nowhere else Python takes signals
+            for number in (signal.SIGINT, signal.SIGTERM):
+                if signal.getsignal(number) != signal.SIG_IGN:  # as `nohup` and `&` of a script ask
+                    self._before[number] = signal.signal(number, self._raise)
+            sys.unraisablehook = self._ignored
+
+    def __exit__(self, *_: object) -> None:
+        sys.unraisablehook = self._hook
+        for number, before in self._before.items():
+            if not (self.status and self._last):
+                signal.signal(number, signal.SIG_DFL if before is None else before)
+
+    def over(self) -> None:
+        """Ignore what comes now; the command is at its end."""
+        for number in self._before:
+            signal.signal(number, signal.SIG_IGN)
+
+    def _raise(self, number: int, frame: FrameType | None) -> NoReturn:
+        self.status = 128 + number
+        if number == signal.SIGINT:
+            raise KeyboardInterrupt
+        raise SystemExit(self.status)
+
+    def _ignored(self, unraisable: sys.UnraisableHookArgs) -> None:
+        """Send the signal again where its exception was raised in a callback, which Python prints and then forgets."""
+        if self.status and issubclass(unraisable.exc_type, KeyboardInterrupt | SystemExit):
+            threading.Timer(0.05, _send, [self.status - 128]).start()
+        else:
+            self._hook(unraisable)
+
+
+def _send(number: int) -> None:
+    """Send a signal to the main thread, which it wakes."""
+    main_thread = threading.main_thread().ident
+    if hasattr(signal, "pthread_kill") and main_thread is not None:
+        signal.pthread_kill(main_thread, number)
+    else:
+        signal.raise_signal(number)
 
 
 def _one_line(text: str) -> str:
@@ -126,23 +192,6 @@ def _any_character_printed() -> Iterator[None]:
         yield
     finally:
         stream.reconfigure(errors=before)
-
-
-@contextmanager
-def _exit_on_sigterm() -> Iterator[None]:
-    """Turn SIGTERM into SystemExit for the block, so that runs and locks are closed on the way out."""
-    if threading.current_thread() is not threading.main_thread():  # where Python takes no signals
-        yield
-        return
-
-    def end(number: int, frame: FrameType | None) -> NoReturn:
-        raise SystemExit(128 + number)
-
-    before = signal.signal(signal.SIGTERM, end)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
 
 
 if __name__ == "__main__":  # `python -m recsys.cli`, as scheduled jobs may still call it

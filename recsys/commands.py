@@ -78,6 +78,8 @@ class Command:
     function: str
     """`module:function`; imported when the command runs, because torch and MLflow take seconds."""
     options: tuple[Option, ...] = ()
+    continues: bool = False
+    """If it is interrupted, the same command goes on where it stopped."""
 
 
 COMMON = (
@@ -115,12 +117,14 @@ COMMANDS = (
         "train, evaluate, track and register the model of a configuration",
         "recsys.jobs.train:run",
         (CONFIG, SET),
+        continues=True,
     ),
     Command(
         "tune",
         "search for hyperparameters on the validation part ([tune] of the configuration)",
         "recsys.jobs.tune:run",
         (CONFIG, _file("--output", "TOML file for the best configuration, for train"), TRIALS, MINUTES, SET),
+        continues=True,
     ),
     Command(
         "compare",
@@ -134,6 +138,7 @@ COMMANDS = (
             MINUTES,
             SET,
         ),
+        continues=True,
     ),
     Command(
         "evaluate",
@@ -198,6 +203,7 @@ COMMANDS = (
             ),
             ALIAS,
             _option("--reason", type=_text, metavar="TEXT", help="why; stored with the version"),
+            _option("--dry-run", action="store_true", help="say what would change, and change nothing"),
         ),
     ),
     Command("rollback", "give the alias back to its previous holder", "recsys.jobs.contest:rollback", (NAME, ALIAS)),
@@ -223,6 +229,7 @@ COMMANDS = (
             _option("--keep", type=_positive, required=True, help="how many to keep of the versions without an alias"),
             _option("--yes", dest="delete", action="store_true", help="delete"),
         ),
+        continues=True,
     ),
     Command(
         "ui",
@@ -230,7 +237,12 @@ COMMANDS = (
         "recsys.jobs.registry:ui",
         (_option("--port", type=_positive, help="port on this machine (default 5000)"),),
     ),
-    Command("sync", "send the tracking server what waits in mlruns/pending", "recsys.jobs.registry:sync"),
+    Command(
+        "sync",
+        "send the tracking server what waits in mlruns/pending",
+        "recsys.jobs.registry:sync",
+        continues=True,
+    ),
     Command(
         "score",
         "write the recommendations of all users, or of listed ones, as parquet",
@@ -255,6 +267,7 @@ COMMANDS = (
                 help="listed users who are not in the data: refuse the list (default) or leave them out",
             ),
         ),
+        continues=True,
     ),
     Command(
         "data",
@@ -273,6 +286,7 @@ COMMANDS = (
             LENGTH,
             SET,
         ),
+        continues=True,
     ),
     Command("demo", "the whole path on generated data, in about two minutes", "recsys.jobs.demo:run"),
 )

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from recsys.errors import TrackingError
-from recsys.files import write_text
+from recsys.files import read_json, write_text
 
 _HEADER = "run.json"
 _EVENT = re.compile(r"[0-9]{8,}\.json")
@@ -72,8 +72,13 @@ class Spool:
     def __iter__(self) -> Iterator[Entry]:
         for file in self._files():
             stored = _read(file)
-            name = stored["attachment"]
-            yield Entry(stored["kind"], stored["values"], None if name is None else _attachments(file) / name, file)
+            kind, values, name = (stored.get(key) for key in ("kind", "values", "attachment"))
+            if not isinstance(kind, str) or not isinstance(values, dict) or not isinstance(name, str | None):
+                raise _unreadable(file, "it is no event")
+            attachment = None if name is None else _attachments(file) / name
+            if attachment is not None and not attachment.exists():
+                raise _unreadable(file, f"{attachment} is missing")
+            yield Entry(kind, values, attachment, file)
 
     def __len__(self) -> int:
         return len(self._files())
@@ -97,9 +102,17 @@ class Spool:
 
 
 def spools(folder: Path) -> list[Spool]:
-    """Return the queues in a folder, also those without events, ordered by the start of their runs."""
-    queues = [Spool(path.parent) for path in folder.glob(f"*/{_HEADER}")]
-    return sorted(queues, key=lambda spool: (spool.read_header().get("start_time", 0), spool.folder.name))
+    """Return the queues in a folder, also those without events, ordered by the start of their runs.
+
+    What has no header that can be read is none.
+    """
+    queues = []
+    for path in folder.glob(f"*/{_HEADER}"):
+        header = read_json(path)
+        if header is not None:
+            start = header.get("start_time", 0)
+            queues.append((start if isinstance(start, int) else 0, path.parent.name, Spool(path.parent)))
+    return [spool for _, _, spool in sorted(queues, key=lambda queue: queue[:2])]
 
 
 def _attachments(file: Path) -> Path:
@@ -108,7 +121,13 @@ def _attachments(file: Path) -> Path:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        stored: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise TrackingError(f"{path} cannot be read ({error}); delete {path.parent} to give up its contents") from None
+        stored = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise _unreadable(path, str(error)) from None
+    if not isinstance(stored, dict):
+        raise _unreadable(path, "it holds no JSON object")
     return stored
+
+
+def _unreadable(path: Path, why: str) -> TrackingError:
+    return TrackingError(f"{path} cannot be read ({why}); delete {path.parent} to give up its contents")

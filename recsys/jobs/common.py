@@ -11,7 +11,7 @@ from recsys import tracking
 from recsys.config import DataConfig, JobConfig, check_config
 from recsys.config.data import of_everyone
 from recsys.datasets import NAMES
-from recsys.errors import ConfigError, DataError, did_you_mean
+from recsys.errors import ConfigError, DataError, TrackingError, did_you_mean
 from recsys.evaluation import Evaluation, Ranker, evaluate
 from recsys.files import sha256_of_json
 from recsys.interactions import Interactions
@@ -159,6 +159,12 @@ class Versions:
     def uri(self, version: int) -> str:
         """Return the address of a version, which it keeps when the alias moves on."""
         return f"models:/{self.name}/{version}"
+
+    def newest(self) -> int:
+        """Return the newest version; a TrackingError where there is none."""
+        if not self.numbers:
+            raise TrackingError(f"model {self.name!r} has no versions")
+        return self.numbers[0]
 
     def load(self, version: int) -> Recommender:
         """Return the model of a version; a TrackingError where there is no such version."""

@@ -33,6 +33,7 @@ def promote(
     challenger: int | None = None,
     alias: str = "champion",
     reason: str = "",
+    dry_run: bool = False,
 ) -> tracking.Promotion | None:
     """Set `alias` on a version, unopposed, or let a challenger earn it; print what changed.
 
@@ -42,6 +43,7 @@ def promote(
         version: gets the alias unopposed; the newest by default.
         challenger: is tested against the holder of the alias in place of that, see `challenge`; 0 is the newest.
         reason: why, for a promotion by hand.
+        dry_run: print and return what would change, and write nothing.
 
     Raises:
         ConfigError: `challenger` together with `version` or `reason`.
@@ -50,15 +52,25 @@ def promote(
     if challenger is not None:
         if version is not None or reason:
             raise ConfigError("--challenger gives its own version and reason; leave out --version and --reason")
-        return challenge(workspace, name, challenger or None, alias=alias)
+        return challenge(workspace, name, challenger or None, alias=alias, dry_run=dry_run)
     tracking.configure(workspace, create=False)
+    if dry_run:
+        versions = Versions(name, alias, tracking.model_versions(name))
+        if version is not None:
+            tracking.version_facts(name, version)  # which says what there is, if not that
+        return _planned(versions, versions.newest() if version is None else version)
     promoted = tracking.promote(name, version, alias=alias, reason=reason)
     print(_changed(promoted))
     return promoted
 
 
 def challenge(
-    workspace: Workspace, name: str, version: int | None = None, *, alias: str = "champion"
+    workspace: Workspace,
+    name: str,
+    version: int | None = None,
+    *,
+    alias: str = "champion",
+    dry_run: bool = False,
 ) -> tracking.Promotion | None:
     """Evaluate a challenger and the champion on the same held-out users, and promote it if it has earned that.
 
@@ -67,6 +79,7 @@ def challenge(
 
     Args:
         version: the challenger; the newest by default.
+        dry_run: print and return the decision and what would change, and write nothing.
 
     Raises:
         TrackingError: no such model or version, the challenger is the champion, or another promotion was faster.
@@ -74,20 +87,26 @@ def challenge(
     """
     tracking.configure(workspace, create=False)
     versions = Versions(name, alias, tracking.model_versions(name))
-    if not versions.numbers:
-        raise TrackingError(f"model {name!r} has no versions")
-    number = versions.numbers[0] if version is None else version
+    number = versions.newest() if version is None else version
     if number == versions.holder:
         raise TrackingError(f"version {number} of {name!r} is the {alias} already; name another challenger")
     config = config_of(versions.load(number), versions.uri(number))
     rule = config.promote.for_metric(config.train.metric)
-    return settle(workspace, versions, number, config, Sources.read(workspace, config).split, rule)[1]
+    split = Sources.read(workspace, config).split
+    return settle(workspace, versions, number, config, split, rule, dry_run=dry_run)[1]
 
 
 def settle(
-    workspace: Workspace, versions: Versions, challenger: int, config: JobConfig, split: Split, rule: Rule
+    workspace: Workspace,
+    versions: Versions,
+    challenger: int,
+    config: JobConfig,
+    split: Split,
+    rule: Rule,
+    *,
+    dry_run: bool = False,
 ) -> tuple[Decision, tracking.Promotion | None]:
-    """Hold a challenger against the holder of the alias, and record the decision; see `challenge`."""
+    """Hold a challenger against the holder of the alias, and record the decision unless `dry_run`; see `challenge`."""
     name, alias, holder = versions.name, versions.alias, versions.holder
     decision = contest(
         workspace,
@@ -100,6 +119,11 @@ def settle(
     )
     note = decision.markdown()
     print(note)
+    if dry_run:
+        if decision.earned:
+            return decision, _planned(versions, challenger)
+        print(f"models:/{name}@{alias} would stay with {_named(holder)}; nothing was written (--dry-run)")
+        return decision, None
     tags = {
         "decision": "promoted" if decision.earned else "kept",
         "metric": decision.metric,
@@ -130,6 +154,14 @@ def rollback(workspace: Workspace, name: str, *, alias: str = "champion") -> tra
     back = tracking.rollback(name, alias)
     print(_changed(back))
     return back
+
+
+def _planned(versions: Versions, version: int) -> tracking.Promotion:
+    """Print and return what a promotion would change."""
+    name, alias, holder = versions.name, versions.alias, versions.holder
+    planned = tracking.Promotion(name, version, alias, holder, f"models:/{name}@{alias}")
+    print(f"{planned.uri} would be version {version} (is {_named(holder)}); nothing was written (--dry-run)")
+    return planned
 
 
 def _changed(promoted: tracking.Promotion) -> str:

@@ -67,7 +67,7 @@ def run(workspace: Workspace) -> Path:
     best = max(trained.values(), key=lambda result: result.validation["ndcg@10"])
     registered = best.registered
     if registered is None:
-        raise TrackingError("the model could not be registered: the tracking server does not answer; see recsys sync")
+        raise TrackingError(f"the model could not be registered: {tracking.trouble(workspace)}; see recsys sync")
     reason = f"best validation nDCG@10 of {len(trained)}: {best.validation['ndcg@10']:.4f}"
     tracking.promote(NAME, registered.version, reason=reason)
     print(f"\npromoted {registered.uri} ({type(best.model).__name__}) to models:/{NAME}@champion: {reason}")

@@ -176,8 +176,8 @@ class _Steps:
         trained = self._train(tags)
         if trained.registered is None:
             raise TrackingError(
-                "the new model could not be registered: the tracking server does not answer; run recsys sync when it "
-                "does, then promote the model by hand or leave it to the next night"
+                f"the new model could not be registered: {tracking.trouble(self.workspace)}; run recsys sync when that "
+                "has changed, then promote the model by hand or leave it to the next night"
             )
         versions.numbers.insert(0, trained.registered.version)
         night.challenger = trained.registered.uri

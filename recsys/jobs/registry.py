@@ -130,6 +130,8 @@ def ui(workspace: Workspace, port: int = 5000) -> None:
 def sync(workspace: Workspace) -> list[tracking.Synced]:
     """Send the events that wait in `mlruns/pending`, and print what was sent; a TrackingError if some still wait."""
     results = tracking.sync(workspace)
+    for stranger in tracking.strangers(workspace):
+        print(f"{stranger} is no queue of unsent events and stays as it is; delete it or move it elsewhere")
     for result in results:
         print(f"{result.name}: {result.sent} events sent to run {result.run_id or '(none yet)'}")
         for model in result.registered:

@@ -73,7 +73,7 @@ def run(workspace: Workspace, config: JobConfig) -> list[Trained]:
     print()
     for result in results:
         if result.waiting is not None:
-            print("model    not registered yet, nor logged: the tracking server does not answer, or not always")
+            print(f"model    not registered yet, nor logged: {tracking.trouble(workspace)}")
             print(f"         it waits in {result.waiting}; recsys sync logs and registers it")
             continue
         print(f"model    {result.registered.uri if result.registered else f'runs:/{result.run_id}/model'}")

@@ -25,7 +25,7 @@ from recsys.tracking.current import log_model, resumed_bundle, start_run
 from recsys.tracking.logged_model import address, load, pin, resolve
 from recsys.tracking.outbox import Synced, sync
 from recsys.tracking.pruning import Pruned, needed_versions, prune
-from recsys.tracking.recovery import configure
+from recsys.tracking.recovery import configure, describe, strangers
 from recsys.tracking.registry import (
     MODEL,
     RegisteredModel,
@@ -38,7 +38,7 @@ from recsys.tracking.registry import (
     versions_if_any,
 )
 from recsys.tracking.runs import environment, version
-from recsys.tracking.store import describe
+from recsys.tracking.store import trouble
 from recsys.tracking.tracker import Tracker, flatten, mlflow_name
 
 __all__ = [
@@ -71,7 +71,9 @@ __all__ = [
     "rollback",
     "set_pyfunc_model",
     "start_run",
+    "strangers",
     "sync",
+    "trouble",
     "version",
     "version_facts",
     "version_tags",

@@ -59,6 +59,8 @@ def start_run(
     Raises:
         TrackingError: the store refuses the experiment or the run.
     """
+    parent, began = _CURRENT.get(), time.monotonic()
+    reached = parent is not None or _reached(workspace)  # first: a store that cannot be opened costs no file
     with ExitStack() as stack:
         file = resume or recovery.folder(workspace) / f"run-{uuid.uuid4().hex}.json"
         resumable = resume is not None
@@ -67,9 +69,10 @@ def start_run(
         except BlockingIOError:  # another process runs the same training
             file, resumable = file.with_name(f"run-{uuid.uuid4().hex}.json"), False
             stack.enter_context(locked(recovery.lock_of(file), wait=False))
+        stack.push(runs.killed_since(runs.active_id()))
         load = Load() if system_metrics else None
         facts = {**environment(workspace), **{name: str(value) for name, value in (tags or {}).items()}}
-        place, parent = store.place(workspace), _CURRENT.get()
+        place = store.place(workspace)
         record = recovery.interrupted(file, place, workspace, failed=interrupted) if resumable else None
         resumed = record is not None
         if record is None:
@@ -77,7 +80,7 @@ def start_run(
             record = RunRecord(place, experiment, run_name, facts, key, resumable=resumable)
         recovery.remember(file, record)  # before there is a run, so that a kill leaves none that nobody knows
         key = record.key
-        outbox = _open(record, facts, workspace, parent, resumed=resumed)
+        outbox = _open(record, facts, workspace, parent, resumed=resumed, reached=reached, began=began)
         outbox.sign_of_life = file
         outbox.resumed = resumed = resumed and record.key == key  # in place of a deleted run, another has begun
         stack.enter_context(outbox.lock)
@@ -163,21 +166,39 @@ def resumed_bundle() -> Path | None:
     return None
 
 
+def _reached(workspace: Workspace) -> bool:
+    """Open the store, and return whether it answers."""
+    with suppress(TrackingUnavailable), store.bounded(check=False):
+        store.configure(workspace)
+        return True
+    return False
+
+
 def _open(
-    record: RunRecord, tags: dict[str, str], workspace: Workspace, parent: Outbox | None, *, resumed: bool
+    record: RunRecord,
+    tags: dict[str, str],
+    workspace: Workspace,
+    parent: Outbox | None,
+    *,
+    resumed: bool,
+    reached: bool,
+    began: float,
 ) -> Outbox:
-    """Start a run, in the store if it answers, and return its outbox."""
-    began, started = time.monotonic(), False
+    """Start a run, in the store if it answers, and return its outbox.
+
+    Args:
+        reached: the store has answered, so that it can be asked.
+        began: when it was asked first.
+    """
+    started = False
     with suppress(TrackingUnavailable):
-        with store.bounded(check=False):
-            store.configure(workspace)
-            if parent is None:
-                recovery.close_killed(workspace)
+        if parent is None and reached:
+            recovery.close_killed(workspace)
         if parent is not None and parent.record.run_id is None:
             parent.send_waiting()
         parent_id = None if parent is None else parent.record.run_id
         # A child is created after its parent, also when both are created late.
-        if parent is None or parent_id is not None:
+        if (parent is None or parent_id is not None) and reached:
             record.run_id = runs.start(record, workspace, tags, parent_id, resumed=resumed)
             started = True
     outbox = Outbox(record, workspace, parent, active=started)

@@ -22,7 +22,7 @@ from alembic.util import CommandError
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
-from recsys.errors import TrackingError, TrackingUnavailable, warn
+from recsys.errors import TrackingError, TrackingUnavailable
 from recsys.files import locked
 from recsys.tracking._mlflow import MlflowException, SqlAlchemyStore, database, mlflow
 from recsys.workspace import Workspace
@@ -59,11 +59,14 @@ def uri(workspace: Workspace) -> str:
     return f"sqlite:///{path}"
 
 
-def prepare(workspace: Workspace, *, create: bool) -> None:
+def prepare(workspace: Workspace, *, create: bool) -> str:
     """See that the workspace's database is there, whole, of MLflow's present schema, and knows where it lies.
 
     Args:
         create: make it if it is not there. Where False, nothing is written unless the project was moved.
+
+    Returns:
+        What the user should know: that a half-made database was set aside; empty otherwise.
 
     Raises:
         TrackingError: there is none and `create` is False, it is damaged, or a newer MLflow wrote it.
@@ -72,13 +75,13 @@ def prepare(workspace: Workspace, *, create: bool) -> None:
     try:
         if _is_ready(file):
             _remove_building(file)
-            return
+            return ""
         if not create and not _holds_runs(file):
             raise TrackingError(
                 f"there is no MLflow store under {workspace.mlruns}; --root names the folder that holds mlruns"
             )
         with locked(workspace.mlruns / ".lock"):
-            _mend(file)
+            return _mend(file)
     except sqlite3.DatabaseError as error:
         if "locked" in str(error):
             raise TrackingUnavailable(f"{file} is locked by another process: {error}") from None
@@ -87,6 +90,7 @@ def prepare(workspace: Workspace, *, create: bool) -> None:
         # A project that may only be read, and was moved: its addresses are read as if they were rewritten.
         if create or error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS) or not file.is_file():
             raise TrackingError(f"cannot make or open the store {file}: {error.strerror or error}") from None
+        return ""
 
 
 def present_address(address: str) -> str:
@@ -119,11 +123,10 @@ def _is_ready(file: Path) -> bool:
         return _revision(connection) == database._get_latest_schema_revision() and not _elsewhere(connection, file)
 
 
-def _mend(file: Path) -> None:
-    """Build, upgrade or move the database, whichever it needs; its lock must be held."""
+def _mend(file: Path) -> str:
+    """Build, upgrade or move the database, whichever it needs; its lock must be held. Return what `_build` does."""
     if not _holds_runs(file):
-        _build(file)
-        return
+        return _build(file)
     with closing(_read(file)) as connection:
         old = _revision(connection) != database._get_latest_schema_revision()
     if old:
@@ -132,6 +135,7 @@ def _mend(file: Path) -> None:
         places = _elsewhere(connection, file)
         if places:
             _move(connection, places, (file.parent / ARTIFACTS).as_uri())
+    return ""
 
 
 def _remove_building(file: Path) -> None:
@@ -167,8 +171,9 @@ def _holds_runs(file: Path) -> bool:
     return False
 
 
-def _build(file: Path) -> None:
-    """Make a new database in a folder beside, and rename it; what was half made is set aside."""
+def _build(file: Path) -> str:
+    """Make a new database in a folder beside, and rename it; what was half made is set aside, and a text says so."""
+    note = ""
     folder = file.parent / _BUILDING
     shutil.rmtree(folder, ignore_errors=True)  # left by a process that was killed
     folder.mkdir(parents=True)
@@ -180,8 +185,9 @@ def _build(file: Path) -> None:
         if file.exists():
             aside = _free_name(file)
             os.replace(file, aside)
-            warn(f"{file} was half made and held no run; a new one took its place, and it was put at {aside}")
+            note = f"{file} was half made and held no run; a new one took its place, and it was put at {aside}"
         os.replace(new, file)
+        return note
     except (SQLAlchemyError, MlflowException) as error:
         raise TrackingError(f"cannot make the store {file}: {first_line(error)}") from error
     finally:

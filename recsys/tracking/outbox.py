@@ -11,7 +11,7 @@ from pathlib import Path
 
 from recsys.errors import RecsysError, TrackingError, TrackingUnavailable
 from recsys.files import locked, working_folder
-from recsys.spool import Spool, spools
+from recsys.spool import Spool
 from recsys.tracking import recovery, runs, store
 from recsys.tracking.adapter import BUNDLE
 from recsys.tracking.events import End, Event, Metrics, Model, Sender, batches
@@ -159,8 +159,11 @@ class Outbox:
         self.send_waiting()
 
     def _add_to_spool(self, event: Event) -> None:
-        self.start_spooling()
-        self._spool.add(event.kind, event.to_json(), event.attachment)
+        try:
+            self.start_spooling()
+            self._spool.add(event.kind, event.to_json(), event.attachment)
+        except OSError as error:
+            raise store.unwritable(self._workspace, error) from error
 
     def _send_metrics(self) -> None:
         if self._metrics:
@@ -219,7 +222,7 @@ def sync(workspace: Workspace) -> list[Synced]:
         return []
     busy = TrackingError("another sync is at work; wait for it to end")
     with locked(workspace.mlruns / "locks" / "sync.lock", busy=busy):
-        waiting = spools(store.pending(workspace))
+        waiting = recovery.queues(workspace)
         if waiting:
             with store.bounded(check=False):
                 store.configure(workspace)
@@ -237,10 +240,19 @@ def _sync(spool: Spool, workspace: Workspace) -> Synced:
                 return Synced(record.name, record.run_id, 0, 0)
             outbox, events = Outbox(RunRecord(**spool.read_header()), workspace), len(spool)
             if store.is_place(outbox.record.place, place):
-                reason = outbox.send_waiting(math.inf)
+                reason = _sent_or_why(outbox, spool)
             else:
                 reason = f"the run belongs to the store {outbox.record.place}, not to {place}; set {store.URI}"
             left, versions = len(spool), tuple(outbox.registered.values())
             return Synced(record.name, outbox.record.run_id, events - left, left, reason, versions)
     except BlockingIOError:
         return Synced(record.name, record.run_id, 0, len(spool), "its run is still in progress")
+
+
+def _sent_or_why(outbox: Outbox, spool: Spool) -> str:
+    """Send a queue, and return why some of it waits; what was not written by this package stops no other queue."""
+    try:
+        return outbox.send_waiting(math.inf)
+    except (KeyError, TypeError, ValueError, AttributeError, OSError) as error:
+        why = f"an event is damaged ({type(error).__name__}: {error})"
+        return f"{why}; delete {spool.folder} to give up its contents"

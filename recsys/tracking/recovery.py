@@ -12,9 +12,9 @@ from contextlib import suppress
 from dataclasses import asdict, fields
 from pathlib import Path
 
-from recsys.errors import TrackingError, TrackingUnavailable
+from recsys.errors import TrackingUnavailable
 from recsys.files import locked, read_json, write_text
-from recsys.spool import Spool
+from recsys.spool import Spool, spools
 from recsys.tracking import runs, store
 from recsys.tracking._mlflow import MlflowClient
 from recsys.tracking.events import End
@@ -43,7 +43,7 @@ def interrupted(file: Path, place: str, workspace: Workspace, *, failed: bool) -
     Args:
         failed: return it even if the run failed before it had a model, as opposed to having been killed.
     """
-    record = _record(file)
+    record = recorded(file)
     if (
         record is None
         or not store.is_place(record.place, place)
@@ -51,9 +51,7 @@ def interrupted(file: Path, place: str, workspace: Workspace, *, failed: bool) -
     ):
         return None
     spool = Spool(store.pending(workspace) / record.key)
-    with suppress(TrackingError):
-        if spool.folder.exists():
-            record = RunRecord(**spool.read_header())
+    record = recorded(spool.folder / "run.json") or record
     record.status = None
     return record
 
@@ -65,11 +63,11 @@ def close_killed(workspace: Workspace) -> list[str]:
     """
     place, closed = store.place(workspace), []
     for file in sorted(folder(workspace).glob("*.json")):
-        record = _record(file)
+        record = recorded(file)
         if record is None or record.status is not None or not store.is_place(record.place, place):
             continue
         with suppress(OSError, TrackingUnavailable), locked(lock_of(file), wait=False):
-            record = _record(file)  # its process may have ended it since
+            record = recorded(file)  # its process may have ended it since
             if record is not None and record.status is None:
                 _close(record, file, workspace)
                 closed.append(record.name)
@@ -92,16 +90,39 @@ def remove_locks(workspace: Workspace) -> None:
                 lock.unlink(missing_ok=True)  # also if its writer was killed before it had written what a lock holds
 
 
-def _record(file: Path) -> RunRecord | None:
-    """Return the record in a file; None where it holds something else."""
+def describe(workspace: Workspace) -> str:
+    """Return where the runs are: the command that shows them, or the URI in MLFLOW_TRACKING_URI; and how many wait."""
+    shown = os.environ.get(store.URI) or f"recsys ui{workspace.option}"
+    waiting = len(queues(workspace))
+    return f"{shown}\nwaiting  {waiting} runs in {store.pending(workspace)}: recsys sync" if waiting else shown
+
+
+def queues(workspace: Workspace) -> list[Spool]:
+    """Return the queues of unsent events, ordered by the start of their runs."""
+    return [spool for spool in spools(store.pending(workspace)) if recorded(spool.folder / "run.json") is not None]
+
+
+def strangers(workspace: Workspace) -> list[Path]:
+    """Return what lies among the queues and is none, such as a folder whose `run.json` names no run."""
+    folder = store.pending(workspace)
+    known = {spool.folder for spool in queues(workspace)}
+    found = sorted(folder.iterdir()) if folder.is_dir() else []
+    return [path for path in found if path not in known and path.suffix != ".lock"]
+
+
+def recorded(file: Path) -> RunRecord | None:
+    """Return the record of a run in a file; None where there is none, or it holds something else."""
     facts = read_json(file)
     names = {field.name for field in fields(RunRecord)}
-    if facts is None or not {"place", "experiment", "key"} <= set(facts) <= names:
+    if facts is None or not {"place", "experiment", "key", "run_name", "tags", "parent"} <= set(facts) <= names:
         return None
-    try:
-        return RunRecord(**facts)
-    except TypeError:
+    text = ("place", "experiment", "key")
+    if not all(isinstance(facts[name], str) for name in text) or not isinstance(facts["tags"], dict):
         return None
+    optional = (facts.get(name) for name in ("run_name", "parent", "run_id", "status"))
+    if not all(isinstance(value, str | None) for value in optional):
+        return None
+    return RunRecord(**facts) if isinstance(facts.get("start_time", 0), int) else None
 
 
 def _close(record: RunRecord, file: Path, workspace: Workspace) -> None:

@@ -10,7 +10,7 @@ import platform
 import subprocess
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from importlib import metadata
@@ -140,10 +140,29 @@ def create(record: RunRecord, workspace: Workspace) -> str:
         return str(run.info.run_id)
 
 
+def active_id() -> str | None:
+    """Return the id of MLflow's active run, or None."""
+    run = mlflow.active_run()
+    return None if run is None else str(run.info.run_id)
+
+
 def is_active(run_id: str) -> bool:
     """Return whether a run is MLflow's active one."""
-    run = mlflow.active_run()
-    return run is not None and bool(run.info.run_id == run_id)
+    return active_id() == run_id
+
+
+def killed_since(before: str | None) -> Callable[..., None]:
+    """Return an exit of a block that ends as killed what was begun since `before` was active, and could not be ended.
+
+    MLflow would mark it as finished when the process ends.
+    """
+
+    def leave(kind: type[BaseException] | None, *_: object) -> None:
+        active = active_id()
+        if kind is not None and active is not None and active != before:
+            deactivate(active, "KILLED")
+
+    return leave
 
 
 def deactivate(run_id: str, status: str) -> None:

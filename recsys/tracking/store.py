@@ -5,6 +5,7 @@ Requests are quiet, bounded in time, and raise errors of ours.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import logging
 import os
@@ -19,9 +20,8 @@ from urllib.parse import SplitResult, quote, urlsplit
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
-from recsys.errors import TrackingError, TrackingUnavailable
+from recsys.errors import TrackingError, TrackingUnavailable, warn
 from recsys.files import locked
-from recsys.spool import spools
 from recsys.tracking import home
 from recsys.tracking._mlflow import MlflowClient, MlflowException, database, mlflow
 from recsys.workspace import Workspace
@@ -37,6 +37,7 @@ OWN = f"mlruns/{home.DATABASE}"
 """The place of a workspace's own store, wherever the workspace lies."""
 _PORTS = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
 _UNAVAILABLE = ("TEMPORARILY_UNAVAILABLE", "REQUEST_LIMIT_EXCEEDED")
+_UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
 _FIXABLE = ("UNAUTHENTICATED", "PERMISSION_DENIED", "RESOURCE_DOES_NOT_EXIST")
 
 
@@ -56,7 +57,9 @@ def configure(workspace: Workspace, *, create: bool = True) -> str:
     uri = given[URI] or home.uri(workspace)
     if not given[URI]:
         with quiet():
-            home.prepare(workspace, create=create)
+            note = home.prepare(workspace, create=create)
+        if note:
+            warn(note)
     with request(f"cannot open {without_password(uri)}", check=False):
         try:
             mlflow.set_tracking_uri(uri)
@@ -93,11 +96,19 @@ def pending(workspace: Workspace) -> Path:
     return workspace.mlruns / "pending"
 
 
-def describe(workspace: Workspace) -> str:
-    """Return where the runs are: the command that shows them, or the URI in MLFLOW_TRACKING_URI."""
-    shown = os.environ.get(URI) or f"recsys ui{workspace.option}"
-    waiting = len(spools(pending(workspace)))
-    return f"{shown}\nwaiting  {waiting} runs in {pending(workspace)}: recsys sync" if waiting else shown
+def trouble(workspace: Workspace) -> str:
+    """Return what is the matter where reports of a run wait: the own database takes none, or the server is away."""
+    if place(workspace) == OWN:
+        return f"the store {workspace.mlruns / home.DATABASE} cannot be written, or not always"
+    return "the tracking server does not answer, or not always"
+
+
+def unwritable(workspace: Workspace, error: OSError) -> TrackingError:
+    """Return the error for a report of a run that can neither be sent nor wait on disk."""
+    return TrackingError(
+        f"{trouble(workspace)}, and nothing can wait in {pending(workspace)}: {error.strerror or error}; make room or "
+        "give the right to write, and the same command goes on where it stopped"
+    )
 
 
 def connect() -> MlflowClient:
@@ -150,6 +161,8 @@ def request(failure: str, *, seconds: int = TIMEOUT, of_run: bool = False, check
             raise TrackingError(f"{failure}: {home.first_line(error)}") from error
         except OSError as error:
             if not is_remote():
+                if of_run and error.errno in _UNWRITABLE:
+                    raise TrackingUnavailable(f"{failure}: {error.filename}: {error.strerror}") from error
                 raise
             status = getattr(getattr(error, "response", None), "status_code", 500)  # HTTPError of the library requests
             unavailable = status >= 500 or status == 429 or (of_run and status in (401, 403, 404))
@@ -277,5 +290,8 @@ def _log_level(name: str, level: int = logging.WARNING) -> Iterator[None]:
 
 def is_remote() -> bool:
     """Return whether the store is a server."""
-    parts = urlsplit(mlflow.get_tracking_uri())
+    try:
+        parts = urlsplit(mlflow.get_tracking_uri())
+    except ValueError:  # no URI, which is found when it is opened
+        return False
     return bool(parts.netloc) and parts.scheme not in ("sqlite", "file")
