@@ -42,6 +42,7 @@ def _run(argv: Sequence[str], interruption: _Interruption) -> int:
     if any(value == [] or (isinstance(value, list) and [] in value) for value in arguments.values()):
         top.error("'--' is not a value")  # which argparse of Python 3.11 drops, as in `--user=--`
     command: Command = arguments.pop("chosen")
+    written = [str(arguments[name]) for name in ("output", "onnx", "report", "summary") if arguments.get(name)]
     status, problem = 2, ""
     with interruption:
         try:
@@ -51,7 +52,8 @@ def _run(argv: Sequence[str], interruption: _Interruption) -> int:
         except RecsysError as error:
             problem = str(error)
         except OSError as error:
-            problem = ("" if error.filename is None else f"{error.filename}: ") + (error.strerror or str(error))
+            where = error.filename or ", ".join(written)  # libraries that write files in C name none
+            problem = (f"{where}: " if where else "") + (error.strerror or str(error))
         except BaseException as error:
             if isinstance(error, KeyboardInterrupt):
                 interruption.status = interruption.status or 130

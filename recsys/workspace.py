@@ -37,10 +37,7 @@ def output_file(path: Path, option: str) -> Path:
         kind = "a folder" if stat.S_ISDIR(mode) else "a device, a pipe or a socket"
         raise ConfigError(f"{option} must name a regular file or a new one, {path} is {kind}; choose another name")
     target = _followed(path, option, ConfigError)
-    place = next(folder for folder in target.absolute().parents if os.path.lexists(folder))
-    if not place.is_dir() or not os.access(place, os.W_OK | os.X_OK):
-        reason = "nothing may be written there" if place.is_dir() else "it is not a folder"
-        raise ConfigError(f"{option} cannot be written to {path}: {place}: {reason}; choose another name")
+    _check_place(path, target, option, ConfigError)
     return target
 
 
@@ -57,7 +54,16 @@ def output_folder(path: Path, error: type[Exception]) -> Path:
         raise error(f"{path} is not a folder; choose another name or remove it")
     if target != path and not target.is_dir():
         raise error(f"{path} is a link to {target}, where there is no folder; make that folder or remove the link")
+    _check_place(path, target, "the output", error)
     return target
+
+
+def _check_place(path: Path, target: Path, option: str, error: type[Exception]) -> None:
+    """Raise an error where nothing can be written beside `target`."""
+    place = next(folder for folder in target.absolute().parents if os.path.lexists(folder))
+    if not place.is_dir() or not os.access(place, os.W_OK | os.X_OK):
+        reason = "nothing may be written there" if place.is_dir() else "it is not a folder"
+        raise error(f"{option} cannot be written to {path}: {place}: {reason}; choose another name")
 
 
 def _followed(path: Path, option: str, error: type[Exception]) -> Path:

@@ -69,6 +69,7 @@ def run(
     jobs = _checked(configs, trials, minutes)
     folder = CompareFolder(output_folder(output, ConfigError))
     folder.check_early()
+    tracking.check(workspace)
     first = next(iter(jobs.values()))
     metric = metric or first.train.metric
     _check_metric(metric, first)

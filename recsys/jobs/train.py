@@ -54,6 +54,7 @@ def run(workspace: Workspace, config: JobConfig) -> list[Trained]:
         ConfigError: the configuration cannot work (see `JobConfig.check`); nothing has been done then.
     """
     config.check()
+    tracking.check(workspace)
     data = Sources.read(workspace, config).data
     print(data)
     name, repeats = config.model["name"], config.train.repeats

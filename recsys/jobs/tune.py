@@ -37,6 +37,7 @@ def run(
     config = with_budget(config, trials, minutes)
     searched = config.search().space  # raises before any data are read
     check_extra()
+    tracking.check(workspace)
     data = config.load_data(workspace.folder)
     print(data)
     job = config.repeat(0)

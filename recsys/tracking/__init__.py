@@ -38,7 +38,7 @@ from recsys.tracking.registry import (
     versions_if_any,
 )
 from recsys.tracking.runs import environment, version
-from recsys.tracking.store import trouble
+from recsys.tracking.store import check, trouble
 from recsys.tracking.tracker import Tracker, flatten, mlflow_name
 
 __all__ = [
@@ -51,6 +51,7 @@ __all__ = [
     "Tracker",
     "address",
     "annotate",
+    "check",
     "configure",
     "delete_version",
     "describe",

@@ -77,7 +77,9 @@ def start_run(
         resumed = record is not None
         if record is None:
             key = None if parent is None else parent.record.key
-            record = RunRecord(place, experiment, run_name, facts, key, resumable=resumable)
+            record = RunRecord(
+                place, experiment, run_name, facts, key, resumable=resumable, job=file.stem if resumable else ""
+            )
         recovery.remember(file, record)  # before there is a run, so that a kill leaves none that nobody knows
         key = record.key
         outbox = _open(record, facts, workspace, parent, resumed=resumed, reached=reached, began=began)
@@ -95,6 +97,9 @@ def start_run(
             status = "FINISHED"
         except (KeyboardInterrupt, SystemExit):
             status = "KILLED"
+            raise
+        except (OSError, TrackingError):  # a full disk, say: not the training's fault
+            record.continues = True
             raise
         finally:
             outbox.end(status)
@@ -143,7 +148,7 @@ def log_model(
     with outbox.scratch() as scratch:
         folder = prepare(scratch, model, examples, metrics or {}, about)
         outbox.take(Model(attachment=folder, resumed=outbox.resumed))
-        outbox.record.logged = True
+        outbox.record.continues = True
     tracker = Tracker(outbox, resumed=outbox.resumed)
     if metrics:
         tracker.log_metrics(metrics)

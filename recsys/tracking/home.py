@@ -82,7 +82,7 @@ def prepare(workspace: Workspace, *, create: bool) -> str:
             )
         with locked(workspace.mlruns / ".lock"):
             return _mend(file)
-    except sqlite3.DatabaseError as error:
+    except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
         if "locked" in str(error):
             raise TrackingUnavailable(f"{file} is locked by another process: {error}") from None
         raise TrackingError(_damaged(file, str(error))) from None
@@ -91,6 +91,20 @@ def prepare(workspace: Workspace, *, create: bool) -> str:
         if create or error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS) or not file.is_file():
             raise TrackingError(f"cannot make or open the store {file}: {error.strerror or error}") from None
         return ""
+
+
+def check(workspace: Workspace) -> None:
+    """Refuse, before any work, a store that cannot be used; one that is not there yet can.
+
+    Raises:
+        TrackingError: no address can hold the folder's name, or the database is damaged.
+    """
+    uri(workspace)
+    file = workspace.mlruns / DATABASE
+    try:
+        _holds_runs(file)
+    except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
+        raise TrackingError(_damaged(file, str(error))) from None
 
 
 def present_address(address: str) -> str:
@@ -268,7 +282,7 @@ def _read(file: Path) -> sqlite3.Connection:
                 return connection
             except sqlite3.OperationalError:
                 connection.close()
-            except sqlite3.DatabaseError as error:
+            except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
                 connection.close()
                 raise TrackingError(_damaged(file, str(error))) from None
     if not os.access(file, os.R_OK):

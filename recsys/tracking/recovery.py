@@ -12,7 +12,7 @@ from contextlib import suppress
 from dataclasses import asdict, fields
 from pathlib import Path
 
-from recsys.errors import TrackingUnavailable
+from recsys.errors import TrackingError, TrackingUnavailable, warn
 from recsys.files import locked, read_json, write_text
 from recsys.spool import Spool, spools
 from recsys.tracking import runs, store
@@ -43,17 +43,29 @@ def interrupted(file: Path, place: str, workspace: Workspace, *, failed: bool) -
     Args:
         failed: return it even if the run failed before it had a model, as opposed to having been killed.
     """
-    record = recorded(file)
+    record = recorded(file) or _from_store(file, place)
     if (
         record is None
         or not store.is_place(record.place, place)
-        or (record.status == "FAILED" and not (failed or record.logged))
+        or (record.status == "FAILED" and not (failed or record.continues))
     ):
         return None
     spool = Spool(store.pending(workspace) / record.key)
     record = recorded(spool.folder / "run.json") or record
     record.status = None
     return record
+
+
+def _from_store(file: Path, place: str) -> RunRecord | None:
+    """Return the record of the run of a file that is damaged, as far as the store knows it; None where it does not."""
+    if not file.is_file():
+        return None
+    found = None
+    with suppress(TrackingError), store.request("cannot look for the run of a damaged file"):
+        found = runs.last_of(file.stem, place)
+    if found is not None:
+        warn(f"{file} is damaged; the run {found.name} that it named was found in the store")
+    return found
 
 
 def close_killed(workspace: Workspace) -> list[str]:
@@ -63,11 +75,11 @@ def close_killed(workspace: Workspace) -> list[str]:
     """
     place, closed = store.place(workspace), []
     for file in sorted(folder(workspace).glob("*.json")):
-        record = recorded(file)
+        record = recorded(file) or _from_store(file, place)
         if record is None or record.status is not None or not store.is_place(record.place, place):
             continue
         with suppress(OSError, TrackingUnavailable), locked(lock_of(file), wait=False):
-            record = recorded(file)  # its process may have ended it since
+            record = recorded(file) or record  # its process may have ended it since
             if record is not None and record.status is None:
                 _close(record, file, workspace)
                 closed.append(record.name)

@@ -25,6 +25,7 @@ from recsys.tracking.store import bounded, quiet, request
 from recsys.workspace import Workspace
 
 _KEY = "recsys.run"
+_JOB = "recsys.job"
 _PARENT = "mlflow.parentRunId"
 _LIBRARIES = ("torch", "numpy", "scipy", "implicit", "mlflow", "recsys")
 
@@ -82,8 +83,10 @@ class RunRecord:
     start_time: int = field(default_factory=milliseconds)
     resumable: bool = True
     """Another start of the same job continues the run; False where its file only tells that it is in progress."""
-    logged: bool = False
-    """It has reported its model, so that another start of the job has nothing to train."""
+    continues: bool = False
+    """Another start of the job continues it though it failed: its model is logged, or store or disk were at fault."""
+    job: str = ""
+    """What a resumable run is found by if its file is damaged; it keeps it as its tag `recsys.job`."""
     status: str | None = None
     """How it ended, as MLflow names it; None while it is in progress, as far as is known."""
 
@@ -208,7 +211,8 @@ def experiment_id(name: str, uri: str, workspace: Workspace) -> str:
 
 
 def _tags(record: RunRecord, parent: str | None) -> dict[str, str]:
-    return {**record.tags, _KEY: record.key, **({} if parent is None else {_PARENT: parent})}
+    given = {_JOB: record.job, _PARENT: parent}
+    return {**record.tags, _KEY: record.key, **{name: value for name, value in given.items() if value}}
 
 
 def find(experiment: str, key: str) -> str | None:
@@ -219,6 +223,19 @@ def find(experiment: str, key: str) -> str | None:
         return None
     matches = client.search_runs([existing.experiment_id], f"tags.`{_KEY}` = '{key}'", max_results=1)
     return matches[0].info.run_id if matches else None
+
+
+def last_of(job: str, place: str) -> RunRecord | None:
+    """Return the last run of a job that has not finished, as the store describes it; None without any."""
+    client = MlflowClient()
+    experiments = {found.experiment_id: found.name for found in client.search_experiments()}
+    matches = client.search_runs(list(experiments), f"tags.`{_JOB}` = '{job}'", max_results=1)
+    if not matches or matches[0].info.status == "FINISHED":
+        return None
+    info, tags = matches[0].info, matches[0].data.tags
+    record = RunRecord(place, experiments[info.experiment_id], info.run_name, {}, None, info.run_id, job=job)
+    record.key, record.start_time = tags.get(_KEY, record.key), info.start_time
+    return record
 
 
 def is_running(run_id: str) -> bool:

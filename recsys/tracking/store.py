@@ -85,6 +85,13 @@ def place(workspace: Workspace) -> str:
     return OWN if given is None or given == home.uri(workspace) else without_password(given)
 
 
+def check(workspace: Workspace) -> None:
+    """Refuse, before any work, a workspace's own store that cannot be used; see `home.check`."""
+    if not os.environ.get(URI):
+        with quiet():
+            home.check(workspace)
+
+
 def is_place(recorded: str, place: str) -> bool:
     """Return whether a recorded place is this one; earlier versions recorded where a workspace's own store then lay."""
     own = recorded.startswith("sqlite:") and recorded.endswith(f"/{OWN}")
@@ -157,7 +164,7 @@ def request(failure: str, *, seconds: int = TIMEOUT, of_run: bool = False, check
             raise (TrackingUnavailable if unavailable else TrackingError)(f"{failure}: {_reason(error)}") from error
         except OperationalError as error:
             raise TrackingUnavailable(f"{failure}: {home.first_line(error)}") from error
-        except SQLAlchemyError as error:
+        except (SQLAlchemyError, UnicodeDecodeError) as error:  # the last of a damaged database
             raise TrackingError(f"{failure}: {home.first_line(error)}") from error
         except OSError as error:
             if not is_remote():
