@@ -62,13 +62,8 @@ def start_run(
     parent, began = _CURRENT.get(), time.monotonic()
     reached = parent is not None or _reached(workspace)  # first: a store that cannot be opened costs no file
     with ExitStack() as stack:
-        file = resume or recovery.folder(workspace) / f"run-{uuid.uuid4().hex}.json"
-        resumable = resume is not None
-        try:
-            stack.enter_context(locked(recovery.lock_of(file), wait=False))
-        except BlockingIOError:  # another process runs the same training
-            file, resumable = file.with_name(f"run-{uuid.uuid4().hex}.json"), False
-            stack.enter_context(locked(recovery.lock_of(file), wait=False))
+        file = _claimed(stack, resume, workspace)
+        resumable = file == resume
         stack.push(runs.killed_since(runs.active_id()))
         load = Load() if system_metrics else None
         facts = {**environment(workspace), **{name: str(value) for name, value in (tags or {}).items()}}
@@ -76,10 +71,8 @@ def start_run(
         record = recovery.interrupted(file, place, workspace, failed=interrupted) if resumable else None
         resumed = record is not None
         if record is None:
-            key = None if parent is None else parent.record.key
-            record = RunRecord(
-                place, experiment, run_name, facts, key, resumable=resumable, job=file.stem if resumable else ""
-            )
+            key, job = None if parent is None else parent.record.key, file.stem if resumable else ""
+            record = RunRecord(place, experiment, run_name, facts, key, resumable=resumable, job=job)
         recovery.remember(file, record)  # before there is a run, so that a kill leaves none that nobody knows
         key = record.key
         outbox = _open(record, facts, workspace, parent, resumed=resumed, reached=reached, began=began)
@@ -104,6 +97,17 @@ def start_run(
         finally:
             outbox.end(status)
             recovery.end(file, record, status, keep=keep)
+
+
+def _claimed(stack: ExitStack, resume: Path | None, workspace: Workspace) -> Path:
+    """Return the file that names the run, locked until the stack is closed: `resume`, unless another process has it."""
+    own = recovery.folder(workspace) / f"run-{uuid.uuid4().hex}.json"
+    if resume is not None:
+        with suppress(BlockingIOError):
+            stack.enter_context(locked(recovery.lock_of(resume), wait=False))
+            return resume
+    stack.enter_context(locked(recovery.lock_of(own), wait=False))
+    return own
 
 
 def log_model(
