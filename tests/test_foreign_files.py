@@ -13,11 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import recsys
-from recsys import export
+from recsys import export, tracking
 from recsys.config import check_config
 from recsys.errors import RecsysError
 from recsys.files import MANIFEST
-from recsys.jobs import compare, evaluate, nightly, tune
+from recsys.jobs import compare, evaluate, night_files, nightly, tune
 from recsys.jobs.compare_folder import TABLES
 from recsys.models import EASE, Popularity
 from recsys.scoring import score
@@ -64,7 +64,7 @@ def scored(folder, again):
 
 def scored_by_night(folder, again):
     nightly.check_output(folder / "out")
-    nightly._previous_lists(folder / "out")
+    night_files.previous_lists(folder / "out")
     score(MODEL, DATA, folder / "out", n=4 if again else 3, batch_size=9)
 
 
@@ -78,14 +78,17 @@ def exported(folder, again):
         export.export_onnx(EASED, folder / "model.onnx")
 
 
+STUBS = {"start_run": lambda *_, **__: nullcontext(MagicMock()), "describe": lambda _: "", "check": lambda _: None}
+
+
 def untracked(patch, job):
-    run = SimpleNamespace(start_run=lambda *_: nullcontext(MagicMock()), version=lambda _: "1", describe=lambda _: "")
-    patch.setattr(job, "tracking", run)
+    for name, stub in STUBS.items():
+        patch.setattr(tracking, name, stub)
 
 
 def compared(folder, again):
     model = SimpleNamespace(record_=SimpleNamespace(epochs=[]))
-    trained = SimpleNamespace(model=model, test=RESULT, validation={}, run_id=None)
+    trained = SimpleNamespace(model=model, test=RESULT, validation={}, run_id=None, done=lambda: None)
     figure = SimpleNamespace(savefig=lambda file, dpi: file.write_bytes(b"png"))
     tuned = Tuned(CONFIGS["EASE"], 0.1, pd.DataFrame({"trial": [0]}))
     with pytest.MonkeyPatch.context() as patch:

@@ -10,7 +10,7 @@ from recsys import cli
 from recsys.config import JobConfig
 from recsys.errors import BundleError, ConfigError, ScoringError
 from recsys.files import MANIFEST
-from recsys.jobs import demo, evaluate, nightly, serve
+from recsys.jobs import demo, evaluate, night_files, serve
 from recsys.jobs.common import Sources
 from recsys.models import Popularity, load
 from recsys.scoring import score
@@ -182,19 +182,19 @@ def test_what_a_killed_save_left_goes_with_the_next(tmp_path):
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"parts": [3]}', '{"parts": []}', "\0"])
 def test_a_night_reads_no_lists_of_a_damaged_output(tmp_path, text):
     score(MODEL, DATA, tmp_path / "out", n=3)
-    assert len(nightly._previous_lists(tmp_path / "out"))
+    assert len(night_files.previous_lists(tmp_path / "out"))
     (tmp_path / "link").symlink_to("out")
-    assert len(nightly._previous_lists(tmp_path / "link"))
+    assert len(night_files.previous_lists(tmp_path / "link"))
     part = tmp_path / "out" / "part-00000.parquet"
     content = part.read_bytes()
     for damage in (content[:-9], b"", content[:50] + bytes([content[50] ^ 1]) + content[51:]):
         part.write_bytes(damage)
-        assert nightly._previous_lists(tmp_path / "out") is None
+        assert night_files.previous_lists(tmp_path / "out") is None
     pd.DataFrame({"user": [1]}).to_parquet(part)
-    assert nightly._previous_lists(tmp_path / "out") is None
+    assert night_files.previous_lists(tmp_path / "out") is None
     (tmp_path / "out" / MANIFEST).write_text(text)
-    assert nightly._previous_lists(tmp_path / "out") is None
-    assert nightly._previous_lists(tmp_path / "none") is None
+    assert night_files.previous_lists(tmp_path / "out") is None
+    assert night_files.previous_lists(tmp_path / "none") is None
 
 
 def test_the_library_refuses_what_the_command_refuses(tmp_path):

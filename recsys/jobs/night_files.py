@@ -64,7 +64,7 @@ class Files:
     def replaced_lists(self, output: Path, found: dict[str, Any]) -> pd.DataFrame | None:
         """Return some of the lists that the output held before the night; None without any."""
         if "lists" not in found:
-            previous = _previous_lists(output)
+            previous = previous_lists(output)
             if previous is not None:
                 with replacing(self.lists, durable=True) as new:
                     previous.to_parquet(new, index=False)
@@ -92,7 +92,7 @@ def digest_of(output: Path) -> str | None:
     return sha256_of_file(manifest) if manifest.is_file() else None
 
 
-def _previous_lists(output: Path) -> pd.DataFrame | None:
+def previous_lists(output: Path) -> pd.DataFrame | None:
     """Return the lists of some users in an existing output, to measure how the new ones differ; None without one."""
     manifest = read_manifest(output)
     if manifest is None or not manifest["parts"]:
