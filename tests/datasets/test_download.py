@@ -170,7 +170,7 @@ def test_the_copy_of_whoever_came_first_stays(server, tmp_path, monkeypatch):
 
 def test_a_target_that_cannot_be_made_is_a_download_error(server, tmp_path):
     (tmp_path / "file").write_text("in the way")
-    with pytest.raises(DownloadError, match="nothing was kept"):
+    with pytest.raises(DownloadError, match="file: it is not a folder"):
         fetch(SMALL, tmp_path / "file" / "small", base_url=server.url)
 
 
