@@ -61,27 +61,15 @@ def held(path: Path) -> Iterator[bool]:
 
     Where that cannot be known, such as on a network file system, the answer is True; `dead` is then False.
     """
-    handle = None
-    try:
-        with suppress(OSError):
-            handle = _open(path)
-        yield handle is None or _lock(handle) is not False
-    finally:
-        if handle is not None:
-            os.close(handle)
+    with _locked(path) as is_ours:
+        yield is_ours is not False
 
 
 @contextmanager
 def dead(path: Path) -> Iterator[bool]:
     """Hold a temporary file or folder for the block if the process that wrote it is gone; else False."""
-    handle = None
-    try:
-        with suppress(OSError):
-            handle = _open(path)
-        yield handle is not None and _lock(handle) is True
-    finally:
-        if handle is not None:
-            os.close(handle)
+    with _locked(path) as is_ours:
+        yield is_ours is True
 
 
 def leftovers(path: Path, *, folder: bool = False, ending: str = "") -> list[Path]:
@@ -198,6 +186,19 @@ def _open(path: Path) -> int | None:
     # Network file systems lock a file only for those who may write it.
     access = os.O_RDONLY if stat.S_ISDIR(mode) else os.O_RDWR
     return os.open(path, access | os.O_NOFOLLOW | os.O_NONBLOCK)
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[bool | None]:
+    """Lock a path for the block, and give what `_lock` says; None where it has no descriptor."""
+    handle = None
+    try:
+        with suppress(OSError):
+            handle = _open(path)
+        yield None if handle is None else _lock(handle)
+    finally:
+        if handle is not None:
+            os.close(handle)
 
 
 def _lock(handle: int) -> bool | None:

@@ -44,17 +44,22 @@ class Spool:
     folder: Path
 
     @property
+    def header(self) -> Path:
+        """The file of the facts about the run."""
+        return self.folder / _HEADER
+
+    @property
     def lock(self) -> Path:
         """The lock file that a process must hold to write or send the queue (see `recsys.files.locked`)."""
         return self.folder.with_name(f"{self.folder.name}.lock")
 
     def read_header(self) -> dict[str, Any]:
         """Return the facts about the run, JSON values."""
-        return _read(self.folder / _HEADER)
+        return _read(self.header)
 
     def write_header(self, facts: dict[str, Any]) -> None:
         """Replace the facts about the run."""
-        write_text(self.folder / _HEADER, json.dumps(facts), durable=True)
+        write_text(self.header, json.dumps(facts), durable=True)
 
     def add(self, kind: str, values: dict[str, Any], attachment: Path | None = None) -> None:
         """Append an event; its attachment, a file or folder, is moved into the queue."""

@@ -225,8 +225,7 @@ def sync(workspace: Workspace) -> list[Synced]:
         waiting = recovery.queues(workspace)
         if waiting:
             with store.bounded(check=False):
-                store.configure(workspace)
-                recovery.close_killed(workspace)
+                recovery.configure(workspace)
         results = [_sync(spool, workspace) for spool in waiting]
         recovery.remove_locks(workspace)
     return results

@@ -51,7 +51,7 @@ def interrupted(file: Path, place: str, workspace: Workspace, *, failed: bool) -
     ):
         return None
     spool = Spool(store.pending(workspace) / record.key)
-    record = recorded(spool.folder / "run.json") or record
+    record = recorded(spool.header) or record
     record.status = None
     return record
 
@@ -111,7 +111,7 @@ def describe(workspace: Workspace) -> str:
 
 def queues(workspace: Workspace) -> list[Spool]:
     """Return the queues of unsent events, ordered by the start of their runs."""
-    return [spool for spool in spools(store.pending(workspace)) if recorded(spool.folder / "run.json") is not None]
+    return [spool for spool in spools(store.pending(workspace)) if recorded(spool.header) is not None]
 
 
 def strangers(workspace: Workspace) -> list[Path]:

@@ -112,7 +112,7 @@ def start(record: RunRecord, workspace: Workspace, tags: dict[str, str], parent:
         if resumed and record.run_id is None:
             record.run_id = find(record.experiment, record.key)
         if record.run_id is not None:
-            if _exists(record.run_id):
+            if _status(record.run_id) is not None:
                 mlflow.start_run(record.run_id, tags={**tags, "resumed": now()}, nested=nested)
                 return record.run_id
             # It was deleted, so a new run takes its place.
@@ -240,16 +240,18 @@ def last_of(job: str, place: str) -> RunRecord | None:
 
 def is_running(run_id: str) -> bool:
     """Return whether a run that is not deleted has the status RUNNING."""
-    return _exists(run_id) and bool(MlflowClient().get_run(run_id).info.status == "RUNNING")
+    return _status(run_id) == "RUNNING"
 
 
-def _exists(run_id: str) -> bool:
+def _status(run_id: str) -> str | None:
+    """Return the status of a run; None if it was deleted."""
     try:
-        return bool(MlflowClient().get_run(run_id).info.lifecycle_stage == "active")
+        info = MlflowClient().get_run(run_id).info
     except MlflowException as error:
         if error.error_code != "RESOURCE_DOES_NOT_EXIST":
             raise
-        return False
+        return None
+    return str(info.status) if info.lifecycle_stage == "active" else None
 
 
 def _git(folder: Path, *command: str) -> str:
