@@ -10,7 +10,6 @@ from __future__ import annotations
 import errno
 import os
 import re
-import shutil
 import sqlite3
 from contextlib import closing, suppress
 from pathlib import Path
@@ -23,13 +22,13 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
 from recsys.errors import TrackingError, TrackingUnavailable
-from recsys.files import locked
+from recsys.files import locked, working_folder
+from recsys.outputs import recover
 from recsys.tracking._mlflow import MlflowException, SqlAlchemyStore, database, mlflow
 from recsys.workspace import Workspace
 
 DATABASE: Final = "mlflow.db"
 ARTIFACTS: Final = "artifacts"
-_BUILDING = ".building"
 _MARK = "/mlruns/artifacts"
 """How the address of a workspace's artifacts ends, wherever it lies."""
 _ADDRESSES = (
@@ -74,7 +73,7 @@ def prepare(workspace: Workspace, *, create: bool) -> str:
     file = workspace.mlruns / DATABASE
     try:
         if _is_ready(file):
-            _remove_building(file)
+            recover(_building(file))
             return ""
         if not create and not _holds_runs(file):
             raise TrackingError(
@@ -120,11 +119,19 @@ def present_address(address: str) -> str:
     return here.as_uri() if here.exists() else address
 
 
+def local_path(location: str) -> Path | None:
+    """Return the path of an artifact location on this machine; None for one elsewhere."""
+    parts = urlsplit(location)
+    if parts.scheme == "file":
+        return Path(os.path.normpath(url2pathname(parts.path)))
+    return Path(os.path.normpath(location)) if len(parts.scheme) < 2 else None  # one letter is a drive of Windows
+
+
 def remove_half_uploads(artifacts: str) -> None:
     """Remove what MLflow has left of files that a killed process was copying into a local folder of artifacts."""
-    parts = urlsplit(present_address(artifacts))
-    if parts.scheme == "file":
-        for file in Path(url2pathname(parts.path)).rglob(".artifact.uploading.*"):
+    folder = local_path(present_address(artifacts))
+    if folder is not None:
+        for file in folder.rglob(".artifact.uploading.*"):
             with suppress(OSError):
                 file.unlink()
 
@@ -152,14 +159,6 @@ def _mend(file: Path) -> str:
     return ""
 
 
-def _remove_building(file: Path) -> None:
-    """Remove the folder in which a killed process built the database, unless one is building there now."""
-    folder = file.parent / _BUILDING
-    if folder.exists():
-        with suppress(OSError), locked(file.parent / ".lock", wait=False):
-            shutil.rmtree(folder, ignore_errors=True)
-
-
 def _holds_runs(file: Path) -> bool:
     """Return whether there is a database with anything in it; what a kill has left of a first one holds nothing.
 
@@ -185,27 +184,28 @@ def _holds_runs(file: Path) -> bool:
     return False
 
 
+def _building(file: Path) -> Path:
+    """Return what the folder is named after in which a database is built, and of which a kill may leave something."""
+    return file.with_name("building")
+
+
 def _build(file: Path) -> str:
     """Make a new database in a folder beside, and rename it; what was half made is set aside, and a text says so."""
     note = ""
-    folder = file.parent / _BUILDING
-    shutil.rmtree(folder, ignore_errors=True)  # left by a process that was killed
-    folder.mkdir(parents=True)
     try:
-        new = folder / DATABASE
-        store = SqlAlchemyStore(f"sqlite:///{new.as_posix()}", (file.parent / ARTIFACTS).as_uri())
-        store.engine.dispose()
-        SqlAlchemyStore._engine_map.pop(store.db_uri, None)
-        if file.exists():
-            aside = _free_name(file)
-            os.replace(file, aside)
-            note = f"{file} was half made and held no run; a new one took its place, and it was put at {aside}"
-        os.replace(new, file)
-        return note
+        with working_folder(_building(file)) as folder:
+            new = folder / DATABASE
+            store = SqlAlchemyStore(f"sqlite:///{new.as_posix()}", (file.parent / ARTIFACTS).as_uri())
+            store.engine.dispose()
+            SqlAlchemyStore._engine_map.pop(store.db_uri, None)
+            if file.exists():
+                aside = _free_name(file)
+                os.replace(file, aside)
+                note = f"{file} was half made and held no run; a new one took its place, and it was put at {aside}"
+            os.replace(new, file)
     except (SQLAlchemyError, MlflowException) as error:
         raise TrackingError(f"cannot make the store {file}: {first_line(error)}") from error
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    return note
 
 
 def _upgrade(file: Path) -> None:
@@ -214,12 +214,12 @@ def _upgrade(file: Path) -> None:
     Raises:
         TrackingError: a newer MLflow wrote it.
     """
-    folder = file.parent / _BUILDING
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    new = folder / DATABASE
     try:
-        with closing(sqlite3.connect(file, timeout=20, isolation_level=None)) as guard:
+        with (
+            working_folder(_building(file)) as folder,
+            closing(sqlite3.connect(file, timeout=20, isolation_level=None)) as guard,
+        ):
+            new = folder / DATABASE
             guard.execute("BEGIN IMMEDIATE")  # nobody else writes meanwhile; a backup through it would wait for itself
             with closing(_read(file)) as source, closing(sqlite3.connect(new)) as copy:
                 source.backup(copy)
@@ -234,8 +234,6 @@ def _upgrade(file: Path) -> None:
             f"{file} has a schema that MLflow {mlflow.__version__} does not know; a newer MLflow may have written it: "
             f"install that, or name another place with --root ({first_line(error)})"
         ) from error
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _elsewhere(connection: sqlite3.Connection, file: Path) -> list[str]:
@@ -251,7 +249,8 @@ def _elsewhere(connection: sqlite3.Connection, file: Path) -> list[str]:
 
 def _are_here(connection: sqlite3.Connection, place: str, artifacts: Path) -> bool:
     """Return whether the artifacts recorded at `place` are in the folder `artifacts`, or at least not at `place`."""
-    if not Path(url2pathname(urlsplit(place).path)).is_dir():
+    folder = local_path(place)
+    if folder is None or not folder.is_dir():
         return True
     runs = connection.execute("SELECT run_uuid FROM runs WHERE substr(artifact_uri, 1, ?) = ?", (len(place), place))
     return any((artifacts / run).exists() for (run,) in runs)

@@ -14,7 +14,6 @@ from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
-from urllib.request import url2pathname
 
 import numpy as np
 import pandas as pd
@@ -30,7 +29,7 @@ from recsys.splits import Part
 from recsys.tracking import adapter, runs
 from recsys.tracking._mlflow import MlflowClient, entities, mlflow
 from recsys.tracking.adapter import BUNDLE, PARAMS, refuse_pickles
-from recsys.tracking.home import present_address
+from recsys.tracking.home import local_path, present_address
 from recsys.tracking.model_files import CODE_FILES, code_files
 from recsys.tracking.registry import MODEL, RegisteredModel, find_version, logged_models, was_deleted
 from recsys.tracking.runs import version
@@ -119,9 +118,8 @@ def discard_unfinished(run_id: str) -> None:
     for model in client.search_logged_models([experiment], f"source_run_id = '{run_id}'"):
         if model.name == MODEL and model.status != entities.LoggedModelStatus.READY:
             client.delete_logged_model(model.model_id)
-            address = urlsplit(present_address(model.artifact_location))
-            if address.scheme == "file":
-                folder = Path(url2pathname(address.path))
+            folder = local_path(present_address(model.artifact_location))
+            if folder is not None:
                 shutil.rmtree(folder.parent if folder.name == "artifacts" else folder, ignore_errors=True)
 
 
@@ -217,8 +215,7 @@ def address(run_id: str, name: str) -> str:
     """
     with request(f"cannot find run {run_id}"):
         uri = present_address(f"{connect().get_run(run_id).info.artifact_uri}/{name}")
-    parts = urlsplit(uri)
-    return url2pathname(parts.path) if parts.scheme == "file" else uri
+    return str(local_path(uri) or uri)
 
 
 def _first_histories(model: Recommender, examples: Interactions | Part) -> pd.DataFrame:

@@ -12,11 +12,11 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import urlsplit
-from urllib.request import url2pathname
 
 from recsys.errors import TrackingError
 from recsys.tracking._mlflow import ArtifactRepository, artifact_repository, mlflow
 from recsys.tracking.adapter import BUNDLE
+from recsys.tracking.home import local_path
 from recsys.tracking.home import uri as local_uri
 from recsys.tracking.store import connect, request
 from recsys.workspace import Workspace
@@ -106,14 +106,6 @@ def find(model: Any, workspace: Workspace) -> ModelFiles:
         return _in_folder(folder, model.model_id)
     except OSError as error:
         raise TrackingError(f"cannot look at the files of {model.model_id}: {error}") from error
-
-
-def local_path(location: str) -> Path | None:
-    """Return the path of an artifact location on this machine; None for one elsewhere."""
-    parts = urlsplit(location)
-    if parts.scheme == "file":
-        return Path(os.path.normpath(url2pathname(parts.path)))
-    return Path(os.path.normpath(location)) if len(parts.scheme) < 2 else None  # one letter is a drive of Windows
 
 
 def _in_folder(folder: Path, model_id: str) -> ModelFiles:

@@ -16,7 +16,8 @@ from functools import cached_property
 from typing import Any
 
 from recsys.tracking._mlflow import MlflowClient, MlflowException, entities, mlflow
-from recsys.tracking.model_files import ModelFiles, find, local_path
+from recsys.tracking.home import local_path
+from recsys.tracking.model_files import ModelFiles, find
 from recsys.tracking.registry import PRUNED, model_versions, version_tags
 from recsys.tracking.store import connect, model_lock, request
 from recsys.workspace import Workspace
