@@ -482,3 +482,30 @@ def test_mlflow_gc_finds_nothing_to_complain_of(shop, capsys):
     assert f"{folder.parent.name} has been permanently deleted" in done.output
     assert left.exists()
     tracking.load("models:/night/2")
+
+
+def half_logged(client, note):
+    """Begin to log a model in the current run, put a note beside it, and die."""
+    run = mlflow.active_run()
+    half = client.create_logged_model(run.info.experiment_id, name="model", source_run_id=run.info.run_id)
+    folder = Path(half.artifact_location.removeprefix("file://"))
+    (folder / "code").mkdir(parents=True)
+    (folder / "code" / "recsys.zip").write_bytes(b"half")
+    if note is not None:
+        (folder / note).write_text("mine")
+    raise KeyboardInterrupt(folder)
+
+
+@pytest.mark.parametrize("note", [None, "notes.txt", "code/notes.txt"])
+def test_what_is_left_of_half_a_model_goes_unless_somebody_put_something_there(shop, note):
+    file = shop.artifacts.parent / "checkpoints" / "0123.json"
+    with pytest.raises(KeyboardInterrupt) as killed, tracking.start_run(Workspace(), "exp", resume=file):
+        half_logged(shop.client, note)
+    (folder,) = killed.value.args
+    with tracking.start_run(Workspace(), "exp", resume=file):
+        tracking.log_model(MODEL, name="night", examples=DATA)
+    assert shop.versions() == [1]
+    assert len(shop.models()) == 1
+    assert folder.exists() == (note is not None)
+    if note is not None:
+        assert (folder / note).read_text() == "mine"

@@ -30,7 +30,7 @@ from recsys.tracking import adapter, runs
 from recsys.tracking._mlflow import MlflowClient, entities, mlflow
 from recsys.tracking.adapter import BUNDLE, PARAMS, refuse_pickles
 from recsys.tracking.home import local_path, present_address
-from recsys.tracking.model_files import CODE_FILES, code_files
+from recsys.tracking.model_files import CODE_FILES, code_files, find
 from recsys.tracking.registry import MODEL, RegisteredModel, find_version, logged_models, was_deleted
 from recsys.tracking.runs import version
 from recsys.tracking.store import FILE_TIMEOUT, connect, request
@@ -112,15 +112,15 @@ def is_logged(run_id: str) -> bool:
 
 
 def discard_unfinished(run_id: str) -> None:
-    """Remove what a process that was killed while it logged a run's model has left of it."""
+    """Remove what a process that was killed while it logged a run's model has left of it, and nothing else."""
     client = MlflowClient()
     experiment = client.get_run(run_id).info.experiment_id
     for model in client.search_logged_models([experiment], f"source_run_id = '{run_id}'"):
         if model.name == MODEL and model.status != entities.LoggedModelStatus.READY:
+            files = None if local_path(model.artifact_location) is None else find(model, None)
             client.delete_logged_model(model.model_id)
-            folder = local_path(present_address(model.artifact_location))
-            if folder is not None:
-                shutil.rmtree(folder.parent if folder.name == "artifacts" else folder, ignore_errors=True)
+            if files is not None and not files.stays and not files.stray:
+                files.remove()
 
 
 def logged_bundle(run_id: str) -> Path | None:

@@ -74,11 +74,11 @@ def code_files(paths: Iterable[Path]) -> list[str]:
     return sorted(names)
 
 
-def find(model: Any, workspace: Workspace) -> ModelFiles:
+def find(model: Any, workspace: Workspace | None) -> ModelFiles:
     """Look at the files of a logged model.
 
     Files in a folder of this machine may be removed if it is the one that MLflow chooses, below the experiment's own,
-    and no link leads there. In a workspace's own store it must lie in `mlruns/artifacts`, too.
+    and no link leads there. In the own store of `workspace`, if that is given, it must lie in `mlruns/artifacts`, too.
 
     Raises:
         TrackingError: they cannot be read.
@@ -92,7 +92,7 @@ def find(model: Any, workspace: Workspace) -> ModelFiles:
         if urlsplit(uri).scheme in ("http", "https"):
             return _kept_by_server(location)
         root = local_path(connect().get_experiment(model.experiment_id).artifact_location)
-    own = workspace.mlruns / "artifacts" if uri == local_uri(workspace) else root
+    own = workspace.mlruns / "artifacts" if workspace is not None and uri == local_uri(workspace) else root
     if root is None or own is None or not root.is_absolute() or not root.is_relative_to(own):
         return ModelFiles(str(folder), stays=f"{folder} lies outside {own}")
     if folder != root / "models" / model.model_id / "artifacts":
