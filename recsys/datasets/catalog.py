@@ -125,10 +125,11 @@ def fetch(archive: Archive, target: str | Path, *, base_url: str = MOVIELENS) ->
         DownloadError: the server or the disk fails, the transfer is cut short, the checksum differs, or a member is
             not in the zip file; nothing is left behind.
     """
-    target = output_folder(as_path(target), DownloadError)
-    url = f"{base_url.rstrip('/')}/{archive.file}"
-    if _is_full(target):
+    target = as_path(target)
+    if _is_full(target):  # also where nothing may be written
         return target
+    target = output_folder(target, DownloadError)
+    url = f"{base_url.rstrip('/')}/{archive.file}"
     try:
         with working_folder(target, Kind("a download", DownloadError, "", lambda _: None, archive.writes)) as temporary:
             zipped, unpacked = temporary / archive.file, temporary / archive.folder

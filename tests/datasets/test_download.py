@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import os
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -181,3 +182,12 @@ def test_every_archive_is_described_in_full():
         assert archive.file == f"{name}.zip"
         assert len(bytes.fromhex(archive.md5)) == 16
         assert any(member.startswith("README") for member in archive.members)
+
+
+def test_what_is_there_is_read_where_nothing_may_be_written(server, tmp_path, monkeypatch):
+    (tmp_path / "small").mkdir()
+    (tmp_path / "small" / "u.data").write_text("there")
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    assert fetch(SMALL, tmp_path / "small", base_url=server.url) == tmp_path / "small"
+    with pytest.raises(DownloadError, match="nothing may be written there"):
+        fetch(SMALL, tmp_path / "other", base_url=server.url)
