@@ -24,7 +24,7 @@ from recsys.jobs.train import files_of, forget, train_one
 from recsys.jobs.tune import as_toml, with_budget
 from recsys.metrics import of
 from recsys.splits import Split
-from recsys.tuning import check_extra, resume_file, tune
+from recsys.tuning import check_extra, tune
 from recsys.workspace import Workspace, output_folder
 
 Facts = dict[str, Any]
@@ -93,7 +93,7 @@ def _run(
     print(f"{data}\ntrain {split.train}, test {split.test}")
     folder.begin(list(jobs), tracking.version("recsys"))
     digests = {name: _digest(job, data) for name, job in jobs.items()}
-    resume = resume_file(workspace, "compare", str(folder.folder), digests, metric)
+    resume = tracking.resume_file(workspace, "compare", str(folder.folder), digests, metric)
     title = f"compare {len(jobs)} models"
     with tracking.start_run(workspace, first.track.experiment, title, resume=resume) as tracker:
         tracker.log_data(data)

@@ -12,8 +12,9 @@ from urllib.parse import quote
 import pandas as pd
 import pyarrow as pa
 
+from recsys import tracking
 from recsys.columns import ITEM, RANK, SCORE, USER
-from recsys.files import MANIFEST, read_json, replacing, sha256_of_file, sha256_of_json, write_text
+from recsys.files import MANIFEST, read_json, replacing, sha256_of_file, write_text
 from recsys.jobs.common import Versions
 from recsys.scoring.output import read_manifest
 from recsys.workspace import Workspace
@@ -41,11 +42,11 @@ class Files:
     @classmethod
     def of(cls, workspace: Workspace, name: str) -> Files:
         """Return the files of the nights of a registered model."""
-        folder, digest = workspace.mlruns / "nightly", sha256_of_json(["night", name])[:32]
+        folder = workspace.mlruns / "nightly"
         summary, began, lists = (
             folder / f"{quote(name, safe='')}.{suffix}" for suffix in ("json", "began.json", "lists.parquet")
         )
-        return cls(summary, began, lists, workspace.mlruns / "checkpoints" / f"{digest}.json")
+        return cls(summary, began, lists, tracking.resume_file(workspace, "night", name))
 
     def begin(self, identity: str, versions: Versions) -> dict[str, Any]:
         """Return what the same night found when it began first; if it begins now, what it finds."""

@@ -15,7 +15,6 @@ from recsys import report, tracking
 from recsys.config import JobConfig
 from recsys.errors import TrackingUnavailable
 from recsys.evaluation import DEFAULT, Evaluation, Validation, along_k
-from recsys.files import sha256_of_json
 from recsys.interactions import Interactions
 from recsys.jobs.common import Sources, measure, split_of
 from recsys.models import Recommender
@@ -220,11 +219,11 @@ def _resume_files(workspace: Workspace, model: Recommender, about: Mapping[str, 
     steps = {"run": ".json"}
     if model.capabilities.trains_by_epochs:
         steps |= {"fit": ".safetensors", "refit": ".safetensors"}
+    facts = [type(model).__name__, job, about["data"]["fingerprint"]]
     files = {}
     for step, suffix in steps.items():
-        facts = [step, type(model).__name__, job, about["data"]["fingerprint"]]
-        digest = sha256_of_json([*facts, where] if step == "run" else facts)
-        files[step] = workspace.mlruns / "checkpoints" / f"{digest[:32]}{suffix}"
+        where_too = [where] if step == "run" else []
+        files[step] = tracking.resume_file(workspace, step, *facts, *where_too, suffix=suffix)
     return files
 
 

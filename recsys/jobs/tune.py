@@ -10,7 +10,7 @@ from recsys.config import JobConfig, check_config
 from recsys.files import write_text
 from recsys.jobs.common import split_of
 from recsys.metrics import higher_is_better
-from recsys.tuning import Tuned, check_extra, is_finished, resume_file, study_name, tune
+from recsys.tuning import Tuned, check_extra, is_finished, study_name, tune
 from recsys.workspace import Workspace, output_file
 
 
@@ -46,7 +46,7 @@ def run(
     job.check_memory(split.train, searched=True)
     print(f"\n{name}: train {split.train}, validation {split.validation}")
     fingerprint, experiment = data.fingerprint(), config.track.experiment
-    resume = resume_file(workspace, "tune", study_name(job, fingerprint))
+    resume = tracking.resume_file(workspace, "tune", study_name(job, fingerprint))
     run: AbstractContextManager[tracking.Tracker] = nullcontext(tracking.Tracker())
     if resume.exists() or not is_finished(workspace, job, fingerprint):  # else there is nothing to record
         run = tracking.start_run(workspace, experiment, f"tune {name}", {"model": name}, resume=resume)

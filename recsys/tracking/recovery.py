@@ -11,9 +11,10 @@ import os
 from contextlib import suppress
 from dataclasses import asdict, fields
 from pathlib import Path
+from typing import Any
 
 from recsys.errors import TrackingError, TrackingUnavailable, warn
-from recsys.files import locked, read_json, write_text
+from recsys.files import locked, read_json, sha256_of_json, write_text
 from recsys.spool import Spool, spools
 from recsys.tracking import runs, store
 from recsys.tracking._mlflow import MlflowClient
@@ -25,6 +26,11 @@ from recsys.workspace import Workspace
 def folder(workspace: Workspace) -> Path:
     """Return the folder of the files that name runs in progress, and of checkpoints."""
     return workspace.mlruns / "checkpoints"
+
+
+def resume_file(workspace: Workspace, *facts: Any, suffix: str = ".json") -> Path:
+    """Return the file by which a killed job is continued, named by JSON values: for `start_run`, or a checkpoint."""
+    return folder(workspace) / f"{sha256_of_json(facts)[:32]}{suffix}"
 
 
 def lock_of(file: Path) -> Path:

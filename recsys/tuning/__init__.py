@@ -14,10 +14,9 @@ from recsys.extras import check_installed
 from recsys.files import locked, sha256_of_json
 from recsys.splits import Split
 from recsys.tuning import study
-from recsys.tuning.study import resume_file
 from recsys.workspace import Workspace
 
-__all__ = ["Tuned", "check_extra", "is_finished", "resume_file", "study_name", "tune"]
+__all__ = ["Tuned", "check_extra", "is_finished", "study_name", "tune"]
 
 
 @dataclass(frozen=True, eq=False)

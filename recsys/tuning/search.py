@@ -24,7 +24,7 @@ from recsys.evaluation import Validation
 from recsys.models import Recommender
 from recsys.splits import Split
 from recsys.tuning import study
-from recsys.tuning.study import Trial, is_wanting, resume_file
+from recsys.tuning.study import Trial, is_wanting
 from recsys.workspace import Workspace
 
 
@@ -53,7 +53,7 @@ class Search:
         """
         with _quiet():
             trials = study.read(self.file, self._frozen)
-            resume = resume_file(self.workspace, "search", self.name)
+            resume = tracking.resume_file(self.workspace, "search", self.name)
             if run_name is None:
                 self._continue(trials)
             elif is_wanting(trials, self.settings) or resume.exists():
@@ -168,7 +168,7 @@ class Search:
 
     def _run_file(self, number: int, params: dict[str, Any]) -> Path:
         """Return the file by which the run of a killed trial is found again."""
-        return resume_file(self.workspace, "trial", self.name, number, params)
+        return tracking.resume_file(self.workspace, "trial", self.name, number, params)
 
     @contextmanager
     def _run(self, number: int, params: dict[str, Any]) -> Iterator[tracking.Tracker]:

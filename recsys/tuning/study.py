@@ -39,11 +39,6 @@ class Trial:
 _TRIALS = TypeAdapter(list[Trial])
 
 
-def resume_file(workspace: Workspace, *facts: Any) -> Path:
-    """Return the file by which `tracking.start_run` finds the run of a killed process, named by JSON values."""
-    return workspace.mlruns / "checkpoints" / f"{sha256_of_json(facts)[:32]}.json"
-
-
 def file_of(workspace: Workspace, name: str) -> Path:
     """Return the file of a search's trials."""
     return workspace.mlruns / "studies" / f"{name}.json"
