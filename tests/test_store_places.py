@@ -18,6 +18,7 @@ import recsys
 from recsys import tracking
 from recsys.cli import main
 from recsys.errors import DataWarning, TrackingError
+from recsys.files import locked
 from recsys.interactions import Interactions
 from recsys.models import EASE
 from recsys.spool import Spool
@@ -322,6 +323,17 @@ def test_a_database_of_an_older_mlflow_is_brought_up_to_date(project, tmp_path):
         assert database.execute("SELECT version_num FROM alembic_version").fetchone() != old
     assert [version.version for version in tracking.model_versions("toy")] == [1]
     assert type(tracking.load("models:/toy@champion")) is EASE
+
+
+def test_the_lock_of_a_process_that_was_killed_when_the_database_was_made_is_removed(project, tmp_path):
+    shutil.copytree(project, tmp_path / "toy")
+    left = tmp_path / "toy" / "mlruns" / ".lock"
+    with locked(left):
+        tracking.configure(Workspace(tmp_path / "toy"), create=False)
+        assert left.exists()  # its holder lives
+    left.touch()
+    tracking.configure(Workspace(tmp_path / "toy"), create=False)
+    assert not left.exists()
 
 
 # What lies among the queues

@@ -74,12 +74,13 @@ def prepare(workspace: Workspace, *, create: bool) -> str:
     try:
         if _is_ready(file):
             recover(_building(file))
+            _forget_lock(workspace)
             return ""
         if not create and not _holds_runs(file):
             raise TrackingError(
                 f"there is no MLflow store under {workspace.mlruns}; --root names the folder that holds mlruns"
             )
-        with locked(workspace.mlruns / ".lock"):
+        with locked(_lock(workspace)):
             return _mend(file)
     except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
         if "locked" in str(error):
@@ -134,6 +135,17 @@ def remove_half_uploads(artifacts: str) -> None:
         for file in folder.rglob(".artifact.uploading.*"):
             with suppress(OSError):
                 file.unlink()
+
+
+def _lock(workspace: Workspace) -> Path:
+    return workspace.mlruns / ".lock"
+
+
+def _forget_lock(workspace: Workspace) -> None:
+    """Remove the lock file of a process that was killed when it had made the database, which nobody asks for again."""
+    if _lock(workspace).exists():
+        with suppress(OSError), locked(_lock(workspace), wait=False):
+            pass
 
 
 def _is_ready(file: Path) -> bool:

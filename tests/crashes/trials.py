@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import random
+import sys
 import time
 from collections import Counter
 from collections.abc import Collection, Sequence
@@ -255,6 +256,18 @@ class Choice:
         return chosen[:: max(1, self.every)]
 
 
+def _note(outcome: Outcome, total: int, case: Case, verdict: tuple[str, tuple[str, ...]] | None) -> None:
+    """Count a case, and tell standard error of failures as they come and of every hundredth case."""
+    outcome.tried += 1
+    if verdict is not None:
+        outcome.failures.append(Failure(case, *verdict))
+    if verdict is not None or outcome.tried % 100 == 0:
+        what = (
+            "" if verdict is None else f": step {case.step}, {case.text}: {verdict[0]}; {'; '.join(verdict[1])[:300]}"
+        )
+        print(f"{outcome.job} ({outcome.fault}): {outcome.tried} of {total}{what}", file=sys.stderr, flush=True)
+
+
 def try_kills(bench: Bench, choice: Choice, outcome: Outcome) -> None:
     """Stop the job at its steps and run it again."""
     if choice.sample is not None:
@@ -270,22 +283,17 @@ def try_kills(bench: Bench, choice: Choice, outcome: Outcome) -> None:
     if choice.sample is None and not choice.only:
         chosen = (thinned(chosen) if choice.thin else chosen)[:: max(1, choice.every)]
     for case in chosen:
-        verdict = bench.killed(record.tree(case.state))
-        outcome.tried += 1
-        if verdict is not None:
-            outcome.failures.append(Failure(case, *verdict))
+        _note(outcome, len(chosen), case, bench.killed(record.tree(case.state)))
 
 
 def try_faults(bench: Bench, fault: str, choice: Choice, outcome: Outcome) -> None:
     """Let the job meet an error at its steps."""
     others = 0
-    for step in choice.steps([step for step in bench.steps.steps if can_fail(step, fault)], bench.job.name):
+    chosen = choice.steps([step for step in bench.steps.steps if can_fail(step, fault)], bench.job.name)
+    for step in chosen:
         verdict = bench.met(step, fault)
-        outcome.tried += 1
-        place = bench.place
-        others += plain(place) != plain(step.text)
-        if verdict is not None:
-            outcome.failures.append(Failure(Case(step.number, f"at {place}"), *verdict))
+        others += plain(bench.place) != plain(step.text)
+        _note(outcome, len(chosen), Case(step.number, f"at {bench.place}"), verdict)
     if others:
         outcome.notes.append(f"{others} steps were not those of that number in the undisturbed job")
 
