@@ -129,9 +129,7 @@ def _acquire(path: Path, wait: bool) -> tuple[int, bool]:
     """Lock a file; return its descriptor, and whether the file is to be removed."""
     while True:
         try:
-            handle, own = os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o644), True
-            with suppress(OSError):  # a full disk keeps no lock from being one
-                os.write(handle, _MARK)
+            handle, own = _created(path), True
         except FileExistsError:
             if not is_lock(path):
                 raise
@@ -149,6 +147,32 @@ def _acquire(path: Path, wait: bool) -> tuple[int, bool]:
             os.close(handle)
             raise
         os.close(handle)
+
+
+def _created(path: Path) -> int:
+    """Create a lock file; return its descriptor.
+
+    Where the system can, the file gets its name when it holds its mark, so that a kill leaves none that is not known.
+    """
+    if hasattr(os, "O_TMPFILE") and not os.path.lexists(path):
+        with suppress(OSError):
+            return _linked(path)
+    handle = os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o644)
+    with suppress(OSError):  # a full disk keeps no lock from being one
+        os.write(handle, _MARK)
+    return handle
+
+
+def _linked(path: Path) -> int:
+    handle = os.open(path.parent, os.O_TMPFILE | os.O_RDWR, 0o644)
+    try:
+        os.write(handle, _MARK)
+        # link() does not follow the link in /proc; with a descriptor given, linkat() is called, which does.
+        os.link(f"/proc/self/fd/{handle}", path, src_dir_fd=handle, follow_symlinks=True)
+    except BaseException:
+        os.close(handle)
+        raise
+    return handle
 
 
 @contextmanager
