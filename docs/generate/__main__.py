@@ -1,6 +1,7 @@
-"""`make docs`, or `python -m docs.generate`: write what is made from declarations and docstrings."""
+"""`make docs`, or `python -m docs.generate`: write what is made from declarations, docstrings and measured figures."""
 
-from docs.generate import configuration, metrics, models
+from docs.generate import configuration, metrics, models, results
 
-for page, text in {**models.pages(), configuration.PAGE: configuration.page(), metrics.PAGE: metrics.page()}.items():
+made = {**models.pages(), configuration.PAGE: configuration.page(), metrics.PAGE: metrics.page()}
+for page, text in {**made, **results.pages(made)}.items():
     page.write_text(text, encoding="utf-8")
