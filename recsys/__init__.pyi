@@ -48,6 +48,7 @@ from recsys.models import FeatureConsistentAE as FeatureConsistentAE
 from recsys.models import InfiniteAE as InfiniteAE
 from recsys.models import GLocalK as GLocalK
 from recsys.models import SparseFC as SparseFC
+from recsys.models import DEQL as DEQL
 from recsys.models import DLAE as DLAE
 from recsys.models import EASE as EASE
 from recsys.models import EDLAE as EDLAE

@@ -118,6 +118,7 @@ CASES: dict[str, dict[str, Any]] = {
     "EDLAE": {"regularization": 1.0},
     "DLAE": {"regularization": 1.0},
     "RDLAE": {"regularization": 1.0},
+    "DEQL": {"regularization": 1.0},
     "HigherOrderEASE": {"regularization": 1.0, "pairs": 20, "pair_regularization": 10.0},
     "ELSA": {**VAE, "factors": 8},
     "SANSA": {"regularization": 1.0, "density": 0.3},

@@ -229,7 +229,7 @@ class Caller:
     def scores(self, users: np.ndarray, plain: sp.csr_matrix, recalculate: bool) -> np.ndarray:
         everything = {"N": N_ITEMS, "filter_already_liked_items": False, "recalculate_user": recalculate}
         rows = self.full(self.model.recommend(users, plain, **everything), N_ITEMS)
-        if type(self.model).__name__ in ("EASE", "EDLAE", "DLAE", "RDLAE"):
+        if type(self.model).__name__ in ("EASE", "EDLAE", "DLAE", "RDLAE", "DEQL"):
             read = np.diff(plain.indptr) > 0
             rows[read] = (plain.toarray().astype(np.float64) @ self.model.weights_.numpy().astype(np.float64))[read]
         return rows

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from recsys.models.infinite import InfiniteAE as InfiniteAE
     from recsys.models.kernel import GLocalK as GLocalK
     from recsys.models.kernel import SparseFC as SparseFC
+    from recsys.models.linear import DEQL as DEQL
     from recsys.models.linear import DLAE as DLAE
     from recsys.models.linear import EASE as EASE
     from recsys.models.linear import EDLAE as EDLAE

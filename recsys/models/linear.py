@@ -1,4 +1,4 @@
-"""Linear autoencoders in closed form: EASE, EDLAE, DLAE, RDLAE and HigherOrderEASE, with or without DAN.
+"""Linear autoencoders in closed form: EASE, EDLAE, DLAE, RDLAE, DEQL and HigherOrderEASE, with or without DAN.
 
 The first four weigh the items of a history by one items × items matrix B that minimizes
 
@@ -16,6 +16,8 @@ and the models differ in Λ and in b alone:
     EDLAE  Λ = λ + p/(1−p) · diag G  b = 0
     DLAE   as EDLAE                  b = 1 − Λ · diag P             (no bound: ν = 0)
     RDLAE  as EDLAE                  b = min(ξ, 1 − Λ · diag P)     (ν ≥ 0 where the bound B_jj ≤ ξ holds it)
+
+DEQL, whose error is not the same in every column, comes close to them: see there.
 """
 
 from __future__ import annotations
@@ -85,15 +87,19 @@ class EASE(Recommender):
         """Return Λ from diag G, both (n_features,)."""
         return torch.full_like(energy, self.regularization)
 
-    def _diagonal(self, inverse: Tensor, penalty: Tensor) -> Tensor:
-        """Return the diagonal b of B from diag P and Λ, all (n_features,)."""
+    def _diagonal(self, inverse: Tensor, penalty: Tensor, energy: Tensor) -> Tensor:
+        """Return the diagonal b of B from diag P, Λ and diag G, all (n_features,)."""
         return torch.zeros_like(inverse)
 
-    def _weights(self, inverse: Tensor, penalty: Tensor) -> Tensor:
+    def _share(self, diagonal: Tensor) -> Tensor:
+        """Return what the other items have to explain of each item whose weight for itself is `diagonal`."""
+        return 1.0 - diagonal
+
+    def _weights(self, inverse: Tensor, penalty: Tensor, energy: Tensor) -> Tensor:
         """Return B, (n_features, n_items), perhaps in the memory of P."""
         own = inverse.diagonal().clone()
-        diagonal = self._diagonal(own, penalty)
-        inverse.mul_((diagonal - 1.0) / own)
+        diagonal = self._diagonal(own, penalty, energy)
+        inverse.mul_(-self._share(diagonal) / own)
         inverse.diagonal().copy_(diagonal)
         return inverse
 
@@ -106,8 +112,8 @@ class EASE(Recommender):
         if self.user_exponent:
             lengths = np.maximum(np.diff(matrix.indptr), 1)
             weighed = sp.csr_matrix(sp.diags_array(lengths ** (-self.user_exponent / 2)) @ weighed)
-        energy = np.bincount(weighed.indices, weights=weighed.data**2, minlength=weighed.shape[1])
-        penalty = self._penalty(torch.from_numpy(energy))
+        energy = torch.from_numpy(np.bincount(weighed.indices, weights=weighed.data**2, minlength=weighed.shape[1]))
+        penalty = self._penalty(energy)
         try:
             inverse = regularized_inverse(weighed, penalty, np.dtype(self.precision), pick_device(self.device))
         except torch.linalg.LinAlgError:  # type: ignore[attr-defined]
@@ -115,7 +121,7 @@ class EASE(Recommender):
                 f"the Gram matrix is singular in {self.precision}: raise regularization (now {self.regularization})"
                 + ("" if self.precision == "float64" else ", or use precision='float64'")
             ) from None
-        weights = self._weights(inverse, penalty.to(inverse))
+        weights = self._weights(inverse, penalty.to(inverse), energy.to(inverse))
         if self.item_exponent:
             users = np.maximum(np.bincount(features.indices, minlength=features.shape[1]), 1)
             scale = torch.from_numpy(users**self.item_exponent).to(weights)
@@ -136,7 +142,7 @@ class EASE(Recommender):
     def _item_similarity(self, asked: Indices, among: Indices) -> Tensor:
         rows, columns = (torch.from_numpy(index).to(self.weights_.device) for index in (asked, among))
         there, back = self.weights_[rows][:, columns], self.weights_[:, rows][columns].T
-        rest = 1.0 - self.weights_.diagonal()
+        rest = self._share(self.weights_.diagonal())
         # B_ij · B_ji = P_ij² · (1 − b_i)(1 − b_j) / (P_ii · P_jj), with normalization or without.
         return there.sign() * ((there * back).clamp_min(0.0) / (rest[rows, None] * rest[columns])).sqrt()
 
@@ -175,7 +181,7 @@ class DLAE(EDLAE):
     Steck 2020; Moon et al. 2023. B = (XᵀX + diag Λ)⁻¹ XᵀX.
     """
 
-    def _diagonal(self, inverse: Tensor, penalty: Tensor) -> Tensor:
+    def _diagonal(self, inverse: Tensor, penalty: Tensor, energy: Tensor) -> Tensor:
         return 1.0 - penalty * inverse
 
 
@@ -190,8 +196,46 @@ class RDLAE(EDLAE):
     relaxation: NotNegative = 0.1
     """ξ: upper bound of the weight of an item for itself."""
 
-    def _diagonal(self, inverse: Tensor, penalty: Tensor) -> Tensor:
+    def _diagonal(self, inverse: Tensor, penalty: Tensor, energy: Tensor) -> Tensor:
         return (1.0 - penalty * inverse).clamp_max(self.relaxation)
+
+
+@register
+class DEQL(EDLAE):
+    """Denoising linear autoencoder that also counts the error of kept entries, for ranking (Guo et al. 2026).
+
+    The expected quadratic loss of EDLAE with all of its emphasis (Steck 2020): E‖A ∘ (X − X̃B)‖² + λ' ‖B‖², where
+    A_ui is 1 if entry (u, i) of the input was dropped, with probability p, and `emphasis` if it was kept. With s = p
+    + (1 − p) · emphasis² and θ = emphasis² / s, column j divided by s minimizes a quadratic form whose matrix is that
+    of EDLAE, M = G + diag Λ with Λ = λ + p/(1−p) · diag G and λ = λ'/s, but for row and column j: θ M_ij beside the
+    diagonal and θ G_jj / (1 − p) + λ on it. The paper inverts each by Miller's lemma; eliminating B_jj gives the same
+    from P = M⁻¹:
+
+        b_j = θ (1/P_jj − Λ_j) / (θ G_jj / (1−p) + λ − θ² (M_jj − 1/P_jj)),   B_ij = −(1 − θ b_j) P_ij / P_jj
+
+    so that all columns cost one inverse, O(n_items³), as in EASE. `emphasis` 0 is EDLAE, 1 is DLAE. With diag(B) = 0
+    the emphasis would only change the unit of λ: the paper's variant with that constraint is EDLAE. Differs from the
+    paper in: λ is divided by s, so that the emphasis does not change how strong the penalty is.
+
+    `similar_items` ranks by ±√(B_ij · B_ji / ((1 − θ b_i)(1 − θ b_j))), which is the partial correlation.
+    """
+
+    emphasis: NotNegative = 0.5
+    """b / a of the paper: weight of the error of an entry that was kept, where that of a dropped one is 1."""
+
+    @property
+    def _theta(self) -> float:
+        """θ of the class; the errors of kept entries are the only ones where nothing is dropped."""
+        square = self.emphasis**2
+        return square / (self.dropout + (1.0 - self.dropout) * square) if square else 0.0
+
+    def _diagonal(self, inverse: Tensor, penalty: Tensor, energy: Tensor) -> Tensor:
+        theta = self._theta
+        reduced = theta * (energy / (1.0 - self.dropout) - theta * (energy + penalty)) + theta**2 / inverse
+        return theta * (1.0 / inverse - penalty) / (reduced + self.regularization)
+
+    def _share(self, diagonal: Tensor) -> Tensor:
+        return 1.0 - self._theta * diagonal
 
 
 @register
@@ -235,7 +279,7 @@ class HigherOrderEASE(EASE):
         penalty[: self.n_items_] = self.regularization
         return penalty
 
-    def _weights(self, inverse: Tensor, penalty: Tensor) -> Tensor:
+    def _weights(self, inverse: Tensor, penalty: Tensor, energy: Tensor) -> Tensor:
         n = self.n_items_
         weights = inverse[:, :n] / -inverse.diagonal()[:n]
         for item in np.unique(self.pairs_).tolist():

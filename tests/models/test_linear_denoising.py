@@ -1,7 +1,7 @@
-"""EDLAE, DLAE and RDLAE, and normalisation by DAN: each closed form against the minimum of its own objective."""
+"""EDLAE, DLAE, RDLAE and DEQL, and normalisation by DAN: each closed form against the minimum of its own objective."""
 
 import json
-from itertools import product
+from itertools import pairwise, product
 
 import numpy as np
 import pytest
@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from scipy.optimize import lsq_linear
 
 from recsys.errors import ConfigError
-from recsys.models import DLAE, EASE, EDLAE, RDLAE
+from recsys.models import DEQL, DLAE, EASE, EDLAE, RDLAE
 from tests.contract import cells_of, csr, random_cells, ratings
 
 RATINGS = ratings(n_users=24, n_items=13, density=0.4)
@@ -21,6 +21,7 @@ FAMILY = {
     "EDLAE": EDLAE(regularization=2.0, dropout=0.3),
     "DLAE": DLAE(regularization=2.0, dropout=0.3),
     "RDLAE": RDLAE(regularization=2.0, dropout=0.3, relaxation=0.1),
+    "DEQL": DEQL(regularization=2.0, dropout=0.3, emphasis=0.7),
 }
 DAN = {"item_exponent": 0.3, "user_exponent": 0.6}
 
@@ -51,10 +52,11 @@ def least_squares(name, x, regularization, dropout, relaxation):
     kept, weight, inputs, targets = noisy(x, dropout)
     b = np.zeros((n, n))
     for j in range(n):
-        # EDLAE counts the error where the item itself was dropped, the others count it everywhere.
-        counted = kept[:, j] == 0 if name == "EDLAE" else np.ones(len(kept), bool)
-        root = np.sqrt(np.where(counted, weight, 0) / weight[counted].sum() * len(x))
-        bound = {"EDLAE": 1e-300, "DLAE": np.inf, "RDLAE": relaxation}[name]
+        # EDLAE counts the error where the item itself was dropped, DEQL also elsewhere but less, the others everywhere.
+        emphasis = {"EDLAE": 0.0, "DEQL": relaxation**2}.get(name, 1.0)
+        counted = weight * np.where(kept[:, j] == 0, 1.0, emphasis)
+        root = np.sqrt(counted / counted.sum() * len(x))
+        bound = {"EDLAE": 1e-300, "RDLAE": relaxation}.get(name, np.inf)
         system = np.vstack([root[:, None] * inputs, np.sqrt(regularization) * np.eye(n)])
         upper = np.where(np.arange(n) == j, bound, np.inf)
         right = np.concatenate([root * targets[:, j], np.zeros(n)])
@@ -63,11 +65,11 @@ def least_squares(name, x, regularization, dropout, relaxation):
 
 
 @pytest.mark.parametrize("dropout", [0.2, 0.6])
-@pytest.mark.parametrize("name", ["EDLAE", "DLAE", "RDLAE"])
+@pytest.mark.parametrize("name", ["EDLAE", "DLAE", "RDLAE", "DEQL"])
 @pytest.mark.parametrize("counts", [False, True])
 def test_the_weights_minimise_the_expected_loss_over_all_draws_of_the_noise(name, dropout, counts):
     cells = random_cells(np.random.default_rng(4), 9, 5, 0.7, counts=counts)
-    bound = {"relaxation": 0.31} if name == "RDLAE" else {}
+    bound = {"RDLAE": {"relaxation": 0.31}, "DEQL": {"emphasis": 0.31}}.get(name, {})
     found = fitted(name, csr(cells), dropout=dropout, **bound).weights_.numpy()
     expected = least_squares(name, np.nan_to_num(cells), 2.0, dropout, 0.31)
     np.testing.assert_allclose(found, expected, rtol=0, atol=2e-6)
@@ -118,6 +120,55 @@ def test_the_relaxation_leads_from_edlae_to_dlae(options):
     assert (between == np.float32(0.1)).any()
 
 
+@either
+def test_the_emphasis_leads_from_edlae_to_dlae_and_beyond(options):
+    assert torch.equal(fitted("DEQL", emphasis=0.0, **options).weights_, fitted("EDLAE", **options).weights_)
+    one = fitted("DEQL", emphasis=1.0, **options).weights_
+    torch.testing.assert_close(one, fitted("DLAE", **options).weights_, rtol=0, atol=1e-6)
+    diagonals = [fitted("DEQL", emphasis=e, **options).weights_.diagonal() for e in (0.3, 0.6, 1.0, 2.0, 1e6)]
+    for less, more in pairwise(diagonals):
+        assert (less < more).all()
+
+
+@pytest.mark.parametrize("emphasis", [0.1, 0.7, 1.8])
+@pytest.mark.parametrize("dropout", [0.0, 0.3])
+def test_under_a_zero_diagonal_the_emphasis_only_changes_the_unit_of_the_penalty(emphasis, dropout):
+    """The minimum of the emphasized loss with diag(B) = 0 is EDLAE's, whose penalty is divided by s."""
+    x = dense(RATINGS)
+    s = dropout + (1 - dropout) * emphasis**2
+    gram = x.T @ x
+    for j in range(3):
+        others = np.delete(np.arange(13), j)
+        noise = dropout / (1 - dropout) * np.diag(gram)[others]
+        # Without B_jj the input of column j does not say whether its own entry was dropped: both errors are the same.
+        system = s * (gram[np.ix_(others, others)] + np.diag(noise)) + 2.0 * np.eye(12)
+        expected = np.linalg.solve(system, s * gram[others, j])
+        found = fitted("EDLAE", dropout=dropout, regularization=2.0 / s).weights_.numpy()[others, j]
+        np.testing.assert_allclose(found, expected, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("emphasis", [0.1, 0.7, 1.0, 1.8])
+@pytest.mark.parametrize("dropout", [0.0, 0.3, 0.8])
+@pytest.mark.parametrize(("alpha", "beta"), [(0.0, 0.0), (0.4, 0.7)])
+def test_the_emphasized_loss_has_no_slope_at_the_weights(emphasis, dropout, alpha, beta):
+    """By autograd, on the expectation over the noise, which a column's own entry and those of others share out."""
+    x = dense(RATINGS)
+    users, kept = (x != 0).sum(0), 1.0 - dropout
+    inputs = torch.from_numpy((x != 0).sum(1)[:, None] ** (-beta / 2) * x * users**-alpha)
+    options = {"dropout": dropout, "emphasis": emphasis, "item_exponent": alpha, "user_exponent": beta}
+    b = torch.from_numpy(fitted("DEQL", **options).weights_.numpy().astype(np.float64)).requires_grad_()
+    own, square = b.diagonal(), emphasis**2
+    others = inputs @ (b - torch.diag(own))
+    dropped = (inputs - others).square().sum()
+    stayed = (inputs * (1.0 - own / kept) - others).square().sum()
+    energy = inputs.square().sum(0)
+    noise = dropout / kept * (energy[:, None] * (b - torch.diag(own)).square()).sum()
+    ridge = 2.0 * (torch.from_numpy(users ** (-2.0 * alpha))[:, None] * b.square()).sum()
+    loss = (dropout * dropped + kept * square * stayed) / (dropout + kept * square) + noise + ridge
+    (slope,) = torch.autograd.grad(loss, b)
+    assert float(slope.abs().max()) < 1e-5 * float(energy.max())
+
+
 def test_dlae_is_ridge_regression_with_a_penalty_by_popularity():
     x = dense(RATINGS)
     gram = x.T @ x
@@ -143,7 +194,7 @@ def test_what_is_allowed_on_the_diagonal_does_not_mask_what_is_new():
 # Normalisation
 
 
-@each
+@pytest.mark.parametrize("name", [name for name in FAMILY if name != "DEQL"])  # which has a test of its own above
 @pytest.mark.parametrize(("alpha", "beta"), [(0.3, 0.0), (0.0, 0.5), (0.4, 0.7)])
 def test_normalised_weights_minimise_the_normalised_objective(name, alpha, beta):
     x = dense(RATINGS)
@@ -236,6 +287,7 @@ def test_scores_are_the_history_times_the_weights(name):
         ("DLAE", "regularization", 0.0),
         ("RDLAE", "relaxation", -0.1),
         ("RDLAE", "dropout", 1.5),
+        ("DEQL", "emphasis", -0.1),
     ],
 )
 def test_options_out_of_range_are_refused_by_name(name, option, value):
