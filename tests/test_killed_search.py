@@ -277,6 +277,15 @@ def test_a_search_killed_once_ends_as_if_it_had_not_been(fork, new_root, undistu
     expected.check(root, share)
 
 
+def test_a_search_that_has_ended_removes_the_lock_of_one_that_was_killed_at_the_end(fork, new_root):
+    root = new_root()
+    end(fork, root, TUNE_LINEAR)
+    left = root / "mlruns" / "checkpoints" / f"{'0' * 32}.json.lock"
+    left.write_text("recsys lock\n")
+    end(fork, root, TUNE_LINEAR)
+    assert not left.exists()
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("command", "step"), [(TUNE_LINEAR, 1), (TUNE, 9), (COMPARE, 23)], ids=["tune", "tune with pruning", "compare"]

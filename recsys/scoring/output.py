@@ -53,7 +53,7 @@ def _listed(folder: Path) -> list[str] | None:
 
 def _gathered(folder: Path) -> list[str] | None:
     """Return the files of a folder in which a job gathers its parts, that of the job last; None without a job."""
-    names = [path.name for file in (MANIFEST, _JOB) for path in leftovers(folder / file)]
+    names = [path.name for file in (MANIFEST, _JOB, _JOURNAL) for path in leftovers(folder / file)]
     names += _listed(folder) or []
     if _read_job(folder) is not None:  # else it was killed when it began, or when all was written
         halves = [path.name for path in sorted(folder.iterdir()) if _HALF.fullmatch(path.name)]

@@ -14,6 +14,7 @@ import pandas as pd
 import pytest
 
 from recsys import outputs
+from recsys.claims import beside
 from recsys.errors import ScoringError
 from recsys.files import read_json
 from recsys.models import Popularity
@@ -201,6 +202,17 @@ def test_an_old_output_that_a_kill_left_aside_is_back_at_once(tmp_path):
     out.rename(tmp_path / ".out.recsys-0123abcd.old")
     check_output(out)
     assert write(out).already_complete
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+@pytest.mark.parametrize("name", [".job.json", ".parts.jsonl", MANIFEST])
+def test_a_file_that_was_being_written_when_a_job_was_killed_goes(tmp_path, monkeypatch, name):
+    out = tmp_path / "out"
+    interrupt(out, monkeypatch)
+    left = beside(OutputFolder(out).partial / name)
+    left.write_text("{")
+    assert write(out).resumed_parts == 2
+    assert not (out / left.name).exists()
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
