@@ -25,7 +25,8 @@ def ndcg(hits: Hits, n_relevant: Counts, k: int) -> PerUser:
 
     Formula: Σ_{r=1..k} hit_r / log2(r + 1), divided by the same sum of an ideal list.
     Denominator: Σ_{r=1..min(k, |T|)} 1 / log2(r + 1); the ideal is cut at min(k, |T|), so that users with fewer than k
-        relevant items can reach 1.
+        relevant items can reach 1. LensKit weighs rank r by 1 / max(log2(r), 1), here and in the formula, so that the
+        first two ranks weigh the same.
     Range: 0 to 1; rises or falls with k.
     Cut-off: ranks beyond k are not read; a shorter list counts as padded with misses.
     Ties: rank based, so ties do not matter.
@@ -89,7 +90,8 @@ def average_precision(hits: Hits, n_relevant: Counts, k: int) -> PerUser:
     """Average precision at k; its mean over users is MAP.
 
     Formula: Σ_{r=1..k} hit_r · (hits in the first r) / r, divided by min(k, |T|).
-    Denominator: min(k, |T|), so that a perfect list scores 1; trec_eval divides by |T|.
+    Denominator: min(k, |T|), so that a perfect list scores 1; trec_eval divides by |T|, torchmetrics by the hits in the
+        first k, so that one hit at rank 1 scores 1 there, whatever else is missed.
     Range: 0 to 1; rises or falls with k.
     Cut-off: ranks beyond k are not read; a shorter list counts as padded with misses.
     Ties: rank based, so ties do not matter.

@@ -323,6 +323,32 @@ def test_trec_eval_divides_average_precision_by_all_relevant_items():
     assert theirs == pytest.approx((1 + 2 / 3) / 4)
 
 
+def test_lenskits_first_two_ranks_weigh_the_same():
+    # Not installed: NDCG of lenskit by its definition, the weight 1 / max(log2(rank), 1) in list and ideal.
+    def theirs(ranks, n_relevant, k):
+        weight = [1 / max(math.log2(rank), 1) for rank in range(1, k + 1)]
+        return sum(weight[rank - 1] for rank in ranks) / sum(weight[: min(n_relevant, k)])
+
+    assert theirs([1], 1, 3) == theirs([2], 1, 3) == 1
+    assert theirs([1, 3], 2, 3) == pytest.approx((1 + 1 / math.log2(3)) / 2)
+    first, second, both = computed("ndcg", [[0, 1, 2], [1, 0, 2], [0, 1, 2]], [{0}, {0}, {0, 2}], 3, 3)
+    assert first == 1
+    assert second == pytest.approx(1 / math.log2(3))
+    assert both == pytest.approx((1 + 1 / 2) / (1 + 1 / math.log2(3)))
+    assert both > theirs([1, 3], 2, 3)
+
+
+def test_torchmetrics_divides_average_precision_by_the_hits_in_the_list():
+    # Not installed: RetrievalMAP(top_k=3) of torchmetrics by its definition, the mean of the precisions at hits.
+    def theirs(ranks):
+        return sum((place + 1) / rank for place, rank in enumerate(ranks)) / len(ranks)
+
+    assert theirs([1]) == 1
+    assert theirs([1, 3]) == pytest.approx((1 + 2 / 3) / 2)
+    ours = computed("map", [[0, 4, 5], [0, 4, 1]], [{0, 1, 2, 3}, {0, 1, 2, 3}], 6, 3)
+    assert ours.tolist() == pytest.approx([1 / 3, (1 + 2 / 3) / 3])
+
+
 def test_trec_eval_sorts_ties_by_document_and_ours_reads_ranks():
     import pytrec_eval
 
