@@ -10,6 +10,7 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import scipy.sparse as sp
 import torch
 from torch import Tensor
@@ -269,6 +270,35 @@ def as_csr(matrix: Any, *, name: str = "user_items") -> sp.csr_matrix:
             "squares sum to more than float32 holds; check that they are ratings or counts, or scale them down"
         )
     return csr
+
+
+def row_digests(matrix: sp.csr_matrix) -> npt.NDArray[np.uint64]:
+    """Return (n_rows,) digests of the rows of a float32 csr: equal rows have equal ones, an empty row has 0.
+
+    A digest is the sum, modulo 2⁶⁴, of what each stored entry's column and value are scrambled to, so that the order of
+    the entries does not matter; two rows that differ share one by an accident of 1 in 2⁶⁴.
+    """
+    digests = np.zeros(matrix.shape[0], dtype=np.uint64)
+    for start in range(0, len(digests), _DIGESTED):
+        ends = matrix.indptr[start : start + _DIGESTED + 1]
+        part = slice(ends[0], ends[-1])
+        value = (matrix.data[part] + np.float32(0)).view(np.uint32)  # -0.0 is 0.0
+        entries = scrambled(matrix.indices[part].astype(np.uint64) << np.uint64(32) | value)
+        sums = np.append(np.uint64(0), np.cumsum(entries))
+        digests[start : start + _DIGESTED] = np.diff(sums[ends - ends[0]])
+    return digests
+
+
+def scrambled(values: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
+    """Return each number scrambled: the finalizer of SplitMix64 (Steele et al. 2014)."""
+    values = values + np.uint64(0x9E3779B97F4A7C15)
+    values = (values ^ values >> np.uint64(30)) * np.uint64(0xBF58476D1CE4E5B9)
+    values = (values ^ values >> np.uint64(27)) * np.uint64(0x94D049BB133111EB)
+    return values ^ values >> np.uint64(31)
+
+
+_DIGESTED = 2**12
+"""Rows digested at a time, for the memory of it."""
 
 
 def _check_indices(matrix: Any, name: str) -> None:

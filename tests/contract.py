@@ -185,8 +185,7 @@ def observed(model: Recommender) -> dict[str, bool]:
         model.recommend(users, None, **everything)
         odd = users % 2 == 1
         known, unknown, mixed = (
-            model.recommend(index, matrix[::-1], **everything)[1]
-            for index in (users, users - 24, np.where(odd, users, -1))
+            model.recommend(index, matrix, **everything)[1] for index in (users, users - 24, np.where(odd, users, -1))
         )
         differs = not np.array_equal(known, unknown)
         return not personal or (differs and np.allclose(mixed, np.where(odd[:, None], known, unknown), atol=2e-5))

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recsys.errors import DataError
-from recsys.sparse import Batch, Rows, as_csr
+from recsys.sparse import Batch, Rows, as_csr, row_digests
 
 quick = settings(deadline=None, max_examples=50)
 
@@ -190,3 +190,37 @@ def test_as_csr_refuses_what_is_not_sparse(other):
         DataError, match=rf"user_items must be a scipy sparse matrix .* got {type(other).__name__}; wrap"
     ):
         as_csr(other)
+
+
+# Digests of rows
+
+
+@given(matrices())
+@settings(max_examples=60, deadline=None)
+def test_rows_have_one_digest_if_and_only_if_they_are_equal(matrix):
+    digests, rows = row_digests(matrix), [dict(zip(r.indices, r.data, strict=True)) for r in matrix]
+    assert digests.dtype == np.uint64
+    for one, digest in zip(rows, digests, strict=True):
+        assert (digest == 0) == (not one)
+        for other, another in zip(rows, digests, strict=True):
+            assert (one == other) == (digest == another)
+
+
+def test_a_digest_reads_columns_and_values_in_any_order():
+    matrix = sp.csr_matrix(np.array([[1, 0, 2, 0], [2, 0, 1, 0], [0, 1, 2, 0], [1, 0, 2, 0]], dtype=np.float32))
+    first, *others, again = row_digests(matrix)
+    assert first == again
+    assert len({first, *others}) == 3
+    backwards = sp.csr_matrix((np.float32([2, 1]), [2, 0], [0, 2]), shape=(1, 4))
+    assert row_digests(backwards) == first
+    signs = sp.csr_matrix((np.float32([0, -0.0]), [1, 1], [0, 1, 2]), shape=(2, 4))
+    assert len(set(row_digests(signs))) == 1
+
+
+def test_a_row_has_the_same_digest_whatever_stands_beside_it():
+    matrix = as_csr(sp.random(9000, 30, density=0.2, format="csr", random_state=0))
+    whole = row_digests(matrix)
+    np.testing.assert_array_equal(whole[5000:], row_digests(matrix[5000:]))
+    np.testing.assert_array_equal(whole[::-1], row_digests(matrix[::-1]))
+    assert len(set(whole)) > 8900
+    assert row_digests(matrix[:0]).shape == (0,)

@@ -71,8 +71,9 @@ def evaluate(
     """Measure a model on a part of a split.
 
     The model is given each user's context (the known part of the history) and should recommend the target (the part
-    held out). Items of the context, or of `part.seen` if there is one, are never recommended. List metrics leave out
-    users without relevant items. Users not in the training data are passed in separate blocks, with `userid` -1 and
+    held out). Models of this package read all of the context, also where they learned a vector of the user from less of
+    it. Items of the context, or of `part.seen` if there is one, are never recommended. List metrics leave out users
+    without relevant items. Users not in the training data are passed in separate blocks, with `userid` -1 and
     `recalculate_user=True`: the model must serve them from their context.
 
     Args:

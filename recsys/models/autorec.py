@@ -131,7 +131,12 @@ class AutoRec(Autoencoder):
         if self.over_items:
             with torch.inference_mode():
                 items = self.network_.decode(encode_rows(self.network_.encode, rows))
-            self.factors_ = ItemFactors.of(self.network_, items, self.user_counts_)
+            self._keep_factors(items)
+
+    def _keep_factors(self, items: Tensor) -> None:
+        # λ/2 ‖w‖² beside the sum of squares: eq. 2 for one row of the output layer
+        weights = self.weight_decay / 2, self.unobserved_weight
+        self.factors_ = ItemFactors.of(self.network_, items, self.user_counts_, *weights)
 
     def _keeps_embeddings(self) -> bool:
         return not self.over_items  # else the output layer holds the training users
@@ -203,8 +208,7 @@ class AutoRec(Autoencoder):
             return self.network_.decode(self._codes(histories, userid)), None
         prepared = None if histories is None else self._prepare(histories)
         known = userid if histories is None else np.where(self._known(userid), userid, -1)
-        # λ/2 ‖w‖² beside the sum of squares: eq. 2 for one row of the output layer
-        return self.factors_.of_users(known, prepared, self.weight_decay / 2, self.unobserved_weight)
+        return self.factors_.of_users(known, prepared)
 
     def _items(self) -> tuple[Tensor, Tensor | None]:
         """Return (n_items, d) vectors q_i and, where offsets belong to items, their (n_items,) offsets."""
@@ -259,7 +263,7 @@ class AutoRec(Autoencoder):
         if self.over_items:
             width = self.network_.output.weight.shape[1]
             items = torch.from_numpy(arrays.array("item_vectors", (self.n_items_, width))).to(self._device)
-            self.factors_ = ItemFactors.of(self.network_, items, self.user_counts_)
+            self._keep_factors(items)
 
 
 OVER_ITEMS: Final = replace(
@@ -298,7 +302,7 @@ class IAutoRec(AutoRec):
     Sedhain et al. 2015, eq. 2 and 3, with f the identity and g the sigmoid; item i has the vector h_i = g(V r⁽ⁱ⁾ + μ)
     and user u the row w_u and offset b_u of the output layer. New users fold in (`ItemFactors`), so that the best
     potential users of an item and the best items of a user come from the same two tables. A training user is rated by
-    their trained row, any other user from the history.
+    their trained row as long as their history is that of training, any other user from the history.
 
     Differs from the paper in: Adam with a cosine schedule in place of L-BFGS; predictions are clipped (`clip`).
     """

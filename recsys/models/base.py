@@ -82,9 +82,10 @@ class Recommender(Learner):
         a history that is empty, is of items that no training user has, or scores 0 everywhere, as stored zeros may.
 
         Args:
-            userid: an index, or an array of them. Models that declare `scores_known_users` use what they learned of a
-                training user who had entries and work from the history for any other index, -1 included; CDAE reads
-                both for such a user. All other models always work from the history.
+            userid: an index, or an array of them. Models that fold users in use what they learned of a training user
+                whose history is that of training, or says nothing. One that differs in an item or a value they fold in,
+                and that of any other index, -1 included. CDAE reads the history beside what it learned of a training
+                user; all other models always work from the history.
             user_items: row r is the history of userid[r]; any scipy sparse format, or `Interactions`.
             N: length of each list; slots that no item can fill hold id -1 and score -finfo(float32).max.
             filter_already_liked_items: never return a stored item of the row.
@@ -109,7 +110,7 @@ class Recommender(Learner):
         excluded = None if filter_items is None else np.unique(indices(filter_items, "filter_items", self.n_items_))
         if recalculate_user:
             users = np.full_like(users, -1)
-        history = self._histories(user_items, users, needed=filter_already_liked_items and seen is None)
+        users, history = self._histories(user_items, users, needed=filter_already_liked_items and seen is None)
         filtered = history if seen is None else self._matrix(seen)
         if filtered is not None and filtered.shape[0] != len(users):
             raise DataError(f"seen must have one row per userid ({len(users)}), got {filtered.shape[0]} rows")
@@ -167,8 +168,7 @@ class Recommender(Learner):
         of_rows = np.full(n_users, -1) if userid is None else indices(userid, "userid")
         if len(of_rows) != n_users:
             raise DataError(f"userid must name the user of each of the {n_users} rows, got {len(of_rows)}")
-        if history is None:
-            of_rows = np.arange(n_users)
+        of_rows = np.arange(n_users) if history is None else self._scored_as(of_rows, history)
 
         def block(items: slice, out: Tensor | None) -> Tensor:
             table = torch.empty(len(distinct[items]), n_users)
@@ -215,7 +215,7 @@ class Recommender(Learner):
             use = f"fit with {self.capabilities.ranks_with}=0 to predict ratings" if can else "use UAutoRec or IAutoRec"
             raise UnsupportedError(f"{type(self).__name__} {reason}; {use}")
         users = indices(userid, "userid")
-        histories = self._histories(user_items, users, needed=False)
+        users, histories = self._histories(user_items, users, needed=False)
         wanted, of = indices(items, "items", self.n_items_), indices(rows, "rows", len(users))
         if len(wanted) != len(of):
             raise DataError(f"rows and items must name one pair each, got {len(of)} rows and {len(wanted)} items")
@@ -301,12 +301,12 @@ class Recommender(Learner):
         similarity = partial(cosine, vectors)
         return most_similar(similarity, userid, len(vectors), N, what="user", excluded=filter_users, chosen=users)
 
-    def _histories(self, user_items: Any, users: Indices, needed: bool) -> Histories:
-        """Return one history per user; None where none is given, all are training users and it is not `needed`."""
+    def _histories(self, user_items: Any, users: Indices, needed: bool) -> tuple[Indices, Histories]:
+        """Return the indices by which users are scored, and their histories; None where none is given, nor needed."""
         if user_items is None:
             known = self.capabilities.scores_known_users and bool(self._indexed(users).all())
             if known and not needed:
-                return None
+                return users, None
             raise DataError(
                 f"{type(self).__name__} needs the users' histories: pass user_items with one row per userid"
                 + (", or filter_already_liked_items=False" if known else "")
@@ -314,7 +314,7 @@ class Recommender(Learner):
         matrix = self._matrix(user_items)
         if matrix.shape[0] != len(users):
             raise DataError(f"user_items must have one row per userid ({len(users)}), got {matrix.shape[0]} rows")
-        return matrix
+        return self._scored_as(users, matrix), matrix
 
     def _checked(self, histories: Histories, userid: Indices, items: Indices | None, out: Tensor | None) -> Tensor:
         """Return `_scores`; a block of another shape or type would name users or items that do not exist."""

@@ -25,7 +25,7 @@ from recsys.memory import Need
 from recsys.models.base import Recommender
 from recsys.models.capabilities import NO_GRAPH_OF_EQUATIONS, Capabilities
 from recsys.models.fitting import FitOptions
-from recsys.models.least_squares import fold_in
+from recsys.models.pairwise import pairwise_fold_in
 from recsys.models.registry import register
 from recsys.models.selection import Histories, Indices, dense_table
 from recsys.models.stored import Stored
@@ -62,7 +62,7 @@ class Popularity(Recommender):
 
 @dataclass(kw_only=True, eq=False)
 class Factors(Recommender):
-    """Base of ALS and BPR: one vector per training user and item; new users are folded in."""
+    """Base of ALS and BPR: one vector per training user and item; new and changed histories are folded in."""
 
     capabilities: ClassVar[Capabilities] = Capabilities(
         scores_known_users=True, new_users="fold-in", no_graph=NO_GRAPH_OF_EQUATIONS
@@ -180,8 +180,8 @@ class ALS(Factors):
 class BPR(Factors):
     """`implicit`'s Bayesian personalized ranking (Rendle et al. 2009).
 
-    A new user gets the least-squares vector whose products with the item vectors are nearest to 1 for their items
-    (weight 1) and to 0 for all others (weight 0.1); the items' biases are added to the scores of all users.
+    A new user's vector maximizes the objective of training with the items fixed, as far as the updates of all
+    `iterations` would reach it (`pairwise_fold_in`). The items' biases are added to the scores of all users.
     """
 
     biased = True
@@ -203,8 +203,14 @@ class BPR(Factors):
 
     def _encode(self, histories: sp.csr_matrix) -> Tensor:
         # The last column of implicit's item factors is the item's bias, against a fixed 1 on the user's side.
-        ones = sp.csr_matrix((np.ones_like(histories.data), histories.indices, histories.indptr), shape=histories.shape)
-        vectors = fold_in(self.item_factors_[:, :-1], ones, ridge=self.regularization, unobserved_weight=0.1)
+        vectors = pairwise_fold_in(
+            self.item_factors_,
+            histories,
+            self.popularity_,
+            ridge=self.regularization,
+            epochs=self.iterations,
+            learning_rate=self.learning_rate,
+        )
         return torch.cat([vectors, vectors.new_ones(len(vectors), 1)], 1)
 
 

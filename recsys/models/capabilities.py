@@ -25,7 +25,8 @@ class Capabilities:
     scores_known_users: bool = False
     """Training users are scored from what was learned of them: `recommend` and `recommend_users` need no histories."""
     new_users: Literal["history", "fold-in"] = "history"
-    """How a user whom training never saw is scored: their history is an input, or their vector is solved for."""
+    """How a user whom training never saw is scored: their history is an input, or their vector is solved for. So is
+    that of a training user whose history is no longer that of training."""
     trains_by_epochs: bool = False
     """Each epoch can be measured, and a killed training continues from a checkpoint."""
     popularity_fallback: bool = False

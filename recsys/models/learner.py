@@ -21,11 +21,12 @@ from recsys.errors import BundleError, DataError, NotFittedError, TrainingError,
 from recsys.ids import IdMap
 from recsys.interactions import Interactions
 from recsys.models.capabilities import REFUSALS, Capabilities
+from recsys.models.fallback import readable
 from recsys.models.fitting import FitOptions, Validates, free_on, pick_device
-from recsys.models.selection import Indices
+from recsys.models.selection import Histories, Indices
 from recsys.models.stored import Size, Stored, number, record_of
 from recsys.params import Parameters, modern
-from recsys.sparse import as_csr
+from recsys.sparse import as_csr, row_digests
 from recsys.training import Record
 from recsys.workspace import as_path
 
@@ -52,6 +53,10 @@ class Learner(Parameters, RecommenderBase):  # type: ignore[misc]
     user_counts_: npt.NDArray[np.int64]
     """(n_users,) entries of each user in training: of a user without any, nothing was learned. All are 1 where a saved
     model does not say, because it never asks or was written before this was kept."""
+    user_digests_: npt.NDArray[np.uint64] | None
+    """(n_users,) `row_digests` of the training rows, by which a changed history is told from that of training. None for
+    models that fold nobody in, and where a saved model of version 0.2.0 or earlier does not say: it takes all histories
+    of its users for those of training, as it did."""
     record_: Record
 
     @abstractmethod
@@ -141,6 +146,7 @@ class Learner(Parameters, RecommenderBase):  # type: ignore[misc]
         counts = np.bincount(matrix.indices, minlength=matrix.shape[1])
         self.popularity_ = (counts / matrix.shape[0]).astype(np.float32)
         self.user_counts_ = np.diff(matrix.indptr).astype(np.int64)
+        self.user_digests_ = row_digests(matrix) if self.capabilities.new_users == "fold-in" else None
         try:
             self.check_params()
             self.check_memory(matrix)
@@ -222,6 +228,9 @@ class Learner(Parameters, RecommenderBase):  # type: ignore[misc]
             model.about_ = dict(bundle.about)
             model.popularity_ = arrays.array("popularity", (model.n_items_,), within=(0, 1))
             model.user_counts_ = model._stored_counts(arrays, state)
+            model.user_digests_ = None
+            if cls.capabilities.new_users == "fold-in" and "user_digests" in arrays:
+                model.user_digests_ = arrays.array("user_digests", (model.n_users_,), np.uint64)
             model._restore(arrays, state)
             if arrays.unread and cls._of_package():  # one's own may keep what it does not read
                 raise BundleError(f"it has no arrays {', '.join(sorted(arrays.unread))}")
@@ -232,7 +241,9 @@ class Learner(Parameters, RecommenderBase):  # type: ignore[misc]
     def learned_arrays(self) -> dict[str, npt.NDArray[Any]]:
         """Return all arrays that the model keeps, by their names in a bundle."""
         arrays = {"popularity": self.popularity_, **self._arrays()}
-        return {**arrays, "user_counts": self.user_counts_} if self.capabilities.scores_known_users else arrays
+        if self.capabilities.scores_known_users:
+            arrays["user_counts"] = self.user_counts_
+        return arrays if self.user_digests_ is None else {**arrays, "user_digests": self.user_digests_}
 
     def _stored_counts(self, arrays: Stored, state: Mapping[str, Any]) -> npt.NDArray[np.int64]:
         if "trained_users" not in state and "user_counts" not in arrays:
@@ -271,6 +282,19 @@ class Learner(Parameters, RecommenderBase):  # type: ignore[misc]
         """Return which users are scored from what was learned of them: those of whom training had entries."""
         inside = self._indexed(userid)
         return inside & (self.user_counts_[np.where(inside, userid, 0)] > 0)
+
+    def _scored_as(self, userid: Indices, histories: Histories) -> Indices:
+        """Return the indices by which users are scored: -1 for those to fold in because their history has changed.
+
+        A history that says nothing, being empty or of items that no training user has, changes nothing. The other
+        models read all histories that they are given.
+        """
+        if histories is None or self.user_digests_ is None or not (known := self._known(userid)).any():
+            return userid
+        read = readable(histories, self.popularity_)
+        trained = self.user_digests_[np.where(known, userid, 0)]
+        changed = known & (np.diff(read.indptr) > 0) & (row_digests(read) != trained)
+        return np.where(changed, -1, userid)
 
     def _check_ids(self) -> None:
         """Refuse external ids that are not one per user and item."""

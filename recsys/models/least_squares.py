@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from torch import Tensor
 from recsys.errors import DataError
 from recsys.models.learner import Floats
 from recsys.models.selection import Histories, Indices
+from recsys.nn.products import affine
 
 _ROUNDS = 10
 _SMALLEST_RIDGE = 1e-6
@@ -71,61 +73,74 @@ def _ratio(total: npt.NDArray[Any], count: npt.NDArray[Any]) -> npt.NDArray[np.f
     return found
 
 
-def fold_in(
-    items: Tensor, histories: sp.csr_matrix, *, ridge: float, unobserved_weight: float = 0.0, free_columns: int = 0
-) -> Tensor:
-    """Return each row's vector v that minimizes Σ stored (x − v·q)² + a · Σ unstored (v·q)² + ridge · ‖v‖².
+@dataclass(frozen=True, eq=False)
+class FoldIn:
+    """Solves for the vectors of users, whose items have fixed vectors; what all users have in common is computed once.
 
-    The normal equations are ((1 − a) QₛᵀQₛ + a QᵀQ + ridge I) v = Qₛᵀx, with Qₛ the item vectors of the history
-    (Hu, Koren and Volinsky 2008, eq. 4, with one weight for all stored entries).
-
-    Args:
-        items: (n_items, d) item vectors Q.
-        histories: (n_rows, n_items) csr.
-        ridge: weight of ‖v‖²; taken as 1e-6 at least, so that the equations have one solution.
-        unobserved_weight: a.
-        free_columns: number of last columns of Q without ridge, such as a column of ones for an offset.
-
-    Returns:
-        (n_rows, d) on the device of `items`; a row without entries gets zeros.
+    A row x gets the v that minimizes Σ stored (x − v·q)² + a · Σ unstored (v·q)² + ridge · ‖v‖². Its normal equations
+    are (A + (1 − a) QₛᵀQₛ) v = Qₛᵀx with A = a QᵀQ + ridge I and Qₛ the item vectors of the history (Hu, Koren and
+    Volinsky 2008, eq. 4, with one weight for all stored entries). With A⁻¹ = WᵀW and z = Wq they are those of
+    ridge regression on z with ridge 1, whose smaller form is solved: one equation per stored entry, or one per number.
 
     Raises:
         DataError: the equations are singular in float64.
     """
-    width = items.shape[1]
-    penalty = torch.full((width,), max(ridge, _SMALLEST_RIDGE), device=items.device, dtype=torch.float64)
-    penalty[width - free_columns :] = _SMALLEST_RIDGE
-    base = torch.diag(penalty)
-    if unobserved_weight:
-        everything = items.double()
-        base += unobserved_weight * (everything.T @ everything)
-    out = torch.zeros(histories.shape[0], width, device=items.device, dtype=items.dtype)
-    for row, (start, stop) in enumerate(zip(histories.indptr[:-1], histories.indptr[1:], strict=True)):
-        if start == stop:
-            continue
-        own = items[torch.from_numpy(histories.indices[start:stop].astype(np.int64)).to(items.device)].double()
-        values = torch.from_numpy(histories.data[start:stop].astype(np.float64)).to(items.device)
-        if not unobserved_weight and len(own) < width:
-            # Fewer entries than unknowns: the same minimizer through the smaller system (QₛD⁻¹Qₛᵀ + I) a = x.
-            scaled = own / penalty
-            kernel = scaled @ own.T
-            kernel.diagonal().add_(1.0)
-            out[row] = (scaled.T @ _solved(kernel, values)).to(items.dtype)
-        else:
-            normal = base + (1.0 - unobserved_weight) * (own.T @ own)
-            out[row] = _solved(normal, own.T @ values).to(items.dtype)
-    return out
+
+    items: Tensor
+    """(n_items, d) item vectors Q."""
+    ridge: float
+    """Weight of ‖v‖²; taken as 1e-6 at least, so that the equations have one solution."""
+    unobserved_weight: float = 0.0
+    """a."""
+    free_columns: int = 0
+    """Number of last columns of Q without ridge, such as a column of ones for an offset."""
+
+    @cached_property
+    def _whitening(self) -> Tensor:
+        """W, (d, d); (d,) where it is diagonal."""
+        width = self.items.shape[1]
+        ridge = torch.full((width,), max(self.ridge, _SMALLEST_RIDGE), device=self.items.device, dtype=torch.float64)
+        ridge[width - self.free_columns :] = _SMALLEST_RIDGE
+        if not self.unobserved_weight:
+            return ridge.rsqrt()
+        everything = self.items.double()
+        factor = cholesky(torch.diag(ridge) + self.unobserved_weight * (everything.T @ everything))
+        inverse: Tensor = torch.linalg.solve_triangular(factor, torch.eye(width).to(factor), upper=False)
+        return inverse
+
+    def __call__(self, histories: sp.csr_matrix) -> Tensor:
+        """Return (n_rows, d) vectors, on the device of the items; a row without entries gets zeros."""
+        whiten, stored = self._whitening, 1.0 - self.unobserved_weight
+        some, place = np.unique(histories.indices, return_inverse=True)
+        table = self.items[torch.from_numpy(some.astype(np.int64)).to(self.items.device)].double()
+        table = affine(table, whiten) if whiten.ndim > 1 else table * whiten
+        entries = torch.from_numpy(place.astype(np.int64)).to(table.device)
+        values = torch.from_numpy(histories.data.astype(np.float64)).to(table.device)
+        out = torch.zeros(histories.shape[0], table.shape[1], device=table.device, dtype=self.items.dtype)
+        for row, (start, stop) in enumerate(zip(histories.indptr[:-1], histories.indptr[1:], strict=True)):
+            if start == stop:
+                continue
+            own, x = table[entries[start:stop]], values[start:stop]
+            wide = len(own) < own.shape[1]
+            gram = (own @ own.T if wide else own.T @ own).mul_(stored)
+            gram.diagonal().add_(1.0)
+            right = (x if wide else own.T @ x)[:, None]
+            solved = torch.cholesky_solve(right, cholesky(gram))[:, 0]
+            vector = own.T @ solved if wide else solved
+            out[row] = (whiten.T @ vector if whiten.ndim > 1 else whiten * vector).to(out.dtype)
+        return out
 
 
-def _solved(matrix: Tensor, right: Tensor) -> Tensor:
-    try:
-        solved: Tensor = torch.linalg.solve(matrix, right)
-    except torch.linalg.LinAlgError:  # type: ignore[attr-defined]
+def cholesky(matrix: Tensor) -> Tensor:
+    """Return the lower Cholesky factor of the equations for a user's vector; a DataError where they are singular."""
+    factor: Tensor
+    factor, failed = torch.linalg.cholesky_ex(matrix)
+    if bool(failed) or not bool(factor.diagonal().isfinite().all()):
         raise DataError(
             "a user's vector cannot be solved for: the item vectors are so large, and so much alike, that the ridge "
             "beside them is lost in rounding; fit the model again with a lower learning_rate or more regularization"
-        ) from None
-    return solved
+        )
+    return factor
 
 
 @dataclass(frozen=True, eq=False)
@@ -143,10 +158,14 @@ class ItemFactors:
     """(n_users, d)."""
     offsets: Tensor
     """(n_users,)."""
+    fold_in: FoldIn
+    """Over the item vectors and a column of ones."""
 
     @classmethod
-    def of(cls, network: Any, items: Tensor, user_counts: npt.NDArray[np.int64]) -> ItemFactors:
-        """Return the factors of a network that gives the items these vectors.
+    def of(
+        cls, network: Any, items: Tensor, user_counts: npt.NDArray[np.int64], ridge: float, unobserved_weight: float
+    ) -> ItemFactors:
+        """Return the factors of a network that gives the items these vectors; `FoldIn` says what the numbers are.
 
         Users without training entries have zeros, which is what an empty history gives: nothing was learned of them.
         """
@@ -155,29 +174,21 @@ class ItemFactors:
         if not user_counts.all():
             trained = torch.from_numpy(user_counts > 0).to(users.device)
             users, offsets = users * trained[:, None], offsets * trained
-        return cls(items, users, offsets)
+        with_ones = torch.cat([items, items.new_ones(len(items), 1)], 1)
+        return cls(items, users, offsets, FoldIn(with_ones, ridge, unobserved_weight, free_columns=1))
 
-    def of_users(
-        self, userid: Indices, histories: Histories, ridge: float, unobserved_weight: float
-    ) -> tuple[Tensor, Tensor]:
+    def of_users(self, userid: Indices, histories: Histories) -> tuple[Tensor, Tensor]:
         """Return the vectors and offsets of users.
 
         Args:
-            userid: (n,) training indices, -1 for users of whom training had no entries.
+            userid: (n,) training indices, -1 for users to fold in.
             histories: (n, n_items) as the network reads them; None if all are known.
-            ridge: penalty on ‖w‖² beside the sum of squared errors.
         """
         index = torch.from_numpy(userid.clip(0)).to(self.items.device)
         vectors, offsets = self.users[index], self.offsets[index]
         new = np.flatnonzero(userid < 0)
         if histories is not None and len(new):
-            solved = fold_in(
-                torch.cat([self.items, self.items.new_ones(len(self.items), 1)], 1),
-                histories[new],
-                ridge=ridge,
-                unobserved_weight=unobserved_weight,
-                free_columns=1,
-            )
+            solved = self.fold_in(histories[new])
             rows = torch.from_numpy(new).to(self.items.device)
             vectors[rows], offsets[rows] = solved[:, :-1], solved[:, -1]
         return vectors, offsets

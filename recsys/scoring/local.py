@@ -85,7 +85,7 @@ def score(
 
     Args:
         histories: of the users to score; items that the model does not know are left out. Models with learned user
-            vectors use those of the users they were trained on, and work from the history of any other.
+            vectors use those of users whose history is that of training, and work from any other history.
         output: folder to write, new, empty or the output of an earlier job; `~` is expanded and a link followed.
         users: external ids, in the order to write; all users of `histories` by default.
         exclude_seen: never recommend an item of the user's history.

@@ -16,6 +16,7 @@ from recsys.ids import IdMap
 from recsys.interactions import Interactions
 from recsys.options import Seed
 from recsys.params import Natural, OpenFraction, Rate
+from recsys.sparse import scrambled
 from recsys.splits.parts import Entries, Part, Split, by_entries
 from recsys.splits.registry import checked, register
 from recsys.times import Times
@@ -256,19 +257,11 @@ def _draw(data: Interactions, times: npt.NDArray[Any], seed: int) -> npt.NDArray
     the same users have had at the same times with the same values, so that only names could tell them apart.
     """
     rows = np.repeat(np.arange(data.shape[0]), np.diff(data.matrix.indptr))
-    own = _mixed(times.astype(np.int64).view(np.uint64)) + data.matrix.data.view(np.uint32)
+    own = scrambled(times.astype(np.int64).view(np.uint64)) + data.matrix.data.view(np.uint32)
     of_user, of_item = np.zeros(data.shape[0], dtype=np.uint64), np.zeros(data.shape[1], dtype=np.uint64)
-    np.add.at(of_user, rows, _mixed(own))
-    np.add.at(of_item, data.matrix.indices, _mixed(own + of_user[rows]))
-    return _mixed(of_user[rows] ^ _mixed(of_item[data.matrix.indices] + np.uint64(seed)))
-
-
-def _mixed(values: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
-    """Return each number scrambled: the finalizer of SplitMix64 (Steele et al. 2014)."""
-    values = values + np.uint64(0x9E3779B97F4A7C15)
-    values = (values ^ values >> np.uint64(30)) * np.uint64(0xBF58476D1CE4E5B9)
-    values = (values ^ values >> np.uint64(27)) * np.uint64(0x94D049BB133111EB)
-    return values ^ values >> np.uint64(31)
+    np.add.at(of_user, rows, scrambled(own))
+    np.add.at(of_item, data.matrix.indices, scrambled(own + of_user[rows]))
+    return scrambled(of_user[rows] ^ scrambled(of_item[data.matrix.indices] + np.uint64(seed)))
 
 
 def _need_times(data: Interactions, what: str) -> Times:

@@ -12,7 +12,7 @@ from recsys.evaluation import Validation, evaluate
 from recsys.ids import IdMap
 from recsys.models import IAutoRec, UAutoRec
 from recsys.models.fitting import new_generator
-from recsys.models.least_squares import fold_in
+from recsys.models.least_squares import FoldIn
 from recsys.nn.networks import AutoRecNetwork
 from recsys.splits import Part
 from tests.contract import cells_of, csr, random_cells, ratings
@@ -306,7 +306,7 @@ def test_different_metrics_may_choose_different_epochs(model_class):
 
 
 def objective(v, items, cells, ridge, unobserved_weight, free_columns):
-    """What `fold_in` minimises, written out for one row."""
+    """What `FoldIn` minimises, written out for one row."""
     stored = torch.from_numpy(~np.isnan(cells))
     scores = items @ v
     errors = (torch.from_numpy(np.nan_to_num(cells)) - scores).square()
@@ -329,7 +329,7 @@ def test_fold_in_is_where_the_gradient_vanishes(width, n_items, ridge, unobserve
     if free_columns:
         items[:, -1] = 1.0
     cells = random_cells(rng, 4, n_items, 0.5).astype(np.float32).astype(np.float64)
-    found = fold_in(items, csr(cells), ridge=ridge, unobserved_weight=unobserved_weight, free_columns=free_columns)
+    found = FoldIn(items, ridge, unobserved_weight, free_columns)(csr(cells))
     assert found.shape == (4, width)
     for row in range(4):
         if np.isnan(cells[row]).all():
@@ -349,7 +349,7 @@ def test_fold_in_is_ridge_regression(n_stored):
     cells[:n_stored] = rng.integers(1, 6, n_stored)
     own, x = items[:n_stored], cells[:n_stored]
     expected = np.linalg.inv(own.T @ own + 0.7 * np.eye(3)) @ own.T @ x
-    found = fold_in(torch.from_numpy(items), csr(cells[None]), ridge=0.7)
+    found = FoldIn(torch.from_numpy(items), 0.7)(csr(cells[None]))
     np.testing.assert_allclose(found[0].numpy(), expected, rtol=1e-10)
 
 

@@ -731,6 +731,58 @@ def test_with_vectors_of_its_users_no_history_is_needed(name):
         model.recommend(0, None, recalculate_user=True, **options)
 
 
+@that(new_users="fold-in")
+def test_a_history_that_is_not_that_of_training_is_folded_in(name):
+    """More, less, other, and the same items with another value; in every order of users, by every verb."""
+    model, users = on_tastes(name), np.arange(24)
+    options = {"N": 15, "filter_already_liked_items": False}
+    changed = TASTES.tolil()
+    changed[3, np.flatnonzero(TASTES[3].toarray() == 0)[0]] = 4.0
+    changed[5, TASTES[5].indices[-1]] = 0.0
+    changed[8, TASTES[8].indices[0]] = 0.5
+    changed = sp.csr_matrix(changed, dtype=np.float32)
+    changed.eliminate_zeros()
+    assert np.flatnonzero((changed != TASTES).getnnz(axis=1)).tolist() == [3, 5, 8]
+    served = np.where(np.isin(users, [3, 5, 8]), -1, users)
+
+    found = model.recommend(users, changed, **options)
+    trained, stranger = model.recommend(users, TASTES, **options), model.recommend(users - 24, changed, **options)
+    same(found, tuple(np.where((served < 0)[:, None], s, t) for s, t in zip(stranger, trained, strict=True)))
+    assert (trained[1] != stranger[1]).any(axis=1).all()  # to the last bit nobody's vectors agree
+    same(
+        model.recommend(users, TASTES, recalculate_user=True, **options), model.recommend(-1 - users, TASTES, **options)
+    )
+    order = np.random.default_rng(0).permutation(24)
+    same(model.recommend(order, changed[order], **options), tuple(part[order] for part in found))
+    same(model.recommend(8, changed[8], **options), (found[0][8], found[1][8]))
+    known, named = (model.recommend_users([2, 9], changed, 24, False, userid=userid) for userid in (users, served))
+    same(known, named)
+    masked = model.recommend(users, changed, N=15, seen=TASTES)
+    same(masked, model.recommend(served, changed, N=15, seen=TASTES))
+
+
+@that(new_users="fold-in", rates=True)
+@pytest.mark.parametrize("biases", [None, 1.0])
+def test_ratings_are_predicted_from_a_history_that_is_not_that_of_training(name, biases):
+    model = fitted(name, TASTES, **quick(MODELS[name]), unobserved_weight=0.0, biases=biases)
+    more = sp.vstack([TASTES[0] + UNSEEN[0], TASTES[1], TASTES[2] * 0.5]).tocsr()
+    items = np.tile(np.arange(15), (3, 1))
+    found = model.predict([0, 1, 2], more, items)
+    np.testing.assert_array_equal(found, model.predict([-1, 1, -1], more, items))
+    np.testing.assert_array_equal(found[1], model.predict(1, None, items[1]))
+    assert np.abs(found[0] - model.predict(0, None, items[0])).max() > 1e-3
+
+
+@that(new_users="fold-in")
+def test_a_history_that_says_nothing_changes_nothing(name):
+    """An empty one, or one of items that no training user has."""
+    matrix = sp.hstack([TASTES, sp.csr_matrix((24, 2), dtype=np.float32)]).tocsr()
+    model = fitted(name, matrix, **quick(MODELS[name]))
+    options = {"N": 17, "filter_already_liked_items": False}
+    nothing = csr([[np.nan] * 17, [np.nan] * 15 + [3.0, np.nan]])
+    same(model.recommend([4, 7], nothing, **options), model.recommend([4, 7], None, **options))
+
+
 @every_model
 def test_a_user_without_history_gets_a_full_list(name):
     empty = sp.csr_matrix((2, 15), dtype=np.float32)

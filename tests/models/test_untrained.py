@@ -135,6 +135,22 @@ def test_a_bundle_that_does_not_say_who_was_trained_counts_all(tmp_path):
             load(tmp_path / "model")
 
 
+def test_a_bundle_that_does_not_say_what_was_read_takes_every_history_for_that(tmp_path):
+    """As version 0.2.0 did, which wrote no digests."""
+    model = new_model("ALS").fit(training_part(), show_progress=False)
+    model.save(tmp_path / "model")
+    assert load(tmp_path / "model").user_digests_.tolist() == model.user_digests_.tolist()
+    bundle = read_bundle(tmp_path / "model")
+    bundle.arrays.pop("user_digests")
+    write_bundle(bundle, tmp_path / "model")
+    old, users = load(tmp_path / "model"), np.delete(np.arange(USERS), UNTRAINED)
+    same(old.recommend(users, WHOLE[::-1][users], **EVERYTHING), model.recommend(users, None, **EVERYTHING))
+    bundle.arrays["user_digests"] = model.user_digests_[:-1]
+    write_bundle(bundle, tmp_path / "model")
+    with pytest.raises(BundleError, match=r"user_digests must be uint64 \(40\)"):
+        load(tmp_path / "model")
+
+
 @pytest.mark.parametrize("name", ["UAutoRec", "DeepRecommender"])
 @pytest.mark.parametrize(("biases", "cold_rating"), [(None, None), (None, 2.0), (1.0, None)])
 def test_items_without_entries_are_ranked_by_their_predicted_rating(name, biases, cold_rating):
