@@ -32,8 +32,8 @@ class TrainConfig(Section):
     validate_epochs: bool = True
     """Measure after every epoch; false keeps the last weights and measures once."""
     refit: bool = False
-    """Fit again on training and validation entries before the test, for as many epochs as were best on validation, or
-    for all epochs with a cosine schedule, which must run to its end."""
+    """Fit again on training and validation entries before the test, as far as was best on validation: by the schedules of
+    all `epochs`, but no longer than to the best one. A cosine schedule runs to its end."""
     repeats: Count = 1
     """Train with this many seeds of model and split, and report mean and standard deviation."""
 

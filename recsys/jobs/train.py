@@ -250,7 +250,7 @@ def _train(
     chosen = _fit_and_validate(workspace, model, job, split, files.get("fit"), tracker)
     record = model.record_
     if everything is not None:
-        model = _for_refit(model)
+        model = model.for_refit()
         _fit(workspace, model, everything, tracking.Tracker(), files.get("refit"))
     return model, chosen, record
 
@@ -299,19 +299,6 @@ def _fit(
     for entry in model.record_.epochs:
         if int(entry["epoch"]) not in reported:  # of the training that was killed
             tracker.log_epoch(entry)
-
-
-def _for_refit(model: Recommender) -> Recommender:
-    """Return the model to fit on training and validation entries: as many epochs as were best on validation.
-
-    Under a cosine schedule it is all of them, since the learning rate ends there.
-    """
-    params = {name: getattr(model, name) for name in model.params()}
-    if "patience" in params:
-        params["patience"] = None
-    if params.get("schedule") == "constant" and model.record_.best_epoch:
-        params["epochs"] = model.record_.best_epoch
-    return type(model)(**params)
 
 
 def _test(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -13,7 +13,7 @@ import scipy.sparse as sp
 import torch
 from torch import Tensor, nn
 
-from recsys.errors import DataError
+from recsys.errors import ConfigError, DataError
 from recsys.memory import Need
 from recsys.models.base import Recommender
 from recsys.models.capabilities import Capabilities
@@ -44,6 +44,9 @@ class Autoencoder(Recommender):
 
     epochs: Count = 100
     """Passes over the training rows."""
+    stop_after: Count | None = None
+    """Epochs after which training stops, though everything that is a share of `epochs` (the schedule, annealing,
+    pretraining) stays what it is in a training of all of them; None: all. `for_refit` sets the best epoch here."""
     batch_size: Count = 500
     """Rows per step."""
     learning_rate: Positive = 1e-3
@@ -60,6 +63,11 @@ class Autoencoder(Recommender):
     """`tf32` or `bfloat16` (dense hidden layers only) trade digits for speed on a GPU."""
     seed: Seed | np.random.Generator | None = 0
     """Seed of weights, order and noise; None for fresh entropy."""
+
+    def _check_params(self) -> None:
+        super()._check_params()
+        if self.stop_after is not None and self.stop_after > self.epochs:
+            raise ConfigError(f"stop_after must be at most epochs ({self.epochs}), got {self.stop_after}")
 
     @abstractmethod
     def _network(self, n_in: int, generator: torch.Generator) -> nn.Module:
@@ -144,6 +152,14 @@ class Autoencoder(Recommender):
         if self._keeps_embeddings():
             self._keep_users(rows)
         return record
+
+    def _for_refit(self) -> Self:
+        model = super()._for_refit()
+        model.patience = None  # nothing is validated
+        # A cosine runs to its end, where the learning rate is 0.
+        if self.schedule == "constant" and self.record_.best_epoch is not None:
+            model.stop_after = self.record_.best_epoch
+        return model
 
     def _check_finite(self, matrix: sp.csr_matrix) -> None:
         super()._check_finite(matrix)

@@ -79,6 +79,13 @@ class Learner(Parameters, RecommenderBase):  # type: ignore[misc]
         """Return learned scalars as JSON values, for the bundle."""
         return {}
 
+    def _for_refit(self) -> Self:
+        """Return the unfitted model of `for_refit`; what this fit chose on validation goes there as a hyperparameter.
+
+        `record_` says which epoch was best. A model that does not choose by itself has nothing to carry over.
+        """
+        return type(self)(**self.get_params())
+
     def _memory(self, matrix: sp.csr_matrix) -> memory.Need | None:
         """Return what a fit to this matrix takes at its peak, from its shape and the hyperparameters.
 
@@ -167,6 +174,18 @@ class Learner(Parameters, RecommenderBase):  # type: ignore[misc]
             raise
         self.record_ = record
         return self
+
+    def for_refit(self) -> Self:
+        """Return the unfitted model to fit to all that is known but for the test, now that validation has chosen.
+
+        It trains as this model did up to the weights that were kept, and needs no validation part:
+        `model.for_refit().fit(split.refit())`. It has this model's hyperparameters, but for what the fit resolved.
+
+        Raises:
+            NotFittedError: the model is not fitted.
+        """
+        self._check_fitted()
+        return self._for_refit()
 
     def save(self, file: str | Path, *, metrics: Mapping[str, float] | None = None, about: Any = None) -> None:
         """Write the model as a folder of plain files (see `recsys.artifacts`), whole or not at all.

@@ -31,7 +31,7 @@ class TrainingConfig:
     """How long and how fast to train."""
 
     epochs: Count
-    """Passes over the rows."""
+    """Passes over the rows, of which `schedule` is made."""
     batch_size: Count
     """Rows per step."""
     learning_rate: Positive
@@ -42,12 +42,19 @@ class TrainingConfig:
     """`cosine` lowers the learning rate to zero along half a cosine over all epochs."""
     patience: Count | None = None
     """Stop after this many epochs without a better validation metric; None trains all epochs."""
+    stop_after: Count | None = None
+    """End after so many of the `epochs`, at the learning rates that these have; None trains all."""
     precision: Precision = "float32"
     """`tf32` lets a GPU multiply with 10 bits of mantissa; `bfloat16` runs the dense hidden layers in it, while sparse
     layers, output layer and losses stay in float32."""
 
     def __post_init__(self) -> None:
         check(type(self), vars(self))
+
+    @property
+    def last_epoch(self) -> int:
+        """The epoch with which training ends, unless `patience` ends it before."""
+        return min(self.epochs, self.stop_after or self.epochs)
 
 
 @dataclass(frozen=True)
@@ -146,7 +153,7 @@ def train(
     run = _Run(network, rows, objective, config, generator, watch)
     if checkpoint is not None:
         run.keep_checkpoint(as_path(checkpoint), checkpoint_seconds, identity or {})
-    bar = tqdm(total=config.epochs, initial=run.epoch, unit="epoch", disable=not show_progress, desc="training")
+    bar = tqdm(total=config.last_epoch, initial=run.epoch, unit="epoch", disable=not show_progress, desc="training")
     with bar, _tf32() if config.precision == "tf32" else nullcontext():
         while not run.ended:
             entry = run.train_epoch()
@@ -196,10 +203,10 @@ class _Run:
 
     @property
     def ended(self) -> bool:
-        """Whether all epochs are done, or `patience` of them were no better than the best."""
+        """Whether the epochs are done, or `patience` of them were no better than the best."""
         best, patience = self.record.best_epoch, self.config.patience
         stalled = patience is not None and best is not None and len(self.record.epochs) - best >= patience
-        return self.epoch >= self.config.epochs or stalled
+        return self.epoch >= self.config.last_epoch or stalled
 
     def keep_checkpoint(self, path: Path, seconds: float, identity: Mapping[str, Any]) -> None:
         """Continue from a checkpoint where there is one, and keep it up to date from now on."""
@@ -209,7 +216,10 @@ class _Run:
             "metric": self.record.metric,
             "device": self.rows.device.type,  # generators of one kind of device cannot continue those of another
         }
-        self.checkpoint = Checkpoint(path, {**asdict(self.config), **facts, **identity})
+        own = {**asdict(self.config), **facts, **identity}
+        if own["stop_after"] is None:
+            del own["stop_after"]  # as in the files of version 0.2.0
+        self.checkpoint = Checkpoint(path, own)
         self.checkpoint_seconds = seconds
         state = self.checkpoint.load(self.network, self.optimizer, {"order": self.order_rng, "noise": self.noise})
         if state is not None:
@@ -267,7 +277,7 @@ class _Run:
     def begin_next_epoch(self) -> None:
         """Count the epoch, and write the checkpoint unless it was the last."""
         self.epoch, self.position, self.sums, self.counts = self.epoch + 1, 0, {}, Counter()
-        if self.checkpoint and self.epoch < self.config.epochs:
+        if self.checkpoint and self.epoch < self.config.last_epoch:
             self._save(self.order_rng.get_state())
 
     def finish(self) -> None:
