@@ -32,8 +32,8 @@ class TrainConfig(Section):
     validate_epochs: bool = True
     """Measure after every epoch; false keeps the last weights and measures once."""
     refit: bool = False
-    """Fit again on training and validation entries before the test, as far as was best on validation: by the schedules of
-    all `epochs`, but no longer than to the best one. A cosine schedule runs to its end."""
+    """Fit again on training and validation entries before the test, up to the epoch that was best on validation;
+    what is a share of `epochs` stays that of all of them. A cosine schedule runs to its end."""
     repeats: Count = 1
     """Train with this many seeds of model and split, and report mean and standard deviation."""
 
