@@ -116,7 +116,11 @@ COMMANDS = (
         "train",
         "train, evaluate, track and register the model of a configuration",
         "recsys.jobs.train:run",
-        (CONFIG, SET),
+        (
+            CONFIG,
+            _option("--force", action="store_true", help="register the model even if it is worse than Popularity"),
+            SET,
+        ),
         continues=True,
     ),
     Command(

@@ -54,6 +54,10 @@ class TrackingUnavailable(TrackingError):
     """The experiment store or the model registry does not answer; the same operation may succeed later."""
 
 
+class RegistrationRefused(RecsysError, RuntimeError):
+    """A model was trained and logged and is not registered, because it is worse than the baseline."""
+
+
 class ScoringError(RecsysError, RuntimeError):
     """A batch scoring job cannot run or cannot write its output."""
 

@@ -98,12 +98,28 @@ class Evaluation:
         return table.astype({"group": group_of_user.dtype})
 
     def __repr__(self) -> str:
+        return "\n".join(self._lines())
+
+    def beside(self, title: str, values: Mapping[str, float]) -> str:
+        """Return the evaluation as text, as `repr` does, with the values of another model in a last column.
+
+        Args:
+            title: of the column.
+            values: by metric.
+        """
+        head, *lines = self._lines()
+        width = max(10, len(title))
+        beside = [f"{values[name]:>{width},.4f}" for name in self.summary["metric"]]
+        rows = [f"{line}  {value}" for line, value in zip(lines, beside, strict=True)]
+        return "\n".join([f"{head}  {title:>{width}}", *rows])
+
+    def _lines(self) -> list[str]:
         width = max(len(name) for name in self.summary["metric"])
         lines = [f"{'metric':<{width}}  {'value':>10}  {'± s.e.':>8}  {'users':>9}"]
         for name, value, error, n in self.summary.itertuples(index=False, name=None):
             known = "-" if np.isnan(error) else f"{error:.4f}"
             lines.append(f"{name:<{width}}  {value:>10,.4f}  {known:>8}  {n:>9,}")
-        return "\n".join(lines)
+        return lines
 
 
 def along_k(metrics: Sequence[str], n_items: int) -> list[str]:

@@ -90,6 +90,14 @@ def measure(workspace: Workspace, config: JobConfig, model: Ranker, split: Split
     )
 
 
+def fitted_part(model: Recommender, split: Split) -> Interactions:
+    """Return the part of a split on which such a model is fitted: with the validation entries if it was refitted."""
+    with suppress(DataError):  # this split has no part to refit on
+        if part_of(model.about_, "trained_on").get("refit"):
+            return split.refit()
+    return split.train
+
+
 def may_have_seen(model: Recommender, split: Split) -> bool:
     """Return whether the model may have been trained on the test targets of the split.
 
@@ -97,10 +105,8 @@ def may_have_seen(model: Recommender, split: Split) -> bool:
     trained on none of the test users; nor, if the split cuts by time, on anything as late as the first test entry.
     """
     trained = part_of(model.about_, "trained_on")
-    with suppress(DataError):  # this split has no part to refit on
-        part = split.refit() if trained.get("refit") else split.train
-        if trained and part.fingerprint() == trained.get("fingerprint"):
-            return False
+    if trained and fitted_part(model, split).fingerprint() == trained.get("fingerprint"):
+        return False
     if model.users_ is not None and (model.users_.codes_of(split.test.users, "user") < 0).all():
         return False
     until, first = number_in(trained, "until"), split.first_test_time

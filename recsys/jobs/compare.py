@@ -20,7 +20,8 @@ from recsys.files import sha256_of_json
 from recsys.interactions import Interactions
 from recsys.jobs.common import split_of
 from recsys.jobs.compare_folder import EVALUATION, CompareFolder, is_name
-from recsys.jobs.train import files_of, forget, train_one
+from recsys.jobs.train import train_one
+from recsys.jobs.train_files import files_of, forget
 from recsys.jobs.tune import as_toml, with_budget
 from recsys.metrics import of
 from recsys.splits import Split

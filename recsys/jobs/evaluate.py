@@ -15,7 +15,8 @@ from recsys.config import JobConfig, check_metrics
 from recsys.errors import ConfigError, DataError
 from recsys.evaluation import DEFAULT, Evaluation, along_k
 from recsys.files import replacing
-from recsys.jobs.common import config_of, load_model, may_have_seen, measure, split_of
+from recsys.jobs.baseline import Baseline
+from recsys.jobs.common import config_of, fitted_part, load_model, may_have_seen, measure, split_of
 from recsys.models import Recommender
 from recsys.models.stored import part_of
 from recsys.splits import Split
@@ -33,6 +34,8 @@ def run(
     allow_other_split: bool = False,
 ) -> Evaluation:
     """Measure a saved model on the test part of `config`, by default of the configuration it was trained with.
+
+    Prints its metrics beside those of the baseline.
 
     Args:
         output: parquet file for the metrics of each user.
@@ -57,20 +60,31 @@ def run(
         names = tuple(dict.fromkeys(metrics or config.evaluate.metrics or DEFAULT))
         check_metrics(fitted, names)
         data = config.load_data(workspace.folder)
-        split = _split_for(fitted, split_of(config, data))
+        own = split_of(config, data)
+        split = _split_for(fitted, own)
         _check_unseen(fitted, split, pinned, allow_other_split)
         print(f"{type(fitted).__name__} on {split.test}")
         measured = names if page is None else along_k(names, split.test.target.shape[1])
         curves = measure(workspace, config, fitted, split, measured)
         result = curves.only(names)
-        print(result)
+        baseline = Baseline.of(workspace, config, own, fitted_part(fitted, own), names)
+        print(baseline.table(result))
         if table is not None:
             result.per_user.to_parquet(table)
             print(f"per user: {output}")
         if page is not None:
             about = {"config": config.as_dict(), "data": data.summary()}
             relevance = config.evaluate.min_relevance
-            text = pages.page(fitted, split, curves, metrics=names, about=about, min_relevance=relevance, source=pinned)
+            text = pages.page(
+                fitted,
+                split,
+                curves,
+                metrics=names,
+                about=about,
+                min_relevance=relevance,
+                source=pinned,
+                baseline=(baseline.title, baseline.values),
+            )
             page.write_text(text, encoding="utf-8")
             print(f"report: {report}")
     return result

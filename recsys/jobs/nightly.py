@@ -22,7 +22,8 @@ from recsys.files import locked, sha256_of_json, write_text
 from recsys.jobs.common import Sources, Versions
 from recsys.jobs.contest import refuse_seen, settle
 from recsys.jobs.night_files import Files, digest_of
-from recsys.jobs.train import Trained, files_of, forget, train_one
+from recsys.jobs.train import Trained, train_one
+from recsys.jobs.train_files import files_of, forget
 from recsys.models import Recommender
 from recsys.scoring import check_output, score
 from recsys.workspace import Workspace, output_file
@@ -174,6 +175,10 @@ class _Steps:
                 night.warnings.append(night.reason)
                 return "skipped: no fair contest is possible"
         trained = self._train(tags)
+        if trained.refused:
+            night.status, night.reason = "kept", f"{trained.refused}; recsys train --force does it all the same"
+            night.warnings.append(night.reason)
+            return "done: not registered"
         if trained.registered is None:
             raise TrackingError(
                 f"the new model could not be registered: {tracking.trouble(self.workspace)}; run recsys sync when that "
@@ -189,7 +194,7 @@ class _Steps:
         job, split = self.sources.job, self.sources.split
         print(f"\n{run_name}: train {split.train}, test {split.test}")
         trained = train_one(self.workspace, job, split, self.sources.data, run_name=run_name, model_tags=tags)
-        print(trained.test)
+        print(trained.table)
         if trained.registered is not None:
             trained.done()
         return trained
@@ -197,6 +202,8 @@ class _Steps:
     def promote(self) -> str:
         night, versions, config = self.night, self.versions, self.config
         if night.challenger is None:
+            if versions.holder is None:
+                raise ConfigError(f"there is no champion to score with: {night.reason}")
             return "skipped: there is no challenger"
         name, holder = versions.name, versions.holder
         version = int(night.challenger.rpartition("/")[2])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -13,12 +13,13 @@ import pandas as pd
 
 from recsys import report, tracking
 from recsys.config import JobConfig
-from recsys.errors import TrackingUnavailable
+from recsys.errors import RegistrationRefused, TrackingUnavailable
 from recsys.evaluation import DEFAULT, Evaluation, Validation, along_k
 from recsys.interactions import Interactions
+from recsys.jobs.baseline import Baseline
 from recsys.jobs.common import Sources, measure, split_of
+from recsys.jobs.train_files import forget, in_order, resume_files, trained_earlier
 from recsys.models import Recommender
-from recsys.models.stored import part_of
 from recsys.splits import Split
 from recsys.training import Record
 from recsys.workspace import Workspace
@@ -38,19 +39,31 @@ class Trained:
     """Folder of what the tracking server has not been sent yet, such as the model; None where it has everything."""
     files: tuple[Path, ...] = ()
     """By which the job would continue if it were killed now."""
+    refused: str = ""
+    """Why the model was not registered, though it was to be: it is worse than the baseline. Empty where it was."""
+    table: str = ""
+    """`test` as text, with the baseline beside it."""
 
     def done(self) -> None:
-        """Forget how to continue, when the result is kept; until then the same job resumes its run."""
-        forget(self.files)
+        """Forget how to continue, when the result is kept; until then the same job resumes its run.
+
+        A model that was refused is not forgotten: the same job registers it if it is told to, and trains nothing again.
+        """
+        if not self.refused:
+            forget(self.files)
 
 
-def run(workspace: Workspace, config: JobConfig) -> list[Trained]:
+def run(workspace: Workspace, config: JobConfig, *, force: bool = False) -> list[Trained]:
     """Run a training job: data, split, fit, test, MLflow run and registry; one result per repeat.
 
-    Prints what it does and a table of the test metrics.
+    Prints what it does and a table of the test metrics, beside those of the baseline.
+
+    Args:
+        force: register the model even if it is worse than the baseline.
 
     Raises:
         ConfigError: the configuration cannot work (see `JobConfig.check`); nothing has been done then.
+        RegistrationRefused: a model is worse than the baseline by `train.metric`; all else has been done then.
     """
     config.check()
     tracking.check(workspace)
@@ -64,8 +77,8 @@ def run(workspace: Workspace, config: JobConfig) -> list[Trained]:
         split = split_of(job, data)
         job.check_memory(split.train)
         print(f"\n{run_name}: train {split.train}, test {split.test}")
-        results.append(train_one(workspace, job, split, data, run_name=run_name))
-        print(results[-1].test)
+        results.append(train_one(workspace, job, split, data, run_name=run_name, force=force))
+        print(results[-1].table)
     if repeats > 1:
         values = pd.DataFrame([result.test.values for result in results])
         over_seeds = pd.DataFrame({"mean": values.mean(), "sd": values.std()}).join(values.T.add_prefix("seed "))
@@ -74,7 +87,8 @@ def run(workspace: Workspace, config: JobConfig) -> list[Trained]:
     for result in results:
         if result.waiting is not None:
             print(f"model    not registered yet, nor logged: {tracking.trouble(workspace)}")
-            print(f"         it waits in {result.waiting}; recsys sync logs and registers it")
+            sent = "logs it" if result.refused else "logs and registers it"
+            print(f"         it waits in {result.waiting}; recsys sync {sent}")
             continue
         print(f"model    {result.registered.uri if result.registered else f'runs:/{result.run_id}/model'}")
         if result.run_id is not None:
@@ -83,6 +97,11 @@ def run(workspace: Workspace, config: JobConfig) -> list[Trained]:
     print(f"runs     {tracking.describe(workspace)}")
     for result in results:
         result.done()
+    if refused := [result.refused for result in results if result.refused]:
+        more = f" (and {len(refused) - 1} more of {repeats}, see above)" if len(refused) > 1 else ""
+        raise RegistrationRefused(
+            f"{refused[0]}{more}; the same command with --force registers it all the same, and trains nothing again"
+        )
     return results
 
 
@@ -94,6 +113,7 @@ def train_one(
     *,
     run_name: str,
     model_tags: Mapping[str, str] | None = None,
+    force: bool = False,
 ) -> Trained:
     """Fit one model in one MLflow run: choose on validation, log the model, test once, register.
 
@@ -103,25 +123,27 @@ def train_one(
     Args:
         job: one repeat of a configuration, with its seeds written out (`JobConfig.repeat`), as it is saved.
         model_tags: of the model in MLflow, and of its version.
+        force: register a model that is worse than the baseline (`Baseline.above`) too.
     """
     model = job.new_model()
     everything = split.refit() if job.train.refit else None
-    about, tags = _origin(job, split, split.train if everything is None else everything, data)
+    fitted_on = split.train if everything is None else everything
+    about, tags = _origin(job, split, fitted_on, data)
     if model_tags:
         about["tags"] = dict(model_tags)
-    files = _resume_files(workspace, model, about)
+    files = resume_files(workspace, model, about)
     with tracking.start_run(
         workspace,
         job.track.experiment,
         run_name,
         tags,
         resume=files["run"],
-        interrupted=any(path.exists() for path in _in_order(files)[:-1]),
+        interrupted=any(path.exists() for path in in_order(files)[:-1]),
         keep=True,
         system_metrics=job.track.system_metrics,
     ) as tracker:
         _log_inputs(tracker, model, split, data, about["config"])
-        earlier = _trained_earlier()
+        earlier = trained_earlier()
         model, chosen, record = earlier or _train(workspace, model, job, split, everything, files, tracker)
         tracker.log_best(record)
         metrics = {f"validation_{name}": value for name, value in chosen.items()}
@@ -134,8 +156,12 @@ def train_one(
             curve = report.learning_curve(pd.DataFrame(record.epochs), metric=record.metric)
             tracker.log_figure(curve, "learning_curve.png")
         curves, test = _test(workspace, model, job, split, tracker)
+        baseline = Baseline.of(workspace, job, split, fitted_on, tuple(test.values))
+        tracker.log_metrics(baseline.figures)
         register_as = job.track.register_as
-        if register_as is not None:
+        worse = baseline.above(model, test, job.train.metric)
+        refused = _refusal(worse, register_as, force, tracker.run_id)
+        if register_as is not None and not refused:
             tracker.register(register_as)
         # Last: a report that fails costs nothing else.
         page = report.page(
@@ -147,29 +173,19 @@ def train_one(
             record=record,
             min_relevance=job.evaluate.min_relevance,
             source=f"runs:/{tracker.run_id}/{tracking.MODEL}",
+            baseline=(baseline.title, baseline.values),
         )
         tracker.log_text(page, "report.html")
     registered = None if register_as is None else tracker.registered.get(register_as)
-    return Trained(model, chosen, test, tracker.run_id, registered, tracker.waiting, _in_order(files))
+    table = baseline.table(test) + (f"\n{worse}" if worse else "")
+    return Trained(model, chosen, test, tracker.run_id, registered, tracker.waiting, in_order(files), refused, table)
 
 
-def files_of(
-    workspace: Workspace, job: JobConfig, data: Interactions, model_tags: Mapping[str, str] | None = None
-) -> tuple[Path, ...]:
-    """Return the files by which a training continues that was killed; the last names its run."""
-    about = {"config": job.as_dict(), "data": data.summary(), **({"tags": dict(model_tags)} if model_tags else {})}
-    return _in_order(_resume_files(workspace, job.new_model(), about))
-
-
-def _in_order(files: Mapping[str, Path]) -> tuple[Path, ...]:
-    """Return the checkpoints, and then the file that names the run: without that another run would begin."""
-    return (*(path for step, path in files.items() if step != "run"), files["run"])
-
-
-def forget(files: Sequence[Path]) -> None:
-    """Remove the files by which a training would continue, since its result is kept."""
-    for file in files:
-        file.unlink(missing_ok=True)
+def _refusal(worse: str, register_as: str | None, force: bool, run_id: str | None) -> str:
+    """Return why a model is not registered; empty if it is, or was not to be."""
+    if not worse or register_as is None or force:
+        return ""
+    return f"{worse}. It is logged as runs:/{run_id}/{tracking.MODEL} and not registered as {register_as!r}"
 
 
 def _origin(
@@ -204,37 +220,6 @@ def _log_inputs(
     sections = {key: value for key, value in config.items() if key != "model"}
     params = {"name": type(model).__name__, **model.params()}
     tracker.log_inputs({"model": params, "config": sections, "parts": sizes}, data, "all", split)
-
-
-def _resume_files(workspace: Workspace, model: Recommender, about: Mapping[str, Any]) -> dict[str, Path]:
-    """Return the files by which a killed training continues, named by its job, seeds and data.
-
-    `run` names the MLflow run; `fit` and `refit` are checkpoints, of models that train by epochs.
-    """
-    job = {name: section for name, section in about["config"].items() if name != "track"}
-    # A training may continue on another device.
-    job["model"] = {name: value for name, value in model.params().items() if name != "device"}
-    track = about["config"]["track"]
-    where = {"experiment": track["experiment"], "register": track.get("register"), "tags": about.get("tags")}
-    steps = {"run": ".json"}
-    if model.capabilities.trains_by_epochs:
-        steps |= {"fit": ".safetensors", "refit": ".safetensors"}
-    facts = [type(model).__name__, job, about["data"]["fingerprint"]]
-    files = {}
-    for step, suffix in steps.items():
-        where_too = [where] if step == "run" else []
-        files[step] = tracking.resume_file(workspace, step, *facts, *where_too, suffix=suffix)
-    return files
-
-
-def _trained_earlier() -> tuple[Recommender, dict[str, float], Record] | None:
-    """Return what `_train` returned before the job was killed, of which the current run has logged the model."""
-    bundle = tracking.resumed_bundle()
-    model = None if bundle is None else tracking.load(bundle)
-    if model is None or not part_of(model.about_, "chosen"):
-        return None
-    chosen = model.about_["chosen"]
-    return model, chosen["validation"], Record(**chosen["record"])
 
 
 def _train(

@@ -30,6 +30,7 @@ def page(
     record: Record | None = None,
     min_relevance: float | None = None,
     source: str | None = None,
+    baseline: tuple[str, Mapping[str, float]] | None = None,
 ) -> str:
     """Return the report of a model measured on `split.test`, as HTML.
 
@@ -47,6 +48,8 @@ def page(
         record: the record of the training; by default `model.record_`.
         min_relevance: as in `evaluate`.
         source: where the model is, such as `models:/NAME/VERSION`.
+        baseline: name and values, by metric, of what the model is held against, such as Popularity: a column of the
+            table of metrics.
 
     Raises:
         ConfigError: one of `metrics` was not evaluated, or `metrics` is empty.
@@ -60,7 +63,7 @@ def page(
 
     about = dict(model.about_ if about is None else about)
     record = model.record_ if record is None else record
-    run = Run(model, split, evaluation, chosen, about, record, min_relevance, source)
+    run = Run(model, split, evaluation, chosen, about, record, min_relevance, source, baseline)
     with style.context("default"):
         sections = [
             ("metrics", "Test metrics", metric_table(run)),

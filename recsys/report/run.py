@@ -38,6 +38,7 @@ class Run:
     record: Record
     min_relevance: float | None
     source: str | None
+    baseline: tuple[str, Mapping[str, float]] | None
 
     @property
     def data(self) -> Mapping[str, Any]:

@@ -28,14 +28,16 @@ def headline(run: Run) -> list[Markup]:
 
 
 def metric_table(run: Run) -> list[Markup]:
-    """The test metrics with their intervals and meanings."""
+    """The test metrics with their intervals and meanings, beside those of the baseline."""
+    title, values = run.baseline or ("", {})
     rows = []
     for name, value, low, high, users in run.results.loc[list(run.metrics)].itertuples(name=None):
         better = "higher" if higher_is_better(name) else "lower"
-        rows.append((name, number(value), span(low, high), f"{users:,}", better, of(name).meaning))
-    heads = ("metric", "value", "95% interval", "users", "better", "meaning")
+        beside = [number(values[name])] if values else []
+        rows.append((name, number(value), span(low, high), *beside, f"{users:,}", better, of(name).meaning))
+    heads = ("metric", "value", "95% interval", *([title] if values else []), "users", "better", "meaning")
     return [
-        table("Test metrics", heads, rows, numbers=(1, 2, 3)),
+        table("Test metrics", heads, rows, numbers=tuple(range(1, len(heads) - 2))),
         note(
             f"Values are means over users; the intervals come from {run.resamples:,} bootstrap samples of the users. "
             "Users without relevant held-out items are not counted. Metrics of all lists together, such as coverage, "
