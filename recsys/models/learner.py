@@ -24,7 +24,7 @@ from recsys.models.capabilities import REFUSALS, Capabilities
 from recsys.models.fallback import readable
 from recsys.models.fitting import FitOptions, Validates, free_on, pick_device
 from recsys.models.selection import Histories, Indices
-from recsys.models.stored import Size, Stored, number, record_of
+from recsys.models.stored import Size, Stored, number, record_of, users_of
 from recsys.params import Parameters, modern
 from recsys.sparse import as_csr, row_digests
 from recsys.training import Record
@@ -54,9 +54,8 @@ class Learner(Parameters, RecommenderBase):  # type: ignore[misc]
     """(n_users,) entries of each user in training: of a user without any, nothing was learned. All are 1 where a saved
     model does not say, because it never asks or was written before this was kept."""
     user_digests_: npt.NDArray[np.uint64] | None
-    """(n_users,) `row_digests` of the training rows, by which a changed history is told from that of training. None for
-    models that fold nobody in, and where a saved model of version 0.2.0 or earlier does not say: it takes all histories
-    of its users for those of training, as it did."""
+    """(n_users,) `row_digests` of the training rows, which tell a changed history. None for models that fold nobody in,
+    and of bundles of 0.2.0 and earlier, whose models take all histories of their users for those of training."""
     record_: Record
 
     @abstractmethod
@@ -80,10 +79,7 @@ class Learner(Parameters, RecommenderBase):  # type: ignore[misc]
         return {}
 
     def _for_refit(self) -> Self:
-        """Return the unfitted model of `for_refit`; what this fit chose on validation goes there as a hyperparameter.
-
-        `record_` says which epoch was best. A model that does not choose by itself has nothing to carry over.
-        """
+        """Return the unfitted model of `for_refit`, with what this fit chose on validation as hyperparameters."""
         return type(self)(**self.get_params())
 
     def _memory(self, matrix: sp.csr_matrix) -> memory.Need | None:
@@ -246,10 +242,9 @@ class Learner(Parameters, RecommenderBase):  # type: ignore[misc]
             model._check_ids()
             model.about_ = dict(bundle.about)
             model.popularity_ = arrays.array("popularity", (model.n_items_,), within=(0, 1))
-            model.user_counts_ = model._stored_counts(arrays, state)
-            model.user_digests_ = None
-            if cls.capabilities.new_users == "fold-in" and "user_digests" in arrays:
-                model.user_digests_ = arrays.array("user_digests", (model.n_users_,), np.uint64)
+            model.user_counts_, model.user_digests_ = users_of(
+                arrays, state, model.n_users_, model.n_items_, folds_in=cls.capabilities.new_users == "fold-in"
+            )
             model._restore(arrays, state)
             if arrays.unread and cls._of_package():  # one's own may keep what it does not read
                 raise BundleError(f"it has no arrays {', '.join(sorted(arrays.unread))}")
@@ -263,15 +258,6 @@ class Learner(Parameters, RecommenderBase):  # type: ignore[misc]
         if self.capabilities.scores_known_users:
             arrays["user_counts"] = self.user_counts_
         return arrays if self.user_digests_ is None else {**arrays, "user_digests": self.user_digests_}
-
-    def _stored_counts(self, arrays: Stored, state: Mapping[str, Any]) -> npt.NDArray[np.int64]:
-        if "trained_users" not in state and "user_counts" not in arrays:
-            return np.broadcast_to(np.int64(1), (self.n_users_,))
-        counts = arrays.array("user_counts", (self.n_users_,), np.int64, within=(0, self.n_items_))
-        trained = int(np.count_nonzero(counts))
-        if state.get("trained_users", trained) != trained:
-            raise BundleError(f"user_counts has {trained:,} users with entries, trained_users is another number")
-        return counts
 
     def _check_finite(self, matrix: sp.csr_matrix) -> None:
         """Refuse what was learned from a matrix where some of it is NaN or infinite; one's own model may mean it."""
@@ -305,8 +291,7 @@ class Learner(Parameters, RecommenderBase):  # type: ignore[misc]
     def _scored_as(self, userid: Indices, histories: Histories) -> Indices:
         """Return the indices by which users are scored: -1 for those to fold in because their history has changed.
 
-        A history that says nothing, being empty or of items that no training user has, changes nothing. The other
-        models read all histories that they are given.
+        A history that says nothing, being empty or of items that no training user has, changes nothing.
         """
         if histories is None or self.user_digests_ is None or not (known := self._known(userid)).any():
             return userid

@@ -184,3 +184,21 @@ def number_in(table: Mapping[str, Any], name: str) -> float | None:
     value = table.get(name)
     is_number = isinstance(value, int | float) and not isinstance(value, bool) and np.isfinite(value)
     return value if is_number else None
+
+
+def users_of(
+    arrays: Stored, state: Mapping[str, Any], n_users: int, n_items: int, *, folds_in: bool
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.uint64] | None]:
+    """Return a model's `user_counts_` and `user_digests_`: 1 each, and None, where what was saved does not say.
+
+    Args:
+        folds_in: the model tells histories that have changed by their digests.
+    """
+    digests = arrays.array("user_digests", (n_users,), np.uint64) if folds_in and "user_digests" in arrays else None
+    if "trained_users" not in state and "user_counts" not in arrays:
+        return np.broadcast_to(np.int64(1), (n_users,)), digests
+    counts = arrays.array("user_counts", (n_users,), np.int64, within=(0, n_items))
+    trained = int(np.count_nonzero(counts))
+    if state.get("trained_users", trained) != trained:
+        raise BundleError(f"user_counts has {trained:,} users with entries, trained_users is another number")
+    return counts, digests
