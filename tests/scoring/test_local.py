@@ -79,16 +79,20 @@ def test_histories_with_other_items_and_text_ids_are_aligned(tmp_path):
     assert_same(read(result.output), expected(model, other, 5))
 
 
-def test_trained_users_keep_their_vectors_and_new_ones_are_folded_in():
+def test_trained_users_keep_their_vectors_and_new_and_changed_histories_are_folded_in():
     model = IAutoRec(hidden=4, epochs=2, seed=0, unobserved_weight=0.1).fit(DATA, show_progress=False)
-    data = Interactions.from_frame(table(seed=2, users=60))
+    later = table(seed=2, users=20, rows=30).assign(user_id=lambda rows: rows["user_id"] + 40)  # 10 of them are new
+    later = later[~later.apply(tuple, axis=1).isin(table().apply(tuple, axis=1))]
+    data = Interactions.from_frame(pd.concat([table().sample(frac=1, random_state=0), later]))
     index = model.users_.codes(data.users.ids(), on_unknown="mark")
-    assert (index < 0).any()
-    assert (index >= 0).any()
+    grown = np.isin(data.users.ids(), later["user_id"])
+    assert (index < 0).sum() > 5
+    assert (grown & (index >= 0)).sum() > 5
     got = recommend_frame(model, data, n=3)
-    assert_same(got, expected(model, data, 3, userid=index))
-    folded = expected(model, data, 3)
-    assert not np.allclose(got["score"], folded["score"], atol=1e-4)  # so the mapping matters
+    assert_same(got, expected(model, data, 3, userid=np.where(grown, -1, index)))
+    everyone = expected(model, data, 3)
+    trained = ~np.isin(got["user_id"], later["user_id"])
+    assert not np.allclose(got["score"][trained], everyone["score"][trained], atol=1e-4)  # so the mapping matters
 
 
 def test_a_frame_holds_the_rows_of_the_output_for_the_users_asked(tmp_path):
