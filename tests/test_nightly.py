@@ -292,6 +292,27 @@ def test_a_contestant_with_the_same_items_may_know_other_users():
     assert found.champion_value == pytest.approx(expected["ndcg@10"], rel=1e-6)
 
 
+def test_behind_another_catalog_a_changed_history_is_folded_in():
+    """What the model does not know is no change; what the other catalog lacks of a training row is one."""
+    data = synthetic(users=100, items=60, interactions=2000, seed=0).binarized()
+    model = ALS(factors=8).fit(data.take_items(np.arange(40)).take_users(np.arange(20, 100)), show_progress=False)
+    users, options = np.arange(25, 45), {"N": 10, "recalculate_user": False, "filter_already_liked_items": True}
+    for shown_items, whole in ((np.arange(60), True), (np.arange(5, 60), False)):
+        theirs = data.take_items(shown_items)
+        shown = contest.RemappedModel(model, theirs.users, theirs.items)
+        ids, scores = shown.recommend(users, theirs.matrix[users], **options)
+        own = data.matrix[users][:, :40].tolil()
+        if not whole:
+            own[:, :5] = 0
+        unchanged = whole | (data.matrix[users][:, :5].getnnz(axis=1) == 0)
+        assert unchanged.any()
+        expected = model.recommend(
+            np.where(unchanged, users - 20, -1), own.tocsr(), N=10, items=np.intersect1d(shown_items, np.arange(40))
+        )
+        np.testing.assert_array_equal(np.where(ids >= 0, shown_items[ids], -1), expected[0])
+        np.testing.assert_array_equal(scores, expected[1])
+
+
 def test_ratings_of_a_champion_with_other_items_and_users():
     data = synthetic(users=200, items=60, interactions=4000, seed=0)
     fewer = data.take_items(np.arange(0, 60, 2)).take_users(np.arange(50, 200))

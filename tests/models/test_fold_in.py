@@ -1,6 +1,7 @@
 """What is learned of a training user and what is solved for from the same history score on one scale, equally well."""
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 
 from recsys import datasets, evaluate, splits
 from recsys.models import MODELS
-from tests.contract import CASES
+from tests.contract import CASES, quick
 
 FOLDING = {
     "ALS": {"factors": 16, "regularization": 1.0},
@@ -63,6 +64,32 @@ def test_folded_in_vectors_are_like_the_trained_ones(name):
     if name == "ALS":  # the same equations, by a few steps and exactly
         assert own_folded == pytest.approx(own, rel=0.02)
         assert ndcg_folded == pytest.approx(ndcg, rel=0.02)
+
+
+@pytest.mark.parametrize("name", ["ALS", "IAutoRec"])
+def test_at_test_everyone_reads_training_and_validation(name):
+    """And where the model is fitted again to both, it is served from what it learned of both."""
+    data = datasets.synthetic(users=120, items=60, interactions=2_400, seed=2)
+    split = splits.hold_out_ratings(data, test=0.1, validation=0.2, seed=0)
+    grown = (split.test.context != split.train.matrix).getnnz(axis=1) > 0
+    assert 0.3 < grown.mean() < 1
+    metric, model = "ndcg@10" if name == "ALS" else "rmse", MODELS[name](**quick(MODELS[name]))
+    model.fit(split.train, show_progress=False)
+
+    def values(part, **changes):
+        return evaluate(model, replace(part, **changes), metric).per_user[metric].to_numpy()
+
+    found, strangers = values(split.test), values(split.test, user_index=np.full(120, -1, np.int32))
+    np.testing.assert_array_equal(found[grown], strangers[grown])
+    trained = values(split.test, context=split.train.matrix, seen=split.test.context)
+    np.testing.assert_array_equal(found[~grown], trained[~grown])
+    assert np.nanmax(np.abs(found - trained)[grown]) > 0
+    model.fit(split.refit(), show_progress=False)
+    both = split.test.context
+    scores = [
+        model.recommend(np.arange(120), history, N=60, filter_already_liked_items=False)[1] for history in (both, None)
+    ]
+    np.testing.assert_array_equal(*scores)
 
 
 @pytest.mark.slow
