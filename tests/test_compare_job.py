@@ -10,7 +10,10 @@ from recsys import tracking
 from recsys.cli import main
 from recsys.config import JobConfig, check_config
 from recsys.errors import ConfigError
+from recsys.evaluation import evaluate
 from recsys.jobs import compare, tune
+from recsys.models import Popularity
+from recsys.splits import hold_out_ratings
 from recsys.workspace import Workspace
 
 BASE = {
@@ -55,12 +58,24 @@ def test_the_table_the_verdicts_and_the_files(tmp_path, capsys):
 
 @pytest.mark.parametrize("metrics", [["ndcg@10"], ["coverage@10", "ndcg@10"]])
 def test_every_row_of_the_table_has_as_many_cells_as_its_head(tmp_path, metrics):
-    evaluate = {"metrics": metrics}
-    run({"EASE": job(evaluate=evaluate), "Popularity": job("Popularity", evaluate=evaluate)}, tmp_path)
+    given = {"metrics": metrics}
+    run({"EASE": job(evaluate=given), "Popularity": job("Popularity", evaluate=given)}, tmp_path)
     rows = [line for line in (tmp_path / "out" / "table.md").read_text().splitlines() if line.startswith("|")]
     assert len(rows) == 4
     assert [row.count("|") for row in rows] == [rows[0].count("|")] * 4
     assert all(cell.strip() for row in rows for cell in row.strip("|").split("|"))
+
+
+def test_the_baseline_is_the_last_row_and_no_contestant(tmp_path):
+    found = run({"a": job(), "b": job(model={"name": "EASE", "regularization": 9.0})}, tmp_path)
+    *_, row = [line for line in (tmp_path / "out" / "table.md").read_text().splitlines() if line.startswith("| ")]
+    data = job().load_data()
+    split = hold_out_ratings(data)
+    known = evaluate(Popularity().fit(split.refit(), show_progress=False), split.test, BASE["evaluate"]["metrics"])
+    figures = [f"{known[name]:.4f}" for name in ("ndcg@10", "recall@5", "coverage@10")]
+    assert row == f"| *Popularity* | {figures[0]} | – | {figures[1]} | {figures[2]} | – | – |"
+    assert set(found.table.index) == {"a", "b"}
+    assert len(pd.read_csv(tmp_path / "out" / "pairs.csv")) == 1
 
 
 def test_without_a_search_the_extra_is_not_needed(tmp_path, monkeypatch):

@@ -79,7 +79,7 @@ def run(mlflow_root, capsys):
 def test_train_promote_score_recommend_evaluate(run, mlflow_root):
     import mlflow
 
-    status, out, err = run("train", "job.toml", "--quiet")
+    status, out, err = run("train", "job.toml", "--force", "--quiet")
     assert (status, err) == (0, "")
     assert "models:/night/1" in out
     assert "ndcg@10" in out
@@ -139,7 +139,7 @@ def test_train_promote_score_recommend_evaluate(run, mlflow_root):
 
 
 def test_score_a_list_of_users_from_a_file_of_their_own(run, mlflow_root):
-    run("train", "bare.toml", "--quiet")
+    run("train", "bare.toml", "--force", "--quiet")
     pd.DataFrame({"user_id": [900, 900, 901], "item_id": [1, 2, 3], "rating": [5, 4, 3]}).to_csv("new.csv", index=False)
     (mlflow_root / "who.txt").write_text("901\n")
     arguments = ("score", "models:/night/1", "--output", "out", "--quiet", "--data", "new.csv", "--users")
@@ -160,7 +160,7 @@ def test_score_a_list_of_users_from_a_file_of_their_own(run, mlflow_root):
 def test_every_model_trains_from_a_configuration(run, name):
     small = {key: 1 if key in ("epochs", "iterations") else value for key, value in CASES[name].items()}
     overrides = [f"--set=model.{key}={json.dumps(value)}" for key, value in small.items()]
-    status, out, err = run("train", "bare.toml", "--quiet", f"--set=model.name={name}", *overrides)
+    status, out, err = run("train", "bare.toml", "--force", "--quiet", f"--set=model.name={name}", *overrides)
     assert (status, err) == (0, "")
     assert "ndcg@10" in out
 
@@ -197,7 +197,7 @@ def test_repeats_report_mean_and_deviation_and_refit_reads_all_but_the_test(run)
 
 
 def test_models_without_a_seed_are_repeated_over_splits(run):
-    status, out, err = run("train", "bare.toml", "--quiet", "--set=train.repeats=2")
+    status, out, err = run("train", "bare.toml", "--force", "--quiet", "--set=train.repeats=2")
     assert (status, err) == (0, "")
     assert "EASE, test, 2 seeds" in out
     assert metric_of(1, "ndcg_at_10") != metric_of(2, "ndcg_at_10")
@@ -228,7 +228,7 @@ def test_mistakes_end_with_a_message_and_leave_nothing(run, mlflow_root, argumen
 
 
 def test_an_unknown_user_is_named(run):
-    run("train", "bare.toml", "--quiet")
+    run("train", "bare.toml", "--force", "--quiet")
     status, _, err = run("recommend", "models:/night/1", "--user", "no-such-user")
     assert status == 2
     assert "no-such-user" in err
@@ -237,7 +237,7 @@ def test_an_unknown_user_is_named(run):
 def test_a_run_that_fails_is_marked(run):
     import mlflow
 
-    status, _, err = run("train", "job.toml", "--quiet", "--set", "model.learning_rate=1e30")
+    status, _, err = run("train", "job.toml", "--force", "--quiet", "--set", "model.learning_rate=1e30")
     assert status == 2
     assert "lower learning_rate" in err
     assert mlflow.MlflowClient().search_runs(["1"])[0].info.status == "FAILED"
@@ -492,7 +492,7 @@ def test_what_cannot_work_is_refused_before_data_are_read(run, monkeypatch, over
     from recsys.config import DataConfig
 
     monkeypatch.setattr(DataConfig, "load", lambda *_: pytest.fail("data were read"))
-    status, _, err = run("train", "job.toml", "--quiet", "--set", override)
+    status, _, err = run("train", "job.toml", "--force", "--quiet", "--set", override)
     assert status == 2
     assert err.startswith(f"recsys train: job.toml --set {override}: ")
     assert not mlflow.MlflowClient(tracking.configure(Workspace())).search_runs(["0", "1"])
@@ -508,7 +508,7 @@ def test_a_failure_in_the_test_does_not_cost_the_training(run, monkeypatch):
         raise DataError("no test today")
 
     monkeypatch.setattr(train, "measure", fail)
-    status, _, err = run("train", "bare.toml", "--quiet")
+    status, _, err = run("train", "bare.toml", "--force", "--quiet")
     assert status == 2
     assert "no test today" in err
     (found,) = mlflow.MlflowClient().search_runs(["1"])

@@ -33,7 +33,7 @@ class TrainConfig(Section):
     """Measure after every epoch; false keeps the last weights and measures once."""
     refit: bool = False
     """Fit again on training and validation entries before the test, up to the epoch that was best on validation;
-    what is a share of `epochs` stays that of all of them. A cosine schedule runs to its end."""
+    what is a share of `epochs`, such as the cosine of the learning rate, stays that of all of them."""
     repeats: Count = 1
     """Train with this many seeds of model and split, and report mean and standard deviation."""
 

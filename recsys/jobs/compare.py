@@ -18,6 +18,7 @@ from recsys.errors import ConfigError
 from recsys.evaluation import Comparison, Evaluation, compare, intervals, table
 from recsys.files import sha256_of_json
 from recsys.interactions import Interactions
+from recsys.jobs.baseline import Baseline
 from recsys.jobs.common import split_of
 from recsys.jobs.compare_folder import EVALUATION, CompareFolder, is_name
 from recsys.jobs.train import train_one
@@ -105,7 +106,9 @@ def _run(
             print(f"{number}/{len(jobs)}  {name:<24} test {metric} {evaluations[name][metric]:.4f}")
         scores = table(evaluations, sort_by=metric)
         comparison = compare(evaluations, metric)
-        text = _markdown(scores, evaluations, facts, comparison, metric, data)
+        fitted_on = split.refit() if first.train.refit else split.train
+        baseline = Baseline.of(workspace, first, split, fitted_on, tuple(scores.columns.unique(0)))
+        text = _markdown(scores, evaluations, facts, comparison, metric, data, baseline)
         flat = scores.set_axis([key[0] if key[1] == "value" else " ".join(key) for key in scores.columns], axis=1)
         pairs = comparison.pairs.to_csv(index=False)
         for file, content in {"table.md": text, "table.csv": flat.to_csv(), "pairs.csv": pairs}.items():
@@ -219,8 +222,12 @@ def _markdown(
     comparison: Comparison,
     metric: str,
     data: Interactions,
+    baseline: Baseline,
 ) -> str:
-    """Return the table, with intervals for the deciding metric, and a verdict on each pair of neighbors in it."""
+    """Return the table, with intervals for the deciding metric, and a verdict on each pair of neighbors in it.
+
+    The last row is the baseline, unless it is among the models; it takes no part in the comparison.
+    """
     order = list(scores.index)
     others = [name for name in scores.columns.unique(0) if name != metric]
     lines = [
@@ -236,6 +243,9 @@ def _markdown(
         measured = [f"{scores.loc[name, (other, 'value')]:.4f}" for other in others]
         cells = [name, f"{bold}{value:.4f}{bold}", f"{low:.4f}–{high:.4f}", *measured, validation[0]]
         lines.append(f"| {' | '.join([*cells, str(facts[name]['trials'] or '–')])} |")
+    if baseline.title not in {fact["model"] for fact in facts.values()}:
+        measured = [f"{baseline.values[name]:.4f}" for name in (metric, *others)]
+        lines.append(f"| {' | '.join([f'*{baseline.title}*', measured[0], '–', *measured[1:], '–', '–'])} |")
     pairs = zip(comparison.pairs["better"], comparison.pairs["worse"], strict=True)
     verdicts = {frozenset(pair): verdict for pair, verdict in zip(pairs, comparison.verdicts(), strict=True)}
     lines += ["", "Each model and the next one in the table, Holm's correction over all pairs:", ""]

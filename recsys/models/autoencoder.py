@@ -156,9 +156,7 @@ class Autoencoder(Recommender):
     def _for_refit(self) -> Self:
         model = super()._for_refit()
         model.patience = None  # nothing is validated
-        # A cosine runs to its end, where the learning rate is 0.
-        if self.schedule == "constant" and self.record_.best_epoch is not None:
-            model.stop_after = self.record_.best_epoch
+        model.stop_after = self.record_.best_epoch or self.stop_after
         return model
 
     def _check_finite(self, matrix: sp.csr_matrix) -> None:

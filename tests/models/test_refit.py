@@ -35,14 +35,14 @@ class Peak:
 def trained(name, best, **changes):
     """A tiny model of ten planned epochs of which one was the best."""
     phases = {"pretrain_epochs": 4} if "pretrain_epochs" in new_model(name).params() else {}
-    model = new_model(name, epochs=EPOCHS, patience=6, schedule="constant", **{**phases, **changes})
+    model = new_model(name, epochs=EPOCHS, patience=6, **{**phases, **changes})
     return model.fit(checkerboard(), show_progress=False, validation=Peak(best))
 
 
 @networks
-@pytest.mark.parametrize("best", [3, 7])
-def test_a_refit_on_the_same_data_is_the_model_that_was_chosen(name, best):
-    first = trained(name, best)
+@pytest.mark.parametrize(("best", "schedule"), [(3, "constant"), (7, "cosine")])
+def test_a_refit_on_the_same_data_is_the_model_that_was_chosen(name, best, schedule):
+    first = trained(name, best, schedule=schedule)
     assert first.record_.best_epoch == best
     unfitted = first.for_refit()
     assert unfitted.params() == {**first.params(), "patience": None, "stop_after": best}
@@ -73,13 +73,14 @@ def test_more_entries_do_not_change_the_schedules(monkeypatch):
 
     monkeypatch.setattr(torch.optim.Adam, "step", recorded)
     split = hold_out_ratings(Interactions(ratings(n_users=60, n_items=30), IdMap(np.arange(60)), IdMap(np.arange(30))))
-    model = Recorded(epochs=EPOCHS, hidden=8, latent=4, batch_size=16)
+    model = Recorded(epochs=EPOCHS, hidden=8, latent=4, batch_size=16, schedule="cosine")
     model.fit(split.train, show_progress=False, validation=Peak(3))
     first = list(zip(rates, weights, strict=True))
     assert len(first) == EPOCHS * 4
     rates.clear(), weights.clear()
     model.for_refit().fit(split.refit(), show_progress=False)
     assert list(zip(rates, weights, strict=True)) == first[: 3 * 4]
+    assert rates == pytest.approx([0.5e-3 * (1 + np.cos(np.pi * number / 40)) for number in range(12)])
     assert weights == pytest.approx([0.2 * number / 34 for number in range(12)])  # 85 % of 40 steps, by hand
 
 
