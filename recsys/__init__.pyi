@@ -43,6 +43,7 @@ from recsys.models import ItemKNN as ItemKNN
 from recsys.models import Popularity as Popularity
 from recsys.models import DeepAutoRec as DeepAutoRec
 from recsys.models import DeepRecommender as DeepRecommender
+from recsys.models import MacridVAE as MacridVAE
 from recsys.models import ELSA as ELSA
 from recsys.models import FeatureConsistentAE as FeatureConsistentAE
 from recsys.models import InfiniteAE as InfiniteAE

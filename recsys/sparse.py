@@ -74,6 +74,23 @@ class Batch:
         torch.cumsum(counts.index_add_(0, self.segments, keep.long()), 0, out=offsets[1:])
         return Batch(self.rows, offsets, self.columns[keep], self.values[keep], self.segments[keep], self.n_columns)
 
+    def copies(self, factors: Tensor) -> Batch:
+        """Return the rows once per row of `factors` (times, n_columns), each entry times its column's factor.
+
+        The copies follow each other: those of the first row of `factors` come first.
+        """
+        times, n_rows, stored = len(factors), len(self), len(self.columns)
+        numbers = torch.arange(times, device=self.columns.device)[:, None]
+        ends = (self.offsets[1:] + stored * numbers).flatten()
+        return Batch(
+            self.rows.repeat(times),
+            torch.cat([self.offsets[:1], ends]),
+            self.columns.repeat(times),
+            (self.values * factors.index_select(1, self.columns)).flatten(),
+            (self.segments + n_rows * numbers).flatten(),
+            self.n_columns,
+        )
+
     def halves(self, noise: torch.Generator) -> tuple[Batch, Batch]:
         """Split the entries of each row at random into two batches; of an odd number the second gets one more."""
         draws = torch.rand(len(self.columns), generator=noise, device=self.columns.device, dtype=torch.float64)
@@ -103,6 +120,10 @@ class DenseRows:
 
     values: Tensor
     """(n_rows, n_columns) float32; 0 where nothing is stored."""
+
+    def copies(self, factors: Tensor) -> DenseRows:
+        """Return the rows once per row of `factors` (times, n_columns), each entry times its column's factor."""
+        return DenseRows((self.values * factors[:, None]).flatten(0, 1))
 
 
 class Rows:

@@ -101,6 +101,7 @@ CASES: dict[str, dict[str, Any]] = {
     "MultDAE": {**VAE, "latent": 8},
     "VAE": {**VAE, "hidden": (16,), "latent": 4, "prior": "vamp", "pseudo_inputs": 5},
     "RecVAE": {**VAE, "epochs": 24, "hidden": 16, "layers": 2, "latent": 4},
+    "MacridVAE": {**VAE, "concepts": 2, "hidden": 16, "latent": 4, "temperature": 0.3, "prior_scale": 0.3},
     "HVamp": {**VAE, "hidden": 16, "latent": 4, "pseudo_inputs": 5},
     "FLVAE": {**VAE, "hidden": 16, "latent": 4, "layers": 2, "decoder_layers": 2, "alpha": 0.5},
     "VASP": {**VAE, "hidden": 16, "latent": 4, "layers": 2, "decoder_layers": 2, "alpha": 0.5},

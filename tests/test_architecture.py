@@ -148,8 +148,8 @@ def test_the_public_names_are_these():
         "Comparison DataReport Evaluation IdMap Interactions Part Recommender Split Validation Workspace __version__",
         "activity_groups cold_user_curve compare describe evaluate intervals leaks load recommend_frame score",
         "datasets errors export metrics models promotion report splits tracking tuning",
-        "UAutoRec IAutoRec DeepAutoRec DeepRecommender SparseFC GLocalK MultVAE MultDAE VAE RecVAE HVamp FLVAE VASP",
-        "BottleneckAE SparseAE DenoisingAE ContractiveAE CDAE FeatureConsistentAE AAE VAEGAN ALI UAE",
+        "UAutoRec IAutoRec DeepAutoRec DeepRecommender SparseFC GLocalK MultVAE MultDAE VAE RecVAE MacridVAE HVamp",
+        "FLVAE VASP BottleneckAE SparseAE DenoisingAE ContractiveAE CDAE FeatureConsistentAE AAE VAEGAN ALI UAE",
         "EASE EDLAE DLAE RDLAE DEQL HigherOrderEASE ELSA SANSA InfiniteAE ALS BPR ItemKNN Popularity",
     }
     assert set(recsys.__all__) == {name for line in expected for name in line.split()}

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from recsys.models.baselines import Popularity as Popularity
     from recsys.models.deep_autorec import DeepAutoRec as DeepAutoRec
     from recsys.models.deep_autorec import DeepRecommender as DeepRecommender
+    from recsys.models.disentangled import MacridVAE as MacridVAE
     from recsys.models.elsa import ELSA as ELSA
     from recsys.models.feature_consistent import FeatureConsistentAE as FeatureConsistentAE
     from recsys.models.infinite import InfiniteAE as InfiniteAE

@@ -70,6 +70,14 @@ class ParallelScores(NetworkScores):
         return F.logsigmoid(super().forward(rows)) + F.logsigmoid(shallow)
 
 
+class ConceptScores(NetworkScores):
+    """The scores of a network that mixes a decoder for each concept."""
+
+    def forward(self, rows: DenseRows) -> Tensor:
+        scores: Tensor = self.network.scores(self.network.encode(rows), product=F.linear)
+        return scores
+
+
 class LinearScores(nn.Module):
     """One product of the history, and of products of pairs of its columns, with a table."""
 

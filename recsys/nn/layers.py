@@ -166,3 +166,8 @@ def dropout(values: Tensor, rate: float, generator: torch.Generator | None) -> T
 def standard_normal(like: Tensor, generator: torch.Generator) -> Tensor:
     """Draw noise of mean 0 and standard deviation 1 with the shape, type and device of `like`."""
     return torch.randn(like.shape, generator=generator, device=like.device, dtype=like.dtype)
+
+
+def standard_gumbel(like: Tensor, generator: torch.Generator) -> Tensor:
+    """Draw noise of the standard Gumbel distribution, −log E with E ~ Exp(1), as `standard_normal` does."""
+    return -torch.empty_like(like).exponential_(generator=generator).log()

@@ -64,6 +64,7 @@ CASES = {
     "VAE": ("VAE", {"hidden": (8, 6), "latent": 4, "samples": 2}),
     "VAE vamp": ("VAE", {"hidden": (8,), "latent": 4, "prior": "vamp", "pseudo_inputs": 5}),
     "VAE composite": ("VAE", {"hidden": (8,), "latent": 4, "prior": "composite"}),
+    "MacridVAE": ("MacridVAE", {"concepts": 3, "hidden": 8, "latent": 4, "prior_scale": 0.3, "beta": 0.5}),
     "RecVAE": ("RecVAE", {"hidden": 8, "layers": 3, "latent": 4, "gamma": 0.01}),
     "HVamp": ("HVamp", {"hidden": 8, "latent": 4, "pseudo_inputs": 5}),
     "FLVAE": ("FLVAE", {"hidden": 8, "latent": 4, "layers": 3, "decoder_layers": 2}),
