@@ -284,8 +284,9 @@ class UAutoRec(AutoRec):
     user would choose. Serves any user from their history.
 
     Sedhain et al. 2015, §2 (the user-based form of eq. 2), with f the identity and g the sigmoid. Differs from the
-    paper in: Adam with a cosine schedule in place of resilient propagation; ratings are centered (`center`), without
-    which a sigmoid layer over raw ratings saturates on long rows; predictions are clipped (`clip`).
+    paper in: Adam with a cosine schedule in place of resilient propagation, which the authors' configuration of it has;
+    ratings are centered (`center`), without which a sigmoid layer over raw ratings saturates on long rows; predictions
+    are clipped (`clip`).
     """
 
     hidden: Count = 500
@@ -304,7 +305,8 @@ class IAutoRec(AutoRec):
     potential users of an item and the best items of a user come from the same two tables. A training user is rated by
     their trained row as long as their history is that of training, any other user from the history.
 
-    Differs from the paper in: Adam with a cosine schedule in place of L-BFGS; predictions are clipped (`clip`).
+    Differs from the paper in: Adam with a cosine schedule in place of L-BFGS, which the authors' configuration of it
+    has; predictions are clipped (`clip`).
     """
 
     over_items = True

@@ -233,7 +233,7 @@ class ItemKNN(Recommender):
     capabilities: ClassVar[Capabilities] = Capabilities(encodes=False, keeps_users=False, popularity_fallback=True)
 
     neighbors: Count = 100
-    """Neighbors kept per item."""
+    """Neighbors kept per item, of which it is the first itself."""
     similarity: Literal["cosine", "bm25", "tfidf"] = "cosine"
     """Weighting of the entries before the dot product."""
 

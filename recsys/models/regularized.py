@@ -177,7 +177,7 @@ class CDAE(BottleneckAE):
 
     Differs from the paper in: the loss reads whole rows in place of sampled negatives; `bernoulli` is its logistic
     loss and `gaussian` its square loss, the default `multinomial` is not in it; rows are divided by their length;
-    tanh by default, as the paper's sigmoid learns more slowly from such rows.
+    offsets have no penalty; tanh by default, as the paper's sigmoid learns more slowly from such rows.
     """
 
     capabilities = replace(BottleneckAE.capabilities, scores_known_users=True)
@@ -228,7 +228,9 @@ class UAE(WholeRow, Autoencoder):
     output is the row) or `"bernoulli"` (its sigmoid is the probability of each entry). Rows are not divided by their
     length, so that it can be recovered too. Without `weight_decay` the acquisition can outgrow its noise. Differs from
     the paper in: the acquisition has an offset, which carries no information about x; a multinomial likelihood by
-    default, to rank.
+    default, to rank. Differs from the authors' code in: the decoder has one hidden layer of 600 tanh with offsets,
+    theirs two of 500 ReLU without; `gaussian` is the squared error of an affine output, theirs that of a sigmoid, whose
+    likelihood is `bernoulli` here; `weight_decay` is on all weights, theirs on those of the acquisition.
     """
 
     acquisition: Literal["linear", "network"] = "linear"

@@ -138,8 +138,8 @@ class VAE(WholeRow, Annealed, Autoencoder):
     and the standard prior this is Mult-VAE. Priors:
 
     - `standard`: N(0, I), the KL in closed form (Kingma and Welling, appendix B);
-    - `vamp`: a mixture of posteriors of learned pseudo-inputs (Tomczak and Welling 2018); each step
-      encodes them too, as `pseudo_inputs` further users with dense rows;
+    - `vamp`: a mixture of posteriors of learned pseudo-inputs (Tomczak and Welling 2018), which `weight_decay` leaves
+      alone; each step encodes them too, as `pseudo_inputs` further users with dense rows;
     - `composite`: RecVAE's mixture, which includes the posterior of the encoder as it was when the epoch began.
 
     The KL to a prior other than N(0, I) is estimated as the mean over samples of log q(z_l|x) − log p(z_l) (Kingma
@@ -267,8 +267,10 @@ class HVamp(Multinomial, Annealed, Autoencoder):
 
     Each step encodes `pseudo_inputs` dense rows in addition to the batch. Differs from the authors' code in: the KL of
     z_1 given z_2 is in closed form, which has the same mean and less variance; pseudo-inputs are divided by their
-    Euclidean length like all rows, without dropout; Adam's gradients are not normalized; `anneal_steps` is by default
-    a share of the training's steps (theirs: 100 of at most 400 epochs).
+    Euclidean length like all rows, without dropout; Adam's gradients are not normalized; the layers next to the items
+    and the Gaussians start as Glorot and Bengio (2010), where all of theirs start as He et al. (2015); `anneal_steps`
+    is by default a share of the training's steps (theirs: 100 of at most 400 epochs). `weight_decay`, which they do
+    without, leaves the pseudo-inputs alone.
     """
 
     hidden: Count = 600

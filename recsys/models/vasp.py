@@ -41,8 +41,9 @@ class FLVAE(Annealed, Autoencoder):
 
     Layers are dense-residual with swish and layer normalization. Differs from the authors' notebook in: rows are
     divided by their length; one output layer, where the notebook multiplies its sigmoid by that of a second one on z
-    itself; each step uses one half as input, not each in turn; Adam in place of Nadam; `latent`, `hidden` and β for
-    smaller data (2048, 4096, and 1/2048 of the summed KL there).
+    itself; an epoch reads one half of each history, there each in turn; β grows over `anneal_steps`, where theirs is
+    the same in all steps (`anneal_steps=0`); Adam in place of Nadam; `latent`, `hidden` and β for smaller data (2048,
+    4096, and 1/2048 of the summed KL there).
     """
 
     hidden: Count = 600
@@ -106,7 +107,8 @@ class VASP(FLVAE):
     Objective, input and targets are FLVAE's, with this p. Scores are log p: the sum of two log-sigmoids, of which the
     second reads the history itself. So it keeps no vectors of its users, and `recommend_users` needs the histories. The
     similarity of items i and j is tanh of the mean of B_ij and B_ji. B holds n_items² weights, and the optimizer twice
-    as many numbers again. The authors restrict B to the most popular items on ML-20M; here it covers all.
+    as many numbers again. On ML-20M the authors restrict all layers, not B alone, to the most popular items, and
+    score all others 0; here they cover all.
     """
 
     capabilities = replace(FLVAE.capabilities, keeps_users=False)

@@ -131,12 +131,14 @@ class GaussianEncoder(nn.Module):
 class VampPrior(nn.Module):
     """p(z) = 1/K Σ_k q(z|u_k) with learned pseudo-inputs u_k in 0..1 (Tomczak and Welling 2018, §2).
 
-    A pseudo-input is a dense row over all items: there are K × items weights, and every step encodes all of them.
+    A pseudo-input is a dense row over all items: there are K × items numbers, and every step encodes all of them. They
+    are inputs and no weights, so that no penalty pulls them to 0.
     """
 
     def __init__(self, n_pseudo_inputs: int, n_in: int, generator: torch.Generator) -> None:
         super().__init__()
         self.pseudo_inputs = nn.Parameter(torch.empty(n_pseudo_inputs, n_in).normal_(0.05, 0.01, generator=generator))
+        self.pseudo_inputs.undecayed = True  # type: ignore[attr-defined]
 
     def log_density(self, latent: Tensor, batch: Batch, encoder: GaussianEncoder) -> Tensor:
         """Return log p(z) of each row of `latent`, (n_rows,)."""

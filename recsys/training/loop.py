@@ -37,7 +37,8 @@ class TrainingConfig:
     learning_rate: Positive
     """Adam's step size at the first step."""
     weight_decay: NotNegative = 0.0
-    """L2 coefficient c: c/2 · Σ w² of every weight matrix joins each step's mean loss per row; biases are free."""
+    """L2 coefficient c: c/2 · Σ w² of every weight matrix joins each step's mean loss per row; biases are free, and so
+    is what a network marks as no weight (`undecayed`)."""
     schedule: Schedule = "constant"
     """`cosine` lowers the learning rate to zero along half a cosine over all epochs."""
     patience: Count | None = None
@@ -184,8 +185,8 @@ class _Run:
         self.noise = torch.Generator(device=rows.device).manual_seed(_draw_seed(generator))
         self.turns = objective.turns if isinstance(objective, Alternation) else lambda epoch: (Turn(objective),)
         self.trained = [p for p in network.parameters() if p.requires_grad]
-        decayed = [p for p in network.parameters() if p.ndim > 1]
-        free = [p for p in network.parameters() if p.ndim <= 1]
+        decayed = [p for p in network.parameters() if _is_decayed(p)]
+        free = [p for p in network.parameters() if not _is_decayed(p)]
         groups: list[dict[str, Any]] = [{"params": decayed, "weight_decay": config.weight_decay}, {"params": free}]
         self.optimizer = torch.optim.Adam(groups, lr=config.learning_rate, fused=True)
         add_gradient_buffers(network)
@@ -331,6 +332,10 @@ def _moving(parameters: Sequence[nn.Parameter], trained: Sequence[nn.Parameter])
     finally:
         for parameter in trained:
             parameter.requires_grad_(True)
+
+
+def _is_decayed(parameter: nn.Parameter) -> bool:
+    return parameter.ndim > 1 and not getattr(parameter, "undecayed", False)
 
 
 def _draw_seed(generator: torch.Generator) -> int:

@@ -305,6 +305,26 @@ def test_the_codes_of_an_aae_become_normal_and_its_discriminator_ends_at_chance(
     assert codes.std(0).min() > 1.25
 
 
+def test_wide_codes_of_an_aae_do_not_become_normal():
+    """They have next to no variance in many directions, which a discriminator of bounded slope hardly sees."""
+    options = {
+        "epochs": 40,
+        "batch_size": 40,
+        "learning_rate": 0.01,
+        "hidden": 32,
+        "latent": 32,
+        "discriminator": (32,),
+    }
+    matrix = crowd(n_items=400)
+    model = fit(AAE, matrix, **options, schedule="cosine")
+    with torch.no_grad():
+        mean, log_variance = model.network_.posterior(Rows(matrix).slice(0, 120))
+        codes = mean + (0.5 * log_variance).exp() * standard_normal(mean, rng())
+    normal = standard_normal(codes, rng(1))
+    found, wanted = (np.median(np.linalg.eigvalsh(np.cov(values.numpy().T))) for values in (codes, normal))
+    assert found < 0.2 < 0.7 < wanted
+
+
 @each
 def test_each_epoch_tells_how_the_game_stands(model_class):
     for entry in fit(model_class).record_.epochs:

@@ -255,6 +255,10 @@ def test_hyperparameters_out_of_range_are_refused_by_name(model_class, option, v
             fit(model_class, **{option: value})
 
 
+def test_deep_recommender_has_the_penalty_of_autorec():
+    assert DeepRecommender().weight_decay == UAutoRec().weight_decay > 0
+
+
 def test_the_defaults_of_deep_autorec_are_those_of_the_paper():
     model = DeepAutoRec()
     assert (model.hidden, model.latent) == ((500,), 250)

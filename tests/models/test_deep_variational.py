@@ -12,7 +12,7 @@ from recsys.models.fitting import new_generator
 from recsys.models.variational import ENCODER_EPOCHS
 from recsys.nn.gaussian import composite_log_density, gaussian_log_density, mixture_log_density
 from recsys.sparse import Rows
-from recsys.training import loop
+from recsys.training import Loss, loop
 from tests.contract import batch_of, cells_of, csr, ratings
 
 N_USERS, N_ITEMS = 18, 11
@@ -69,6 +69,23 @@ def mult_vae_name(name):
 
 def weights_of(model):
     return {name: tensor.double().numpy() for name, tensor in model.network_.state_dict().items()}
+
+
+def test_a_penalty_moves_weights_and_no_pseudo_inputs(monkeypatch):
+    """Where the objective is the same everywhere, only the penalty moves anything."""
+    for name in ("VAE", "HVamp"):
+        options = {**OPTIONS[name], "pseudo_inputs": 4, **({"prior": "vamp"} if name == "VAE" else {})}
+        model = new(name, weight_decay=1.0, **options)
+
+        def flat(network, rows):
+            return lambda batch, step, noise: Loss(sum(0.0 * p.sum() for p in network.parameters()), len(batch))
+
+        monkeypatch.setattr(model, "_objective", flat)
+        before = model._network(N_ITEMS, new_generator(model.seed)).state_dict()
+        after = model.fit(MATRIX, show_progress=False).network_.state_dict()
+        for key, values in before.items():
+            kept = torch.equal(values, after[key])
+            assert kept == (values.ndim == 1 or "pseudo_inputs" in key), key
 
 
 # VAE
@@ -315,6 +332,18 @@ def test_halves_share_out_each_row():
     free = seen[(COUNTS > 0) & rows[:, None]] / 60
     assert free.min() > 0.1
     assert free.max() < 0.9
+
+
+@pytest.mark.parametrize("name", ["FLVAE", "VASP"])
+def test_beta_grows_unless_it_is_to_be_the_notebooks(name):
+    steps = 9  # of three epochs; 85 % of them are 7
+    for options, weights in (({}, [0.0, 1 / 7, 1.0]), ({"anneal_steps": 0}, [1.0, 1.0, 1.0])):
+        model = new(name, beta=0.5, **options)
+        network = network_of(model)
+        objective = model._objective(network, Rows(MATRIX))
+        for step, share in zip((0, 1, steps - 1), weights, strict=True):
+            loss = objective(everyone(), step, rng(step))
+            torch.testing.assert_close(loss.total, loss.parts["focal"] + 0.5 * share * loss.parts["kl"])
 
 
 @pytest.mark.parametrize("halves", [True, False])

@@ -9,6 +9,7 @@ from recsys.models import CDAE, BottleneckAE, ContractiveAE, DenoisingAE, Sparse
 from recsys.nn.layers import l2_normalized
 from recsys.nn.networks import MultDAENetwork
 from recsys.sparse import Rows
+from recsys.training import Loss
 from tests.contract import batch_of, cells_of, csr, ratings
 
 N_USERS, N_ITEMS = 18, 11
@@ -268,6 +269,24 @@ def test_the_user_node_enters_the_first_layer():
     strangers = network.encode(batch)
     torch.testing.assert_close(strangers[5:7], found[5:7])
     assert (strangers - found).abs().max(1).values[:5].min() > 1e-3
+
+
+def test_the_penalty_is_on_weights_and_user_vectors_and_on_no_offsets(monkeypatch):
+    """Where the objective is the same everywhere, only the penalty moves anything."""
+    model = CDAE(**{**TINY, "weight_decay": 1.0})
+
+    def flat(network, rows):
+        return lambda batch, step, noise: Loss(sum(0.0 * p.sum() for p in network.parameters()), len(batch))
+
+    def off_the_start(network, rows):
+        before.update({name: parameter.fill_(0.5).clone() for name, parameter in network.named_parameters()})
+
+    before = {}
+    monkeypatch.setattr(model, "_objective", flat)
+    monkeypatch.setattr(model, "_initialize", torch.no_grad()(off_the_start))
+    network = model.fit(MATRIX, show_progress=False).network_
+    moved = {name for name, parameter in network.named_parameters() if not torch.equal(parameter, before[name])}
+    assert moved == {"input.weight", "output.weight", "users"}
 
 
 def test_training_users_have_a_vector_of_their_own_and_strangers_the_mean():
