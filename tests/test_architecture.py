@@ -22,7 +22,7 @@ LAYERS = [
     {"frames", "params"},
     {"interactions", "nn", "ranking", "artifacts", "metrics", "spool"},
     {"datasets", "splits", "training"},
-    {"data_report", "models", "evaluation"},
+    {"data_report", "models", "evaluation", "error_budget"},
     {"drift", "export", "promotion", "report", "scoring", "tracking"},
     {"pyfunc_model", "config"},
     {"tuning"},

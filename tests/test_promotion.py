@@ -138,6 +138,7 @@ def test_equal_rules_read_the_same():
     text = Rule().for_metric("ndcg@10").as_text()
     assert json.loads(text) == {
         "confidence": 0.95,
+        "error_budget": 0.05,
         "guards": {"coverage@10": 0.5, "truncated_recall@50": 0.05},
         "metric": "ndcg@10",
         "minimum_gain": 0.01,

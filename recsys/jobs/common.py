@@ -17,7 +17,7 @@ from recsys.files import sha256_of_json
 from recsys.interactions import Interactions
 from recsys.models import Recommender
 from recsys.models.stored import number_in, part_of
-from recsys.splits import Split
+from recsys.splits import Part, Split
 from recsys.workspace import Workspace, as_path
 
 
@@ -78,11 +78,18 @@ def split_of(job: JobConfig, data: Interactions) -> Split:
     return split
 
 
-def measure(workspace: Workspace, config: JobConfig, model: Ranker, split: Split, metrics: Sequence[str]) -> Evaluation:
-    """Evaluate a model on the test part as the configuration says."""
+def measure(
+    workspace: Workspace,
+    config: JobConfig,
+    model: Ranker,
+    split: Split,
+    metrics: Sequence[str],
+    part: Part | None = None,
+) -> Evaluation:
+    """Evaluate a model on the test part, or on another part, as the configuration says."""
     return evaluate(
         model,
-        split.test,
+        split.test if part is None else part,
         metrics,
         min_relevance=config.evaluate.min_relevance,
         popularity=split.train,

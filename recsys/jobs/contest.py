@@ -1,28 +1,27 @@
-"""Give a registered model version the alias that the scoring job follows: by hand, or because it won a contest.
-
-The champion and the challenger are tested on the same held-out users, though they may know other users and other items.
-"""
+"""Give a registered model version the alias that the scoring job follows: by hand, or because it won a contest."""
 
 from __future__ import annotations
 
-import time
-from typing import Any
-
-import numpy as np
-import numpy.typing as npt
-import scipy.sparse as sp
+from collections.abc import Mapping
+from typing import Any, Final
 
 from recsys import tracking
 from recsys.config import JobConfig
-from recsys.errors import ConfigError, DataError, TrackingError
-from recsys.ids import IdMap
-from recsys.jobs.common import Sources, Versions, config_of, may_have_seen, measure
-from recsys.metrics import of
-from recsys.models import Popularity, Recommender
-from recsys.promotion import Decision, Measured, Rule, decide
-from recsys.sparse import as_csr
+from recsys.error_budget import Place, place_of
+from recsys.errors import ConfigError, TrackingError
+from recsys.files import sha256_of_json
+from recsys.interactions import Interactions
+from recsys.jobs.common import Sources, Versions, config_of
+from recsys.jobs.contestants import measure_both
+from recsys.models import Recommender
+from recsys.promotion import Decision, Rule, decide
 from recsys.splits import Split
 from recsys.workspace import Workspace
+
+_PLACE: Final = "contest"
+"""Tag of a version with the place of its last contest."""
+POPULARITY: Final = "Popularity"
+"""Who stands in for a champion."""
 
 
 def promote(
@@ -92,8 +91,8 @@ def challenge(
         raise TrackingError(f"version {number} of {name!r} is the {alias} already; name another challenger")
     config = config_of(versions.load(number), versions.uri(number))
     rule = config.promote.for_metric(config.train.metric)
-    split = Sources.read(workspace, config).split
-    return settle(workspace, versions, number, config, split, rule, dry_run=dry_run)[1]
+    sources = Sources.read(workspace, config)
+    return settle(workspace, versions, number, config, sources, rule, dry_run=dry_run)[1]
 
 
 def settle(
@@ -101,22 +100,24 @@ def settle(
     versions: Versions,
     challenger: int,
     config: JobConfig,
-    split: Split,
+    sources: Sources,
     rule: Rule,
     *,
     dry_run: bool = False,
 ) -> tuple[Decision, tracking.Promotion | None]:
     """Hold a challenger against the holder of the alias, and record the decision unless `dry_run`; see `challenge`."""
     name, alias, holder = versions.name, versions.alias, versions.holder
-    decision = contest(
+    measured = measure_both(
         workspace,
         versions.load(challenger),
         None if holder is None else versions.load(holder),
         config,
-        split,
+        sources.split,
         rule,
         names=(f"{name} version {holder}", f"{name} version {challenger}"),
     )
+    place = enter(name, challenger, holder, rule, sources.data, alias=alias, dry_run=dry_run)
+    decision = decide(*measured, rule, place=place)
     note = decision.markdown()
     print(note)
     if dry_run:
@@ -124,11 +125,11 @@ def settle(
             return decision, _planned(versions, challenger)
         print(f"models:/{name}@{alias} would stay with {_named(holder)}; nothing was written (--dry-run)")
         return decision, None
-    tags = {
+    tags: dict[str, Any] = {
         "decision": "promoted" if decision.earned else "kept",
         "metric": decision.metric,
         "rule": rule.as_text(),
-        "against": holder or "Popularity",
+        "against": holder or POPULARITY,
         "value": decision.challenger_value,
         "value_against": decision.champion_value,
         "gain_low": decision.low,
@@ -136,6 +137,9 @@ def settle(
         "p": decision.p,
         "users": decision.n,
     }
+    if decision.elsewhere is not None:
+        elsewhere = ("value_against_elsewhere", "value_elsewhere", "users_elsewhere")
+        tags |= dict(zip(elsewhere, decision.elsewhere, strict=True))
     if not decision.earned:
         tracking.annotate(name, challenger, {**tags, "reason": decision.reason}, alias=alias, note=note)
         print(f"models:/{name}@{alias} stays with {_named(holder)}")
@@ -182,102 +186,47 @@ def contest(
     rule: Rule,
     *,
     names: tuple[str, str] = ("champion", "challenger"),
+    place: Place | None = None,
 ) -> Decision:
-    """Evaluate both on the test part and decide; where there is no champion, `Popularity` is it.
+    """Evaluate both on the test part and decide; see `measure_both`, and `enter` for the place among other contests."""
+    measured = measure_both(workspace, challenger, champion, config, split, rule, names=names)
+    return decide(*measured, rule, place=place)
+
+
+def enter(
+    name: str,
+    challenger: int,
+    holder: int | None,
+    rule: Rule,
+    data: Interactions,
+    *,
+    alias: str = "champion",
+    dry_run: bool = False,
+) -> Place | None:
+    """Return the place of a contest among those of the year, which is read off the versions' tags, and write it there.
+
+    A contest that was entered before, of the same versions by the same rule on the same data, keeps its place. A
+    contest against Popularity has none, for there is no champion to lose.
+
+    Args:
+        holder: of the alias; None for the contest against Popularity.
+        data: all that the split was made of.
+        dry_run: write nothing.
 
     Raises:
-        DataError: one of them may have been trained on what the test users are to be tested on.
-        ConfigError: there is no champion, and the rule is of errors of ratings, which Popularity does not predict.
+        TrackingError: no such model or version, or MLflow refuses.
     """
-    if champion is None:
-        rated = [name for name in rule.metrics if of(name).rates]
-        if rated:
-            raise ConfigError(
-                f"there is no champion yet, and Popularity, which stands in for it, predicts no ratings to measure "
-                f"{rated[0]} of; promote {names[1]} by hand, or set promote.metric to a metric of lists such as ndcg@10"
-            )
-        champion = Popularity().fit(split.train, show_progress=False)
-        names = ("Popularity", names[1])
-    else:
-        refuse_seen(champion, split, names[0])
-    refuse_seen(challenger, split, names[1])
-    measured = []
-    for name, model in zip(names, (champion, challenger), strict=True):
-        # Users too: to a model that learned a vector for each of them, a row of another table is another user.
-        same = model.items_ == split.train.items and model.users_ == split.train.users
-        contestant = model if same else RemappedModel(model, split.train.users, split.train.items)
-        if not same and model.items_ is not None:
-            split.train.histories(model.items_)  # which says where the model knows few of the items, or none
-        began = time.perf_counter()
-        evaluation = measure(workspace, config, contestant, split, rule.metrics)
-        measured.append(Measured(name, evaluation, time.perf_counter() - began))
-    return decide(measured[0], measured[1], rule)
+    if holder is None:
+        return None
+    contest = sha256_of_json([holder, rule.as_text(), data.fingerprint()])
 
+    def told(tags: Mapping[str, str]) -> str | None:
+        # Earlier releases wrote no place: the decision tells that there was a contest.
+        against_popularity = tags.get(f"{alias}_against") == POPULARITY
+        return tags.get(f"{alias}_{_PLACE}") or (None if against_popularity else tags.get(f"{alias}_decision"))
 
-def refuse_seen(model: Recommender, split: Split, name: str) -> None:
-    """Raise DataError if the model may have been trained on test targets."""
-    if may_have_seen(model, split):
-        known = 0
-        if model.users_ is not None:
-            known = int((model.users_.codes_of(split.test.users, "user") >= 0).sum())
-        raise DataError(
-            f"{name} was trained on other entries than this split's training part, {known:,} of the "
-            f"{len(split.test.users):,} test users among them, so it may have seen what they are tested on; use a "
-            "split that stays when data are added: by_time, or hold_out_users with stable = true"
-        )
+    def chosen(tags: Mapping[int, Mapping[str, str]]) -> str:
+        records = {version: told(found) for version, found in tags.items()}
+        return place_of(records, challenger, contest, rule.error_budget, tracking.now()).as_text()
 
-
-class RemappedModel:
-    """A model behind the item indices of another catalog: what it does not know it neither reads nor recommends."""
-
-    def __init__(self, model: Recommender, users: IdMap, items: IdMap) -> None:
-        """`users` and `items` are those that the indices of the caller stand for."""
-        if model.users_ is None or model.items_ is None:
-            raise DataError(f"this {type(model).__name__} does not know its ids; fit it on Interactions")
-        self._model = model
-        self._places = model.items_.codes_of(items, "item").astype(np.int64)
-        self._columns = np.flatnonzero(self._places >= 0)
-        self._own = self._places[self._columns]
-        self._theirs = np.full(len(model.items_), -1, dtype=np.int64)
-        self._theirs[self._own] = self._columns
-        self._users = model.users_.codes_of(users, "user").astype(np.int64)
-
-    def recommend(
-        self, userid: npt.NDArray[np.integer], user_items: Any, *, N: int, seen: Any = None, **options: bool
-    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
-        """Return ids of the caller's catalog and scores, as `Recommender.recommend`."""
-        ids, scores = self._model.recommend(
-            np.where(userid >= 0, self._users[userid], -1),
-            self._remapped(user_items),
-            N=N,
-            items=self._own,
-            seen=None if seen is None else self._remapped(seen),
-            **options,
-        )
-        missing = N - ids.shape[1]  # lists are no longer than the items that both know
-        ids = np.pad(ids, ((0, 0), (0, missing)), constant_values=-1)
-        lowest = -np.finfo(np.float32).max
-        return np.where(ids >= 0, self._theirs[ids], -1), np.pad(scores, ((0, 0), (0, missing)), constant_values=lowest)
-
-    def predict_pairs(
-        self,
-        userid: npt.NDArray[np.integer],
-        user_items: Any,
-        rows: npt.NDArray[np.integer],
-        items: npt.NDArray[np.integer],
-    ) -> npt.NDArray[np.float32]:
-        """Return ratings as `Recommender.predict_pairs`; of items that the model does not know its cold rating."""
-        own = self._places[items]
-        known = own >= 0
-        users = np.where(userid >= 0, self._users[userid], -1)
-        found = self._model.predict_pairs(users, self._remapped(user_items), rows[known], own[known])
-        ratings = np.full(len(own), getattr(self._model, "cold_rating_", np.nan), dtype=np.float32)
-        ratings[known] = found
-        return ratings
-
-    def _remapped(self, user_items: Any) -> sp.csr_matrix:
-        kept = sp.csr_matrix(as_csr(user_items)[:, self._columns])
-        shape = kept.shape[0], self._model.n_items_
-        moved = sp.csr_matrix((kept.data, self._own[kept.indices], kept.indptr), shape=shape)
-        moved.sort_indices()
-        return moved
+    return Place.read(tracking.tag_by(name, challenger, f"{alias}_{_PLACE}", chosen, dry_run=dry_run))

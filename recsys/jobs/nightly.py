@@ -20,7 +20,8 @@ from recsys.drift import data_drift, list_drift, warnings_of
 from recsys.errors import ConfigError, DataError, TrackingError
 from recsys.files import locked, sha256_of_json, write_text
 from recsys.jobs.common import Sources, Versions
-from recsys.jobs.contest import refuse_seen, settle
+from recsys.jobs.contest import POPULARITY, settle
+from recsys.jobs.contestants import refuse_seen
 from recsys.jobs.night_files import Files, digest_of
 from recsys.jobs.train import Trained, train_one
 from recsys.jobs.train_files import files_of, forget
@@ -215,7 +216,7 @@ class _Steps:
             night.status, night.reason = "unchanged", f"data and configuration are those of version {version}"
             return f"skipped: version {version} is the champion"
         rule = config.promote.for_metric(config.train.metric)
-        decision_tags = {"decision": "kept", "against": str(holder or "Popularity"), "rule": rule.as_text()}
+        decision_tags = {"decision": "kept", "against": str(holder or POPULARITY), "rule": rule.as_text()}
         if holder is not None and f"{ALIAS}_rolled_back" in tags:
             night.status = "unchanged"
             night.reason = (
@@ -228,7 +229,7 @@ class _Steps:
             if holder is not None:
                 return f"skipped: version {version} has already lost against version {holder}"
         else:
-            decision, promotion = settle(self.workspace, versions, version, config, self.sources.split, rule)
+            decision, promotion = settle(self.workspace, versions, version, config, self.sources, rule)
             night.reason = decision.reason
             if promotion is not None:
                 night.status = "promoted"

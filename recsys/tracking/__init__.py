@@ -20,7 +20,7 @@ The modules, each of which imports only from those before it:
 """
 
 from recsys.tracking.adapter import RecommendationModel, set_pyfunc_model
-from recsys.tracking.aliases import Promotion, annotate, promote, rollback
+from recsys.tracking.aliases import Promotion, annotate, promote, rollback, tag_by
 from recsys.tracking.current import log_model, resumed_bundle, start_run
 from recsys.tracking.logged_model import address, load, pin, resolve
 from recsys.tracking.outbox import Synced, sync
@@ -37,7 +37,7 @@ from recsys.tracking.registry import (
     version_tags,
     versions_if_any,
 )
-from recsys.tracking.runs import environment, version
+from recsys.tracking.runs import environment, now, version
 from recsys.tracking.store import check, trouble
 from recsys.tracking.tracker import Tracker, flatten, mlflow_name
 
@@ -62,6 +62,7 @@ __all__ = [
     "mlflow_name",
     "model_versions",
     "needed_versions",
+    "now",
     "pin",
     "promote",
     "prune",
@@ -76,6 +77,7 @@ __all__ = [
     "start_run",
     "strangers",
     "sync",
+    "tag_by",
     "trouble",
     "version",
     "version_facts",

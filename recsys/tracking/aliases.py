@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from recsys.errors import TrackingError
-from recsys.tracking.registry import find_version, model_versions, version_tags
+from recsys.tracking.registry import find_version, model_versions, tags_of_versions, version_tags
 from recsys.tracking.runs import now
 from recsys.tracking.store import connect, model_lock, request
 
@@ -85,6 +86,30 @@ def annotate(name: str, version: int, tags: Mapping[str, Any], *, alias: str = "
     """
     with model_lock(name):
         _annotate(name, version, tags, alias, note)
+
+
+def tag_by(
+    name: str,
+    version: int,
+    tag: str,
+    choose: Callable[[Mapping[int, Mapping[str, str]]], str],
+    *,
+    dry_run: bool = False,
+) -> str:
+    """Tag a version with what `choose` makes of the tags of all versions, and return that.
+
+    Of two processes that do so at the same time, one sees what the other has written.
+
+    Raises:
+        TrackingError: no such model or version, or MLflow refuses.
+    """
+    with nullcontext() if dry_run else model_lock(name):
+        find_version(name, version=version)
+        value = choose(tags_of_versions(name))
+        if not dry_run:
+            with request(f"cannot tag version {version} of {name!r}"):
+                connect().set_model_version_tag(name, str(version), tag, value)
+    return value
 
 
 def rollback(name: str, alias: str = "champion") -> Promotion:

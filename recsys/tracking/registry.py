@@ -130,6 +130,12 @@ def version_tags(name: str, version: int) -> dict[str, str]:
         return dict(connect().get_model_version(name, str(version)).tags)
 
 
+def tags_of_versions(name: str) -> dict[int, dict[str, str]]:
+    """Return the tags of each version of a registered model by its number."""
+    with request(f"cannot read the registry about {name!r}"):
+        return {int(found.version): dict(found.tags) for found in connect().search_model_versions(f"name = '{name}'")}
+
+
 def version_facts(name: str, version: int) -> dict[str, Any]:
     """Return `version, aliases, created, run, description, tags` of a version and `params, metrics` of its run.
 

@@ -41,6 +41,8 @@ def _toml(value: Any) -> str:
         return str(value).lower()
     if isinstance(value, list):
         return f"[{', '.join(map(_toml, value))}]"
+    if isinstance(value, dict):
+        return "{" + ", ".join(f'"{key}" = {_toml(inner)}' for key, inner in value.items()) + "}"
     return f'"{value}"' if isinstance(value, str) else str(value)
 
 
@@ -54,8 +56,8 @@ def config(name: str, **sections: dict[str, Any]) -> Put:
         "train": {"metric": "ndcg@10"},
         "evaluate": {"metrics": ["ndcg@10", "recall@10"]},
         "track": {"experiment": "crashes", "register": "toy"},
-        # Times of a few milliseconds vary by more than any limit on a busy machine.
-        "promote": {"slowdown": 1e6},
+        # Times of a few milliseconds vary by more than any limit on a busy machine, and so few users show little.
+        "promote": {"slowdown": 1e6, "error_budget": 1.0, "guards": {"coverage@10": 0.5}},
     }
     lines = []
     for section, values in {**usual, **sections}.items():
