@@ -13,6 +13,7 @@ from recsys import datasets, tracking
 from recsys.cli import main
 from recsys.config import SplitConfig, check_config
 from recsys.datasets import synthetic
+from recsys.error_budget import Place
 from recsys.errors import ConfigError, DataError, DataWarning, TrackingError
 from recsys.evaluation import evaluate
 from recsys.ids import IdMap
@@ -197,6 +198,118 @@ def test_a_contest_is_held_again_by_another_rule(tmp_path, capsys):
     assert (found.status, found.reason[:9]) == ("kept", "recall@10")
     assert night(tmp_path, model=model, promote=other).status == "unchanged"
     assert len(tracking.model_versions("night")) == 2
+
+
+def place(version):
+    """What the version's last contest wrote of its place in the year."""
+    text = tracking.version_tags("night", version).get("champion_contest")
+    return None if text is None else Place.read(text)
+
+
+def test_the_contests_of_a_year_share_an_error_budget_and_the_same_again_spends_nothing(tmp_path, capsys):
+    def regularized(value, **promote):
+        return night(tmp_path, model={"name": "EASE", "regularization": value}, promote=promote)
+
+    night(tmp_path)
+    assert place(1) is None  # there was no champion to lose
+    regularized(101.0)
+    assert (place(2).number, place(2).level) == (1, 0.05 / 200)
+    assert "contest 1 of the year, which has spent 0.5% of its error budget of 0.05" in capsys.readouterr().out
+    regularized(102.0)
+    assert place(3).number == 2
+    for version in (2, 3, 2):
+        contest.challenge(Workspace(tmp_path, False), "night", version)
+    assert (place(2).number, place(3).number) == (1, 2)
+    regularized(102.0, error_budget=0.1)
+    assert (place(3).number, place(3).error_budget) == (3, 0.1)
+    assert place(3).since == place(2).since
+    train_run(Workspace(tmp_path, False), config(model={"name": "EASE", "regularization": 103.0}))
+    capsys.readouterr()
+    contest.challenge(Workspace(tmp_path, False), "night", dry_run=True)
+    assert "contest 4 of the year" in capsys.readouterr().out
+    assert place(4) is None
+    for version in (2, 3):
+        tracking.delete_version("night", version)
+    contest.challenge(Workspace(tmp_path, False), "night")
+    assert place(4).number == 3  # of each of the two that are gone one is known
+
+
+def test_a_contest_that_died_before_its_decision_was_written_spends_once(tmp_path, monkeypatch):
+    def dies(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    night(tmp_path)
+    other = {"name": "EASE", "regularization": 101.0}
+    with monkeypatch.context() as patched:
+        patched.setattr(tracking, "annotate", dies)
+        with pytest.raises(KeyboardInterrupt):
+            night(tmp_path, model=other)
+    before = place(2)
+    assert "champion_decision" not in tracking.version_tags("night", 2)
+    assert night(tmp_path, model=other).status == "kept"
+    assert place(2) == before
+    assert before.number == 1
+
+
+def test_decisions_of_earlier_releases_count_as_contests(tmp_path):
+    for regularization in (100.0, 101.0, 102.0, 103.0):
+        train_run(Workspace(tmp_path, False), config(model={"name": "EASE", "regularization": regularization}))
+    tracking.annotate("night", 1, {"decision": "promoted", "against": "Popularity"})
+    tracking.promote("night", 1)
+    tracking.annotate("night", 2, {"decision": "kept", "against": "1"})
+    contest.challenge(Workspace(tmp_path, False), "night", 4)
+    assert place(4).number == 2
+
+
+def test_the_champion_is_measured_again_on_users_who_have_no_say(tmp_path):
+    data = synthetic(users=300, items=60, interactions=6000, seed=0).binarized()
+    split = hold_out_users(data, n_users=0.2, stable=True)
+    one, other = (EASE(regularization=value).fit(split.train, show_progress=False) for value in (50.0, 200.0))
+    for model in (one, other):
+        model.about_ = {"trained_on": {"fingerprint": split.train.fingerprint()}}
+    workspace, rule = Workspace(progress=False), config().promote.for_metric("ndcg@10")
+    found = contest.contest(workspace, other, one, config(), split, rule)
+    expected = [evaluate(model, split.validation, "ndcg@10")["ndcg@10"] for model in (one, other)]
+    assert found.elsewhere[:2] == pytest.approx(expected)
+    assert found.elsewhere[2] == int((np.diff(split.validation.target.indptr) > 0).sum())
+    # A model that was trained on these users, or a split whose validation users are the test users, tells nothing.
+    part = split.validation
+    wider = data.take_users(data.users.codes([*split.train.users, *part.users])).take_items(np.arange(60))
+    knows = EASE(regularization=50.0).fit(wider, show_progress=False)
+    assert contest.contest(workspace, knows, one, config(), split, rule).elsewhere is None
+    timed = by_time(data)
+    model = EASE(regularization=50.0).fit(timed.train, show_progress=False)
+    model.about_ = {"trained_on": {"fingerprint": timed.train.fingerprint()}}
+    assert contest.contest(workspace, model, None, config(), timed, rule).elsewhere is None
+
+
+def test_the_contestants_are_timed_in_turns_when_both_are_warm(monkeypatch):
+    data = synthetic(users=300, items=60, interactions=6000, seed=0).binarized()
+    split = hold_out_users(data, n_users=0.2, stable=True)
+    one, other = (EASE(regularization=value).fit(split.train, show_progress=False) for value in (50.0, 200.0))
+    for model in (one, other):
+        model.about_ = {"trained_on": {"fingerprint": split.train.fingerprint()}}
+    asked, clock = [], [0.0]
+    took = {id(one): iter([9.0, 9.0, 2.0, 4.0]), id(other): iter([9.0, 9.0, 7.0, 3.0])}
+    original = EASE.recommend
+
+    def recommend(self, *args, **kwargs):
+        asked.append("champion" if self is one else "challenger")
+        clock[0] += next(took[id(self)])
+        return original(self, *args, **kwargs)
+
+    monkeypatch.setattr(EASE, "recommend", recommend)
+    monkeypatch.setattr(contestants.time, "perf_counter", lambda: clock[0])
+    rule = replace(config().promote.for_metric("ndcg@10"), slowdown=1.4)
+    found = contest.contest(Workspace(progress=False), other, one, config(), split, rule)
+    assert asked[4:] == ["champion", "challenger", "challenger", "champion"]
+    passed, what = found.checks[-1]
+    assert what == "scoring takes 1.50 times the 2 s of champion, at most 1.4 times is allowed"
+    assert not passed
+    asked.clear()
+    took.update({id(one): iter([1.0] * 2), id(other): iter([1.0] * 2)})
+    contest.contest(Workspace(progress=False), other, one, config(), split, replace(rule, slowdown=None))
+    assert len(asked) == 4  # untimed: each on the test users and on the others
 
 
 def test_a_night_that_died_after_the_registration_does_not_train_again(tmp_path, monkeypatch):

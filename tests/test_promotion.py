@@ -1,12 +1,15 @@
 """Whether a promotion is earned: the rule, its guard-rails, and how often chance alone wins."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pytest
 from pydantic import TypeAdapter, ValidationError
+from scipy.stats import norm
 
+from recsys.error_budget import Place
 from recsys.errors import ConfigError
 from recsys.evaluation import Evaluation
 from recsys.promotion import Measured, Rule, decide
@@ -97,6 +100,80 @@ def test_an_equal_challenger_is_rarely_promoted_and_a_better_one_mostly():
     assert better >= 36
 
 
+def number(count, budget=0.05):
+    return Place("", count, "2026-01-01T00:00:00Z", budget)
+
+
+def test_the_later_in_the_year_the_more_certain_a_gain_must_be():
+    models = measured(BASE, "old"), measured(draws(1, 0.015, BASE), "new")
+    alone, early, late, free = (
+        decide(*models, PLAIN, place=place) for place in (None, number(1), number(1000), number(1000, 1.0))
+    )
+    assert number(1000).level < alone.p / 2 < number(1).level
+    assert [found.earned for found in (alone, early, late, free)] == [True, True, False, True]
+    assert late.reason.startswith("one-sided p = ")
+    assert "must be at most 1.7e-06: contest 1000 of the year, which has spent 99.3%" in late.reason
+    assert len(free.checks) == len(alone.checks) == 1
+    assert alone.detectable < early.detectable < late.detectable
+    # A fall is as unlikely as the gain, and no reason to promote.
+    fall = decide(models[1], models[0], PLAIN, place=number(1))
+    assert not fall.earned
+    assert "one-sided p = 1, must" in fall.reason
+
+
+@pytest.mark.parametrize("place", [None, number(1), number(365)])
+def test_the_gain_that_a_contest_can_show_passes_with_a_chance_of_nine_in_ten(place):
+    noise = draws(3, 0.0, BASE)
+    found = decide(measured(BASE), measured(noise), PLAIN, place=place)
+    error = (noise - BASE).std(ddof=1) / np.sqrt(N)
+    gains = np.random.default_rng(0).normal(found.detectable, error, 20_000)
+    passed = gains - 1.96 * error > 0.01 * BASE.mean()
+    if place is not None:
+        passed &= norm.sf(gains / error) <= place.level
+    assert passed.mean() == pytest.approx(0.9, abs=0.02)
+
+
+def test_a_guard_rail_with_values_per_user_fails_where_its_interval_reaches_beyond_the_limit():
+    rule = Rule("ndcg@10", guards={"recall@10": 0.05}, slowdown=None)
+    rng = np.random.default_rng(4)
+    before, better = rng.beta(2, 2, N), draws(1, 0.05, BASE)
+    for spread, earned in ((0.05, True), (0.6, False)):  # of a difference of 0 in the mean
+        change = rng.normal(0, spread, N)
+        after = before + change - change.mean()
+        models = [
+            measured(values, **{"recall@10": other.mean()}) for values, other in ((BASE, before), (better, after))
+        ]
+        for one, other in zip(models, (before, after), strict=True):
+            one.evaluation.per_user["recall@10"] = other
+        found = decide(*models, rule)
+        assert found.earned is earned
+        passed, what = found.checks[1]
+        worst = before.mean() - 1.96 * spread / np.sqrt(N)
+        assert passed is earned
+        assert f"recall@10 {before.mean():.4f} -> {before.mean():.4f}, by its interval" in what
+        assert float(what.split("interval ")[1].split()[0]) == pytest.approx(worst, abs=0.1 * spread / np.sqrt(N) * 3)
+
+
+def test_the_note_says_what_is_known_of_the_winners_curse():
+    models = measured(BASE, "old"), measured(draws(1, 0.05, BASE), "new")
+    alone = decide(*models, PLAIN)
+    assert "(the winner's curse), and this split has no others." in alone.markdown()
+    other = BASE[:300] + 0.01
+    others = (
+        replace(models[0], elsewhere=models[0].evaluation),
+        replace(models[1], elsewhere=measured(other).evaluation),
+    )
+    found = decide(*others, PLAIN)
+    assert found.elsewhere == (BASE.mean(), other.mean(), 300)
+    assert f"no say here: old {BASE.mean():.4f}, new {other.mean():.4f}." in found.markdown()
+    assert "On 300 validation users, who may have chosen epochs and settings but had" in found.markdown()
+    assert found.earned is alone.earned
+    share = alone.detectable / BASE.mean()
+    assert (
+        f"A true gain of {alone.detectable:.4f} ({share:.1%}) has a chance of 90 % on so many users" in alone.markdown()
+    )
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -111,6 +188,8 @@ def test_an_equal_challenger_is_rarely_promoted_and_a_better_one_mostly():
         ({"guards": {"covrage@10": 1}}, "unknown metric"),
         ({"minimum_gain": float("nan")}, "minimum_gain of Rule must be a finite number ≥ 0, got nan"),
         ({"slowdown": "5"}, "slowdown of Rule must be a finite number > 0 or None, got '5'"),
+        ({"error_budget": 0}, "error_budget of Rule must be a finite number > 0 and ≤ 1, got 0"),
+        ({"error_budget": 5}, "error_budget of Rule must be a finite number > 0 and ≤ 1, got 5"),
         ({"slowdown": 0}, "slowdown of Rule must be a finite number > 0 or None, got 0"),
     ],
 )
