@@ -11,7 +11,7 @@ from pathlib import Path
 
 from recsys import Workspace, score, tracking
 from recsys.config import JobConfig, load_config
-from recsys.jobs.contest import contest
+from recsys.jobs.contest import contest, enter
 from recsys.jobs.train import train_one
 from recsys.scoring import ScoringResult
 
@@ -36,12 +36,13 @@ def night(workspace: Workspace, config: JobConfig) -> ScoringResult:
     if challenger is None:
         sys.exit("the model could not be registered: the tracking server does not answer; see recsys sync")
 
-    # A challenger must be better for certain, and must not break a guard-rail such as coverage; where there is no
-    # champion yet it must beat Popularity.
+    # A challenger must be better for certain, the more so the more contests the year has seen, and must not break a
+    # guard-rail such as coverage; where there is no champion yet it must beat Popularity.
     champion = None if holder is None else tracking.load(holder.uri)
     rule = job.promote.for_metric(job.train.metric)
     names = (holder.uri if holder else "Popularity", challenger.uri)
-    decision = contest(workspace, trained.model, champion, job, split, rule, names=names)
+    place = enter(name, challenger.version, None if holder is None else holder.version, rule, data)
+    decision = contest(workspace, trained.model, champion, job, split, rule, names=names, place=place)
     print(decision.markdown())
     if decision.earned:
         before = None if holder is None else holder.version

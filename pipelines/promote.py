@@ -10,7 +10,7 @@ import sys
 
 from recsys import Workspace, tracking
 from recsys.config import check_config
-from recsys.jobs.contest import contest
+from recsys.jobs.contest import contest, enter
 from recsys.promotion import Decision
 
 
@@ -26,10 +26,12 @@ def challenge(workspace: Workspace, name: str) -> Decision:
     # Both are tested on the users that the challenger's split has held out. The champion may be older, and know other
     # users and items; `contest` translates between them, and refuses a model that was trained on the test users.
     job = check_config(challenger.about_["config"])
-    split = job.split.split(job.load_data(workspace.folder))
+    data = job.load_data(workspace.folder)
+    split = job.split.split(data)
     rule = job.promote.for_metric(job.train.metric)
     names = (holder.uri if holder else "Popularity", newest.uri)
-    decision = contest(workspace, challenger, champion, job, split, rule, names=names)
+    place = enter(name, newest.version, None if holder is None else holder.version, rule, data)
+    decision = contest(workspace, challenger, champion, job, split, rule, names=names, place=place)
     print(decision.markdown())
 
     # `instead_of` makes sure that nobody else has moved the alias during the contest.

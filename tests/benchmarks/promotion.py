@@ -1,11 +1,12 @@
 """How often a challenger is promoted that is as good as the champion, and one that is better, over real trainings.
 
-python -m tests.benchmarks.promotion [--data ml-100k] [--repeats 40]
+python -m tests.benchmarks.promotion [--data ml-100k] [--repeats 40] [--number 180]
 
 Each repeat holds out other users and trains Mult-VAE to the end of its schedule, a champion. Its challengers are the
 same with another seed (equal) and EASE (better); and it challenges itself one trained for `--short` epochs (longer).
-Each contest is decided by the shipped rule, as `recsys promote` does, but for the time of scoring, which other jobs of
-the machine would change.
+Each contest is decided by the shipped rule, as `recsys promote` does with the contest of this number in a year, but for
+the time of scoring, which other jobs of the machine would change. Beside it stands what the rule decides without a
+budget.
 """
 
 from __future__ import annotations
@@ -16,12 +17,15 @@ import time
 
 from recsys.config import JobConfig
 from recsys.datasets import load
+from recsys.error_budget import Place
 from recsys.interactions import Interactions
 from recsys.jobs.contest import contest
 from recsys.models import EASE, MultVAE
 from recsys.promotion import Rule
 from recsys.splits import hold_out_users
 from recsys.workspace import Workspace
+
+ALONE = {name: f"{name} without a budget" for name in ("equal", "longer", "better")}
 
 
 def main() -> None:
@@ -32,12 +36,14 @@ def main() -> None:
     parser.add_argument("--users", type=int, default=300, help="held-out users")
     parser.add_argument("--epochs", type=int, default=60)
     parser.add_argument("--short", type=int, default=15)
+    parser.add_argument("--number", type=int, default=180, help="of the contest in the year, which sets its level")
     parser.add_argument("--regularization", type=float, default=100.0, help="of EASE")
     asked = parser.parse_args()
     data = load(asked.data).binarized()
     config = JobConfig.model_validate({"data": {"name": asked.data}, "model": {"name": "MultVAE"}})
     rule = Rule("ndcg@10", slowdown=None)
-    promoted = {"equal": 0, "longer": 0, "better": 0}
+    place = Place("", asked.number, "2026-01-01T00:00:00Z", rule.error_budget)
+    promoted = dict.fromkeys(("equal", "longer", "better", *ALONE.values()), 0)
     began = time.perf_counter()
     for repeat in range(asked.repeats):
         split = hold_out_users(data, n_users=asked.users, seed=repeat)
@@ -57,8 +63,9 @@ def main() -> None:
             ),
         }
         for name, (holder, challenger) in contests.items():
-            decision = contest(Workspace(progress=False), challenger, holder, config, split, rule)
+            decision = contest(Workspace(progress=False), challenger, holder, config, split, rule, place=place)
             promoted[name] += decision.earned
+            promoted[ALONE[name]] += all(passed for passed, what in decision.checks if not what.startswith("one-sided"))
             print(f"{repeat} {name}: {'promoted' if decision.earned else 'kept out'}; {decision.reason}", flush=True)
     print(json.dumps({**promoted, "of": asked.repeats, "seconds": round(time.perf_counter() - began)}))
 
