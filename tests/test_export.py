@@ -84,6 +84,13 @@ def test_what_a_rating_model_does_to_its_rows_is_in_the_graph(tmp_path, name, si
     np.testing.assert_allclose(got, scores_of(model, histories), rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize(("name", "sizes"), [("MultVAE", {"hidden": 5}), ("VAE", {"hidden": (6, 5)})])
+def test_an_affine_decoder_leaves_the_output_layer_in_the_graph(tmp_path, name, sizes):
+    model = MODELS[name](**sizes, latent=3, epochs=2, decoder="affine").fit(COUNTS, show_progress=False)
+    export.export_onnx(model, tmp_path / "model.onnx")
+    check_file(tmp_path / "model.onnx", model)
+
+
 @pytest.mark.parametrize("name", sorted(REFUSED))
 def test_what_no_graph_computes_is_refused_with_the_reason(models, tmp_path, name):
     with pytest.raises(UnsupportedError, match=rf"^{name} cannot be exported to ONNX: it .*; export .* in its place"):

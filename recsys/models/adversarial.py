@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from recsys.models.autoencoder import Autoencoder, WholeRow
 from recsys.models.fitting import FitOptions
 from recsys.models.registry import register
-from recsys.models.variational import Multinomial
+from recsys.models.variational import Decoding, Multinomial
 from recsys.nn.adversarial import Discriminator, RowDiscriminator
 from recsys.nn.gaussian import reparameterized
 from recsys.nn.layers import standard_normal
@@ -42,7 +42,7 @@ ENOUGH_USERS = 100
 
 
 @dataclass(kw_only=True, eq=False)
-class Adversarial(Autoencoder):
+class Adversarial(Decoding, Autoencoder):
     """Base of the three: Mult-VAE's encoder and decoder, a discriminator, and a warning if training has collapsed.
 
     Encoder and decoder are `MultVAE`'s; z = μ(x) + ε · σ(x), in prediction μ(x). Training ends with a warning if, in
@@ -60,7 +60,7 @@ class Adversarial(Autoencoder):
     """Widths of the hidden layers of the discriminator."""
 
     def _network(self, n_in: int, generator: torch.Generator) -> nn.Module:
-        network = MultVAENetwork(n_in, self.hidden, self.latent, self.dropout, generator)
+        network = MultVAENetwork(n_in, self.hidden, self.latent, self.dropout, generator, decoder=self.decoder)
         network.add_module("discriminator", self._discriminator(n_in, generator))
         return network
 

@@ -11,6 +11,7 @@ from torch import nn
 from recsys.errors import ConfigError
 from recsys.models.autoencoder import Autoencoder, WholeRow
 from recsys.models.registry import register
+from recsys.models.variational import Decoding
 from recsys.nn.gaussian import reparameterized
 from recsys.nn.losses import gaussian_kl, project_means
 from recsys.nn.networks import DeepNetwork, MultVAENetwork
@@ -21,7 +22,7 @@ from recsys.training.loop import Schedule
 
 
 @register
-class FeatureConsistentAE(WholeRow, Autoencoder):
+class FeatureConsistentAE(WholeRow, Decoding, Autoencoder):
     """Variational autoencoder whose reconstruction is compared with the row in a frozen network's hidden layers.
 
     Minimizes, per user, Σ_l ‖Φ_l(x) − Φ_l(x̄)‖² / (2 · width_l) + `beta` · KL(q(z|x) ‖ N(0, I)) (Hou et al. 2017,
@@ -65,7 +66,7 @@ class FeatureConsistentAE(WholeRow, Autoencoder):
         return int(self.pretraining_share * self.epochs)
 
     def _network(self, n_in: int, generator: torch.Generator) -> nn.Module:
-        network = MultVAENetwork(n_in, self.hidden, self.latent, self.dropout, generator)
+        network = MultVAENetwork(n_in, self.hidden, self.latent, self.dropout, generator, decoder=self.decoder)
         network.add_module("perceptual", DeepNetwork(n_in, self.perceptual[:-1], self.perceptual[-1], generator))
         return network
 

@@ -16,7 +16,7 @@ from recsys.models.registry import register
 from recsys.nn.gaussian import gaussian_log_density, kl_between, reparameterized
 from recsys.nn.layers import Output
 from recsys.nn.losses import MultinomialNLL, gaussian_kl
-from recsys.nn.networks import Dense, MultDAENetwork, MultVAENetwork
+from recsys.nn.networks import DecoderName, Dense, MultDAENetwork, MultVAENetwork
 from recsys.nn.variational import (
     CompositePrior,
     DenseResidual,
@@ -62,8 +62,17 @@ class Annealed:
         return lambda step: self.beta * min(1.0, step / steps) if steps else self.beta
 
 
+@dataclass(kw_only=True, eq=False)
+class Decoding:
+    """Mixin of the variational autoencoders with Mult-VAE's layers, whose decoder may do without hidden ones."""
+
+    decoder: DecoderName = "deep"
+    """`deep`: the encoder's hidden layers in reverse, as in the papers; `affine`: none, so that scores are affine in z,
+    as in RecVAE, and `hidden` tells of the encoder alone."""
+
+
 @register
-class MultVAE(Multinomial, Annealed, Autoencoder):
+class MultVAE(Multinomial, Annealed, Decoding, Autoencoder):
     """Variational autoencoder with a multinomial likelihood, for ranking.
 
     Liang, Krishnan, Hoffman and Jebara 2018. Minimizes, per user, −Σ_i x_i log π_i(z) + β · KL(q(z|x) ‖ N(0, I))
@@ -72,7 +81,8 @@ class MultVAE(Multinomial, Annealed, Autoencoder):
 
     Architecture of §4.3 and the authors' code: I → `hidden` → 2·`latent`, `latent` → `hidden` → I, tanh, rows divided
     by their Euclidean length, then dropout. Differs from the paper in: `anneal_steps` is by default a share of the
-    training's steps; the authors' 200,000 steps on ML-20M lead to β = 1, so that β = 0.2 is reached after 40,000.
+    training's steps; the authors' 200,000 steps on ML-20M lead to β = 1, so that β = 0.2 is reached after 40,000; with
+    `decoder="affine"`, which is not the paper's, `latent` → I.
     """
 
     hidden: Count = 600
@@ -84,7 +94,7 @@ class MultVAE(Multinomial, Annealed, Autoencoder):
     """c in c/2 · Σ w² over all weight matrices, added to the mean loss per user; 0 in the paper."""
 
     def _network(self, n_in: int, generator: torch.Generator) -> nn.Module:
-        return MultVAENetwork(n_in, self.hidden, self.latent, self.dropout, generator)
+        return MultVAENetwork(n_in, self.hidden, self.latent, self.dropout, generator, decoder=self.decoder)
 
     def _objective(self, network: Any, rows: Rows) -> Objective:
         multinomial_nll, output = MultinomialNLL(), network.output
@@ -130,7 +140,7 @@ class MultDAE(Multinomial, Autoencoder):
 
 
 @register
-class VAE(WholeRow, Annealed, Autoencoder):
+class VAE(WholeRow, Annealed, Decoding, Autoencoder):
     """Variational autoencoder with a choice of likelihood, number of samples and prior.
 
     Minimizes, per user, −1/L Σ_l log p(x|z_l) + β · KL(q(z|x) ‖ p(z)), z_l = μ(x) + ε_l · σ(x), ε_l ~ N(0, I)
@@ -144,7 +154,8 @@ class VAE(WholeRow, Annealed, Autoencoder):
 
     The KL to a prior other than N(0, I) is estimated as the mean over samples of log q(z_l|x) − log p(z_l) (Kingma
     and Welling, eq. 6). Architecture: I → `hidden` → 2·`latent`, `latent` → `hidden` reversed → I, tanh, rows divided
-    by their Euclidean length, then dropout. Differs from the papers in: pseudo-inputs are divided by their length too.
+    by their Euclidean length, then dropout. Differs from the papers in: pseudo-inputs are divided by their length too;
+    the choice of an affine decoder.
     """
 
     hidden: Annotated[Widths, MinLen(1)] = (600,)
@@ -165,8 +176,8 @@ class VAE(WholeRow, Annealed, Autoencoder):
 
     def _network(self, n_in: int, generator: torch.Generator) -> nn.Module:
         encoder = GaussianEncoder(n_in, TanhLayers(self.hidden, generator), self.latent, self.dropout, generator)
-        decoder = Dense([self.latent, *reversed(self.hidden)], "tanh", generator)
-        output = Output(self.hidden[0], n_in, generator)
+        widths = [self.latent, *(reversed(self.hidden) if self.decoder == "deep" else ())]
+        decoder, output = Dense(widths, "tanh", generator), Output(widths[-1], n_in, generator)
         if self.prior == "vamp":
             return VariationalNetwork(encoder, decoder, output, VampPrior(self.pseudo_inputs, n_in, generator))
         return VariationalNetwork(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -173,21 +173,37 @@ class AutoRecNetwork(Autoencoding):
         return sigmoid(self.input(batch, self.scale(batch)))
 
 
+DecoderName = Literal["deep", "affine"]
+"""What stands between a code and the output layer: the encoder's hidden layers in reverse, or nothing."""
+
+
 class MultVAENetwork(Autoencoding):
     """I → hidden → 2·latent, latent → hidden → I with tanh between (Liang et al. 2018, §4.3).
 
-    The stored entries of an input row are divided by its Euclidean length, then dropped out.
+    The stored entries of an input row are divided by its Euclidean length, then dropped out. An affine decoder is
+    latent → I, as in RecVAE (Shenbin et al. 2020, §3.2).
     """
 
-    def __init__(self, n_items: int, hidden: int, latent: int, dropout: float, generator: torch.Generator) -> None:
+    def __init__(
+        self,
+        n_items: int,
+        hidden: int,
+        latent: int,
+        dropout: float,
+        generator: torch.Generator,
+        *,
+        decoder: DecoderName = "deep",
+    ) -> None:
         super().__init__()
         self.latent, self.dropout = latent, dropout
         self.input = SparseLinear(n_items, hidden, generator)
         self.posterior_layer = linear(hidden, 2 * latent, generator)
-        self.decoder = linear(latent, hidden, generator)
-        self.output = Output(hidden, n_items, generator)
-        for bias in (self.input.bias, self.posterior_layer.bias, self.decoder.bias, self.output.bias):
-            nn.init.trunc_normal_(bias, std=0.001, a=-0.002, b=0.002, generator=generator)
+        self.deep = decoder == "deep"
+        self.decoder = linear(latent, hidden, generator) if self.deep else nn.Identity()
+        self.output = Output(hidden if self.deep else latent, n_items, generator)
+        for parameter in self.parameters():
+            if parameter.ndim == 1:
+                nn.init.trunc_normal_(parameter, std=0.001, a=-0.002, b=0.002, generator=generator)
 
     def posterior(self, batch: Batch, noise: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
         """Return mean and log-variance of q(z|x), each (len(batch), latent); `noise` draws the input dropout."""
@@ -200,7 +216,7 @@ class MultVAENetwork(Autoencoding):
         return self.posterior(batch, noise)[0]
 
     def decode(self, latent: Tensor) -> Tensor:
-        return torch.tanh(self.decoder(latent))
+        return torch.tanh(self.decoder(latent)) if self.deep else latent
 
 
 class MultDAENetwork(Autoencoding):

@@ -62,6 +62,12 @@ def test_old_names_of_hyperparameters_are_translated(bundles, cls, old, new):
     assert cls.load(bundles / cls.__name__).params()[new] == stored[old]
 
 
+@pytest.mark.parametrize("name", ["MultVAE", "VAE", "AAE", "VAEGAN", "ALI", "FeatureConsistentAE"])
+def test_a_bundle_without_the_choice_of_a_decoder_has_the_deep_one(bundles, name):
+    assert "decoder" not in json.loads((bundles / name / "config.json").read_text())["params"]
+    assert load(bundles / name, device="cpu").decoder == "deep"
+
+
 def test_the_bundle_of_a_job_tells_its_configuration(bundles):
     model = load(bundles / "trained", device="cpu")
     stored = dict(model.about_["config"]["model"])

@@ -62,9 +62,10 @@ MOVES = {
 }
 
 
+@pytest.mark.parametrize("decoder", ["deep", "affine"])
 @each
-def test_turns_are_those_of_the_paper_and_move_their_players_alone(model_class):
-    network, turns = game(model_class)
+def test_turns_are_those_of_the_paper_and_move_their_players_alone(model_class, decoder):
+    network, turns = game(model_class, decoder=decoder)
     named = players(network)
     assert sum(map(len, named.values())) == len(list(network.parameters()))
     for turn, movers in zip(turns, MOVES[model_class], strict=True):
@@ -98,7 +99,8 @@ def code(network, noise):
 
 
 def logits_of(network, latent):
-    return network.output(torch.tanh(network.decoder(latent)))
+    deep = network.output.weight.shape[1] == TINY["hidden"]
+    return network.output(torch.tanh(network.decoder(latent)) if deep else latent)
 
 
 def nll(network, latent):
@@ -189,10 +191,13 @@ def dense_ali(network, model, noise):
     [
         (AAE, dense_aae, {}),
         (AAE, dense_aae, {"adversarial_weight": 7.0}),
+        (AAE, dense_aae, {"decoder": "affine"}),
         (VAEGAN, dense_vaegan, {"beta": 0.3, "gamma": 2.0, "likelihood_weight": 0.0}),
         (VAEGAN, dense_vaegan, {"likelihood_weight": 0.4}),
+        (VAEGAN, dense_vaegan, {"likelihood_weight": 0.4, "decoder": "affine"}),
         (ALI, dense_ali, {"reconstruction_weight": 0.0}),
         (ALI, dense_ali, {"reconstruction_weight": 0.5}),
+        (ALI, dense_ali, {"reconstruction_weight": 0.5, "decoder": "affine"}),
     ],
 )
 def test_each_turn_has_the_loss_and_the_gradients_of_dense_arithmetic(model_class, dense, changes):

@@ -91,9 +91,10 @@ def test_a_penalty_moves_weights_and_no_pseudo_inputs(monkeypatch):
 # VAE
 
 
-def test_with_its_defaults_it_is_mult_vae():
+@pytest.mark.parametrize("decoder", ["deep", "affine"])
+def test_with_its_defaults_it_is_mult_vae(decoder):
     """Losses and gradients, to the last bit."""
-    options = {"dropout": 0.4, "beta": 0.7, "anneal_steps": 4}
+    options = {"dropout": 0.4, "beta": 0.7, "anneal_steps": 4, "decoder": decoder}
     general, special = new("VAE", **options), MultVAE(**{**TINY, "hidden": 6, **options})
     network, plain = network_of(general), special._network(N_ITEMS, rng())
     plain.load_state_dict({mult_vae_name(name): tensor for name, tensor in network.state_dict().items()})

@@ -40,11 +40,11 @@ def weights(model, perceptual):
     return {name: tensor for name, tensor in state.items() if name.startswith("perceptual.") is perceptual}
 
 
+@pytest.mark.parametrize("decoder", ["deep", "affine"])
 @pytest.mark.parametrize("likelihood", ["multinomial", "bernoulli", "gaussian"])
-def test_the_loss_is_that_of_dense_arithmetic(likelihood):
-    model = FeatureConsistentAE(
-        **{**TINY, "dropout": 0.0, "beta": 0.3, "likelihood_weight": 0.2}, likelihood=likelihood
-    )
+def test_the_loss_is_that_of_dense_arithmetic(likelihood, decoder):
+    options = {**TINY, "dropout": 0.0, "beta": 0.3, "likelihood_weight": 0.2}
+    model = FeatureConsistentAE(**options, likelihood=likelihood, decoder=decoder)
     network = model._network(N_ITEMS, rng()).double()
     (turn,) = model._objective(network, Rows(MATRIX)).turns(2)
     cells = np.where(np.isnan(CELLS), np.nan, 1.0)
@@ -56,7 +56,7 @@ def test_the_loss_is_that_of_dense_arithmetic(likelihood):
     mean, deviation = posterior[:, :3], (0.5 * posterior[:, 3:]).exp()
     kl = kl_divergence(Normal(mean, deviation), Normal(0.0, 1.0)).sum()
     latent = mean + deviation * torch.randn(mean.shape, generator=rng(3), dtype=torch.float64)
-    logits = network.output(torch.tanh(network.decoder(latent)))
+    logits = network.output(torch.tanh(network.decoder(latent)) if decoder == "deep" else latent)
     rebuilt, nll = {
         "multinomial": (torch.softmax(logits, 1), -(x * torch.log_softmax(logits, 1)).sum()),
         "bernoulli": (

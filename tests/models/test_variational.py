@@ -9,7 +9,7 @@ import torch
 from torch.distributions import Normal, kl_divergence
 
 from recsys.errors import ConfigError, DataError, NotFittedError
-from recsys.models import MultDAE, MultVAE, variational
+from recsys.models import VAE, MultDAE, MultVAE, variational
 from recsys.models.fitting import new_generator
 from recsys.nn.networks import MultDAENetwork, MultVAENetwork
 from recsys.sparse import Rows
@@ -36,9 +36,9 @@ def fit(model_class, matrix=MATRIX, **changes):
     return new(model_class, **changes).fit(matrix, show_progress=False)
 
 
-def network_of(model_class, dropout=0.4, seed=0):
+def network_of(model_class, dropout=0.4, seed=0, **options):
     if model_class is MultVAE:
-        return MultVAENetwork(N_ITEMS, 6, 3, dropout, rng(seed))
+        return MultVAENetwork(N_ITEMS, 6, 3, dropout, rng(seed), **options)
     return MultDAENetwork(N_ITEMS, 3, dropout, rng(seed))
 
 
@@ -79,22 +79,33 @@ def dense_loss(network, unit, counts, stored, beta, noise):
         mean, deviation = posterior[:, :3], posterior[:, 3:].exp().sqrt()
         kl = kl_divergence(Normal(mean, deviation), Normal(0.0, 1.0)).sum()
         latent = mean + deviation * torch.randn(mean.shape, generator=noise)
-        hidden = torch.tanh(latent @ network.decoder.weight.T + network.decoder.bias)
+        deep = network.output.weight.shape[1] == 6
+        hidden = torch.tanh(latent @ network.decoder.weight.T + network.decoder.bias) if deep else latent
     logits = hidden @ network.output.weight.T + network.output.bias
     return -(counts * torch.log_softmax(logits, dim=1)).sum() + beta * kl
 
 
 @pytest.mark.parametrize("epochs", [1, 2, 5])
 @pytest.mark.parametrize("dropout", [0.0, 0.4])
-@pytest.mark.parametrize(("model_class", "strength"), [(MultVAE, 0.0), (MultDAE, 0.0), (MultDAE, 0.02)])
-def test_it_takes_the_steps_of_a_dense_torch_loop(model_class, strength, dropout, epochs):
-    options = {"epochs": epochs, "dropout": dropout, "weight_decay": strength, "seed": 4}
+@pytest.mark.parametrize(
+    ("model_class", "strength", "choice"),
+    [
+        (MultVAE, 0.0, {}),
+        (MultVAE, 0.0, {"decoder": "affine"}),
+        (MultVAE, 0.02, {"decoder": "affine"}),
+        (MultDAE, 0.0, {}),
+        (MultDAE, 0.02, {}),
+    ],
+)
+def test_it_takes_the_steps_of_a_dense_torch_loop(model_class, strength, choice, dropout, epochs):
+    doubled = 2 if model_class is MultVAE else 1  # its penalty is halved
+    options = {"epochs": epochs, "dropout": dropout, "weight_decay": doubled * strength, "seed": 4, **choice}
     if model_class is MultVAE:
         options |= {"beta": 0.7, "anneal_steps": 8}
     model = fit(model_class, **options)
 
     generator = new_generator(4)
-    plain = network_of(model_class, dropout)
+    plain = network_of(model_class, dropout, **choice)
     plain.load_state_dict(new(model_class, **options)._network(N_ITEMS, generator).state_dict())
     order, noise = (torch.Generator().manual_seed(int(torch.randint(2**62, (), generator=generator))) for _ in "on")
     unit, counts, stored = (torch.from_numpy(a) for a in (UNIT.astype("f"), COUNTS.astype("f"), ~np.isnan(CELLS)))
@@ -270,10 +281,17 @@ def test_negative_entries_are_refused_with_their_number(model_class):
 # Prediction
 
 
-@both
-def test_nothing_is_drawn_in_prediction(model_class):
+@pytest.mark.parametrize(
+    ("model_class", "options"),
+    [
+        (MultVAE, {"dropout": 0.5, "beta": 1.0, "anneal_steps": 0}),
+        (MultVAE, {"dropout": 0.5, "beta": 1.0, "anneal_steps": 0, "decoder": "affine"}),
+        (MultDAE, {}),
+    ],
+)
+def test_nothing_is_drawn_in_prediction(model_class, options):
     """Ports sample z there, or leave the dropout on."""
-    model = fit(model_class, dropout=0.5, beta=1.0, anneal_steps=0) if model_class is MultVAE else fit(model_class)
+    model = fit(model_class, **options)
     w = weights_of(model)
     embeddings = np.tanh(UNIT @ w["input.weight"] + w["input.bias"])
     hidden = embeddings
@@ -281,7 +299,9 @@ def test_nothing_is_drawn_in_prediction(model_class):
         posterior = embeddings @ w["posterior_layer.weight"].T + w["posterior_layer.bias"]
         embeddings = posterior[:, :3]
         assert np.exp(0.5 * posterior[:, 3:]).min() > 0.1  # a sample would be far from the mean
-        hidden = np.tanh(embeddings @ w["decoder.weight"].T + w["decoder.bias"])
+        hidden = embeddings
+        if "decoder" not in options:
+            hidden = np.tanh(embeddings @ w["decoder.weight"].T + w["decoder.bias"])
     expected = hidden @ w["output.weight"].T + w["output.bias"]
     first = scores_of(model)
     np.testing.assert_allclose(first, expected, atol=1e-5)
@@ -345,6 +365,7 @@ def test_it_finds_two_groups_of_users_with_items_of_their_own(model_class):
         ("hidden", [0, -2]),
         ("beta", [-0.1]),
         ("anneal_steps", [-1]),
+        ("decoder", ["linear", "", None]),
     ],
 )
 def test_hyperparameters_out_of_range_are_refused_by_name(option, values):
@@ -363,8 +384,36 @@ def test_the_ends_of_the_ranges_are_allowed():
     assert np.isfinite(scores_of(fit(MultDAE, **least))).all()
 
 
+@pytest.mark.parametrize(
+    ("model", "without"),
+    [
+        (MultVAE(hidden=6, latent=3), {"decoder.weight", "decoder.bias"}),
+        (VAE(hidden=(6, 5), latent=3), {f"decoder.layers.{i}.{part}" for i in (0, 1) for part in ("weight", "bias")}),
+    ],
+)
+def test_an_affine_decoder_has_the_output_layer_alone(model, without):
+    deep = model._network(N_ITEMS, rng()).state_dict()
+    model.set_params(decoder="affine")
+    network = model._network(N_ITEMS, rng())
+    assert deep.keys() - network.state_dict().keys() == without
+    assert network.output.weight.shape == (N_ITEMS, 3)
+    for name, tensor in network.state_dict().items():
+        if name.endswith("weight") and name != "output.weight":  # what comes before has the same first weights
+            assert torch.equal(tensor, deep[name]), name
+    codes = torch.randn(4, 3, generator=rng())
+    assert network.decode(codes) is codes
+
+
+def test_the_vectors_of_items_score_by_product_with_an_affine_decoder():
+    model = fit(MultVAE, decoder="affine")
+    items = model.network_.output.weight.detach().numpy()
+    offset = model.network_.output.bias.detach().numpy()
+    np.testing.assert_allclose(scores_of(model), model.embeddings_.numpy() @ items.T + offset, atol=1e-5)
+
+
 def test_the_defaults_are_those_of_the_paper():
     vae, dae = MultVAE(), MultDAE()
+    assert vae.decoder == "deep"
     assert (vae.hidden, vae.latent, dae.latent, vae.beta) == (600, 200, 200, 0.2)
     for model in (vae, dae):
         assert (model.dropout, model.batch_size, model.learning_rate, model.epochs) == (0.5, 500, 1e-3, 200)
