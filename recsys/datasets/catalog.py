@@ -57,7 +57,7 @@ ARCHIVES: Final = {
 """The archives that `load` can download; their members include the publisher's terms of use."""
 
 SYNTHETIC: Final = "synthetic"
-NAMES: Final = (*ARCHIVES, "gowalla-lightgcn", "douban-monti", SYNTHETIC)
+NAMES: Final = (*ARCHIVES, "gowalla-lightgcn", "douban-monti", "citeulike-a", SYNTHETIC)
 """The names that `load` knows."""
 
 RAW: Final = Path("data") / "raw"

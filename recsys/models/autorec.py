@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar, Final, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +17,7 @@ from recsys.models.autoencoder import Autoencoder, encode_rows
 from recsys.models.capabilities import NO_GRAPH_OF_EQUATIONS, Capabilities
 from recsys.models.fitting import FitOptions, pick_device
 from recsys.models.learner import Floats
-from recsys.models.least_squares import Biases, ItemFactors
+from recsys.models.least_squares import Biases, ItemFactors, pair_products
 from recsys.models.registry import register
 from recsys.models.selection import Histories, Indices
 from recsys.models.stored import Stored, number
@@ -26,7 +26,7 @@ from recsys.nn.layers import Scale, TypicalLength, as_stored
 from recsys.nn.losses import masked_squared_error
 from recsys.nn.networks import AutoRecNetwork
 from recsys.nn.products import affine
-from recsys.params import Count, NotNegative
+from recsys.params import Count, NotNegative, Positive
 from recsys.sparse import Batch, Rows
 from recsys.training import Alternation, Loss, Objective, Record
 from recsys.training.loop import Schedule
@@ -40,6 +40,10 @@ class AutoRec(Autoencoder):
     rows' errors and their share of the penalty. The output offsets start at the constant that predicts best, the hidden
     ones at zero, the weights as Glorot and Bengio (2010). A subclass names its network, which encodes the rows of
     users, or with `over_items` the columns of items.
+
+    The network reads and predicts ratings in units of a quarter of their range, which is 1 where they go from 1 to 5,
+    and entries to be ranked (`unobserved_weight` > 0) in units of their root mean square, 1 where all are 1. So
+    penalties and step sizes suit any scale: ratings times 20 give predictions times 20. `loss` is in these units.
     """
 
     capabilities: ClassVar[Capabilities] = replace(Autoencoder.capabilities, rates=True, ranks_with="unobserved_weight")
@@ -48,7 +52,8 @@ class AutoRec(Autoencoder):
     rows_type: ClassVar[type[Rows]] = Rows
 
     weight_decay: NotNegative = 200.0
-    """λ of λ/2 · Σ w² over all weight matrices, on the scale of the squared error summed over all training ratings."""
+    """λ of λ/2 · Σ w² over all weight matrices, on the scale of the squared error summed over all training ratings, as
+    if these went from 1 to 5."""
     unobserved_weight: NotNegative = 0.0
     """Weight of the unstored entries as zeros: 0 as in the paper (rating prediction), > 0 to rank for top-N."""
     center: bool | None = None
@@ -61,8 +66,9 @@ class AutoRec(Autoencoder):
     MovieLens-1M than as in the paper, where long rows saturate the sigmoids and short ones hardly move them."""
     clip: bool = True
     """Clip predicted ratings to the range of the training ratings."""
-    cold_rating: float | None = None
-    """Prediction for a user or an item without training ratings: 3 in the paper; None for the mean and the biases."""
+    cold_rating: float | Literal["middle"] | None = None
+    """Prediction for a user or an item without training ratings. `middle`: the middle of the scale, as in the paper,
+    whose 3 it is of 1 to 5; None: the mean and the biases; or a rating."""
     epochs: Count = 40
     batch_size: Count = 256
     schedule: Schedule = "cosine"
@@ -91,8 +97,10 @@ class AutoRec(Autoencoder):
         mean = float(matrix.data.mean(dtype=np.float64))
         self.mean_ = mean if self._centers() else 0.0
         self.biases_ = None if self.biases is None else Biases.of(matrix, float(self.biases))
-        self.cold_rating_ = mean if self.cold_rating is None else float(self.cold_rating)
-        self.rating_range_ = (float(matrix.data.min()), float(matrix.data.max()))
+        low, high = self.rating_range_ = (float(matrix.data.min()), float(matrix.data.max()))
+        self.unit_ = self._unit(matrix.data)
+        cold = (low + high) / 2.0 if self.cold_rating == "middle" else self.cold_rating
+        self.cold_rating_ = mean if cold is None else float(cold)
         record = super()._fit(matrix, options)
         if not (self.over_items or self.unobserved_weight):
             self._forget_untrained_items()
@@ -104,7 +112,12 @@ class AutoRec(Autoencoder):
         output = self.network_.output
         with torch.no_grad():
             output.weight[untrained] = 0.0
-            output.bias[untrained] = self.cold_rating_ - self.mean_ if self.biases_ is None else 0.0
+            output.bias[untrained] = (self.cold_rating_ - self.mean_) / self.unit_ if self.biases_ is None else 0.0
+
+    def _unit(self, values: Floats) -> float:
+        if self.unobserved_weight:
+            return float(np.sqrt(np.mean(np.square(values, dtype=np.float64)))) or 1.0
+        return float(values.max() - values.min()) / 4.0
 
     def _centers(self) -> bool:
         if self.center is None and self.biases is None:
@@ -112,11 +125,12 @@ class AutoRec(Autoencoder):
         return self.center is not False
 
     def _prepare(self, matrix: sp.csr_matrix) -> sp.csr_matrix:
-        if self.biases_ is not None:
-            return self.biases_.residuals(matrix)
-        if not self.mean_:
-            return matrix
-        return sp.csr_matrix((matrix.data - np.float32(self.mean_), matrix.indices, matrix.indptr), shape=matrix.shape)
+        values = matrix.data if self.biases_ is None else self.biases_.residuals(matrix).data
+        if self.unit_ != 1.0:
+            values = values / np.float32(self.unit_)
+        if self.biases_ is None and self.mean_:
+            values = values - np.float32(self.mean_ / self.unit_)
+        return sp.csr_matrix((values, matrix.indices, matrix.indptr), shape=matrix.shape)
 
     def _training_rows(self, matrix: sp.csr_matrix) -> Rows:
         prepared = self._prepare(matrix)
@@ -167,6 +181,8 @@ class AutoRec(Autoencoder):
         scores = affine(users, table, item_offsets, out=out)
         if user_offsets is not None:
             scores.add_(user_offsets[:, None])
+        if self.unit_ != 1.0:
+            scores.mul_(self.unit_)
         if self.biases_ is not None:
             of_users = torch.from_numpy(self._user_biases(self.biases_, histories, userid)).to(scores)
             of_items = torch.from_numpy(self.biases_.items if items is None else self.biases_.items[items]).to(scores)
@@ -175,21 +191,21 @@ class AutoRec(Autoencoder):
 
     def _graph(self) -> nn.Module:
         if self.biases_ is None:
-            return CenteredScores(self.network_, self.mean_)
+            return CenteredScores(self.network_, self.mean_, self.unit_)
         items = torch.from_numpy(self.biases_.items)
-        return UnbiasedScores(self.network_, self.biases_.mean, self.biases_.damping, items)
+        return UnbiasedScores(self.network_, self.biases_.mean, self.biases_.damping, items, self.unit_)
 
     def _ratings(self, userid: Indices, histories: Histories, rows: Indices, items: Indices) -> Floats:
         users, user_offsets = self._users(histories, userid)
         table, item_offsets = self._items()
-        raw = _products(users, table, rows, items)
+        raw = pair_products(users, table, rows, items)
         for offsets, index in ((item_offsets, items), (user_offsets, rows)):
             if offsets is not None:
                 raw += offsets.detach().cpu().numpy()[index]
         base: Floats | np.float32 = np.float32(self.mean_)
         if self.biases_ is not None:
             base = self.biases_.base(self._user_biases(self.biases_, histories, userid)[rows], items)
-        ratings = raw + base
+        ratings = raw * np.float32(self.unit_) + base
         if self.clip:
             ratings = np.clip(ratings, *self.rating_range_)
         if self.biases_ is None or self.cold_rating is not None:
@@ -239,7 +255,8 @@ class AutoRec(Autoencoder):
         return new
 
     def _state(self) -> dict[str, Any]:
-        return {"mean": self.mean_, "cold_rating": self.cold_rating_, "rating_range": self.rating_range_}
+        kept = {"mean": self.mean_, "cold_rating": self.cold_rating_, "rating_range": self.rating_range_}
+        return {**kept, "unit": self.unit_}
 
     def _arrays(self) -> dict[str, npt.NDArray[Any]]:
         arrays = super()._arrays()
@@ -251,6 +268,7 @@ class AutoRec(Autoencoder):
 
     def _restore(self, arrays: Stored, state: Mapping[str, Any]) -> None:
         self.mean_, self.cold_rating_ = number(state, "mean"), number(state, "cold_rating")
+        self.unit_ = number(state, "unit", Positive) if "unit" in state else 1.0  # as before there were units
         low, high = self.rating_range_ = number(state, "rating_range", tuple[float, float])
         if low > high:
             raise BundleError(f"the smallest rating cannot be {low} and the largest {high}")
@@ -328,13 +346,3 @@ def squared_error(network: Any, unobserved_weight: float) -> Objective:
         return Loss(total, len(batch.columns))
 
     return objective
-
-
-def _products(left: Tensor, right: Tensor, rows: Indices, items: Indices) -> Floats:
-    """Return left[rows[k]] · right[items[k]] for every k, some at a time so that memory stays bounded."""
-    raw = np.empty(len(rows), dtype=np.float32)
-    for start in range(0, len(raw), 2**16):
-        part = slice(start, start + 2**16)
-        some, others = (torch.from_numpy(index[part]).to(left.device) for index in (rows, items))
-        raw[part] = (left[some] * right[others]).sum(1).cpu().numpy()
-    return raw

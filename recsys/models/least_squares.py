@@ -143,6 +143,16 @@ def cholesky(matrix: Tensor) -> Tensor:
     return factor
 
 
+def pair_products(left: Tensor, right: Tensor, rows: Indices, items: Indices) -> Floats:
+    """Return left[rows[k]] · right[items[k]] for every k, some at a time so that memory stays bounded."""
+    raw = np.empty(len(rows), dtype=np.float32)
+    for start in range(0, len(raw), 2**16):
+        part = slice(start, start + 2**16)
+        some, others = (torch.from_numpy(index[part]).to(left.device) for index in (rows, items))
+        raw[part] = (left[some] * right[others]).sum(1).cpu().numpy()
+    return raw
+
+
 @dataclass(frozen=True, eq=False)
 class ItemFactors:
     """The factor model that an autoencoder of items' columns is once trained.

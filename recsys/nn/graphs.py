@@ -25,26 +25,26 @@ class NetworkScores(nn.Module):
 
 
 class CenteredScores(NetworkScores):
-    """The scores of a network that reads ratings less their mean."""
+    """The scores of a network that reads ratings less their mean, in units."""
 
-    def __init__(self, network: Any, mean: float) -> None:
+    def __init__(self, network: Any, mean: float, unit: float) -> None:
         super().__init__(network)
-        self.mean = mean
+        self.mean, self.unit = mean, unit
 
     def forward(self, rows: DenseRows) -> Tensor:
         values = rows.values
-        return super().forward(DenseRows(torch.where(values != 0, values - self.mean, 0.0)))
+        return self.unit * super().forward(DenseRows(torch.where(values != 0, values - self.mean, 0.0) / self.unit))
 
 
 class UnbiasedScores(NetworkScores):
-    """The scores of a network that reads ratings less their mean and biases, with the biases added again."""
+    """The scores of a network that reads ratings less their mean and biases, in units, with the biases added again."""
 
     items: Tensor
 
-    def __init__(self, network: Any, mean: float, damping: float, items: Tensor) -> None:
-        """Take μ, the damping in ratings, and the items' biases b_i, (n_items,)."""
+    def __init__(self, network: Any, mean: float, damping: float, items: Tensor, unit: float) -> None:
+        """Take μ, the damping in ratings, the items' biases b_i, (n_items,), and the unit."""
         super().__init__(network)
-        self.mean, self.damping = mean, damping
+        self.mean, self.damping, self.unit = mean, damping, unit
         self.register_buffer("items", items.to(network.output.bias))
 
     def forward(self, rows: DenseRows) -> Tensor:
@@ -52,7 +52,7 @@ class UnbiasedScores(NetworkScores):
         rest = rows.values - stored * (self.mean + self.items)
         count = stored.sum(1, keepdim=True) + self.damping
         users = rest.sum(1, keepdim=True) / torch.where(count > 0, count, torch.ones_like(count))
-        return super().forward(DenseRows(rest - stored * users)) + self.items + users
+        return self.unit * super().forward(DenseRows((rest - stored * users) / self.unit)) + self.items + users
 
 
 class LessOwnScores(NetworkScores):

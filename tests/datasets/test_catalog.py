@@ -55,7 +55,7 @@ def test_an_empty_folder_counts_as_nothing(empty, monkeypatch):
         load("douban-monti")
 
 
-@pytest.mark.parametrize("name", ["gowalla-lightgcn", "douban-monti"])
+@pytest.mark.parametrize("name", ["gowalla-lightgcn", "douban-monti", "citeulike-a"])
 def test_without_a_publisher_the_message_says_where_to_put_a_copy(empty, name, monkeypatch):
     with pytest.raises(DataError, match=rf"looked for data/raw/{name} \(\$RECSYS_DATA is not set\); put .*path="):
         load(name)
@@ -72,7 +72,7 @@ def test_a_path_that_is_not_there_is_refused_without_a_download(empty):
 def test_an_unknown_name_is_refused_with_the_nearest(empty):
     with pytest.raises(DataError, match=r"no data set is called 'ml-1k'; did you mean 'ml-1.*read\(path\)"):
         load("ml-1k")
-    with pytest.raises(DataError, match="known: douban-monti, gowalla-lightgcn, ml-100k"):
+    with pytest.raises(DataError, match="known: citeulike-a, douban-monti, gowalla-lightgcn, ml-100k"):
         load("netflix")
 
 
@@ -97,8 +97,9 @@ PUBLISHED = {
     "ml-1m": ((6040, 3706), {1: 56174, 2: 107557, 3: 261197, 4: 348971, 5: 226310}, "split_time", 100_021),
     "gowalla-lightgcn": ((29_858, 40_981), {1: 1_027_370}, "split", 217_242),
     "douban-monti": ((2999, 3000), {1: 1876, 2: 8338, 3: 47811, 4: 50748, 5: 28118}, "split", 13_689),
+    "citeulike-a": ((5551, 16_980), {1: 204_986}, None, 0),
 }
-"""Shape, histogram of values, a column with a published split and the size of its test part."""
+"""Shape, histogram of values, a column with a published split (None: there is none) and the size of its test part."""
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
@@ -107,8 +108,8 @@ def test_real_data_has_the_published_counts(name):
     if not (folder / "interactions.parquet").exists():
         pytest.skip(f"no {folder}/interactions.parquet; set RECSYS_DATA to a folder that holds {name}")
     shape, histogram, split, n_test = PUBLISHED[name]
-    data = load(name, keep=[split])
-    assert (data.columns[split] == "test").sum() == n_test
+    data = load(name, keep=[split] if split else [])
+    assert split is None or (data.columns[split] == "test").sum() == n_test
     assert data.shape == shape
     values, counts = np.unique(data.matrix.data, return_counts=True)
     assert dict(zip(values.tolist(), counts.tolist(), strict=True)) == histogram
@@ -127,6 +128,7 @@ def test_names_are_those_of_the_readme():
         "ml-32m",
         "gowalla-lightgcn",
         "douban-monti",
+        "citeulike-a",
         "synthetic",
     )
     readme = (Path(__file__).parents[2] / "data" / "README.md").read_text(encoding="utf-8")

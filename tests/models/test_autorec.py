@@ -59,7 +59,8 @@ def test_u_autorec_takes_the_steps_of_a_dense_torch_loop(epochs, unobserved_weig
     cells = torch.from_numpy(cells_of(MATRIX))
     mask = ~cells.isnan()
     mean = 0.0 if unobserved_weight else float(cells[mask].mean())
-    targets = torch.where(mask, cells - mean, 0.0).float()
+    unit = np.sqrt(np.mean(MATRIX.data**2)) if unobserved_weight else 1.0  # ratings go from 1 to 5
+    targets = (torch.where(mask, cells - mean, 0.0) / unit).float()
     weight = torch.where(mask, 1.0, unobserved_weight)
     torch.nn.init.constant_(plain.output.bias, float((weight * targets).sum() / weight.sum()))
     optimiser = torch.optim.Adam(plain.parameters(), lr=0.05)

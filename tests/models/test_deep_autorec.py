@@ -28,6 +28,11 @@ def predicted(model):
     return model.predict(users, MATRIX, np.tile(np.arange(11), (18, 1)))
 
 
+def unit(unobserved_weight):
+    """What the network reads as 1: of ratings from 1 to 5 that is 1, of entries to be ranked their root mean square."""
+    return float(np.sqrt(np.mean(MATRIX.data**2))) if unobserved_weight else 1.0
+
+
 def losses(model, name="loss"):
     return [entry[name] for entry in model.record_.epochs]
 
@@ -55,7 +60,7 @@ def test_re_feeding_takes_the_steps_of_a_dense_torch_loop(refeeds, dropout, unob
     order, noise = (torch.Generator().manual_seed(int(torch.randint(2**62, (), generator=generator))) for _ in "on")
     mask = ~CELLS.isnan()
     mean = 0.0 if unobserved_weight else float(CELLS[mask].mean())
-    targets = torch.where(mask, CELLS - mean, 0.0)
+    targets = torch.where(mask, CELLS - mean, 0.0) / unit(unobserved_weight)
     weight = torch.where(mask, 1.0, unobserved_weight)
     torch.nn.init.constant_(plain.output.bias, float((weight * targets).sum() / weight.sum()))
     matrices = [p for p in plain.parameters() if p.ndim == 2]
@@ -109,7 +114,7 @@ def test_greedy_pre_training_takes_the_steps_of_a_dense_torch_loop(hidden, unobs
     plain = DeepNetwork(18, hidden, 4, generator, activation="sigmoid", scale=as_stored)
     order = torch.Generator().manual_seed(int(torch.randint(2**62, (), generator=generator)))
     cells = CELLS.T
-    mask, targets = ~cells.isnan(), cells.nan_to_num(0.0)
+    mask, targets = ~cells.isnan(), cells.nan_to_num(0.0) / unit(unobserved_weight)
     weight = torch.where(mask, 1.0, unobserved_weight)
     layers = [*plain.encoder.layers, *plain.decoder.layers]
     with torch.no_grad():
