@@ -31,7 +31,7 @@ from recsys.models.selection import Histories, Indices, dense_table
 from recsys.models.stored import Stored
 from recsys.nn.graphs import LinearScores, SameScores
 from recsys.nn.products import affine
-from recsys.params import Count, NotNegative, Positive, Seed
+from recsys.params import Count, Fraction, NotNegative, Positive, Seed
 from recsys.training import Record
 
 
@@ -182,6 +182,10 @@ class BPR(Factors):
 
     A new user's vector maximizes the objective of training with the items fixed, as far as the updates of all
     `iterations` would reach it (`pairwise_fold_in`). The items' biases are added to the scores of all users.
+
+    implicit draws the items that a user should not prefer by popularity, where the paper draws all alike. What then is
+    best is log p(i|u) − log p(i) in place of log p(i|u), which ranks little better than popularity alone, so that
+    `popularity_exponent` times the log of the item's number of users is added again. With 0 the lists are implicit's.
     """
 
     biased = True
@@ -189,6 +193,28 @@ class BPR(Factors):
     learning_rate: Positive = 0.01
     """Step size of the stochastic gradient descent."""
     iterations: Count = 100
+    popularity_exponent: Fraction = 1.0
+    """Exponent of an item's number of users, by whose log its score grows: 1 undoes that negatives are popular."""
+
+    def _fit(self, matrix: sp.csr_matrix, options: FitOptions) -> Record:
+        counts = np.bincount(matrix.indices, minlength=matrix.shape[1])
+        popular = self.popularity_exponent * np.log(np.maximum(counts, 0.5))
+        self.offsets_ = torch.from_numpy(popular.astype(np.float32))
+        return super()._fit(matrix, options)
+
+    def _scores(self, histories: Histories, userid: Indices, items: Indices | None, out: Tensor | None) -> Tensor:
+        offsets = self.offsets_ if items is None else self.offsets_[torch.from_numpy(items)]
+        return super()._scores(histories, userid, items, out).add_(offsets)
+
+    def _arrays(self) -> dict[str, npt.NDArray[Any]]:
+        return {**super()._arrays(), "offsets": self.offsets_.numpy()}
+
+    def _restore(self, arrays: Stored, state: Mapping[str, Any]) -> None:
+        super()._restore(arrays, state)
+        known = "offsets" in arrays  # no model of before has any
+        self.offsets_ = (
+            torch.from_numpy(arrays.array("offsets", (self.n_items_,))) if known else torch.zeros(self.n_items_)
+        )
 
     def _implicit(self) -> BayesianPersonalizedRanking:
         # One thread: with more, implicit's updates race and the result differs from run to run.

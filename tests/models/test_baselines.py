@@ -40,6 +40,8 @@ every_baseline = pytest.mark.parametrize("model_class", [Popularity, ALS, BPR, I
 
 
 def fit(model_class, matrix=MATRIX, **options):
+    if model_class is BPR:
+        options = {"popularity_exponent": 0.0, **options}
     if model_class in (ALS, BPR):
         options = {"factors": 5, "iterations": 6, "regularization": 0.05, "seed": 3, **options}
     return model_class(**options).fit(matrix, show_progress=False)
@@ -145,6 +147,44 @@ def test_it_answers_as_implicits_model_does(model_class, implicits, options):
         alike(ours.recommend(USERS, MATRIX, **arguments), theirs.recommend(USERS, MATRIX, **arguments))
     alike(ours.similar_items(np.arange(N_ITEMS), N=7), theirs.similar_items(np.arange(N_ITEMS), N=7))
     alike(ours.similar_users(USERS, N=7), theirs.similar_users(USERS, N=7))
+
+
+@pytest.mark.parametrize("exponent", [0.5, 1.0])
+def test_bpr_adds_what_popular_negatives_take_away(exponent, tmp_path):
+    plain, ours = fit(BPR), fit(BPR, popularity_exponent=exponent)
+    counts = np.diff(MATRIX.tocsc().indptr)
+    for items in (None, np.array([1, 4, 9])):
+        (ids, scores), (found, more) = (
+            m.recommend(USERS, MATRIX, N=N_ITEMS, filter_already_liked_items=False, items=items) for m in (plain, ours)
+        )
+        for row in range(len(USERS)):
+            own, kept = dict(zip(ids[row], scores[row], strict=True)), found[row] >= 0
+            expected = [own[item] + exponent * np.log(max(counts[item], 0.5)) for item in found[row][kept]]
+            np.testing.assert_allclose(more[row][kept], expected, rtol=1e-5, atol=1e-5)
+    ours.save(tmp_path / "model")
+    alike(BPR.load(tmp_path / "model").recommend(USERS, MATRIX), ours.recommend(USERS, MATRIX))
+    alike(ours.similar_items(np.arange(N_ITEMS)), plain.similar_items(np.arange(N_ITEMS)))
+
+
+def test_a_bpr_of_before_ranks_as_it_did(tmp_path, monkeypatch):
+    plain = fit(BPR)
+    monkeypatch.setattr(BPR, "_arrays", BPR.__mro__[1]._arrays)
+    plain.save(tmp_path / "model")
+    monkeypatch.undo()
+    alike(BPR.load(tmp_path / "model").recommend(USERS, MATRIX), plain.recommend(USERS, MATRIX))
+
+
+def test_popular_negatives_teach_how_much_more_than_others_a_user_likes_an_item():
+    """Where nobody has a taste, that is nothing: scores then grow with popularity only by the exponent."""
+    rng = np.random.default_rng(0)
+    chance = (np.arange(200) + 5.0) ** -1.0
+    matrix = csr(np.where(rng.random((2000, 200)) < 6 * chance / chance.sum(), 1.0, np.nan))
+    for exponent in (0.0, 1.0):
+        options = {"factors": 1, "regularization": 0.0, "iterations": 60, "learning_rate": 0.02}
+        model = BPR(**options, popularity_exponent=exponent).fit(matrix, show_progress=False)
+        ids, scores = model.recommend(0, matrix[0], N=200, filter_already_liked_items=False)
+        slope = np.polyfit(np.log(np.diff(matrix.tocsc().indptr)[ids]), scores, 1)[0]
+        assert slope == pytest.approx(exponent, abs=0.2)
 
 
 @pytest.mark.parametrize(
