@@ -165,10 +165,13 @@ class Rows:
         """Sum of the stored values."""
         return float(self._matrix.data.sum(dtype=np.float64))
 
+    def squares(self) -> float:
+        """Sum of the squares of the stored values."""
+        return float(np.square(self._matrix.data, dtype=np.float64).sum())
+
     def typical_length(self) -> float:
         """Root mean square of the Euclidean lengths of the rows that have entries; 1 if there are none."""
-        rows = int(np.count_nonzero(np.diff(self._matrix.indptr)))
-        squares = float(np.square(self._matrix.data, dtype=np.float64).sum())
+        rows, squares = int(np.count_nonzero(np.diff(self._matrix.indptr))), self.squares()
         return (squares / rows) ** 0.5 if squares else 1.0
 
     def batches(self, order: Tensor, size: int) -> Iterator[Batch]:

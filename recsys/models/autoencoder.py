@@ -22,6 +22,7 @@ from recsys.models.selection import ROW_BLOCK, Histories, Indices
 from recsys.models.stored import Stored
 from recsys.nn.graphs import NetworkScores
 from recsys.nn.losses import Likelihood, LikelihoodName, likelihood
+from recsys.nn.penalties import chance_decay
 from recsys.nn.products import affine
 from recsys.params import Count, NotNegative, Positive, Seed
 from recsys.sparse import Batch, Rows
@@ -51,8 +52,9 @@ class Autoencoder(Recommender):
     """Rows per step."""
     learning_rate: Positive = 1e-3
     """Adam's step size."""
-    weight_decay: NotNegative = 0.0
-    """c of c/2 · Σ w² over all weight matrices, on the scale of the mean loss per row."""
+    weight_decay: NotNegative | None = 0.0
+    """c of c/2 · Σ w² over all weight matrices, on the scale of the mean loss per row; None: as much as chance may give
+    the weights (`recsys.nn.penalties.chance_decay`), which suits likelihoods of rows divided by their length."""
     schedule: Schedule = "constant"
     """`cosine` lowers the learning rate to zero over all epochs."""
     patience: Count | None = None
@@ -86,7 +88,7 @@ class Autoencoder(Recommender):
 
     def _decay(self, rows: Rows) -> float:
         """Return the L2 coefficient on the scale of the mean loss per row."""
-        return self.weight_decay
+        return chance_decay(rows) if self.weight_decay is None else self.weight_decay
 
     def _refresh(self, rows: Rows) -> None:
         """Recompute what prediction needs besides the network, after an epoch that is to be measured and at the end."""

@@ -42,8 +42,9 @@ class BottleneckAE(WholeRow, Autoencoder):
     epochs: Count = 40
     batch_size: Count = 250
     learning_rate: Positive = 5e-3
-    weight_decay: NotNegative = 6e-3
-    """c of c/2 · Σ w² over all weight matrices, on the mean loss per user."""
+    weight_decay: NotNegative | None = None
+    """c of c/2 · Σ w² over all weight matrices, on the mean loss per user; None: as much as chance may give the weights
+    (`recsys.nn.penalties.chance_decay`), 0.005 on MovieLens-1M."""
     schedule: Schedule = "cosine"
 
     def _network(self, n_in: int, generator: torch.Generator) -> nn.Module:

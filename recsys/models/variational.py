@@ -90,8 +90,8 @@ class MultVAE(Multinomial, Annealed, Decoding, Autoencoder):
     latent: Count = 200
     """Width of z."""
     epochs: Count = 200
-    weight_decay: NotNegative = 0.0
-    """c in c/2 · Σ w² over all weight matrices, added to the mean loss per user; 0 in the paper."""
+    weight_decay: NotNegative | None = 0.0
+    """c in c/2 · Σ w² over all weight matrices, added to the mean loss per user; 0 in the paper, None: by the data."""
 
     def _network(self, n_in: int, generator: torch.Generator) -> nn.Module:
         return MultVAENetwork(n_in, self.hidden, self.latent, self.dropout, generator, decoder=self.decoder)
@@ -119,7 +119,7 @@ class MultDAE(Multinomial, Autoencoder):
 
     latent: Count = 200
     """Width of the hidden layer."""
-    weight_decay: NotNegative = 0.01 / 500
+    weight_decay: NotNegative | None = 0.01 / 500
     """λ in λ · Σ w² (not halved, unlike in MultVAE) added to the mean loss per user; authors' code: 0.01 / 500."""
     epochs: Count = 200
 
@@ -127,7 +127,7 @@ class MultDAE(Multinomial, Autoencoder):
         return MultDAENetwork(n_in, self.latent, self.dropout, generator)
 
     def _decay(self, rows: Rows) -> float:
-        return 2.0 * self.weight_decay  # the training loop adds c/2 · Σ w²
+        return super()._decay(rows) * (1.0 if self.weight_decay is None else 2.0)  # the loop adds c/2 · Σ w²
 
     def _objective(self, network: Any, rows: Rows) -> Objective:
         multinomial_nll, output = MultinomialNLL(), network.output

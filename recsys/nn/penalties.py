@@ -2,8 +2,25 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
+
+from recsys.sparse import Rows
+
+
+def chance_decay(rows: Rows) -> float:
+    """Return the c of c/2 · Σ w² beside a mean log-likelihood per row that just keeps chance out of the weights.
+
+    Take an encoder V and a decoder W without hidden layers, over rows divided by their length. Where both are small,
+    c/2 (‖V‖² + ‖W‖²) is c times the nuclear norm of M = V W, and M stays 0 as long as no singular value of the
+    gradient of the mean log-likelihood in M is above c (Srebro, Rennie and Jaakkola 2005). That gradient is
+    (x − n π) x̂ᵀ, meaned over rows x of n entries, π being the share of each column in all entries. In rows that chance
+    has filled, its entries have the variance n π_i π_j / rows, and its largest singular value is, with columns alike,
+    2 √(stored entries / columns) / rows: the c that is returned. Counts add up as their squares.
+    """
+    return 2.0 * math.sqrt(rows.squares() / rows.n_columns) / len(rows)
 
 
 def activation_kl(code: Tensor, target: float) -> Tensor:
