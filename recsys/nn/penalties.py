@@ -11,14 +11,15 @@ from recsys.sparse import Rows
 
 
 def chance_decay(rows: Rows) -> float:
-    """Return the c of c/2 · Σ w² beside a mean log-likelihood per row that just keeps chance out of the weights.
+    """Return the c of c/2 · Σ w² beside a mean log-likelihood per row that outweighs what chance gives the weights.
 
     Take an encoder V and a decoder W without hidden layers, over rows divided by their length. Where both are small,
-    c/2 (‖V‖² + ‖W‖²) is c times the nuclear norm of M = V W, and M stays 0 as long as no singular value of the
-    gradient of the mean log-likelihood in M is above c (Srebro, Rennie and Jaakkola 2005). That gradient is
-    (x − n π) x̂ᵀ, meaned over rows x of n entries, π being the share of each column in all entries. In rows that chance
-    has filled, its entries have the variance n π_i π_j / rows, and its largest singular value is, with columns alike,
-    2 √(stored entries / columns) / rows: the c that is returned. Counts add up as their squares.
+    c/2 (‖V‖² + ‖W‖²) is c times the nuclear norm of M = V W (Srebro, Rennie and Jaakkola 2005), so that what has a
+    singular value below c in the gradient of the mean log-likelihood in M is not learned. That gradient is the mean of
+    (x − n π) x̂ᵀ over the rows x, of n entries, π being the share of each column in all entries. In rows that chance has
+    filled, what it holds between two columns has the variance n π_i π_j / rows, and the largest singular value of such
+    a symmetric matrix is, with columns alike and fewer than rows, 2 √(stored entries / columns) / rows: the c returned.
+    Counts add up as their squares.
     """
     return 2.0 * math.sqrt(rows.squares() / rows.n_columns) / len(rows)
 

@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from recsys.nn.networks import DeepNetwork
-from recsys.nn.penalties import activation_kl, squared_jacobian, squared_jacobian_of_one_layer
-from tests.contract import batch_of, random_cells
+from recsys.nn.penalties import activation_kl, chance_decay, squared_jacobian, squared_jacobian_of_one_layer
+from recsys.sparse import Rows
+from tests.contract import batch_of, csr, random_cells
 
 BATCH = batch_of(random_cells(np.random.default_rng(1), 5, 9, 0.5, counts=True))
 
@@ -96,3 +97,26 @@ def test_a_small_batch_overstates_the_divergence_as_the_docstring_says():
     code = torch.where(torch.rand(m * 4000, generator=draw) < 0.5, 0.2, 0.4)[:, None]
     found = torch.stack([activation_kl(part, target) for part in code.split(m)]).mean()
     assert float(found) == pytest.approx(0.01 / (2 * m * target * (1 - target)), rel=0.1)
+
+
+def by_chance(shape=(1500, 300), length=20, seed=0):
+    """Rows whose entries have nothing to do with each other."""
+    return csr(np.where(np.random.default_rng(seed).random(shape) < length / shape[1], 1.0, np.nan))
+
+
+@pytest.mark.parametrize(("shape", "length"), [((1500, 300), 20), ((4000, 300), 30), ((3000, 200), 8)])
+@pytest.mark.parametrize("value", [1.0, 3.0])
+def test_the_decay_is_the_largest_slope_that_chance_gives(shape, length, value):
+    """Against the singular values of the gradient of the mean likelihood in M = V W, by autograd.
+
+    Of what it has between columns: each column also speaks for itself, and all of them a little against one another.
+    """
+    matrix = by_chance(shape, length) * np.float32(value)
+    x = torch.from_numpy(matrix.toarray()).double()
+    m = torch.zeros(shape[1], shape[1], dtype=torch.float64, requires_grad=True)
+    bias = (x.sum(0) / x.sum()).log()
+    nll = -(x * torch.log_softmax(torch.nn.functional.normalize(x) @ m + bias, 1)).sum() / shape[0]
+    (gradient,) = torch.autograd.grad(nll, m)
+    between = ~torch.eye(shape[1], dtype=torch.bool)
+    gradient = (gradient - gradient[between].mean()) * between
+    assert chance_decay(Rows(matrix)) == pytest.approx(float(torch.linalg.svdvals(gradient)[0]), rel=0.2)
