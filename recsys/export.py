@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from recsys.errors import ConfigError, UnsupportedError
 from recsys.files import replacing
 from recsys.models import Recommender
+from recsys.models.graph import score_graph
 from recsys.sparse import DenseRows
 from recsys.workspace import as_path, output_file
 
@@ -104,17 +105,7 @@ class ScoreGraph(nn.Module):
     def __init__(self, model: Recommender) -> None:
         """Raise UnsupportedError where the model's scores are no function of a dense row."""
         super().__init__()
-        name = type(model).__name__
-        if reason := model.capabilities.no_graph:
-            raise UnsupportedError(
-                f"{name} cannot be exported to ONNX: {reason}; export UAutoRec, MultVAE or EASE in its place"
-            )
-        owners = [next(cls for cls in type(model).__mro__ if method in vars(cls)) for method in ("_graph", "_scores")]
-        if not issubclass(*owners):
-            raise UnsupportedError(
-                f"{name} cannot be exported to ONNX: it scores in a way of its own; define _graph beside its _scores"
-            )
-        self.scores = model._graph()
+        self.scores = score_graph(model)
         self.silent = model.capabilities.popularity_fallback
         device = next((tensor.device for tensor in self.scores.state_dict().values()), torch.device("cpu"))
         self.register_buffer("popularity", torch.from_numpy(np.array(model.popularity_)).to(device))

@@ -22,6 +22,8 @@ class Need(NamedTuple):
     bytes: float
     instead: str
     """What to do where they are not there."""
+    kept: float | None = None
+    """Bytes that the fitted model keeps; None: nobody has estimated them."""
 
 
 def require(needed: float, what: str, instead: str, *, available: float | None = None) -> None:

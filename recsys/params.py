@@ -135,7 +135,10 @@ def check_value(name: str, hint: Any, value: Any) -> Any:
     """
     try:
         return _adapter(hint).validate_python(plain(value))
-    except ValidationError:
+    except ValidationError as error:
+        causes = [mistake.get("ctx", {}).get("error") for mistake in error.errors()]
+        if own := [cause for cause in causes if isinstance(cause, ConfigError)]:  # a validator's, which knows more
+            raise own[0] from None
         raise ConfigError(f"{name} must be {describe(hint)}, got {value!r}") from None
 
 
@@ -202,7 +205,7 @@ def describe(hint: Any) -> str:
     if origin is tuple:
         return f"a tuple with each entry {describe(arguments[0])}"
     if origin is Mapping:
-        return f"a table with each value {describe(arguments[1])}"
+        return "a table" if arguments[1] is Any else f"a table with each value {describe(arguments[1])}"
     words = {
         int: "a whole number",
         float: "a finite number",

@@ -128,6 +128,9 @@ CASES: dict[str, dict[str, Any]] = {
     "BPR": {"factors": 4, "iterations": 60, "learning_rate": 0.1},
     "ItemKNN": {"neighbors": 20},
     "Popularity": {},
+    "Blend": {
+        "parts": ({"name": "EASE", "regularization": 1.0}, {"name": "MultVAE", **VAE, "hidden": 16, "latent": 4})
+    },
 }
 """Hyperparameters with which each model fits in a fraction of a second and still solves the checkerboard."""
 

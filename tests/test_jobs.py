@@ -156,10 +156,16 @@ def test_score_a_list_of_users_from_a_file_of_their_own(run, mlflow_root):
     assert run(*arguments[:3], "out2", *arguments[4:], "who.txt", "--on-unknown", "drop")[0] == 0
 
 
+def as_toml(value):
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{key} = {as_toml(inner)}" for key, inner in value.items()) + "}"
+    return f"[{', '.join(map(as_toml, value))}]" if isinstance(value, list | tuple) else json.dumps(value)
+
+
 @pytest.mark.parametrize("name", sorted(MODELS))
 def test_every_model_trains_from_a_configuration(run, name):
     small = {key: 1 if key in ("epochs", "iterations") else value for key, value in CASES[name].items()}
-    overrides = [f"--set=model.{key}={json.dumps(value)}" for key, value in small.items()]
+    overrides = [f"--set=model.{key}={as_toml(value)}" for key, value in small.items()]
     status, out, err = run("train", "bare.toml", "--force", "--quiet", f"--set=model.name={name}", *overrides)
     assert (status, err) == (0, "")
     assert "ndcg@10" in out

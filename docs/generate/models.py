@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from itertools import groupby
 from pathlib import Path
 
@@ -17,6 +18,9 @@ YES, NO = "yes", "–"
 def abilities(cls: type[Recommender]) -> tuple[str, ...]:
     """Return the cells of a model's row."""
     can: Capabilities = cls.capabilities
+    if not isinstance(inspect.getattr_static(cls, "capabilities"), Capabilities):  # it follows from what it is made of
+        everything, some = "if all parts do", "if a part does"
+        return (everything, YES, "as its parts do", NO, some, NO, everything)
     ranking = "yes" if can.ranks_with is None else f"with `{can.ranks_with}` > 0"
     new_users = "folded in" if can.new_users == "fold-in" else "from their history"
     said = (can.rates, can.encodes, can.compares_items, can.keeps_users, not can.no_graph)

@@ -195,11 +195,13 @@ class JobConfig(Section):
         self.track.check()
         model = self.new_model()
         model.check_params()
-        named_device(getattr(model, "device", "auto"))
+        members = [model, *model.members()]
+        for member in members:
+            named_device(getattr(member, "device", "auto"))
         check_metrics(model, (self.train.metric, *(self.evaluate.metrics or ())))
         check_metrics(model, self.promote.for_metric(self.train.metric).metrics)
         settings = self.tune.bounds() if self.tune else ()
-        models = [model, *(self.with_model(**setting).new_model() for setting in settings)]
+        models = [*members, *(self.with_model(**setting).new_model() for setting in settings)]
         self._check_together()
         if not is_stored and any(getattr(model, "patience", None) is not None for model in models):
             self._check_patience()

@@ -105,7 +105,7 @@ class Autoencoder(Recommender):
         logits = min(4 * self._logit_rows() * self._n_in(), _MOST_LOGITS)
         rows = 4 * self._dense_rows() * self._n_in()
         instead = "take narrower layers, or keep fewer items and users; ALS and ItemKNN need less"
-        return Need(2 * whole + (3 + self._copies) * moving + logits + rows, instead)
+        return Need(2 * whole + (3 + self._copies) * moving + logits + rows, instead, kept=whole)
 
     def _logit_rows(self) -> int:
         """Return how many rows of logits a batch has."""

@@ -57,7 +57,7 @@ def dense_inverse_need(shape: tuple[int, int], n_items: int, dtype: np.dtype[Any
     instead = "use SANSA, whose inverse is sparse, ELSA, ALS or ItemKNN, or keep fewer items (min_item)"
     if dtype != np.float32:
         instead += "; precision='float32' takes about a third"
-    return Need(inverse + panels + beside, instead)
+    return Need(inverse + panels + beside, instead, kept=4.0 * n_columns * n_items)
 
 
 def gram_matrix(matrix: sp.csr_matrix, dtype: np.dtype[Any]) -> npt.NDArray[Any]:

@@ -6,7 +6,7 @@ import copy
 import json
 import time
 from abc import abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -88,6 +88,10 @@ class Learner(Parameters, RecommenderBase):  # type: ignore[misc]
         None: nobody has estimated it. `n_users_` and `n_items_` are set.
         """
         return None
+
+    def members(self) -> Sequence[Learner]:
+        """Return the models that this one is made of: itself alone, unless it is a blend."""
+        return (self,)
 
     def memory_needed(self, user_items: sp.csr_matrix) -> memory.Need | None:
         """Return an estimate of what a fit to this matrix takes at its peak; None where there is none."""
@@ -200,10 +204,16 @@ class Learner(Parameters, RecommenderBase):  # type: ignore[misc]
         """
         self._check_fitted()
         target = as_path(file)
+        figures = _as_json("metrics", {} if metrics is None else metrics)
+        origin = _as_json("about", self.about_ if about is None else about)
+        write_bundle(self.to_bundle(metrics=figures, about=origin), target)
+
+    def to_bundle(self, **facts: Any) -> Bundle:
+        """Return what `save` writes of the fitted model, with further fields of the bundle."""
         state = {"n_users": self.n_users_, "n_items": self.n_items_, "record": vars(self.record_), **self._state()}
         if self.capabilities.scores_known_users:
             state["trained_users"] = int(np.count_nonzero(self.user_counts_))
-        bundle = Bundle(
+        return Bundle(
             model=type(self).__name__,
             module=type(self).__module__,
             params=self.params(),
@@ -212,10 +222,8 @@ class Learner(Parameters, RecommenderBase):  # type: ignore[misc]
             users=self.users_,
             items=self.items_,
             titles=self.titles_,
-            metrics=_as_json("metrics", {} if metrics is None else metrics),
-            about=_as_json("about", self.about_ if about is None else about),
+            **facts,
         )
-        write_bundle(bundle, target)
 
     @classmethod
     def load(cls, file: str | Path, *, device: str = "auto") -> Self:

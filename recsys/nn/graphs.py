@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -108,3 +109,29 @@ class SameScores(nn.Module):
 
     def forward(self, rows: DenseRows) -> Tensor:
         return self.values.expand(rows.values.shape[0], -1)
+
+
+class BlendedScores(nn.Module):
+    """The weighted sum of the scores of several modules."""
+
+    def __init__(self, parts: Sequence[nn.Module], weights: Sequence[float], standardize: bool) -> None:
+        """With `standardize` each row of scores is brought to one scale first: see `standardized`."""
+        super().__init__()
+        self.parts, self.weights, self.standardize = nn.ModuleList(parts), list(weights), standardize
+
+    def forward(self, rows: DenseRows) -> Tensor:
+        total = torch.zeros_like(rows.values)
+        for part, weight in zip(self.parts, self.weights, strict=True):
+            scores = part(rows)
+            total = total + weight * (standardized(scores) if self.standardize else scores)
+        return total
+
+
+def standardized(scores: Tensor) -> Tensor:
+    """Return the (n, n_items) scores less their mean over the items of each row, over their standard deviation.
+
+    A row of equal scores becomes 0: it says nothing.
+    """
+    rest = scores - scores.mean(1, keepdim=True)
+    spread = rest.square().mean(1, keepdim=True).sqrt()
+    return rest / torch.where(spread > 0, spread, torch.ones_like(spread))

@@ -22,6 +22,7 @@ from recsys.columns import ITEM, RATING, USER
 from recsys.errors import BundleError, DataError, RecsysError, warn
 from recsys.matching import FEW_KNOWN
 from recsys.models import load as load_bundle
+from recsys.models.parts import classes_in
 from recsys.models.registry import MODELS, register
 from recsys.tracking._mlflow import MlflowException, mlflow, types
 
@@ -56,7 +57,8 @@ class RecommendationModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
         folder = path.parents[1]
         refuse_pickles(folder)
         config = read_config(path)
-        import_source(config["model"], config.get("module"), folder / "code")
+        for model, module in classes_in(config):
+            import_source(model, module, folder / "code")
         self._model = load_bundle(path)
         users, items = self._model.users_, self._model.items_
         if users is None or items is None:

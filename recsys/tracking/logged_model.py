@@ -55,7 +55,8 @@ def prepare(
     folder.mkdir()
     model.save(folder / BUNDLE, metrics=metrics, about=about)
     _first_histories(model, examples).to_parquet(folder / _EXAMPLES)
-    copy_source(type(model), folder / _CODE)
+    for member in (model, *model.members()):
+        copy_source(type(member), folder / _CODE)
     return folder
 
 

@@ -160,9 +160,14 @@ def mlflow_name(name: str) -> str:
 
 
 def flatten(mapping: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a nested mapping with dotted names: `{"model": {"hidden": 500}}` becomes `{"model.hidden": 500}`."""
+    """Return a nested mapping with dotted names: `{"model": {"hidden": 500}}` becomes `{"model.hidden": 500}`.
+
+    A list of mappings, such as the parts of a blend, gives them their numbers as names.
+    """
     flat: dict[str, Any] = {}
     for name, value in mapping.items():
+        if isinstance(value, list | tuple) and any(isinstance(inner, Mapping) for inner in value):
+            value = {str(place): inner for place, inner in enumerate(value)}
         if isinstance(value, Mapping):
             flat |= {f"{name}.{inner}": leaf for inner, leaf in flatten(value).items()}
         else:

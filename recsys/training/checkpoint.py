@@ -25,7 +25,7 @@ _OPTIMIZER = "optimiser."
 """Prefix of the optimizer's tensors, spelled as in the files of version 0.1.0."""
 _HEAD = 2**20
 """Bytes at a file's beginning that tell a damaged checkpoint from somebody's file."""
-_NAMES = (b"__metadata__", b'"network.', b'"optimiser.', b'"rng.')
+_NAMES = (b"__metadata__", b'"network.', b'"optimiser.', b'"rng.', b'"parts.')
 _SHORTEST = 9
 """Bytes without which nothing can be told of a file of safetensors."""
 
@@ -50,13 +50,16 @@ class Checkpoint:
             tensors.update({f"{_OPTIMIZER}{index}.{name}": value for name, value in values.items()})
         tensors.update({f"best.{name}": tensor for name, tensor in (state["best"] or {}).items()})
         tensors.update({f"rng.{name}": tensor for name, tensor in generators.items()})
-        rest = {name: value for name, value in state.items() if name != "best"}
-        metadata = {"state": json.dumps(rest), "identity": json.dumps(self.identity, sort_keys=True)}
-        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-        metadata["checksum"] = _checksum(tensors, metadata)
+        self.write(tensors, {name: value for name, value in state.items() if name != "best"})
+
+    def write(self, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
+        """Write tensors and JSON values, whole or not at all, or warn as `save` does."""
+        metadata = {"state": json.dumps(state), "identity": json.dumps(self.identity, sort_keys=True)}
+        whole = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+        metadata["checksum"] = _checksum(whole, metadata)
         try:
             with replacing(self.path, durable=True) as new:
-                save_file(tensors, new, metadata)
+                save_file(whole, new, metadata)
         except (OSError, SafetensorError) as error:  # the second where safetensors itself met the first
             self._tell(f"the checkpoint {self.path} could not be written ({error}); the training goes on without it")
 
@@ -78,18 +81,10 @@ class Checkpoint:
         Raises:
             TrainingError: the file belongs to another configuration or data set, or is no checkpoint.
         """
-        remove_dead_files(self.path)
-        found = self._read()
+        found = self.read()
         if found is None:
             return None
-        tensors, state, identity = found
-        expected = json.loads(json.dumps(self.identity))
-        if identity != expected:
-            differs = sorted(k for k in expected.keys() | identity.keys() if expected.get(k) != identity.get(k))
-            raise TrainingError(
-                f"checkpoint {self.path} belongs to another run (differs in {', '.join(differs)}); "
-                "delete it or choose another path"
-            )
+        tensors, state = found
         network.load_state_dict(_under(tensors, "network."))
         saved = optimizer.state_dict()
         moments: dict[int, dict[str, Tensor]] = {}
@@ -103,6 +98,26 @@ class Checkpoint:
         device = next(network.parameters()).device
         state["best"] = {name: tensor.to(device) for name, tensor in _under(tensors, "best.").items()} or None
         return state
+
+    def read(self) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+        """Return what `write` wrote; None without a checkpoint, or as `load` says.
+
+        Raises:
+            TrainingError: the file belongs to another configuration or data set, or is no checkpoint.
+        """
+        remove_dead_files(self.path)
+        found = self._read()
+        if found is None:
+            return None
+        tensors, state, identity = found
+        expected = json.loads(json.dumps(self.identity))
+        if identity != expected:
+            differs = sorted(k for k in expected.keys() | identity.keys() if expected.get(k) != identity.get(k))
+            raise TrainingError(
+                f"checkpoint {self.path} belongs to another run (differs in {', '.join(differs)}); "
+                "delete it or choose another path"
+            )
+        return tensors, state
 
     def _read(self) -> tuple[dict[str, Tensor], dict[str, Any], dict[str, Any]] | None:
         """Return tensors, position and identity of the file; None where there is none or it is damaged."""

@@ -98,7 +98,9 @@ def losses(name):
 
 def test_every_trained_model_is_here():
     trained = {
-        name for name, model in MODELS.items() if model.capabilities.trains_by_epochs and model.__module__ != IMPLICIT
+        name
+        for name, model in MODELS.items()
+        if model.capabilities.trains_by_epochs and model.__module__ != IMPLICIT and name != "Blend"  # it has its parts'
     }
     assert trained == {model for model, _ in CASES.values()}
     assert set(GOLDEN) == set(CASES)
