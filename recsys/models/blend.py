@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -97,6 +97,16 @@ class Blend(Recommender):
         reasons = ((type(model).__name__, model.why_no_ratings()) for model in self.members())
         return next((f"has a part {name}, which {reason}" for name, reason in reasons if reason), "")
 
+    def _for_refit(self) -> Self:
+        parts = tuple(model.for_refit() for model in self.parts_)
+        chosen = {
+            "parts": parts,
+            "weights": self.weights_,
+            "intercept": self.intercept_,
+            "seed": 0,
+        }  # the parts have it
+        return type(self)(**{**self.get_params(), **chosen})
+
     def _memory(self, matrix: sp.csr_matrix) -> Need | None:
         kept, most = 0.0, Need(0.0, "take fewer parts")
         models = self.members()
@@ -138,6 +148,9 @@ class Blend(Recommender):
         pairs = list(zip(self.weights_, self.parts_, strict=True))
         return [pair for pair in pairs if pair[0]] or pairs[:1]
 
+    def _scored_as(self, userid: Indices, histories: Histories) -> Indices:
+        return userid  # each part says which users it folds in
+
     def _known(self, userid: Indices) -> npt.NDArray[np.bool_]:
         known = np.zeros(len(userid), bool)
         for model in self.members():
@@ -148,7 +161,7 @@ class Blend(Recommender):
         rates, total = self.capabilities.rates, None
         for weight, model in self._used():
             if rates:
-                scores = model._checked(histories, userid, items, None)
+                scores = model._checked(histories, model._scored_as(userid, histories), items, None)
             else:  # the scale is that of all items, whichever are asked for
                 scores = on_one_scale(model, histories, userid)
                 scores = scores if items is None else scores[:, torch.from_numpy(items).to(scores.device)]
@@ -159,7 +172,7 @@ class Blend(Recommender):
     def _ratings(self, userid: Indices, histories: Histories, rows: Indices, items: Indices) -> Floats:
         total = np.full(len(rows), self.intercept_)
         for weight, model in self._used():
-            total += weight * model._ratings(userid, histories, rows, items)
+            total += weight * model._ratings(model._scored_as(userid, histories), histories, rows, items)
         return np.asarray(np.clip(total, *self.rating_range_), dtype=np.float32)
 
     def _item_similarity(self, asked: Indices, among: Indices) -> Tensor:

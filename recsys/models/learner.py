@@ -153,7 +153,8 @@ class Learner(Parameters, RecommenderBase):  # type: ignore[misc]
         counts = np.bincount(matrix.indices, minlength=matrix.shape[1])
         self.popularity_ = (counts / matrix.shape[0]).astype(np.float32)
         self.user_counts_ = np.diff(matrix.indptr).astype(np.int64)
-        self.user_digests_ = row_digests(matrix) if self.capabilities.new_users == "fold-in" else None
+        # A blend leaves it to its parts, and declares at its class what it can do with any.
+        self.user_digests_ = row_digests(matrix) if type(self).capabilities.new_users == "fold-in" else None
         try:
             self.check_params()
             self.check_memory(matrix)

@@ -38,7 +38,7 @@ def part_of(validation: Validates | None) -> Part | None:
 
 def on_one_scale(model: Recommender, histories: Histories, userid: Indices, out: Tensor | None = None) -> Tensor:
     """Return the (rows, n_items) scores of a part, standardized by row; -inf stays for what it never recommends."""
-    scores = model._checked(histories, userid, None, out)
+    scores = model._checked(histories, model._scored_as(userid, histories), None, out)
     never = None
     if scores.numel() and float(scores.amin()) == -torch.inf:
         never = scores == -torch.inf

@@ -40,6 +40,7 @@ TASTES = ratings(40, 30, density=0.4)
 DATA = Interactions(TASTES, IdMap([f"u{row}" for row in range(40)]), IdMap(range(100, 130)))
 SPLIT = splits.hold_out_ratings(DATA, test=0.2, validation=0.2, seed=1)
 ALL = {"N": 30, "filter_already_liked_items": False}
+TRAIN = SPLIT.train.matrix
 LINEAR, DEEP = {"name": "EASE", "regularization": 2.0}, {"name": "MultVAE", **VAE, "hidden": 16, "latent": 4}
 
 
@@ -196,11 +197,11 @@ def test_it_says_which_part_predicts_no_ratings():
 
 def test_known_users_are_those_of_the_parts_that_know_them():
     blend = fit({"name": "ALS", "factors": 4}, {"name": "IAutoRec", **RATES}, weights=(0.5, 0.5))
-    both = standardized(table(blend.parts_[0])) + standardized(table(blend.parts_[1]))
-    np.testing.assert_allclose(table(blend), both / 2, atol=2e-5)
-    same(blend.recommend(np.arange(40), None, **ALL), blend.recommend(np.arange(40), TASTES, **ALL))
+    both = standardized(table(blend.parts_[0], histories=TRAIN)) + standardized(table(blend.parts_[1], histories=TRAIN))
+    np.testing.assert_allclose(table(blend, histories=TRAIN), both / 2, atol=2e-5)
+    same(blend.recommend(np.arange(40), None, **ALL), blend.recommend(np.arange(40), TRAIN, **ALL))
     mixed = fit({"name": "ALS", "factors": 4}, LINEAR)
-    assert not np.array_equal(table(mixed), table(mixed, np.full(40, -1)))
+    assert not np.array_equal(table(mixed, histories=TRAIN), table(mixed, np.full(40, -1), TRAIN))
     with pytest.raises(DataError, match="needs the users' histories"):
         mixed.recommend(0, None, **ALL)
     # What ALS knows of a user counts, though tonight's history is empty.
@@ -375,6 +376,37 @@ def test_seeds_stand_for_a_part_each_and_the_blends_own_is_added():
     assert [part.params().get("seed") for part in blend.parts_] == [14, 17, 11, None]
     alone = MultVAE(**VAE, hidden=16, latent=4, seed=17).fit(SPLIT.train, show_progress=False)
     same(blend.parts_[1].recommend(np.arange(40), TASTES), alone.recommend(np.arange(40), TASTES))
+
+
+def test_a_refit_keeps_the_weights_and_fits_each_part_as_it_would_be_alone():
+    stopping = {**DEEP, "epochs": 40, "patience": 2, "seeds": [0, 1]}
+    validation = Validation(SPLIT.validation, "ndcg@5")
+    blend = fit(LINEAR, stopping, seed=3, validation=validation)
+    again = blend.for_refit().fit(SPLIT.refit(), show_progress=False)
+    assert again.weights_ == blend.weights_
+    alone = MultVAE(**{**VAE, "epochs": 40}, hidden=16, latent=4, patience=2, seed=4)
+    alone = alone.fit(SPLIT.train, False, validation=validation).for_refit().fit(SPLIT.refit(), show_progress=False)
+    assert [part.params().get("seed") for part in again.parts_] == [None, 3, 4]
+    assert again.parts_[2].params() == alone.params()
+    same(again.parts_[2].recommend(np.arange(40), TASTES), alone.recommend(np.arange(40), TASTES))
+    rating = rated()
+    assert (rating.for_refit().weights, rating.for_refit().intercept) == (rating.weights_, rating.intercept_)
+
+
+def test_a_part_folds_in_a_known_user_whose_history_has_changed():
+    parts, trained = ({"name": "ALS", "factors": 4}, {"name": "IAutoRec", **RATES}), TRAIN
+    given = trained.tolil()
+    given[::2, 3] = 4.5  # half of the users have seen one more item, or rate it anew
+    given = given.tocsr()
+    for more in ((), (LINEAR,)):
+        blend = fit(*parts, *more)
+        found = table(blend, histories=given)
+        each = [standardized(table(part, histories=given)) for part in blend.parts_]
+        np.testing.assert_allclose(found, sum(each) / len(each), atol=2e-5)
+        np.testing.assert_allclose(found[1::2], table(blend, histories=trained)[1::2], atol=2e-5)
+        strangers = np.full(40, -1)
+        np.testing.assert_allclose(found[::2], table(blend, strangers, given)[::2], atol=2e-5)
+        assert not np.allclose(found[1::2], table(blend, strangers, given)[1::2], atol=1e-3)
 
 
 @pytest.mark.parametrize(
