@@ -18,7 +18,7 @@ from pydantic import ConfigDict
 
 from recsys.error_budget import Place
 from recsys.errors import ConfigError
-from recsys.evaluation import Evaluation, compare
+from recsys.evaluation import Evaluation, compare, p_in_words
 from recsys.metrics import higher_is_better, of
 from recsys.params import NotNegative, OpenFraction, Positive, Real, check
 
@@ -149,7 +149,7 @@ class Decision:
             "|---|--:|",
             f"| {self.champion} | {self.champion_value:.4f} |",
             f"| {self.challenger} | {self.challenger_value:.4f} |",
-            f"| gain, interval, p | {self.gain:+.4f}, {self.low:+.4f} to {self.high:+.4f}, {chance} |",
+            f"| gain, interval, test | {self.gain:+.4f}, {self.low:+.4f} to {self.high:+.4f}, {chance} |",
             "",
             *(f"- {'passed' if passed else 'failed'}: {what}" for passed, what in self.checks),
             "",

@@ -3,6 +3,7 @@
 from recsys.evaluation.breakdown import activity_groups, cold_user_curve
 from recsys.evaluation.comparison import Comparison, compare, holm, intervals
 from recsys.evaluation.measure import DEFAULT, Ranker, Validation, evaluate, relevant_entries, top_lists
+from recsys.evaluation.permutation import p_in_words
 from recsys.evaluation.results import RATINGS, Evaluation, along_k, formatted, table
 
 __all__ = [
@@ -20,6 +21,7 @@ __all__ = [
     "formatted",
     "holm",
     "intervals",
+    "p_in_words",
     "relevant_entries",
     "table",
     "top_lists",
