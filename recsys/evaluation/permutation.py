@@ -93,9 +93,9 @@ def _gaps(sums: Floats, pair: tuple[int, int]) -> Floats:
 
 def _tilted(gaps: Floats, tilt: float, uniform: npt.NDArray[np.float32]) -> Floats:
     """Return the differences of swaps that are drawn with a tilt, one for each row of uniform numbers."""
-    odds = (1 / (1 + np.exp(-2 * tilt * gaps))).astype(np.float32)
+    likely = (1 / (1 + np.exp(-2 * tilt * gaps))).astype(np.float32)
     step = max(1, _CACHED // len(gaps))
-    parts = (uniform[start : start + step] < odds for start in range(0, len(uniform), step))
+    parts = (uniform[start : start + step] < likely for start in range(0, len(uniform), step))
     swapped: Floats = 2 * np.concatenate([part.astype(np.float64) @ gaps for part in parts]) - gaps.sum()
     return swapped
 
