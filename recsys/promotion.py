@@ -141,7 +141,6 @@ class Decision:
     def markdown(self) -> str:
         """Return the decision with its figures as a readable note."""
         verdict = "earned the promotion" if self.earned else "did not earn the promotion"
-        chance = f"{self.p:.4f}" if self.p >= 0.0001 else "< 0.0001"
         lines = [
             f"**{self.challenger} {verdict}** against {self.champion}, on {self.n:,} held-out users.",
             "",
@@ -149,7 +148,7 @@ class Decision:
             "|---|--:|",
             f"| {self.champion} | {self.champion_value:.4f} |",
             f"| {self.challenger} | {self.challenger_value:.4f} |",
-            f"| gain, interval, test | {self.gain:+.4f}, {self.low:+.4f} to {self.high:+.4f}, {chance} |",
+            f"| gain, interval, test | {self.gain:+.4f}, {self.low:+.4f} to {self.high:+.4f}, {p_in_words(self.p)} |",
             "",
             *(f"- {'passed' if passed else 'failed'}: {what}" for passed, what in self.checks),
             "",

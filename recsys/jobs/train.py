@@ -128,9 +128,7 @@ def train_one(
     model = job.new_model()
     everything = split.refit() if job.train.refit else None
     fitted_on = split.train if everything is None else everything
-    about, tags = _origin(job, split, fitted_on, data)
-    if model_tags:
-        about["tags"] = dict(model_tags)
+    about, tags = _origin(job, split, fitted_on, data, model_tags)
     files = resume_files(workspace, model, about)
     with tracking.start_run(
         workspace,
@@ -152,9 +150,7 @@ def train_one(
             tracking.log_model(model, name=None, metrics=metrics, about=about, examples=split.train)
         else:
             tracker.log_metrics(metrics)
-        if "loss" in record.epochs[0]:
-            curve = report.learning_curve(pd.DataFrame(record.epochs), metric=record.metric)
-            tracker.log_figure(curve, "learning_curve.png")
+        _log_curve(tracker, record)
         curves, test = _test(workspace, model, job, split, tracker)
         baseline = Baseline.of(workspace, job, split, fitted_on, tuple(test.values))
         tracker.log_metrics(baseline.figures)
@@ -189,7 +185,7 @@ def _refusal(worse: str, register_as: str | None, force: bool, run_id: str | Non
 
 
 def _origin(
-    job: JobConfig, split: Split, trained_on: Interactions, data: Interactions
+    job: JobConfig, split: Split, trained_on: Interactions, data: Interactions, model_tags: Mapping[str, str] | None
 ) -> tuple[dict[str, Any], dict[str, str]]:
     """Return what a saved model says of its origin, and the tags of its run."""
     # Of a split by time: nothing that a model was trained on is as late as its test entries.
@@ -202,6 +198,8 @@ def _origin(
         "data": data.summary(),
         "trained_on": {"refit": job.train.refit, "fingerprint": trained_on.fingerprint(), **until},
     }
+    if model_tags:
+        about["tags"] = dict(model_tags)
     tags = {
         "model": str(job.model["name"]),
         "data.fingerprint": about["data"]["fingerprint"],
@@ -209,6 +207,12 @@ def _origin(
         "protocol": "new users" if (split.test.user_index < 0).all() else "training users",
     }
     return about, tags
+
+
+def _log_curve(tracker: tracking.Tracker, record: Record) -> None:
+    if "loss" in record.epochs[0]:
+        curve = report.learning_curve(pd.DataFrame(record.epochs), metric=record.metric)
+        tracker.log_figure(curve, "learning_curve.png")
 
 
 def _log_inputs(

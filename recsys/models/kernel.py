@@ -22,7 +22,7 @@ from recsys.training.loop import Turn
 
 
 @dataclass(kw_only=True, eq=False)
-class Kernelized(AutoRec):
+class Kernelized:
     """Base of SparseFC and GLocal-K: the local kernels' widths, and the objective with both penalties."""
 
     _copies: ClassVar[int] = 2  # W ∘ K and its gradient
@@ -54,7 +54,7 @@ class Kernelized(AutoRec):
 
 
 @register
-class SparseFC(Kernelized):
+class SparseFC(Kernelized, AutoRec):  # type: ignore[misc]  # its weight decay is always a number
     """SparseFC (kernelNet): an item autoencoder whose weights are W ∘ K with K_ij = max(0, 1 − ‖u_i − v_j‖²).
 
     Objective: Σ over stored r of (r − h(r))² + λ/2 · Σ W² + κ/2 · Σ K² over all layers, λ = `weight_decay`,
@@ -78,7 +78,7 @@ class SparseFC(Kernelized):
 
 
 @register
-class GLocalK(Kernelized):
+class GLocalK(Kernelized, AutoRec):  # type: ignore[misc]  # its weight decay is always a number
     """GLocal-K: SparseFC with its local kernels, then a global kernel that lets neighbors in the grid be read too.
 
     For `pretrain_epochs` it is SparseFC. Then each item's mean reconstructed rating μ_i is pooled, the global kernel is

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import json
 import time
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
@@ -24,7 +23,7 @@ from recsys.models.capabilities import REFUSALS, Capabilities
 from recsys.models.fallback import readable
 from recsys.models.fitting import FitOptions, Validates, free_on, pick_device
 from recsys.models.selection import Histories, Indices
-from recsys.models.stored import Size, Stored, number, record_of, users_of
+from recsys.models.stored import Size, Stored, as_json, number, record_of, users_of
 from recsys.params import Parameters, modern
 from recsys.sparse import as_csr, row_digests
 from recsys.training import Record
@@ -205,8 +204,8 @@ class Learner(Parameters, RecommenderBase):  # type: ignore[misc]
         """
         self._check_fitted()
         target = as_path(file)
-        figures = _as_json("metrics", {} if metrics is None else metrics)
-        origin = _as_json("about", self.about_ if about is None else about)
+        figures = as_json("metrics", {} if metrics is None else metrics)
+        origin = as_json("about", self.about_ if about is None else about)
         write_bundle(self.to_bundle(metrics=figures, about=origin), target)
 
     def to_bundle(self, **facts: Any) -> Bundle:
@@ -340,20 +339,3 @@ class Learner(Parameters, RecommenderBase):  # type: ignore[misc]
                 f"user_items must have one column per training item ({self.n_items_}), got shape {matrix.shape}"
             )
         return matrix
-
-
-def _as_json(name: str, values: Any) -> dict[str, Any]:
-    """Return a mapping as JSON gives it back."""
-    if not isinstance(values, Mapping):
-        raise DataError(f"{name} must be a mapping of names to JSON values, got {type(values).__name__}")
-    try:
-        given: dict[str, Any] = json.loads(json.dumps(dict(values), default=_of_numpy))
-    except (TypeError, ValueError, RecursionError) as error:
-        raise DataError(f"{name} must be JSON values: {error}") from None
-    return given
-
-
-def _of_numpy(value: Any) -> Any:
-    if isinstance(value, np.generic | np.ndarray):
-        return value.tolist()
-    raise TypeError(f"{type(value).__name__} is none")

@@ -5,6 +5,7 @@ Whoever changes a bundle can compute its checksums anew, so that a model takes n
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Mapping
 from typing import Annotated, Any, Final, TypeVar
 
@@ -17,7 +18,7 @@ from pydantic import TypeAdapter, ValidationError
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from recsys.errors import BundleError
+from recsys.errors import BundleError, DataError
 from recsys.params import Count, check_value
 from recsys.training import Record
 
@@ -202,3 +203,20 @@ def users_of(
     if state.get("trained_users", trained) != trained:
         raise BundleError(f"user_counts has {trained:,} users with entries, trained_users is another number")
     return counts, digests
+
+
+def as_json(name: str, values: Any) -> dict[str, Any]:
+    """Return a mapping as JSON gives it back."""
+    if not isinstance(values, Mapping):
+        raise DataError(f"{name} must be a mapping of names to JSON values, got {type(values).__name__}")
+    try:
+        given: dict[str, Any] = json.loads(json.dumps(dict(values), default=_of_numpy))
+    except (TypeError, ValueError, RecursionError) as error:
+        raise DataError(f"{name} must be JSON values: {error}") from None
+    return given
+
+
+def _of_numpy(value: Any) -> Any:
+    if isinstance(value, np.generic | np.ndarray):
+        return value.tolist()
+    raise TypeError(f"{type(value).__name__} is none")
