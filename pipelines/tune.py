@@ -2,7 +2,8 @@
 
 python pipelines/tune.py pipelines/configs/compare-ml1m-infae/ease.toml best.toml
 
-Without arguments it searches for EASE's regularization on generated data. Needs the extra `tune`.
+Without arguments it searches for EASE's regularization on generated data. A configuration that names no [tune.space] is
+searched over the space that its model declares. Needs the extra `tune`.
 `recsys tune` does the same, and takes another budget.
 """
 
@@ -34,7 +35,7 @@ def search(workspace: Workspace, config: JobConfig, output: Path) -> Tuned:
     print(tuned.trials.to_string(index=False))
     print(f"best validation {job.train.metric} {tuned.value:.4f}: {tuned.job.model}")
     best = tuned.job.as_dict()
-    del best["tune"]
+    best.pop("tune", None)
     output.write_text(tomli_w.dumps(best), encoding="utf-8")
     print(f"written to {output}; python pipelines/train.py {output}")
     return tuned

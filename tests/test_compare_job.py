@@ -2,6 +2,7 @@
 
 import json
 import sys
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
@@ -12,7 +13,7 @@ from recsys.config import JobConfig, check_config
 from recsys.errors import ConfigError
 from recsys.evaluation import evaluate
 from recsys.jobs import compare, tune
-from recsys.models import Popularity
+from recsys.models import EASE, Popularity
 from recsys.splits import hold_out_ratings
 from recsys.workspace import Workspace
 
@@ -73,7 +74,7 @@ def test_the_baseline_is_the_last_row_and_no_contestant(tmp_path):
     split = hold_out_ratings(data)
     known = evaluate(Popularity().fit(split.refit(), show_progress=False), split.test, BASE["evaluate"]["metrics"])
     figures = [f"{known[name]:.4f}" for name in ("ndcg@10", "recall@5", "coverage@10")]
-    assert row == f"| *Popularity* | {figures[0]} | – | {figures[1]} | {figures[2]} | – | – |"
+    assert row == f"| *Popularity* | {figures[0]} | – | {figures[1]} | {figures[2]} | – | – | – | – |"
     assert set(found.table.index) == {"a", "b"}
     assert len(pd.read_csv(tmp_path / "out" / "pairs.csv")) == 1
 
@@ -84,6 +85,7 @@ def test_without_a_search_the_extra_is_not_needed(tmp_path, monkeypatch):
     run({"EASE": job(), "Popularity": job("Popularity")}, tmp_path)
     folder = tmp_path / "out" / "models" / "EASE"
     assert sorted(path.name for path in folder.iterdir()) == ["done.json", "per_user.parquet", "summary.parquet"]
+    assert "Nothing was searched: every model was trained once" in (tmp_path / "out" / "table.md").read_text()
 
 
 @pytest.mark.parametrize("name", ["optuna", "tomli_w"])
@@ -94,6 +96,76 @@ def test_a_search_without_the_extra_is_refused_before_data_are_read(tmp_path, mo
     with pytest.raises(ConfigError, match=rf"tuning needs {missing}: pip install 'recsys\[tune\]'"):
         run({"EASE": job(tune=SPACE), "Popularity": job("Popularity")}, tmp_path)
     assert not (tmp_path / "out").exists()
+
+
+def done(root, name):
+    return json.loads((root / "out" / "models" / name / "done.json").read_text())
+
+
+def trials(root, name):
+    return pd.read_csv(root / "out" / "models" / name / "trials.csv")
+
+
+def test_the_table_says_what_each_model_was_given_and_no_search_begins_at_a_chosen_value(tmp_path):
+    model = {"name": "EASE", "regularization": 30.0, "precision": "float32"}
+    own = {"space": {"dropout": {"low": 0.1, "high": 0.4}, "regularization": [50.0, 500.0]}}
+    configs = {
+        "EASE": job(model=model, tune={"trials": 3}),
+        "EDLAE": job("EDLAE", tune={"trials": 3, **own}),
+        "ItemKNN": job("ItemKNN"),
+        "Popularity": job("Popularity", tune={"trials": 3}),
+    }
+    run(configs, tmp_path)
+    text = (tmp_path / "out" / "table.md").read_text()
+    assert "| trials | search | final training |" in text
+    assert "Budget of each search: 3 trials. Trials that were pruned or failed count." in text
+    assert "The first setting is the model's defaults." in text
+    declared = "`regularization` 5 to 5000 (log), `item_exponent` 0 to 0.5, `user_exponent` 0 to 0.7"
+    assert f"- EASE: the space that the model declares ({declared}); set: `precision` = float32\n" in text
+    assert "- EDLAE: a space of its configuration's own (`dropout` 0.1 to 0.4, `regularization` 50, 500)\n" in text
+    assert "- ItemKNN: not searched\n" in text
+    assert "- Popularity: nothing to search\n" in text
+    assert list(trials(tmp_path, "EASE").loc[0, ["regularization", "item_exponent", "user_exponent"]]) == [500.0, 0, 0]
+    assert list(trials(tmp_path, "EDLAE").loc[0, ["regularization", "dropout"]]) == [500.0, 0.33]
+    facts = done(tmp_path, "EASE")
+    assert facts["trials"] == 3
+    assert facts["search_seconds"] == pytest.approx(trials(tmp_path, "EASE")["seconds"].sum())
+    assert facts["final_seconds"] > 0
+    cells = next(line for line in text.splitlines() if line.startswith("| EASE |")).split("|")
+    assert [cell.strip() for cell in cells[-4:-1]] == [
+        "3",
+        f"{facts['search_seconds']:.0f} s",
+        f"{facts['final_seconds']:.0f} s",
+    ]
+    cells = next(line for line in text.splitlines() if line.startswith("| ItemKNN |")).split("|")
+    assert [cell.strip() for cell in cells[-4:-2]] == ["–", "–"]
+
+
+def test_a_budget_for_all_searches_every_model_that_has_a_space(tmp_path):
+    run({"EASE": job(), "ItemKNN": job("ItemKNN"), "Popularity": job("Popularity")}, tmp_path, trials=2)
+    assert [done(tmp_path, name)["trials"] for name in ("EASE", "ItemKNN", "Popularity")] == [2, 2, 0]
+
+
+def test_a_configuration_may_say_where_its_search_begins_and_the_table_does_too(tmp_path):
+    tuned = job(model={"name": "EASE", "regularization": 30.0}, tune={**SPACE, "start": "configuration"})
+    run({"EASE": tuned, "Popularity": job("Popularity")}, tmp_path)
+    assert trials(tmp_path, "EASE")["regularization"][0] == 30.0
+    assert "that of its configuration, which may have been chosen before" in (tmp_path / "out" / "table.md").read_text()
+
+
+def test_another_space_is_another_comparison(monkeypatch):
+    """Of which nothing is taken for done."""
+
+    def digest():
+        return compare._digest(
+            compare._checked(configs, None, None)["EASE"], SimpleNamespace(fingerprint=lambda: "data")
+        )
+
+    configs = {"EASE": job(tune={"trials": 2}), "Popularity": job("Popularity")}
+    before = digest()
+    assert digest() == before
+    monkeypatch.setattr(EASE, "search_space", {"item_exponent": (0.0, 0.5)})
+    assert digest() != before
 
 
 def test_the_runs_are_children_of_one_run(tmp_path):
@@ -152,6 +224,7 @@ def test_a_search_with_a_larger_budget_before_gives_no_advantage(tmp_path):
         ({"evaluate": {"metrics": ["ndcg@10"]}}, r"\[evaluate\] of b and of a differ"),
         ({"train": {"refit": False}}, "train.refit of b and of a differ"),
         ({"tune": {**SPACE, "trials": 9}}, "different budgets"),
+        ({"tune": {**SPACE, "start": "sample"}}, r"begin differently \(tune.start\): a defaults, b sample"),
     ],
 )
 def test_what_would_be_unfair_is_refused(tmp_path, other, message):

@@ -87,10 +87,9 @@ def untracked(patch, job):
 
 
 def compared(folder, again):
-    model = SimpleNamespace(record_=SimpleNamespace(epochs=[]))
-    trained = SimpleNamespace(model=model, test=RESULT, validation={}, run_id=None, done=lambda: None)
+    trained = SimpleNamespace(model=None, test=RESULT, validation={}, run_id=None, done=lambda: None)
     figure = SimpleNamespace(savefig=lambda file, dpi: file.write_bytes(b"png"))
-    tuned = Tuned(CONFIGS["EASE"], 0.1, pd.DataFrame({"trial": [0]}))
+    tuned = Tuned(CONFIGS["EASE"], 0.1, pd.DataFrame({"trial": [0], "seconds": [1.0]}))
     with pytest.MonkeyPatch.context() as patch:
         untracked(patch, compare)
         patch.setattr(compare, "train_one", lambda *_, **__: trained)

@@ -7,6 +7,7 @@ the database of runs, a file that is written or removed), or is killed after som
 import functools
 import json
 import os
+import re
 import shutil
 import signal
 import sqlite3
@@ -199,7 +200,8 @@ def written(root):
     """The files that the commands wrote for their users, by name."""
     files = [root / "best.toml", root / "out" / "table.csv", root / "out" / "pairs.csv", root / "out" / "table.md"]
     files += sorted((root / "out" / "models").glob("*/best.toml"))
-    return {str(file.relative_to(root)): file.read_text() for file in files if file.exists()}
+    texts = {str(file.relative_to(root)): file.read_text() for file in files if file.exists()}
+    return {name: re.sub(r"\| \d+ s (?=\|)", "| TIME ", text) for name, text in texts.items()}
 
 
 def runs(root):

@@ -63,6 +63,82 @@ def test_the_best_of_the_trials_is_returned_and_the_given_setting_is_tried_first
     assert Validation(split.validation, "ndcg@10")(model)["ndcg@10"] == pytest.approx(found.value, abs=1e-12)
 
 
+def first_setting(config, root):
+    return search(config, root).trials.iloc[0].to_dict()
+
+
+def test_a_search_begins_at_the_configuration_the_defaults_or_a_sample(tmp_path):
+    model = {"name": "EASE", "regularization": 30.0}
+    space = {**SPACE, "item_exponent": [0.0, 0.5], "user_exponent": {"low": 0.0, "high": 0.5}}
+    found = first_setting(job(model, space, trials=1, start="configuration"), tmp_path)
+    assert [found[name] for name in space] == [30.0, 0.0, 0.0]  # what it does not name has its default
+    found = first_setting(job(model, space, trials=1), tmp_path)  # which names a part of a space that is given
+    assert found["regularization"] != 30.0
+    found = first_setting(job(model, space, trials=1, start="defaults"), tmp_path)
+    assert [found[name] for name in space] == [500.0, 0.0, 0.0]
+    found = first_setting(job(model, space, trials=1, start="sample"), tmp_path)
+    assert found["user_exponent"] > 0
+    assert found["regularization"] not in (30.0, 500.0)
+
+
+def test_what_the_space_does_not_hold_of_the_first_setting_is_sampled(tmp_path):
+    space = {"regularization": {"low": 1.0, "high": 20.0}, "item_exponent": [0, 0.5], "user_exponent": [0.1, 0.2]}
+    found = first_setting(job({"name": "EASE"}, space, trials=1, start="defaults"), tmp_path)
+    assert found["item_exponent"] == 0  # 0 is 0.0
+    assert 1.0 <= found["regularization"] <= 20.0
+    assert found["user_exponent"] in (0.1, 0.2)
+
+
+def test_without_a_space_the_declared_one_is_searched_and_another_space_is_another_search(tmp_path, monkeypatch):
+    config = job({"name": "EASE", "regularization": 30.0}, {}, trials=3)
+    found = search(config, tmp_path)
+    assert set(config.declared_space()) == {"regularization", "item_exponent", "user_exponent"} < set(found.trials)
+    assert found.trials["regularization"][0] == 30.0
+    assert found.trials["regularization"].nunique() == 3
+    given = job({"name": "EASE", "regularization": 30.0}, config.declared_space(), trials=3, start="configuration")
+    same = search(given, tmp_path)
+    pd.testing.assert_frame_equal(found.trials, same.trials)
+    before = study_name(config, "data")
+    monkeypatch.setattr(EASE, "search_space", {"item_exponent": [0.0, 0.5]})
+    assert study_name(config, "data") != before
+    assert set(search(config, tmp_path).trials) == {"trial", "state", "value", "seconds", "item_exponent"}
+
+
+def test_the_command_searches_a_model_without_a_section_of_its_own(tmp_path, capsys):
+    config = check_config({"data": DATA, "split": {"kind": "hold_out_ratings"}, "model": {"name": "EASE"}})
+    found = tune_job.run(Workspace(tmp_path, False), config, trials=2)
+    assert len(found.trials) == 2
+    assert found.trials["regularization"][0] == 500.0
+    assert "best validation ndcg@10" in capsys.readouterr().out
+    with pytest.raises(ConfigError, match=r"the budget: tune.minutes = -1.0"):
+        tune_job.run(Workspace(tmp_path, False), config, minutes=-1.0)
+
+
+def test_searches_of_version_0_2_0_are_found_by_their_names():
+    one = check_config(
+        {
+            "data": {"name": "synthetic", "users": 60},
+            "split": {"kind": "hold_out_ratings"},
+            "model": {"name": "EASE", "regularization": 30.0},
+            "tune": {
+                "trials": 4,
+                "minutes": 2.0,
+                "space": {
+                    **SPACE,
+                    "item_exponent": [0.0, 0.2],
+                    "user_exponent": {"low": 0.0, "high": 0.4, "step": 0.1},
+                },
+            },
+        }
+    )
+    space = {"latent": {"low": 8, "high": 64}, "schedule": ["constant", "cosine"]}
+    other = check_config(
+        {"model": {"name": "MultVAE"}, "tune": {"sampler": "random", "prune": False, "seed": 3, "space": space}}
+    )
+    assert study_name(one, "data") == "EASE-1e2ef54eea56a3d8cc9a86b1"
+    assert study_name(other, "data") == "MultVAE-e5ffc668d8b32a7b9eb51752"
+
+
 def test_a_search_goes_on_where_it_stopped_and_a_finished_one_tries_nothing(tmp_path, monkeypatch):
     undisturbed = search(job(trials=6), tmp_path / "undisturbed")
     fitted = []
@@ -243,8 +319,8 @@ def test_two_at_the_same_search_are_told(tmp_path, monkeypatch):
 
 
 def test_what_cannot_be_searched_is_refused(tmp_path):
-    with pytest.raises(ConfigError, match="nothing to tune"):
-        search(job(space={}), tmp_path)
+    with pytest.raises(ConfigError, match="nothing to tune: Popularity declares no search space"):
+        search(job({"name": "Popularity"}, {}), tmp_path)
     config = job()
     data = config.load_data()
     split = config.model_copy(update={"split": config.split.model_copy(update={"validation": 0.0})}).split.split(data)
@@ -255,7 +331,7 @@ def test_what_cannot_be_searched_is_refused(tmp_path):
 def test_the_job_refuses_before_it_reads_data(tmp_path, monkeypatch):
     monkeypatch.setattr(JobConfig, "load_data", lambda *_: pytest.fail("read the data first"))
     with pytest.raises(ConfigError, match="nothing to tune"):
-        tune_job.run(Workspace(tmp_path), job(space={}))
+        tune_job.run(Workspace(tmp_path), job({"name": "Popularity"}, {}))
 
 
 def test_without_the_extra_it_says_how_to_install_it_before_it_reads_data(tmp_path, monkeypatch):

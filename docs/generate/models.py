@@ -10,6 +10,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from recsys.models import MODELS, Capabilities, Recommender
+from recsys.models.spaces import shown, space_of
 
 ROOT = Path(__file__).parents[2]
 YES, NO = "yes", "–"
@@ -68,6 +69,16 @@ def _history(n_users: int, n_items: int, each: int) -> sp.csr_matrix:
     return matrix
 
 
+def spaces() -> str:
+    """Return the space of each model that a search tries where a configuration names none, one row for equal ones."""
+    lines = ["| models | searched |", "|---|---|"]
+    found: dict[str, list[str]] = {}
+    for name, cls in MODELS.items():
+        cells = "; ".join(f"`{knob}` {shown(values)}" for knob, values in space_of(cls).items()) or "–"
+        found.setdefault(cells, []).append(f"`{name}`")
+    return "\n".join([*lines, *(f"| {', '.join(names)} | {cells} |" for cells, names in found.items())])
+
+
 def imports(indent: str, home: str | None = None) -> str:
     """Return the imports by which type checkers know the package's models, each from its own module by default."""
     found = sorted((cls.__module__, name) for name, cls in MODELS.items() if cls.__module__.startswith("recsys."))
@@ -93,5 +104,6 @@ def pages() -> dict[Path, str]:
     made[ROOT / "recsys" / "__init__.pyi"] = (*names, imports("", "recsys.models"))
     texts = {page: filled(page.read_text(encoding="utf-8"), *parts) for page, parts in made.items()}
     page = ROOT / "docs" / "models.md"
-    texts[page] = filled(texts[page], "<!-- memory: made by make docs -->", "<!-- /memory -->", needs())
+    for part, made_of in (("memory", needs), ("spaces", spaces)):
+        texts[page] = filled(texts[page], f"<!-- {part}: made by make docs -->", f"<!-- /{part} -->", made_of())
     return texts

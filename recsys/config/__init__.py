@@ -18,7 +18,6 @@ from recsys.config.data import DataConfig, SplitConfig
 from recsys.config.sections import (
     EvaluateConfig,
     JobConfig,
-    Range,
     TrackConfig,
     TrainConfig,
     TuneConfig,
@@ -27,7 +26,7 @@ from recsys.config.sections import (
 )
 from recsys.datasets import SYNTHETIC
 from recsys.errors import ConfigError, did_you_mean
-from recsys.models import MODELS
+from recsys.models import MODELS, Range
 from recsys.workspace import as_path
 
 __all__ = [

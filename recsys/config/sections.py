@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal
+from typing import Any, Final, Literal
 
-from annotated_types import Gt
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, field_validator
 
 from recsys.config.data import DataConfig, Section, SplitConfig
 from recsys.drift import Limits
@@ -17,6 +16,7 @@ from recsys.interactions import Interactions
 from recsys.metrics import of
 from recsys.models import Recommender, model_class
 from recsys.models.fitting import named_device
+from recsys.models.spaces import Range, ends, space_of
 from recsys.params import Count, Positive, Seed, check
 from recsys.promotion import Rule
 
@@ -68,34 +68,6 @@ class TrackConfig(Section):
             raise ConfigError(f"track.register must be a name without '/' and ':', got {name!r}")
 
 
-class Range(Section):
-    """Numbers from `low` to `high`; whole numbers if both ends are."""
-
-    low: int | float
-    high: int | float
-    log: bool = False
-    """Draw the logarithm uniformly."""
-    step: Annotated[int | float, Gt(0)] | None = None
-    """Distance between the values; any value by default."""
-
-    @model_validator(mode="after")
-    def _ordered(self) -> Range:
-        if not self.low < self.high:
-            raise ValueError(f"low must lie below high, got {self.low} and {self.high}")
-        if self.log and self.low <= 0:
-            raise ValueError(f"log = true needs low above 0, got {self.low}")
-        if self.log and self.step is not None:
-            raise ValueError("log and step cannot be combined")
-        if self.whole and isinstance(self.step, float):
-            raise ValueError(f"step must be a whole number as low and high are, got {self.step}")
-        return self
-
-    @property
-    def whole(self) -> bool:
-        """Whether only whole numbers are drawn."""
-        return isinstance(self.low, int) and isinstance(self.high, int)
-
-
 class TuneConfig(Section):
     """The search for hyperparameters on the validation part, by `recsys tune` and `recsys compare`."""
 
@@ -110,18 +82,14 @@ class TuneConfig(Section):
     """Stop a trial whose validation metric is below the median of the other trials at the same epoch."""
     seed: Seed = 0
     """Seed of the sampler."""
+    start: Literal["configuration", "defaults", "sample"] | None = None
+    """The first setting that is tried: that of the configuration, with defaults for what it does not name; the model's
+    defaults; or a sample of the space. By default `defaults` in `recsys compare`, where a value that was chosen before
+    would be a trial that nobody counts, and `configuration` in `recsys tune`, but `sample` if `space` is given and
+    `[model]` does not name all of it. What the space does not hold is sampled."""
     space: dict[str, Range | list[Any]] = Field(default={})
-    """Values of each hyperparameter: a list of choices, or `{low = …, high = …, log = true}`."""
-
-    def bounds(self) -> list[dict[str, Any]]:
-        """Return settings with each choice and both ends of each range, to check before a search; none may be empty."""
-        ends = {name: [v.low, v.high] if isinstance(v, Range) else v for name, v in self.space.items()}
-        if empty := [name for name, values in ends.items() if not values]:
-            raise ConfigError(f"tune.space.{empty[0]} has no choices")
-        if reserved := [name for name in ends if name in RESERVED]:
-            raise ConfigError(f"tune.space.{reserved[0]} is not a hyperparameter")
-        first = {name: values[0] for name, values in ends.items()}
-        return [{**first, name: value} for name, values in ends.items() for value in values]
+    """Values of each hyperparameter: a list of choices, or `{low = …, high = …, log = true}`; by default what the model
+    declares ([models.md](models.md))."""
 
 
 class JobConfig(Section):
@@ -200,8 +168,7 @@ class JobConfig(Section):
             named_device(getattr(member, "device", "auto"))
         check_metrics(model, (self.train.metric, *(self.evaluate.metrics or ())))
         check_metrics(model, self.promote.for_metric(self.train.metric).metrics)
-        settings = self.tune.bounds() if self.tune else ()
-        models = [*members, *(self.with_model(**setting).new_model() for setting in settings)]
+        models = [*members, *(self.with_model(**setting).new_model() for setting in self._bounds())]
         self._check_together()
         if not is_stored and any(getattr(model, "patience", None) is not None for model in models):
             self._check_patience()
@@ -239,19 +206,50 @@ class JobConfig(Section):
             searched: check the choices and ends of the search space too.
         """
         self.new_model().check_memory(train.matrix)
-        for setting in self.tune.bounds() if searched and self.tune else ():
+        for setting in self._bounds() if searched else ():
             self.with_model(**setting).new_model().check_memory(train.matrix)
 
+    @property
+    def space(self) -> dict[str, Range | list[Any]]:
+        """What a search tries: `tune.space`, or what the model declares where that is not given."""
+        return (self.tune and self.tune.space) or self.declared_space()
+
+    def declared_space(self) -> dict[str, Range | list[Any]]:
+        """Return the space that the class of the model declares; empty if there is nothing to search.
+
+        The weight by which a rating model ranks belongs to it if `train.metric` measures lists.
+        """
+        model = model_class(self.model["name"])
+        ranks_with = model.capabilities.ranks_with if of(self.train.metric).rates else None
+        return {name: values for name, values in space_of(model).items() if name != ranks_with}
+
     def search(self) -> TuneConfig:
-        """Return the settings of the search; ConfigError without a search space or without a validation part."""
-        if self.tune is None or not self.tune.space:
+        """Return the settings of the search with its space; ConfigError if that is empty, or without a validation part.
+
+        Without a section `[tune]` they are those of its defaults.
+        """
+        if not self.space:
             raise ConfigError(
-                "there is nothing to tune: name the hyperparameters and their values under [tune.space], for instance "
-                "learning_rate = {low = 1e-4, high = 1e-2, log = true}"
+                f"there is nothing to tune: {self.model['name']} declares no search space; name the hyperparameters "
+                "and their values under [tune.space], such as learning_rate = {low = 1e-4, high = 1e-2, log = true}"
             )
         if self.split.without_validation:
             raise ConfigError("a search chooses on the validation part; set split.validation above 0")
-        return self.tune
+        settings = self.tune or TuneConfig()
+        start = settings.start or (None if settings.space else "configuration")
+        return settings.model_copy(update={"space": self.space, "start": start})
+
+    def _bounds(self) -> list[dict[str, Any]]:
+        """Return settings with each choice and both ends of each range, to check before a search; none without one."""
+        if self.tune is None:
+            return []
+        possible = {name: ends(values) for name, values in self.space.items()}
+        if empty := [name for name, values in possible.items() if not values]:
+            raise ConfigError(f"tune.space.{empty[0]} has no choices")
+        if reserved := [name for name in possible if name in RESERVED]:
+            raise ConfigError(f"tune.space.{reserved[0]} is not a hyperparameter")
+        first = {name: values[0] for name, values in possible.items()}
+        return [{**first, name: value} for name, values in possible.items() for value in values]
 
     def as_dict(self) -> dict[str, Any]:
         """Return the configuration as JSON values, without keys that are None."""

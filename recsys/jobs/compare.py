@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import pyarrow as pa
@@ -15,22 +14,20 @@ import pyarrow as pa
 from recsys import report, tracking
 from recsys.config import JobConfig
 from recsys.errors import ConfigError
-from recsys.evaluation import Comparison, Evaluation, compare, intervals, table
+from recsys.evaluation import Comparison, Evaluation, compare, table
 from recsys.files import sha256_of_json
 from recsys.interactions import Interactions
 from recsys.jobs.baseline import Baseline
 from recsys.jobs.common import split_of
 from recsys.jobs.compare_folder import EVALUATION, CompareFolder, is_name
+from recsys.jobs.compare_table import Facts, is_searched, markdown
 from recsys.jobs.train import train_one
 from recsys.jobs.train_files import files_of, forget
-from recsys.jobs.tune import as_toml, with_budget
+from recsys.jobs.tune import as_toml, with_search
 from recsys.metrics import of
 from recsys.splits import Split
 from recsys.tuning import check_extra, tune
 from recsys.workspace import Workspace, output_folder
-
-Facts = dict[str, Any]
-"""What a model's `done.json` holds: `model`, `validation`, `trials`, `seconds`, `hyperparameters` and more."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,9 +51,12 @@ def run(
 ) -> Compared:
     """Tune and train every model on the same parts, test each once, and report which differ.
 
-    A configuration with a `[tune]` section is searched first, each with the same number of trials and the same time
-    (`trials` and `minutes`, or those of the sections, which must agree); then the best setting is trained and tested.
-    Finished models stay in `output`: the same command after an interruption continues with those that are missing.
+    A configuration with a `[tune]` section is searched first, and so is every one if `trials` or `minutes` is given:
+    each over the space that its model declares or its section names, with the same number of trials and the same time
+    (`trials` and `minutes`, or those of the sections, which must agree). The first trial has the model's defaults, and
+    no search begins from a value that its configuration has from an earlier one, unless `tune.start` says so. Then the
+    best setting is trained and tested. Finished models stay in `output`: the same command after an interruption
+    continues with those that are missing.
 
     Args:
         configs: the jobs, by the name that the table shows.
@@ -108,7 +108,7 @@ def _run(
         comparison = compare(evaluations, metric)
         fitted_on = split.refit() if first.train.refit else split.train
         baseline = Baseline.of(workspace, first, split, fitted_on, tuple(scores.columns.unique(0)))
-        text = _markdown(scores, evaluations, facts, comparison, metric, data, baseline)
+        text = markdown(scores, evaluations, facts, comparison, jobs, data.shape, baseline)
         flat = scores.set_axis([key[0] if key[1] == "value" else " ".join(key) for key in scores.columns], axis=1)
         pairs = comparison.pairs.to_csv(index=False)
         for file, content in {"table.md": text, "table.csv": flat.to_csv(), "pairs.csv": pairs}.items():
@@ -145,10 +145,11 @@ def _result(
             forget(files_of(workspace, _unregistered(job.repeat(0).model_copy(update={"model": model})), data))
             return evaluation, facts
     given, job, tuned = job, job.repeat(0), None
-    if job.tune and job.tune.space:
+    if is_searched(job):
         # Within the budget: an earlier search by `recsys tune` may have made more trials than this one may.
         tuned = tune(workspace, job, split, fingerprint=data.fingerprint(), within_budget=True, run_name=f"tune {name}")
         job = tuned.job
+    began = time.perf_counter()
     trained = train_one(workspace, _unregistered(job), split, data, run_name=name)
     facts = {
         "digest": _digest(given, data),
@@ -156,7 +157,8 @@ def _result(
         "model": type(trained.model).__name__,
         "validation": trained.validation,
         "trials": 0 if tuned is None else len(tuned.trials),
-        "seconds": sum(entry.get("seconds", 0.0) for entry in trained.model.record_.epochs),
+        "search_seconds": 0.0 if tuned is None else float(tuned.trials["seconds"].sum()),
+        "final_seconds": time.perf_counter() - began,
         "run": trained.run_id,
         "hyperparameters": {key: value for key, value in job.model.items() if key != "name"},
     }
@@ -182,8 +184,8 @@ def _checked(configs: Mapping[str, JobConfig], trials: int | None, minutes: floa
     for name, config in configs.items():
         if not is_name(name):
             raise ConfigError(f"{name!r} cannot name a folder, as a model in a comparison must; set track.run_name")
-        config.check()
-        jobs[name] = with_budget(config, trials, minutes)
+        jobs[name] = _with_search(config, trials, minutes)
+        jobs[name].check()
     (first, shared), *others = jobs.items()
     for name, job in others:
         for section in ("data", "split", "evaluate"):
@@ -194,13 +196,27 @@ def _checked(configs: Mapping[str, JobConfig], trials: int | None, minutes: floa
                 )
         if job.train.refit != shared.train.refit:
             raise ConfigError(f"train.refit of {name} and of {first} differ: one would be trained on more entries")
-    budgets = {name: (job.tune.trials, job.tune.minutes) for name, job in jobs.items() if job.tune and job.tune.space}
-    if budgets:
+    searches = {name: job.search() for name, job in jobs.items() if is_searched(job)}
+    if searches:
         check_extra()
+    budgets = {name: (search.trials, search.minutes) for name, search in searches.items()}
     if len(set(budgets.values())) > 1:
         shown = ", ".join(f"{name} {budget}" for name, budget in budgets.items())
         raise ConfigError(f"the searches have different budgets (trials, minutes): {shown}; give --trials or --minutes")
+    starts = {name: search.start for name, search in searches.items()}
+    if len(set(starts.values())) > 1:
+        shown = ", ".join(f"{name} {start}" for name, start in starts.items())
+        raise ConfigError(f"the searches begin differently (tune.start): {shown}; make them equal")
     return jobs
+
+
+def _with_search(config: JobConfig, trials: int | None, minutes: float | None) -> JobConfig:
+    """Return the configuration with its search written out, if it asks for one or a budget is given for all."""
+    if not config.space or (config.tune is None and trials is None and minutes is None):
+        return config
+    search = with_search(config, trials, minutes).search()
+    start = (config.tune and config.tune.start) or "defaults"
+    return config.model_copy(update={"tune": search.model_copy(update={"start": start})})
 
 
 def _check_metric(metric: str, job: JobConfig) -> None:
@@ -213,41 +229,3 @@ def _check_metric(metric: str, job: JobConfig) -> None:
         raise ConfigError(f"{metric} is not among evaluate.metrics ({', '.join(names)}); add it, or choose another")
     if names is None and of(metric).rates:
         raise ConfigError(f"name {metric} under evaluate.metrics: by default only lists are measured")
-
-
-def _markdown(
-    scores: pd.DataFrame,
-    evaluations: Mapping[str, Evaluation],
-    facts: Mapping[str, Facts],
-    comparison: Comparison,
-    metric: str,
-    data: Interactions,
-    baseline: Baseline,
-) -> str:
-    """Return the table, with intervals for the deciding metric, and a verdict on each pair of neighbors in it.
-
-    The last row is the baseline, unless it is among the models; it takes no part in the comparison.
-    """
-    order = list(scores.index)
-    others = [name for name in scores.columns.unique(0) if name != metric]
-    lines = [
-        f"Test part of {data.shape[0]:,} users × {data.shape[1]:,} items; 95 % bootstrap intervals over users.",
-        "",
-        f"| {' | '.join(['model', metric, 'interval', *others, 'validation', 'trials'])} |",
-        f"|---|--:|---|{'--:|' * len(others)}--:|--:|",
-    ]
-    for name in order:
-        value, low, high = intervals(evaluations[name].only([metric])).iloc[0][["value", "low", "high"]]
-        bold = "**" if name == order[0] else ""
-        validation = [f"{chosen:.4f}" for chosen in facts[name]["validation"].values()] or ["–"]
-        measured = [f"{scores.loc[name, (other, 'value')]:.4f}" for other in others]
-        cells = [name, f"{bold}{value:.4f}{bold}", f"{low:.4f}–{high:.4f}", *measured, validation[0]]
-        lines.append(f"| {' | '.join([*cells, str(facts[name]['trials'] or '–')])} |")
-    if baseline.title not in {fact["model"] for fact in facts.values()}:
-        measured = [f"{baseline.values[name]:.4f}" for name in (metric, *others)]
-        lines.append(f"| {' | '.join([f'*{baseline.title}*', measured[0], '–', *measured[1:], '–', '–'])} |")
-    pairs = zip(comparison.pairs["better"], comparison.pairs["worse"], strict=True)
-    verdicts = {frozenset(pair): verdict for pair, verdict in zip(pairs, comparison.verdicts(), strict=True)}
-    lines += ["", "Each model and the next one in the table, Holm's correction over all pairs:", ""]
-    lines += [f"- {verdicts[frozenset(neighbors)]}" for neighbors in pairwise(order)]
-    return "\n".join(lines) + "\n"

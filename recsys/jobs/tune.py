@@ -33,9 +33,9 @@ def run(
         ConfigError: the configuration cannot be searched, or `output` cannot be written.
     """
     file = None if output is None else output_file(output, "--output")
+    config = with_search(config, trials, minutes)  # raises before any data are read
+    searched = config.space
     config.check()
-    config = with_budget(config, trials, minutes)
-    searched = config.search().space  # raises before any data are read
     check_extra()
     tracking.check(workspace)
     data = config.load_data(workspace.folder)
@@ -73,13 +73,17 @@ def run(
     return tuned
 
 
-def with_budget(config: JobConfig, trials: int | None, minutes: float | None) -> JobConfig:
-    """Return the configuration with the given budget for its search; a ConfigError where it is out of range."""
+def with_search(config: JobConfig, trials: int | None, minutes: float | None) -> JobConfig:
+    """Return the configuration with its search written out: the space that the model declares, and the given budget.
+
+    Raises:
+        ConfigError: nothing can be searched, or the budget is out of range.
+    """
     given = {name: value for name, value in (("trials", trials), ("minutes", minutes)) if value is not None}
-    if config.tune is None or not given:
-        return config
-    changed = check_config({"model": config.model, "tune": {**config.tune.model_dump(), **given}}, "the budget")
-    return config.model_copy(update={"tune": changed.tune})
+    search = config.search()
+    if given:
+        check_config({"tune": {**search.model_dump(exclude={"space"}), **given}}, "the budget")
+    return config.model_copy(update={"tune": search.model_copy(update=given)})
 
 
 def as_toml(job: JobConfig) -> str:

@@ -13,6 +13,7 @@ from recsys.models.autoencoder import Autoencoder
 from recsys.models.base import Recommender
 from recsys.models.capabilities import Capabilities
 from recsys.models.registry import MODELS, load, model_class, register
+from recsys.models.spaces import Range
 from recsys.params import Count, Fraction, Natural, NotNegative, OpenFraction, Positive, Rate, Seed, Widths
 
 if TYPE_CHECKING:
@@ -73,6 +74,7 @@ __all__ = [
     "NotNegative",
     "OpenFraction",
     "Positive",
+    "Range",
     "Rate",
     "Recommender",
     "Seed",

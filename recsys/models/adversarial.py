@@ -20,6 +20,7 @@ import torch.nn.functional as F
 from annotated_types import MinLen
 from torch import Tensor, nn
 
+from recsys.models import spaces
 from recsys.models.autoencoder import Autoencoder, WholeRow
 from recsys.models.fitting import FitOptions
 from recsys.models.registry import register
@@ -107,6 +108,8 @@ class AAE(WholeRow, Adversarial):
     them; reconstruction and regularization take their steps on the same batch.
     """
 
+    search_space = spaces.AAE
+
     adversarial_weight: NotNegative = 1.0
     """Weight of the encoder's log D(z) against the log-likelihood of a row; 0: an autoencoder without prior."""
 
@@ -158,6 +161,8 @@ class VAEGAN(Multinomial, Adversarial):
     sure (Goodfellow et al. 2014, §3); `beta`, since a layer of bounded slope keeps L_like far below the nats of a
     likelihood: `beta` / `likelihood_weight` is what `MultVAE` calls β.
     """
+
+    search_space = spaces.VAE_GAN
 
     beta: NotNegative = 2e-3
     """Weight of L_prior."""
@@ -221,6 +226,8 @@ class ALI(Multinomial, Adversarial):
     leave open which code belongs to which row. The discriminator has spectral norm 1 and no dropout; lengths and blocks
     of rows as in `VAEGAN`.
     """
+
+    search_space = spaces.ALI
 
     reconstruction_weight: NotNegative = 0.01
     """Weight of the log-likelihood of a row against the adversarial loss; 0: ALI as published."""

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from recsys.errors import ConfigError, DataError
 from recsys.memory import Need
+from recsys.models import spaces
 from recsys.models.base import Recommender
 from recsys.models.capabilities import Capabilities
 from recsys.models.fitting import FitOptions, new_generator, pick_device
@@ -39,6 +40,7 @@ class Autoencoder(Recommender):
     """
 
     capabilities: ClassVar[Capabilities] = Capabilities(trains_by_epochs=True)
+    search_space = spaces.NETWORK
 
     _copies: ClassVar[int] = 0
     """Arrays of the size of all weights that a step makes beside weights, gradients and moments."""

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from recsys.errors import BundleError, ConfigError, DataError
+from recsys.models import spaces
 from recsys.models.autoencoder import Autoencoder, encode_rows
 from recsys.models.capabilities import NO_GRAPH_OF_EQUATIONS, Capabilities
 from recsys.models.fitting import FitOptions, pick_device
@@ -47,6 +48,7 @@ class AutoRec(Autoencoder):
     """
 
     capabilities: ClassVar[Capabilities] = replace(Autoencoder.capabilities, rates=True, ranks_with="unobserved_weight")
+    search_space = spaces.RATING
     over_items: ClassVar[bool] = False
     """Items' columns are encoded in place of users' rows: once trained the model is its `ItemFactors`."""
     rows_type: ClassVar[type[Rows]] = Rows
@@ -233,9 +235,8 @@ class AutoRec(Autoencoder):
         return self.network_.output.weight, self.network_.output.bias
 
     def _encode(self, histories: sp.csr_matrix) -> Tensor:
-        if self.over_items:
-            return self._users(histories, np.full(histories.shape[0], -1))[0]
-        return super()._encode(histories)
+        new = np.full(histories.shape[0], -1)
+        return self._users(histories, new)[0] if self.over_items else super()._encode(histories)
 
     def _user_vectors(self) -> Tensor:
         return self.factors_.users if self.over_items else super()._user_vectors()
@@ -248,15 +249,13 @@ class AutoRec(Autoencoder):
 
     def _per_user(self, userid: Indices, trained: npt.NDArray[Any], new: npt.NDArray[Any] | None) -> npt.NDArray[Any]:
         """Return trained[u] of users who are scored by what training learned of them, and of others what is `new`."""
-        if new is None:
-            return trained[userid]
-        known = self._known(userid)
-        new[known] = trained[userid[known]]
-        return new
+        if new is not None and len(known := np.flatnonzero(self._known(userid))):
+            new[known] = trained[userid[known]]
+        return trained[userid] if new is None else new
 
     def _state(self) -> dict[str, Any]:
-        kept = {"mean": self.mean_, "cold_rating": self.cold_rating_, "rating_range": self.rating_range_}
-        return {**kept, "unit": self.unit_}
+        kept = ("mean", "cold_rating", "rating_range", "unit")
+        return {name: getattr(self, f"{name}_") for name in kept}
 
     def _arrays(self) -> dict[str, npt.NDArray[Any]]:
         arrays = super()._arrays()
@@ -307,6 +306,8 @@ class UAutoRec(AutoRec):
     are clipped (`clip`).
     """
 
+    search_space = spaces.AUTOREC
+
     hidden: Count = 500
     """Width of the hidden layer; 500 in the paper."""
 
@@ -329,6 +330,7 @@ class IAutoRec(AutoRec):
 
     over_items = True
     capabilities = OVER_ITEMS
+    search_space = spaces.AUTOREC
 
     hidden: Count = 500
     """Width of the hidden layer; 500 in the paper."""

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from recsys.errors import DataError, TrainingError
 from recsys.memory import Need
+from recsys.models import spaces
 from recsys.models.base import Recommender
 from recsys.models.capabilities import NO_GRAPH_OF_EQUATIONS, Capabilities
 from recsys.models.fitting import FitOptions
@@ -154,6 +155,7 @@ class ALS(Factors):
     """
 
     capabilities: ClassVar[Capabilities] = replace(Factors.capabilities, popularity_fallback=True)
+    search_space = spaces.ALS
 
     alpha: Positive = 1.0
     """Confidence of a stored entry per unit of its value."""
@@ -188,6 +190,7 @@ class BPR(Factors):
     `popularity_exponent` times the log of the item's number of users is added again. With 0 the lists are implicit's.
     """
 
+    search_space = spaces.BPR
     biased = True
 
     learning_rate: Positive = 0.01
@@ -257,6 +260,7 @@ class ItemKNN(Recommender):
     """
 
     capabilities: ClassVar[Capabilities] = Capabilities(encodes=False, keeps_users=False, popularity_fallback=True)
+    search_space = spaces.ITEM_KNN
 
     neighbors: Count = 100
     """Neighbors kept per item, of which it is the first itself."""

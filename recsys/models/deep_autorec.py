@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from recsys.errors import ConfigError
+from recsys.models import spaces
 from recsys.models.autorec import OVER_ITEMS, AutoRec, squared_error
 from recsys.models.registry import register
 from recsys.nn.layers import SIGMOID_GAIN, ActivationName, dropout
@@ -35,6 +36,7 @@ class DeepAutoRec(AutoRec):
     with a cosine schedule over both stages; predictions are clipped (`clip`).
     """
 
+    search_space = spaces.DEEP_AUTOREC
     over_items = True
     capabilities = OVER_ITEMS
 
@@ -111,6 +113,7 @@ class DeepRecommender(AutoRec):
     are centered (`center`), predictions clipped (`clip`).
     """
 
+    search_space = spaces.DEEP_RECOMMENDER
     _copies: ClassVar[int] = 1  # the gradient of a pass over dense rows
 
     hidden: Widths = (512,)

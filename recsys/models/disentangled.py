@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from recsys.models import spaces
 from recsys.models.autoencoder import Autoencoder
 from recsys.models.registry import register
 from recsys.models.selection import Indices
@@ -40,6 +41,8 @@ class MacridVAE(Multinomial, Annealed, Autoencoder):
     side; `similar_items` compares the h_i. Nothing makes a concept what a person would call one: with other seeds the
     same items may be shared out in another way.
     """
+
+    search_space = spaces.MACRID_VAE
 
     concepts: Count = 7
     """K: with one concept this is a VAE of cosines."""

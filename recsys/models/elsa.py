@@ -9,6 +9,7 @@ import scipy.sparse as sp
 import torch
 from torch import Tensor, nn
 
+from recsys.models import spaces
 from recsys.models.autoencoder import Autoencoder
 from recsys.models.registry import register
 from recsys.models.selection import Histories, Indices
@@ -36,6 +37,7 @@ class ELSA(Autoencoder):
     """
 
     capabilities = replace(Autoencoder.capabilities, keeps_users=False, popularity_fallback=True)
+    search_space = spaces.ELSA
 
     _copies: ClassVar[int] = 4  # A is divided by its lengths in every step
 

@@ -9,6 +9,7 @@ from annotated_types import MinLen
 from torch import nn
 
 from recsys.errors import ConfigError
+from recsys.models import spaces
 from recsys.models.autoencoder import Autoencoder, WholeRow
 from recsys.models.registry import register
 from recsys.models.variational import Decoding
@@ -36,6 +37,8 @@ class FeatureConsistentAE(WholeRow, Decoding, Autoencoder):
     `likelihood_weight`, 0 in the paper, because features alone tell little of the order of items that few users have.
     x̄ is dense, rows × items, for the time of a step: see `recsys.nn.losses.project_means`.
     """
+
+    search_space = spaces.FEATURE_CONSISTENT
 
     hidden: Count = 600
     """Width of the hidden layers of encoder and decoder."""

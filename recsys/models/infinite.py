@@ -14,6 +14,7 @@ from torch import Tensor
 
 from recsys.errors import TrainingError
 from recsys.memory import Need
+from recsys.models import spaces
 from recsys.models.base import Recommender
 from recsys.models.capabilities import Capabilities
 from recsys.models.fitting import FitOptions, pick_device
@@ -45,6 +46,7 @@ class InfiniteAE(Recommender):
         keeps_users=False,
         no_graph="it compares a history with that of every training user, whom the file would hold as dense rows",
     )
+    search_space = spaces.INFINITE
 
     regularization: Positive = 5.0
     """λ: the ridge as a multiple of the kernel's mean diagonal."""

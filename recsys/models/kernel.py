@@ -10,6 +10,7 @@ import torch
 from annotated_types import MinLen
 from torch import nn
 
+from recsys.models import spaces
 from recsys.models.autoencoder import encode_rows
 from recsys.models.autorec import OVER_ITEMS, AutoRec
 from recsys.models.registry import register
@@ -69,6 +70,7 @@ class SparseFC(Kernelized, AutoRec):  # type: ignore[misc]  # its weight decay i
 
     over_items = True
     capabilities = OVER_ITEMS
+    search_space = spaces.SPARSE_FC
 
     def _network(self, n_in: int, generator: torch.Generator) -> nn.Module:
         return KernelNetwork(n_in, self.hidden, self.dim, generator, scale=self._scale())
@@ -98,6 +100,7 @@ class GLocalK(Kernelized, AutoRec):  # type: ignore[misc]  # its weight decay is
 
     over_items = True
     capabilities = OVER_ITEMS
+    search_space = spaces.SPARSE_FC
 
     rows_type = Grid
     _copies: ClassVar[int] = 5  # W ∘ K moved by a column each way, too

@@ -23,6 +23,7 @@ from recsys.models.capabilities import REFUSALS, Capabilities
 from recsys.models.fallback import readable
 from recsys.models.fitting import FitOptions, Validates, free_on, pick_device
 from recsys.models.selection import Histories, Indices
+from recsys.models.spaces import Space
 from recsys.models.stored import Size, Stored, as_json, number, record_of, users_of
 from recsys.params import Parameters, modern
 from recsys.sparse import as_csr, row_digests
@@ -41,6 +42,8 @@ class Learner(Parameters, RecommenderBase):  # type: ignore[misc]
 
     capabilities: ClassVar[Capabilities]
     """What models of this class can do; what is not declared is refused."""
+    search_space: ClassVar[Space] = {}
+    """Values of the hyperparameters that a search varies, where a configuration names none (see `models.spaces`)."""
 
     n_users_: int
     n_items_: int

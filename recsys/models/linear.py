@@ -33,6 +33,7 @@ from torch import Tensor, nn
 
 from recsys.errors import BundleError, TrainingError
 from recsys.memory import Need
+from recsys.models import spaces
 from recsys.models.base import Recommender
 from recsys.models.capabilities import Capabilities
 from recsys.models.fitting import FitOptions, pick_device
@@ -66,6 +67,7 @@ class EASE(Recommender):
     """
 
     capabilities: ClassVar[Capabilities] = Capabilities(encodes=False, keeps_users=False, popularity_fallback=True)
+    search_space = spaces.EASE
 
     regularization: Positive = 500.0
     """λ of λ · ‖B‖², on the scale of the squared error summed over all users; 200 to 1000 in the papers, larger for
@@ -167,6 +169,8 @@ class EDLAE(EASE):
     diag(B) = 0 and Λ = λ + p/(1−p) · diag(XᵀX). With `dropout` 0 it is EASE.
     """
 
+    search_space = spaces.EDLAE
+
     dropout: Rate = 0.33
     """p: share of a history's entries that training hides."""
 
@@ -192,6 +196,8 @@ class RDLAE(EDLAE):
     With `relaxation` 0 it is EDLAE, from 1 on DLAE; with `dropout` 0 it is the paper's RLAE. Differs from the authors'
     code in: the diagonal stays in B, where theirs is set to 0 at the end; lists of unseen items are the same.
     """
+
+    search_space = spaces.RDLAE
 
     relaxation: NotNegative = 0.1
     """ξ: upper bound of the weight of an item for itself."""
@@ -219,6 +225,8 @@ class DEQL(EDLAE):
 
     `similar_items` ranks by ±√(B_ij · B_ji / ((1 − θ b_i)(1 − θ b_j))), which is the partial correlation.
     """
+
+    search_space = spaces.DEQL
 
     emphasis: NotNegative = 0.5
     """b / a of the paper: weight of the error of an entry that was kept, where that of a dropped one is 1."""
@@ -253,6 +261,8 @@ class HigherOrderEASE(EASE):
 
     `similar_items` ranks by ±√(B_ij · B_ji), which is the partial correlation if there are no pairs.
     """
+
+    search_space = spaces.HIGHER_ORDER
 
     pairs: Natural = 1000
     """How many pairs of items to read: those that most users have; fewer if fewer occur."""

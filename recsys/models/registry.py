@@ -13,6 +13,7 @@ from recsys.artifacts import Bundle, read_bundle
 from recsys.errors import BundleError, ConfigError, did_you_mean
 from recsys.models.base import Recommender
 from recsys.models.capabilities import Capabilities
+from recsys.models.spaces import check_space
 from recsys.params import help_of, hints
 from recsys.workspace import as_path
 
@@ -32,8 +33,8 @@ def register(cls: type[Model]) -> type[Model]:
     each hyperparameter. Registered again, as when a notebook's cell is run twice, a class replaces its earlier self.
 
     Raises:
-        ConfigError: not a concrete model, no capabilities, hyperparameters whose types cannot be read, or another model
-            has the name.
+        ConfigError: not a concrete model, no capabilities, hyperparameters whose types cannot be read, a search space
+            with what is no hyperparameter or no value of it, or another model has the name.
     """
     if not (isinstance(cls, type) and issubclass(cls, Recommender)):
         raise ConfigError(f"register takes a class that inherits from recsys.Recommender, got {cls!r}")
@@ -52,6 +53,7 @@ def register(cls: type[Model]) -> type[Model]:
     if "__dataclass_fields__" not in vars(cls):
         cls = dataclass(kw_only=True, eq=False)(cls)
     hints(cls)  # type: ignore[arg-type]  # refused here if a type cannot be read
+    check_space(cls)
     if cls is not other:
         cls.__doc__ = f"{text}\n\n{help_of(cls)}"
     _REGISTERED[cls.__name__] = cls

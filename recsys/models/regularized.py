@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from recsys.errors import ConfigError
+from recsys.models import spaces
 from recsys.models.autoencoder import Autoencoder, WholeRow, encode_rows
 from recsys.models.registry import register
 from recsys.models.selection import Histories, Indices
@@ -32,6 +33,8 @@ class BottleneckAE(WholeRow, Autoencoder):
     `likelihood` as Δ) over I → `hidden` → `latent` → `hidden` reversed → I, rows divided by their length. Nothing else
     keeps it from copying its input, so that `latent`, `weight_decay` and the epochs decide how well it ranks.
     """
+
+    search_space = spaces.BOTTLENECK
 
     hidden: Widths = ()
     """Widths of the layers between input and code; the decoder has them in reverse."""
@@ -78,6 +81,8 @@ class SparseAE(BottleneckAE):
     alone. Small codes and a large decoder evade it: keep `weight_decay` above 0.
     """
 
+    search_space = spaces.SPARSE
+
     penalty: Literal["l1", "kl"] = "l1"
     """`l1` on the activations, or `kl` between the units' mean activations and `target`."""
     sparsity: NotNegative = 0.5
@@ -114,6 +119,8 @@ class DenoisingAE(BottleneckAE):
     dropout; encoder and decoder weights are not tied; the loss gives corrupted entries no greater weight.
     """
 
+    search_space = spaces.DENOISING
+
     corruption: Literal["masking", "gaussian", "salt-and-pepper"] = "masking"
     """Kind of noise."""
     level: NotNegative = 0.5
@@ -147,6 +154,7 @@ class ContractiveAE(BottleneckAE):
     would evade the penalty (keep `weight_decay` above 0); the penalty is on the whole encoder, not on stacked layers.
     """
 
+    search_space = spaces.CONTRACTIVE
     _copies: ClassVar[int] = 1  # the gradient of the penalty
 
     contraction: NotNegative = 0.003
@@ -182,6 +190,7 @@ class CDAE(BottleneckAE):
     """
 
     capabilities = replace(BottleneckAE.capabilities, scores_known_users=True)
+    search_space = spaces.CDAE
 
     dropout: Rate = 0.5
     """Share of a history's entries hidden from the encoder in each training step; q in the paper."""
@@ -233,6 +242,8 @@ class UAE(WholeRow, Autoencoder):
     theirs two of 500 ReLU without; `gaussian` is the squared error of an affine output, theirs that of a sigmoid, whose
     likelihood is `bernoulli` here; `weight_decay` is on all weights, theirs on those of the acquisition.
     """
+
+    search_space = spaces.UAE
 
     acquisition: Literal["linear", "network"] = "linear"
     """`linear`: y is an affine function of the row; `network`: through the widths of `hidden` reversed."""

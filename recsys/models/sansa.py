@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from recsys.errors import BundleError, TrainingError
 from recsys.memory import Need
+from recsys.models import spaces
 from recsys.models.base import Recommender
 from recsys.models.capabilities import Capabilities
 from recsys.models.fitting import FitOptions
@@ -51,6 +52,7 @@ class SANSA(Recommender):
     """
 
     capabilities: ClassVar[Capabilities] = Capabilities(encodes=False, keeps_users=False, popularity_fallback=True)
+    search_space = spaces.SANSA
 
     regularization: Positive = 500.0
     """λ of λ · ‖B‖², on the scale of the squared error summed over all users, as in EASE."""

@@ -11,6 +11,7 @@ import torch
 from annotated_types import MinLen
 from torch import nn
 
+from recsys.models import spaces
 from recsys.models.autoencoder import Autoencoder, WholeRow, check_entries
 from recsys.models.registry import register
 from recsys.nn.gaussian import gaussian_log_density, kl_between, reparameterized
@@ -85,6 +86,8 @@ class MultVAE(Multinomial, Annealed, Decoding, Autoencoder):
     `decoder="affine"`, which is not the paper's, `latent` → I.
     """
 
+    search_space = spaces.MULT_VAE
+
     hidden: Count = 600
     """Width of the hidden layers of encoder and decoder."""
     latent: Count = 200
@@ -116,6 +119,8 @@ class MultDAE(Multinomial, Autoencoder):
     Liang et al. 2018. Minimizes, per user, −Σ_i x_i log π_i (eq. 7), with dropout on the input. As in the authors'
     code, `weight_decay` · (‖V‖² + ‖W‖²) is added to the mean over users.
     """
+
+    search_space = spaces.MULT_DAE
 
     latent: Count = 200
     """Width of the hidden layer."""
@@ -157,6 +162,8 @@ class VAE(WholeRow, Annealed, Decoding, Autoencoder):
     by their Euclidean length, then dropout. Differs from the papers in: pseudo-inputs are divided by their length too;
     the choice of an affine decoder.
     """
+
+    search_space = spaces.VAE
 
     hidden: Annotated[Widths, MinLen(1)] = (600,)
     """Widths between input and latent layer; the decoder has them in reverse."""
@@ -226,6 +233,8 @@ class RecVAE(Multinomial, Autoencoder):
     prior. Differs from that code in: the old encoder starts as a copy of the encoder, not with other random weights.
     """
 
+    search_space = spaces.REC_VAE
+
     hidden: Count = 600
     """Width of the encoder's layers."""
     layers: Count = 5
@@ -283,6 +292,8 @@ class HVamp(Multinomial, Annealed, Autoencoder):
     is by default a share of the training's steps (theirs: 100 of at most 400 epochs). `weight_decay`, which they do
     without, leaves the pseudo-inputs alone.
     """
+
+    search_space = spaces.HVAMP
 
     hidden: Count = 600
     """Width of every hidden layer."""

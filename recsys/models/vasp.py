@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from recsys.errors import DataError
 from recsys.memory import Need
+from recsys.models import spaces
 from recsys.models.autoencoder import Autoencoder, encode_rows
 from recsys.models.registry import register
 from recsys.models.selection import Histories, Indices
@@ -45,6 +46,8 @@ class FLVAE(Annealed, Autoencoder):
     the same in all steps (`anneal_steps=0`); Adam in place of Nadam; `latent`, `hidden` and β for smaller data (2048,
     4096, and 1/2048 of the summed KL there).
     """
+
+    search_space = spaces.FLVAE
 
     hidden: Count = 600
     """Width of all layers."""
@@ -112,6 +115,7 @@ class VASP(FLVAE):
     """
 
     capabilities = replace(FLVAE.capabilities, keeps_users=False)
+    search_space = spaces.VASP
 
     regularization: NotNegative = 0.0
     """λ of λ/2 · ‖B‖² on the mean loss per user; the notebook has none."""

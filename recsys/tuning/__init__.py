@@ -47,6 +47,8 @@ def tune(
 ) -> Tuned:
     """Try `job.tune.trials` settings of the model and return the one that is best on the validation part.
 
+    They are drawn from `job.space`: `job.tune.space`, or what the class of the model declares.
+
     Every trial is fitted on the training part and measured by `train.metric`; it is an MLflow run of its own, the
     child of the run within which this is called. The test part is not looked at.
 
@@ -61,8 +63,9 @@ def tune(
         run_name: begin a run of this name for the trials to be children of, unless no trial is missing.
 
     Raises:
-        ConfigError: the extra `tune` is not installed, the configuration has no search space or the split no validation
-            part, no trial succeeded, another process runs the same search, or a newer version has begun it.
+        ConfigError: the extra `tune` is not installed, neither the configuration nor the model names a search space,
+            the split has no validation part, no trial succeeded, another process runs the same search, or a newer
+            version has begun it.
     """
     check_extra()
     from recsys.tuning.search import Search
@@ -97,7 +100,7 @@ def is_finished(workspace: Workspace, job: JobConfig, fingerprint: str) -> bool:
 def study_name(job: JobConfig, fingerprint: str) -> str:
     """Return a name that only the same search on the same data has; the budget may grow from one call to the next."""
     facts = job.as_dict()
-    searched = {name: value for name, value in facts["tune"].items() if name not in ("trials", "minutes")}
+    searched = job.search().model_dump(mode="json", exclude_none=True, by_alias=True, exclude={"trials", "minutes"})
     model = {name: value for name, value in job.model.items() if name != "device"}
     kept = {name: facts[name] for name in ("data", "split", "evaluate")}
     measured = job.train.metric if job.train.validate_epochs else f"{job.train.metric} of the last epoch"

@@ -18,10 +18,11 @@ from optuna.trial import FrozenTrial, TrialState
 from tqdm.auto import tqdm
 
 from recsys import tracking
-from recsys.config import JobConfig, Range, TuneConfig
+from recsys.config import JobConfig, TuneConfig
 from recsys.errors import TrainingError
 from recsys.evaluation import Validation
-from recsys.models import Recommender
+from recsys.models import Range, Recommender
+from recsys.params import plain
 from recsys.splits import Split
 from recsys.tuning import study
 from recsys.tuning.study import Trial, is_wanting
@@ -79,8 +80,8 @@ class Search:
             pruner=_pruner(self.settings),
         )
         asked.add_trials([self._frozen(trial) for trial in ended])
-        if not ended and (given := self._given()) is not None:
-            asked.enqueue_trial(given)
+        if not ended and (first := self._first()):
+            asked.enqueue_trial(first)
         return asked.ask(self.space)
 
     def _continue(self, trials: list[Trial]) -> None:
@@ -94,17 +95,25 @@ class Search:
                 bar.update()
                 self._show_best(bar, trials)
 
-    def _given(self) -> dict[str, Any] | None:
-        """Return the configuration's own values, to be tried first; None unless all are there and in the space."""
-        model = self.job.model
-        if not all(name in model for name in self.space):
-            return None
-        values = self._proposable({name: model[name] for name in self.space})
-        try:
-            optuna.trial.create_trial(value=0.0, params=values, distributions=self.space)
-        except ValueError:
-            return None
-        return values
+    def _first(self) -> dict[str, Any]:
+        """Return what the space holds of the setting that is to be tried first; Optuna samples the rest."""
+        named = all(name in self.job.model for name in self.space)
+        start = self.settings.start or ("configuration" if named else "sample")
+        if start == "sample":
+            return {}
+        model = self.job.new_model()
+        if start == "defaults":
+            model = type(model)()
+        found: dict[str, Any] = {}
+        for name, values in self.settings.space.items():
+            value = plain(getattr(model, name))
+            if not isinstance(values, Range):  # as the space writes it: 0 may stand for 0.0
+                value = next((choice for choice in values if plain(choice) == value), value)
+            proposed = self._proposable({name: value})
+            with suppress(ValueError):
+                optuna.trial.create_trial(value=0.0, params=proposed, distributions={name: self.space[name]})
+                found |= proposed
+        return found
 
     def _make_trial(self, trials: list[Trial]) -> None:
         """Try the next setting and append its result, which is kept before its run ends: see `_end_last_run`."""

@@ -23,7 +23,19 @@ from tests.crashes.boxes import FOLDER, Box, Tree
 Lines = Counter[str]
 _TIME = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d[0-9.:+Z]*")
 _UNTOLD_TAGS = ("recsys.run", "resumed", "mlflow.parentRunId", "mlflow.source.git.commit", "mlflow.log-model.history")
-_UNTOLD_KEYS = {"seconds", "started", "finished", "run_id", "run", "checksum", "sha256", "finished_at", "config.json"}
+_UNTOLD_KEYS = {
+    "seconds",
+    "search_seconds",
+    "final_seconds",
+    "started",
+    "finished",
+    "run_id",
+    "run",
+    "checksum",
+    "sha256",
+    "finished_at",
+    "config.json",
+}
 COURSE = ("status", "steps", "reason")
 """What the summary of a night says of what this call did, which need not be all that the night did."""
 _MODEL_STATUS = {0: "UNSPECIFIED", 1: "PENDING", 2: "READY", 3: "UPLOAD_FAILED"}
@@ -227,6 +239,8 @@ def _content(name: str, shown: str, content: bytes) -> Iterator[str]:
         yield f"content {shown}: {_weights(content)}"
     if suffix in (".safetensors", ".parquet", ".csv", ".md", ".toml"):
         timeless = _without_seconds(content, suffix) if Path(name).stem == "trials" else content
+        if suffix == ".md":
+            timeless = _untimed(content.decode(errors="replace")).encode()
         yield f"content {shown}: {hashlib.sha256(timeless).hexdigest()[:16] if content else 'EMPTY'}"
     if suffix != ".json" or "/code/" in name or "/checkpoints/" in name:  # which hold ids of runs
         return
