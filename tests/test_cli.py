@@ -71,9 +71,9 @@ def test_minutes_are_a_number_above_0(minutes, capsys):
 
 def test_a_budget_that_is_none_is_a_configuration_error():
     config = check_config({"model": {"name": "EASE"}, "tune": {"space": {"regularization": [1.0, 2.0]}}})
-    assert tune.with_budget(config, 3, None).tune.trials == 3
+    assert tune.with_search(config, 3, None).tune.trials == 3
     with pytest.raises(ConfigError, match=r"minutes = -1\.0"):
-        tune.with_budget(config, None, -1.0)
+        tune.with_search(config, None, -1.0)
 
 
 def test_a_folder_that_is_not_there_is_named_once(tmp_path, capsys):

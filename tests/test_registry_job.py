@@ -29,7 +29,7 @@ def root(tmp_path_factory, mlflow_template):
                 "track": {"experiment": "x", "register": "night"},
             }
         )
-        train(Workspace(root, False), config)
+        train(Workspace(root, False), config, force=True)
     tracking.promote("night", 2)
     tracking.promote("night", 3)
     return root

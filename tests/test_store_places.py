@@ -327,6 +327,7 @@ def test_a_database_of_an_older_mlflow_is_brought_up_to_date(project, tmp_path):
 
 def test_the_lock_of_a_process_that_was_killed_when_the_database_was_made_is_removed(project, tmp_path):
     shutil.copytree(project, tmp_path / "toy")
+    tracking.configure(Workspace(tmp_path / "toy"), create=False)  # which moves addresses, under the lock
     left = tmp_path / "toy" / "mlruns" / ".lock"
     with locked(left):
         tracking.configure(Workspace(tmp_path / "toy"), create=False)

@@ -13,7 +13,9 @@ import pandas as pd
 import pytest
 
 from recsys import cli, tracking
+from recsys.claims import OLD, beside
 from recsys.errors import TrackingError, TrackingUnavailable
+from recsys.files import locked
 from recsys.interactions import Interactions
 from recsys.models import EASE
 from recsys.splits import hold_out_ratings
@@ -463,3 +465,54 @@ def test_a_driver_that_is_missing_is_named(mlflow_root, monkeypatch):
             tracking.configure(Workspace())
     assert "secret" not in str(error.value)
     assert "\n" not in str(error.value)
+
+
+# Killed while they sent
+
+
+class Killed(BaseException):
+    """The process is gone: nothing after it is cleaned up."""
+
+
+def waiting_model(link):
+    link.up = False
+    with tracking.start_run(Workspace(), "exp", "waits") as tracker:
+        tracking.log_model(MODEL, name="toy", examples=DATA)
+    link.up = True
+    return Spool(tracker.waiting)
+
+
+def test_a_model_whose_bundle_was_set_aside_by_a_killed_sync_is_sent(link, mlflow_root):
+    spool = waiting_model(link)
+    (bundle,) = [entry.attachment / "bundle" for entry in spool if entry.kind == "model"]
+    aside = beside(bundle, folder=True, ending=OLD)  # as a kill leaves it between its two renames
+    bundle.rename(aside)
+    (synced,) = tracking.sync(Workspace())
+    assert (synced.waiting, synced.reason) == (0, "")
+    assert tracking.load("models:/toy/1").params() == MODEL.params()
+    assert pending(mlflow_root) == []
+
+
+def test_the_empty_folder_of_a_queue_goes_with_the_next_command_and_no_other(link, mlflow_root, monkeypatch):
+    spool = waiting_model(link)
+    remove = type(spool.folder).rmdir
+
+    def killed(path):
+        if path == spool.folder:
+            raise Killed
+        remove(path)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(type(spool.folder), "rmdir", killed)
+        with pytest.raises(Killed):
+            tracking.sync(Workspace())
+    mine = spool.folder.with_name("notes")
+    mine.mkdir()
+    held = spool.folder.with_name("0" * 32)
+    held.mkdir()
+    assert list(spool.folder.iterdir()) == []
+    with locked(Spool(held).lock):  # a run that begins to wait
+        tracking.sync(Workspace())
+        assert sorted(path for path in pending(mlflow_root) if path.is_dir()) == [held, mine]
+    tracking.sync(Workspace())
+    assert pending(mlflow_root) == [mine]

@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 import numpy as np
 import pandas as pd
 
+from recsys import artifacts
 from recsys.artifacts import read_bundle, write_bundle
 from recsys.columns import ITEM, RATING, USER
 from recsys.errors import BundleError, TrackingError
@@ -25,6 +26,7 @@ from recsys.files import read_json
 from recsys.interactions import Interactions
 from recsys.models import Recommender
 from recsys.models import load as load_bundle
+from recsys.outputs import recover
 from recsys.splits import Part
 from recsys.tracking import adapter, runs
 from recsys.tracking._mlflow import MlflowClient, entities, mlflow
@@ -62,6 +64,7 @@ def prepare(
 
 def log(folder: Path, run_id: str) -> str:
     """Log a model that `prepare` has written in a run, and return its id; MLflow's errors are not translated."""
+    recover(folder / BUNDLE, artifacts.BUNDLE)  # a process that was killed may have set it aside, to replace it
     config = read_json(folder / BUNDLE / "config.json") or {}
     if config["about"].get("run_id") != run_id:  # the store had not created the run when the model was prepared
         bundle = read_bundle(folder / BUNDLE)

@@ -101,7 +101,12 @@ def configure(workspace: Workspace, *, create: bool = True) -> str:
 
 
 def remove_locks(workspace: Workspace) -> None:
-    """Remove the lock files that killed processes have left."""
+    """Remove the lock files that killed processes have left, and queues of which only the empty folder is left."""
+    for queue in store.pending(workspace).glob("*"):
+        with suppress(OSError):  # such as that it is not empty
+            if runs.is_key(queue.name) and not any(queue.iterdir()):
+                with locked(Spool(queue).lock, wait=False):
+                    queue.rmdir()
     for place in (folder(workspace), store.pending(workspace), workspace.mlruns / "locks"):
         for lock in place.glob("*.lock"):
             with suppress(OSError), locked(lock, wait=False):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import subprocess
 import time
 import uuid
@@ -63,6 +64,11 @@ def now() -> str:
 def milliseconds() -> int:
     """Return the time in milliseconds since 1970, as MLflow records it."""
     return int(time.time() * 1000)
+
+
+def is_key(text: str) -> bool:
+    """Return whether a text may be the key of a run."""
+    return re.fullmatch("[0-9a-f]{32}", text) is not None
 
 
 @dataclass
