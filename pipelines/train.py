@@ -9,7 +9,7 @@ repeats it with several seeds, and writes a report.
 import sys
 from pathlib import Path
 
-from recsys import Evaluation, Interactions, Recommender, Validation, Workspace, evaluate, tracking
+from recsys import Evaluation, Validation, Workspace, evaluate, tracking
 from recsys.config import JobConfig, load_config
 from recsys.evaluation import DEFAULT
 
@@ -34,8 +34,9 @@ def train(workspace: Workspace, config: JobConfig) -> Evaluation:
         model.fit(split.train, workspace.progress, validation=validation, on_epoch=run.log_epoch)
         trained_on = split.train
         if job.train.refit:
+            # Once more, with the validation entries: the same model, along the same schedules, up to its best epoch.
             trained_on = split.refit()
-            model = refit(job, model, trained_on)
+            model = model.for_refit().fit(trained_on, workspace.progress)
 
         # What the model was trained on is saved with it: later jobs refuse to test it on entries that it has seen.
         origin = {"refit": job.train.refit, "fingerprint": trained_on.fingerprint()}
@@ -59,16 +60,6 @@ def train(workspace: Workspace, config: JobConfig) -> Evaluation:
         run.log_metrics(test.values)
     print(test)
     return test
-
-
-def refit(job: JobConfig, model: Recommender, data: Interactions) -> Recommender:
-    """Train once more with the validation entries, for as many epochs as were best without them."""
-    settings: dict[str, int | None] = {}
-    if hasattr(model, "patience"):
-        settings["patience"] = None  # there is nothing left to validate on
-    if getattr(model, "schedule", None) == "constant":  # a cosine schedule ends where its learning rate does
-        settings["epochs"] = model.record_.best_epoch or len(model.record_.epochs)
-    return job.new_model(**settings).fit(data)
 
 
 if __name__ == "__main__":

@@ -125,7 +125,7 @@ CASES: dict[str, dict[str, Any]] = {
     "SANSA": {"regularization": 1.0, "density": 0.3},
     "InfiniteAE": {},
     "ALS": {"factors": 2, "iterations": 5, "regularization": 0.1},
-    "BPR": {"factors": 4, "iterations": 60, "learning_rate": 0.1},
+    "BPR": {"factors": 4, "iterations": 60, "learning_rate": 0.3},
     "ItemKNN": {"neighbors": 20},
     "Popularity": {},
     "Blend": {

@@ -184,6 +184,7 @@ def test_repeats_report_mean_and_deviation_and_refit_reads_all_but_the_test(run)
         "train",
         "rating.toml",
         "--quiet",
+        "--force",
         "--set=train.repeats=2",
         "--set=train.refit=true",
         "--set=train.validate_epochs=false",
@@ -550,7 +551,7 @@ def test_a_killed_training_continues_to_the_same_figures(run, mlflow_root, monke
     assert done.returncode == -signal.SIGKILL, done.stderr.decode()
     checkpoints = mlflow_root / "mlruns" / "checkpoints"
     assert len(list(checkpoints.glob("*.safetensors"))) == 1
-    command = ("train", "job.toml", "--quiet", "--set=model.epochs=6", "--set=track.run_name=again")
+    command = ("train", "job.toml", "--quiet", "--force", "--set=model.epochs=6", "--set=track.run_name=again")
     status, out, err = run(*command)
     assert (status, err) == (0, "")
     assert "continuing from epoch 4" in out

@@ -176,6 +176,14 @@ def test_a_training_that_was_killed_is_one_run_with_one_model_and_one_version(ml
 # Asked to end
 
 
+@pytest.fixture(autouse=True)
+def interruptible():
+    """Ctrl-C interrupts, also where the tests run in the background of a shell, which ignores it there."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_command_that_is_asked_to_end_says_in_one_line_how_it_goes_on(
     mlflow_root, monkeypatch, capsys, number, status

@@ -414,7 +414,7 @@ def test_behind_another_catalog_a_changed_history_is_folded_in():
     users, options = np.arange(25, 45), {"N": 10, "recalculate_user": False, "filter_already_liked_items": True}
     for shown_items, whole in ((np.arange(60), True), (np.arange(5, 60), False)):
         theirs = data.take_items(shown_items)
-        shown = contest.RemappedModel(model, theirs.users, theirs.items)
+        shown = contestants.RemappedModel(model, theirs.users, theirs.items)
         ids, scores = shown.recommend(users, theirs.matrix[users], **options)
         own = data.matrix[users][:, :40].tolil()
         if not whole:

@@ -111,7 +111,7 @@ VARIANTS = {
 @pytest.mark.parametrize("text", VARIANTS.values(), ids=VARIANTS)
 def test_a_training_by_the_script_gives_the_figures_of_the_command(function, config, text):
     config.write_text(text)
-    (command,) = train.run(Workspace(progress=False), load_config(config))
+    (command,) = train.run(Workspace(progress=False), load_config(config), force=True)
     script = function("train", "train")(Workspace(progress=False), load_config(config))
     assert_same(script, command.test)
     about = [dict(tracking.load(f"models:/nightly/{version}").about_) for version in (1, 2)]

@@ -134,7 +134,7 @@ def test_a_server_killed_in_mid_training_knows_everything_once_after_sync(
             server.kill()
 
     monkeypatch.setattr(tracking.Tracker, "log_epoch", log_epoch)
-    assert cli.main(["train", "job.toml", "--quiet"]) == 0
+    assert cli.main(["train", "job.toml", "--quiet", "--force"]) == 0
     out, err = capsys.readouterr()
     assert err == ""
     assert "View run" not in out

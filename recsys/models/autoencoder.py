@@ -28,7 +28,8 @@ from recsys.nn.products import affine
 from recsys.params import Count, NotNegative, Positive, Seed
 from recsys.sparse import Batch, Rows
 from recsys.training import Alternation, Objective, Record, TrainingConfig, train
-from recsys.training.loop import Precision, Schedule, Watch
+from recsys.training.config import Precision, Schedule
+from recsys.training.loop import Watch
 
 
 @dataclass(kw_only=True, eq=False)

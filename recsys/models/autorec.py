@@ -30,7 +30,7 @@ from recsys.nn.products import affine
 from recsys.params import Count, NotNegative, Positive
 from recsys.sparse import Batch, Rows
 from recsys.training import Alternation, Loss, Objective, Record
-from recsys.training.loop import Schedule
+from recsys.training.config import Schedule
 
 
 @dataclass(kw_only=True, eq=False)

@@ -19,7 +19,7 @@ from recsys.nn.networks import UnitRowsNetwork
 from recsys.params import Count, Positive
 from recsys.sparse import Rows
 from recsys.training import Loss, Objective
-from recsys.training.loop import Schedule
+from recsys.training.config import Schedule
 
 
 @register

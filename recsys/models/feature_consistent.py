@@ -19,7 +19,7 @@ from recsys.nn.networks import DeepNetwork, MultVAENetwork
 from recsys.params import Count, NotNegative, Positive, Rate, Widths
 from recsys.sparse import Batch, Rows
 from recsys.training import Alternation, Loss, Turn
-from recsys.training.loop import Schedule
+from recsys.training.config import Schedule
 
 
 @register

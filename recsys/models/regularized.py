@@ -22,7 +22,7 @@ from recsys.nn.penalties import activation_kl, squared_jacobian, squared_jacobia
 from recsys.params import Count, NotNegative, OpenFraction, Positive, Rate, Widths
 from recsys.sparse import Batch, Rows
 from recsys.training import Loss, Objective
-from recsys.training.loop import Schedule
+from recsys.training.config import Schedule
 
 
 @register

@@ -145,7 +145,7 @@ def _forget_lock(workspace: Workspace) -> None:
     """Remove the lock file of a process that was killed when it had made the database, which nobody asks for again."""
     if _lock(workspace).exists():
         with suppress(OSError), locked(_lock(workspace), wait=False):
-            pass
+            _lock(workspace).unlink(missing_ok=True)  # also if it was killed before it had written what a lock holds
 
 
 def _is_ready(file: Path) -> bool:

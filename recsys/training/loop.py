@@ -9,53 +9,18 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from recsys.errors import TrainingError
+from recsys.errors import TrainingError, warn
 from recsys.nn.products import add_gradient_buffers
-from recsys.params import Count, NotNegative, Positive, check
 from recsys.sparse import Batch, Rows
 from recsys.training.checkpoint import Checkpoint
+from recsys.training.config import TrainingConfig
 from recsys.workspace import as_path
-
-Schedule = Literal["constant", "cosine"]
-Precision = Literal["float32", "tf32", "bfloat16"]
-
-
-@dataclass(frozen=True)
-class TrainingConfig:
-    """How long and how fast to train."""
-
-    epochs: Count
-    """Passes over the rows, of which `schedule` is made."""
-    batch_size: Count
-    """Rows per step."""
-    learning_rate: Positive
-    """Adam's step size at the first step."""
-    weight_decay: NotNegative = 0.0
-    """L2 coefficient c: c/2 · Σ w² of every weight matrix joins each step's mean loss per row; biases are free, and so
-    is what a network marks as no weight (`undecayed`)."""
-    schedule: Schedule = "constant"
-    """`cosine` lowers the learning rate to zero along half a cosine over all epochs."""
-    patience: Count | None = None
-    """Stop after this many epochs without a better validation metric; None trains all epochs."""
-    stop_after: Count | None = None
-    """End after so many of the `epochs`, at the learning rates that these have; None trains all."""
-    precision: Precision = "float32"
-    """`tf32` lets a GPU multiply with 10 bits of mantissa; `bfloat16` runs the dense hidden layers in it, while sparse
-    layers, output layer and losses stay in float32."""
-
-    def __post_init__(self) -> None:
-        check(type(self), vars(self))
-
-    @property
-    def last_epoch(self) -> int:
-        """The epoch with which training ends, unless `patience` ends it before."""
-        return min(self.epochs, self.stop_after or self.epochs)
 
 
 @dataclass(frozen=True)
@@ -134,7 +99,8 @@ def train(
 ) -> Record:
     """Minimize the objective's mean over rows by Adam, and leave the best weights in `network`, in evaluation mode.
 
-    All rows are visited once per epoch, in a new order each time.
+    All rows are visited once per epoch, in a new order each time. A warning tells of a `patience` that met too few
+    steps (`TrainingConfig.why_too_early`).
 
     Args:
         objective: one loss for all parameters, or turns with a loss each.
@@ -165,6 +131,9 @@ def train(
             bar.set_postfix({k: f"{v:.4f}" for k, v in entry.items() if k not in ("epoch", "seconds")})
             run.begin_next_epoch()
     run.finish()
+    why = config.why_too_early(run.epoch, run.steps_per_epoch)
+    if why and run.stalled and run.epoch < config.last_epoch:
+        warn(why)
     return run.record
 
 
@@ -205,9 +174,13 @@ class _Run:
     @property
     def ended(self) -> bool:
         """Whether the epochs are done, or `patience` of them were no better than the best."""
+        return self.epoch >= self.config.last_epoch or self.stalled
+
+    @property
+    def stalled(self) -> bool:
+        """Whether `patience` epochs were no better than the best."""
         best, patience = self.record.best_epoch, self.config.patience
-        stalled = patience is not None and best is not None and len(self.record.epochs) - best >= patience
-        return self.epoch >= self.config.last_epoch or stalled
+        return patience is not None and best is not None and len(self.record.epochs) - best >= patience
 
     def keep_checkpoint(self, path: Path, seconds: float, identity: Mapping[str, Any]) -> None:
         """Continue from a checkpoint where there is one, and keep it up to date from now on."""
@@ -240,7 +213,8 @@ class _Run:
         turns = self.turns(self.epoch)
         for batch in self.rows.batches(order[self.position * size :], size):
             step = self.epoch * self.steps_per_epoch + self.position
-            self._set_learning_rate(step)
+            for group in self.optimizer.param_groups:
+                group["lr"] = self.config.rate(step, self.steps_per_epoch)
             for number, turn in enumerate(turns):
                 self.optimizer.zero_grad(set_to_none=True)
                 with nullcontext() if turn.parameters is None else _moving(turn.parameters, self.trained):
@@ -288,12 +262,6 @@ class _Run:
         self.network.eval()
         if self.checkpoint:
             self.checkpoint.remove()
-
-    def _set_learning_rate(self, step: int) -> None:
-        if self.config.schedule == "cosine":
-            share = step / (self.config.epochs * self.steps_per_epoch)
-            for group in self.optimizer.param_groups:
-                group["lr"] = self.config.learning_rate * 0.5 * (1.0 + math.cos(math.pi * share))
 
     def _save(self, order_state: Tensor) -> None:
         """Write the checkpoint; `order_state` is that of the generator before it drew the order of this epoch."""

@@ -91,12 +91,12 @@ FILES = (
     ),
 )
 """Configurations in the root."""
-USED = (*FILES, _run("train", "{root}/other.toml"))
+USED = (*FILES, _run("train", "{root}/other.toml", "--force"))
 """A root in which a model of another name was trained."""
-WEAK = (*USED, _run("train", "{root}/weak.toml"))
+WEAK = (*USED, _run("train", "{root}/weak.toml", "--force"))
 ONE = (*WEAK, _run("promote", "toy"))
 """A champion."""
-TWO = (*ONE, _run("train", "{root}/ease.toml"))
+TWO = (*ONE, _run("train", "{root}/ease.toml", "--force"))
 """A champion and a challenger."""
 MOVED = (*TWO, _run("promote", "toy", "--reason", "better"))
 """The challenger is champion."""
@@ -106,10 +106,10 @@ NIGHT = ("nightly", "{root}/ease.toml", "--output", "{out}/tonight")
 JOBS = {
     job.name: job
     for job in (
-        Job("train-new", ("train", "{root}/ease.toml"), FILES),
-        Job("train", ("train", "{root}/ease.toml"), USED),
-        Job("train-net", ("train", "{root}/net.toml"), USED),
-        Job("train-refit", ("train", "{root}/refit.toml"), USED),
+        Job("train-new", ("train", "{root}/ease.toml", "--force"), FILES),
+        Job("train", ("train", "{root}/ease.toml", "--force"), USED),
+        Job("train-net", ("train", "{root}/net.toml", "--force"), USED),
+        Job("train-refit", ("train", "{root}/refit.toml", "--force"), USED),
         Job("score", LISTS, ONE),
         Job("score-over", LISTS, (*ONE, _run(*LISTS, "-n", "5"))),
         Job("promote", ("promote", "toy", "--version", "2", "--reason", "better"), TWO),
@@ -125,12 +125,12 @@ JOBS = {
         Job("nightly-new", NIGHT, USED),
         Job("nightly", (*NIGHT, "--set", "data.interactions=6200"), (*USED, _run(*NIGHT))),
         Job("export", ("export", "models:/toy@champion", "--onnx", "{out}/model.onnx"), ONE),
-        Job("sync", ("sync",), (*USED, _run("train", "{root}/net.toml", down_from="INSERT INTO params"))),
-        Job("sync-new", ("sync",), (*USED, _run("train", "{root}/ease.toml", down_from="INSERT INTO runs"))),
+        Job("sync", ("sync",), (*USED, _run("train", "{root}/net.toml", "--force", down_from="INSERT INTO params"))),
+        Job("sync-new", ("sync",), (*USED, _run("train", "{root}/ease.toml", "--force", down_from="INSERT INTO runs"))),
         Job(
             "prune",
             ("registry", "prune", "toy", "--keep", "1", "--yes"),
-            (*MOVED, *[_run("train", "{root}/ease.toml")] * 3),
+            (*MOVED, *[_run("train", "{root}/ease.toml", "--force")] * 3),
         ),
     )
 }

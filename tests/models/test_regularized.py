@@ -345,7 +345,7 @@ def test_input_weights_are_shared_by_users_and_the_penalty_covers_their_vectors(
         (BottleneckAE, {"activation": "gelu"}, "activation of BottleneckAE must be 'tanh' or .*, got 'gelu'"),
         (BottleneckAE, {"likelihood": "poisson"}, "likelihood of BottleneckAE must be"),
         (BottleneckAE, {"likelihood": "gaussian", "unobserved_weight": 0.0}, "unobserved_weight .* > 0, got 0.0"),
-        (BottleneckAE, {"weight_decay": -0.1}, "weight_decay .* ≥ 0, got -0.1"),
+        (BottleneckAE, {"weight_decay": -0.1}, "weight_decay .* ≥ 0 or None, got -0.1"),
         (SparseAE, {"penalty": "l2"}, "penalty of SparseAE must be 'l1' or 'kl', got 'l2'"),
         (SparseAE, {"sparsity": -0.1}, "sparsity .* ≥ 0, got -0.1"),
         (SparseAE, {"target": 0.0}, "target .* > 0 and < 1, got 0.0"),

@@ -570,3 +570,19 @@ def test_the_checkpoint_of_another_run_is_refused(tmp_path, options, differs):
     with pytest.raises(TrainingError, match=rf"belongs to another run \(differs in {differs}\)"):
         run(checkpoint=file, **options)
     assert file.read_bytes() == kept
+
+
+@pytest.mark.parametrize(("patience", "warns"), [(3, True), (24, True), (25, False), (None, False)])
+def test_patience_that_met_too_few_steps_says_so(patience, warns):
+    values = iter([0.5, *[0.1] * 60])
+    watch = Watch(lambda: {"quality": next(values)}, "quality")
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        _, record = run(config=config(epochs=40, patience=patience), watch=watch)  # 13 rows: 4 steps an epoch
+    waited = 0 if patience is None else 4 * patience
+    assert len(record.epochs) == (40 if patience is None else patience + 1)
+    assert [str(warning.message) for warning in caught] == [
+        f"patience = {patience} ended the training after epoch {len(record.epochs)}: it waited for {waited} steps, "
+        "4 an epoch at batch_size = 4, too few to tell that it gets no better; give patience = 25 or a smaller "
+        "batch_size"
+    ] * warns
