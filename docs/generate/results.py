@@ -36,7 +36,7 @@ COLUMNS: Mapping[str, tuple[tuple[str, str], ...]] = {
 """Metrics of the tables whose name begins so, the deciding one first, with their headings."""
 TABLES = (
     *("ratings-ml1m", "ratings-ml100k", "ratings-douban"),
-    *(f"{LISTS}-{family}" for family in ("variational", "regularized", "autorec", "linear")),
+    *(f"{LISTS}-{family}" for family in ("variational", "regularized", "autorec", "linear", "refit")),
     "lists-gowalla",
 )
 
@@ -56,6 +56,7 @@ README: tuple[tuple[str, str, tuple[tuple[str, str], ...]], ...] = (
         "ndcg@10",
         (
             ("rdlae-ml1m-infae", ""),
+            ("deql-ml1m-infae", ""),
             ("ease-ml1m-infae", "0.299"),
             ("infiniteae-ml1m-infae", "0.328"),
             ("recvae-ml1m-infae", ""),
