@@ -207,6 +207,22 @@ def test_children_begin_after_their_parents(link, mlflow_root):
     assert outer.run_id.startswith("local-")
 
 
+def test_a_child_of_a_run_that_was_created_late_is_its_child_and_not_that_of_the_active_run(link, mlflow_root):
+    with tracking.start_run(Workspace(), "exp", "study") as study:
+        link.up = False
+        with tracking.start_run(Workspace(), "exp", "search") as search:
+            link.up = True
+            with tracking.start_run(Workspace(), "exp", "trial") as trial:
+                epoch(trial, 1)
+            assert mlflow.active_run().info.run_id == study.run_id
+        found = [client().get_run(tracker.run_id) for tracker in (study, search, trial)]
+    parents = [run.data.tags.get("mlflow.parentRunId") for run in found]
+    assert parents == [None, study.run_id, search.run_id]
+    assert [client().get_run(run.info.run_id).info.status for run in found] == ["FINISHED"] * 3
+    assert steps(trial.run_id) == [1]
+    assert pending(mlflow_root) == []
+
+
 def test_a_run_that_was_interrupted_goes_on_as_the_same_run(link, mlflow_root):
     file = mlflow_root / "mlruns" / "checkpoints" / "run.json"
     with suppress(SystemExit), tracking.start_run(Workspace(), "exp", "first", resume=file) as first:

@@ -21,7 +21,7 @@ import torch
 
 from recsys.errors import TrackingError
 from recsys.tracking import home, store
-from recsys.tracking._mlflow import MlflowClient, MlflowException, mlflow, resolve_tags
+from recsys.tracking._mlflow import MlflowClient, MlflowException, entities, mlflow, resolve_tags
 from recsys.tracking.store import bounded, quiet, request
 from recsys.workspace import Workspace
 
@@ -123,12 +123,13 @@ def start(record: RunRecord, workspace: Workspace, tags: dict[str, str], parent:
                 return record.run_id
             # It was deleted, so a new run takes its place.
             record.key, record.run_id, record.start_time, record.tags = uuid.uuid4().hex, None, milliseconds(), tags
-        run = mlflow.start_run(
-            experiment_id=experiment_id(record.experiment, uri, workspace),
-            run_name=record.run_name,
-            tags=_tags(record, parent),
-            nested=nested,
-        )
+        experiment = experiment_id(record.experiment, uri, workspace)
+        if parent is not None and not is_active(parent):  # MLflow would make it a child of the active run
+            run = _created(record, experiment, parent)
+            mlflow.start_run(run.info.run_id, nested=nested)
+        else:
+            tags = _tags(record, parent)
+            run = mlflow.start_run(experiment_id=experiment, run_name=record.run_name, tags=tags, nested=nested)
         return str(run.info.run_id)
 
 
@@ -140,13 +141,17 @@ def create(record: RunRecord, workspace: Workspace) -> str:
         if existing is not None:
             return existing
         parent = None if record.parent is None else find(record.experiment, record.parent)
-        run = MlflowClient().create_run(
-            experiment_id(record.experiment, uri, workspace),
-            start_time=record.start_time,
-            tags=resolve_tags(_tags(record, parent)),
-            run_name=record.run_name,
-        )
-        return str(run.info.run_id)
+        return str(_created(record, experiment_id(record.experiment, uri, workspace), parent).info.run_id)
+
+
+def _created(record: RunRecord, experiment: str, parent: str | None) -> entities.Run:
+    """Create a run that is not MLflow's active one, with the start time of its record."""
+    return MlflowClient().create_run(
+        experiment,
+        start_time=record.start_time,
+        tags=resolve_tags(_tags(record, parent)),
+        run_name=record.run_name,
+    )
 
 
 def active_id() -> str | None:
