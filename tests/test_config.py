@@ -144,6 +144,10 @@ def test_mistakes_are_named(file, override, message):
     ("values", "message"),
     [
         ({"model": {"patience": 3}, "train": {"validate_epochs": False}}, "patience .* train.validate_epochs = false"),
+        (
+            {"model": {"name": "Blend"}, "train": {"validate_epochs": False}},
+            "Blend chooses its weights on the validation part, which train.validate_epochs = false",
+        ),
         ({"model": {"patience": 3}, "split": {"kind": "by_time", "validation": 0}}, "patience .* split.validation = 0"),
         (
             {"tune": {"space": {"patience": [1, 2]}}, "train": {"validate_epochs": False}},

@@ -172,6 +172,12 @@ class JobConfig(Section):
         self._check_together()
         if not is_stored and any(getattr(model, "patience", None) is not None for model in models):
             self._check_patience()
+        chosen = "" if is_stored else model.chosen_on_validation()
+        if chosen and not self.train.validate_epochs:
+            raise ConfigError(
+                f"{self.model['name']} chooses its {chosen} on the validation part, which "
+                f"train.validate_epochs = false keeps from the fit; leave that out, or give model.{chosen}"
+            )
         if self.train.repeats > 1:
             last = self.repeat(self.train.repeats - 1)
             last.split.check()

@@ -157,6 +157,9 @@ class ALS(Factors):
     capabilities: ClassVar[Capabilities] = replace(Factors.capabilities, popularity_fallback=True)
     search_space = spaces.ALS
 
+    regularization: NotNegative = 10.0
+    """λ of the L2 penalty on the vectors of users and items. implicit's own default, 0.01, ranks hardly better than
+    popularity where histories are short."""
     alpha: Positive = 1.0
     """Confidence of a stored entry per unit of its value."""
 

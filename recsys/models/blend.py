@@ -97,6 +97,10 @@ class Blend(Recommender):
         reasons = ((type(model).__name__, model.why_no_ratings()) for model in self.members())
         return next((f"has a part {name}, which {reason}" for name, reason in reasons if reason), "")
 
+    def chosen_on_validation(self) -> str:
+        """Return `weights`, unless they are given or there is one part."""
+        return "weights" if self.weights is None and len(self.members()) > 1 else ""
+
     def _for_refit(self) -> Self:
         parts = tuple(model.for_refit() for model in self.parts_)
         chosen = {

@@ -80,6 +80,10 @@ class Learner(Parameters, RecommenderBase):  # type: ignore[misc]
         """Return learned scalars as JSON values, for the bundle."""
         return {}
 
+    def chosen_on_validation(self) -> str:
+        """Return the hyperparameter that `fit` chooses on a validation part; empty where there is none."""
+        return ""
+
     def _for_refit(self) -> Self:
         """Return the unfitted model of `for_refit`, with what this fit chose on validation as hyperparameters."""
         return type(self)(**self.get_params())
