@@ -49,6 +49,11 @@ class Spool:
         return self.folder / _HEADER
 
     @property
+    def exists(self) -> bool:
+        """Whether there is a queue, with events or without; its folder alone is what a killed process has left."""
+        return self.header.exists()
+
+    @property
     def lock(self) -> Path:
         """The lock file that a process must hold to write or send the queue (see `recsys.files.locked`)."""
         return self.folder.with_name(f"{self.folder.name}.lock")
@@ -94,7 +99,8 @@ class Spool:
             entry.file.unlink()
             shutil.rmtree(_attachments(entry.file), ignore_errors=True)
         if not len(self):
-            for path in [path for path in self.folder.glob("*") if _OWN.fullmatch(path.name)]:
+            own = [path for path in self.folder.glob("*") if _OWN.fullmatch(path.name)]
+            for path in sorted(own, key=self.header.__eq__):  # the header last: without it nobody would go on here
                 if path.is_dir() and not path.is_symlink():  # of an event that was not finished
                     shutil.rmtree(path, ignore_errors=True)
                 else:

@@ -106,6 +106,18 @@ def test_a_killed_run_is_closed_by_the_next_command_with_its_last_sign_of_life(b
     assert client().get_run(runs[1]).data.tags["mlflow.parentRunId"] == runs[0]
 
 
+def test_a_killed_run_of_whose_queue_the_empty_folder_is_left_is_closed_in_the_store(begun, mlflow_root):
+    process, *runs = begun()
+    files = sorted((mlflow_root / "mlruns" / "checkpoints").glob("run-*.json"))
+    pending = mlflow_root / "mlruns" / "pending"
+    for file in files:
+        (pending / json.loads(file.read_text())["key"]).mkdir(parents=True)  # all was sent, just before the kill
+    kill(process)
+    assert cli.main(["registry", "list"]) == 0
+    assert statuses(*runs) == ["KILLED", "KILLED"]
+    assert list(pending.iterdir()) == []
+
+
 def test_who_may_only_read_closes_no_run(begun, mlflow_root):
     process, *runs = begun()
     kill(process)

@@ -1,6 +1,8 @@
 """The queue on disk."""
 
 import json
+import shutil
+from pathlib import Path
 
 import pytest
 
@@ -82,3 +84,22 @@ def test_a_damaged_queue_says_what_to_do(tmp_path):
     (spool.folder / "run.json").write_text(json.dumps({"key": "a"})[:-1])
     with pytest.raises(TrackingError, match="cannot be read"):
         spool.read_header()
+
+
+def test_the_header_of_a_queue_goes_last(tmp_path, monkeypatch):
+    spool = Spool(tmp_path / "queue")
+    spool.write_header({"start_time": 1})
+    spool.add("tags", {"a": "b"})
+    (spool.folder / "00000007.files").mkdir()  # of an event that was not finished
+    removed = []
+    unlink, rmtree = Path.unlink, shutil.rmtree
+    monkeypatch.setattr(Path, "unlink", lambda path, **options: (removed.append(path.name), unlink(path, **options))[1])
+    monkeypatch.setattr(
+        shutil, "rmtree", lambda path, **options: (removed.append(path.name), rmtree(path, **options))[1]
+    )
+    spool.done(*spool)
+    assert removed[-1] == "run.json"
+    assert "00000007.files" in removed
+    assert not spool.folder.exists()
+    spool.folder.mkdir()
+    assert not spool.exists

@@ -509,6 +509,20 @@ def test_a_model_whose_bundle_was_set_aside_by_a_killed_sync_is_sent(link, mlflo
     assert pending(mlflow_root) == []
 
 
+def test_a_training_that_goes_on_finds_its_waiting_bundle_where_a_killed_process_set_it_aside(link, mlflow_root):
+    file = mlflow_root / "mlruns" / "checkpoints" / "run.json"
+    link.up = False
+    with suppress(SystemExit), tracking.start_run(Workspace(), "exp", resume=file) as tracker:
+        tracking.log_model(MODEL, name=None, examples=DATA)
+        raise SystemExit
+    (bundle,) = [entry.attachment / "bundle" for entry in Spool(tracker.waiting) if entry.kind == "model"]
+    bundle.rename(beside(bundle, folder=True, ending=OLD))
+    with tracking.start_run(Workspace(), "exp", resume=file):
+        found = tracking.resumed_bundle()
+        assert found == bundle
+        assert tracking.load(found).params() == MODEL.params()
+
+
 def test_the_empty_folder_of_a_queue_goes_with_the_next_command_and_no_other(link, mlflow_root, monkeypatch):
     spool = waiting_model(link)
     remove = type(spool.folder).rmdir

@@ -62,13 +62,19 @@ def prepare(
     return folder
 
 
+def waiting_bundle(folder: Path) -> Path:
+    """Return the bundle that `prepare` has written, put back where a killed process had set it aside to replace it."""
+    recover(folder / BUNDLE, artifacts.BUNDLE)
+    return folder / BUNDLE
+
+
 def log(folder: Path, run_id: str) -> str:
     """Log a model that `prepare` has written in a run, and return its id; MLflow's errors are not translated."""
-    recover(folder / BUNDLE, artifacts.BUNDLE)  # a process that was killed may have set it aside, to replace it
-    config = read_json(folder / BUNDLE / "config.json") or {}
+    place = waiting_bundle(folder)
+    config = read_json(place / "config.json") or {}
     if config["about"].get("run_id") != run_id:  # the store had not created the run when the model was prepared
-        bundle = read_bundle(folder / BUNDLE)
-        write_bundle(replace(bundle, about={**bundle.about, "run_id": run_id}), folder / BUNDLE)
+        bundle = read_bundle(place)
+        write_bundle(replace(bundle, about={**bundle.about, "run_id": run_id}), place)
     example = adapter.example(pd.read_parquet(folder / _EXAMPLES), _EXAMPLE_USERS)
     _zip_package(folder / _CODE / "recsys.zip")
     code = sorted((folder / _CODE).glob("*"))
@@ -78,7 +84,7 @@ def log(folder: Path, run_id: str) -> str:
             logged = mlflow.pyfunc.log_model(
                 name=MODEL,
                 python_model=str(_PACKAGE / "pyfunc_model.py"),
-                artifacts={BUNDLE: str(folder / BUNDLE)},
+                artifacts={BUNDLE: str(place)},
                 signature=adapter.signature("ratings" in example),
                 input_example=None if example.empty else (example, dict(PARAMS)),
                 pip_requirements=[f"{name}=={version(name).partition('+')[0]}" for name in _REQUIREMENTS.split()],

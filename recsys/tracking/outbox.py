@@ -13,8 +13,8 @@ from recsys.errors import RecsysError, TrackingError, TrackingUnavailable
 from recsys.files import locked, working_folder
 from recsys.spool import Spool
 from recsys.tracking import recovery, runs, store
-from recsys.tracking.adapter import BUNDLE
 from recsys.tracking.events import End, Event, Metrics, Model, Sender, batches
+from recsys.tracking.logged_model import waiting_bundle
 from recsys.tracking.registry import RegisteredModel
 from recsys.tracking.runs import RunRecord, milliseconds
 from recsys.workspace import Workspace
@@ -63,7 +63,7 @@ class Outbox:
     @property
     def waiting(self) -> Path | None:
         """The spool's folder; None if the store has everything."""
-        return self._spool.folder if self._spool.folder.exists() else None
+        return self._spool.folder if self._spool.exists else None
 
     def scratch(self) -> AbstractContextManager[Path]:
         """Give a folder for files that are to be sent; what killed processes left of theirs is removed."""
@@ -72,7 +72,7 @@ class Outbox:
     def spooled_model(self) -> Path | None:
         """Return the bundle of the run's model while that waits to be sent; None if it does not."""
         folders = [entry.attachment for entry in self._spool if entry.kind == Model.kind and entry.attachment]
-        return folders[-1] / BUNDLE if folders else None
+        return waiting_bundle(folders[-1]) if folders else None
 
     def take(self, event: Event) -> None:
         """Send an event after the metrics held back before it; spool both while the store does not answer."""
@@ -235,7 +235,7 @@ def _sync(spool: Spool, workspace: Workspace) -> Synced:
     record, place = RunRecord(**spool.read_header()), store.place(workspace)
     try:
         with locked(spool.lock, wait=False):
-            if not spool.folder.exists():  # its run has sent everything in the meantime
+            if not spool.exists:  # its run has sent everything in the meantime
                 return Synced(record.name, record.run_id, 0, 0)
             outbox, events = Outbox(RunRecord(**spool.read_header()), workspace), len(spool)
             if store.is_place(outbox.record.place, place):

@@ -152,7 +152,7 @@ def _close(record: RunRecord, file: Path, workspace: Workspace) -> None:
     """Mark one run as killed when its file was written last, in the store or in what waits for it."""
     last = int(os.stat(file).st_mtime * 1000)
     spool = Spool(store.pending(workspace) / record.key)
-    if spool.folder.exists():
+    if spool.exists:
         with locked(spool.lock, wait=False):
             event = End(status="KILLED", time=last)
             spool.add(event.kind, event.to_json())
