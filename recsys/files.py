@@ -161,6 +161,13 @@ def locked(path: Path, *, wait: bool = True, busy: Exception | None = None) -> I
         yield
 
 
+def remove_lock(path: Path) -> None:
+    """Remove the lock file that a killed process has left, written or not; one that is held stays, as what is none."""
+    if path.exists():
+        with suppress(OSError), locked(path, wait=False):
+            path.unlink(missing_ok=True)
+
+
 def sync(path: Path) -> None:
     """Wait until a file, or the names in a folder, are on disk; some systems cannot say that of a folder."""
     with suppress(*([OSError] if path.is_dir() else [])):

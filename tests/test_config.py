@@ -148,6 +148,10 @@ def test_mistakes_are_named(file, override, message):
             {"model": {"name": "Blend"}, "train": {"validate_epochs": False}},
             "Blend chooses its weights on the validation part, which train.validate_epochs = false",
         ),
+        (
+            {"model": {"name": "Blend"}, "split": {"kind": "by_time", "validation": 0}},
+            "Blend chooses its weights on the validation part, which split.validation = 0 leaves empty",
+        ),
         ({"model": {"patience": 3}, "split": {"kind": "by_time", "validation": 0}}, "patience .* split.validation = 0"),
         (
             {"tune": {"space": {"patience": [1, 2]}}, "train": {"validate_epochs": False}},

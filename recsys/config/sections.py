@@ -170,14 +170,10 @@ class JobConfig(Section):
         check_metrics(model, self.promote.for_metric(self.train.metric).metrics)
         models = [*members, *(self.with_model(**setting).new_model() for setting in self._bounds())]
         self._check_together()
-        if not is_stored and any(getattr(model, "patience", None) is not None for model in models):
-            self._check_patience()
-        chosen = "" if is_stored else model.chosen_on_validation()
-        if chosen and not self.train.validate_epochs:
-            raise ConfigError(
-                f"{self.model['name']} chooses its {chosen} on the validation part, which "
-                f"train.validate_epochs = false keeps from the fit; leave that out, or give model.{chosen}"
-            )
+        if not is_stored:
+            if any(getattr(model, "patience", None) is not None for model in models):
+                self._check_patience()
+            self._check_chosen(model.chosen_on_validation())
         if self.train.repeats > 1:
             last = self.repeat(self.train.repeats - 1)
             last.split.check()
@@ -204,6 +200,17 @@ class JobConfig(Section):
             raise ConfigError(f"{counts} train.validate_epochs = false measures none; leave out one of the two")
         if self.split.without_validation:
             raise ConfigError(f"{counts} split.validation = 0 leaves nothing to measure; leave out one of the two")
+
+    def _check_chosen(self, name: str) -> None:
+        """Raise a ConfigError if the fit has no validation part to choose this hyperparameter on."""
+        gone = "split.validation = 0 leaves empty" if self.split.without_validation else ""
+        if not self.train.validate_epochs:
+            gone = "train.validate_epochs = false keeps from the fit"
+        if name and gone:
+            raise ConfigError(
+                f"{self.model['name']} chooses its {name} on the validation part, which {gone}; "
+                f"leave that out, or give model.{name}"
+            )
 
     def check_memory(self, train: Interactions, *, searched: bool = False) -> None:
         """Refuse a model that takes more memory than is free to train on these interactions; a DataError says how much.

@@ -51,7 +51,7 @@ def run(
     if resume.exists() or not is_finished(workspace, job, fingerprint):  # else there is nothing to record
         run = tracking.start_run(workspace, experiment, f"tune {name}", {"model": name}, resume=resume)
     else:
-        tracking.remove_locks(workspace)
+        tracking.remove_leftovers(workspace)
     with run as tracker:
         tuned = tune(workspace, job, split, fingerprint=fingerprint)
         tracker.log_frame(tuned.trials, "trials.parquet")

@@ -25,7 +25,7 @@ from recsys.tracking.current import log_model, resumed_bundle, start_run
 from recsys.tracking.logged_model import address, load, pin, resolve
 from recsys.tracking.outbox import Synced, sync
 from recsys.tracking.pruning import Pruned, needed_versions, prune
-from recsys.tracking.recovery import configure, describe, remove_locks, resume_file, strangers
+from recsys.tracking.recovery import configure, describe, remove_leftovers, resume_file, strangers
 from recsys.tracking.registry import (
     MODEL,
     RegisteredModel,
@@ -68,7 +68,7 @@ __all__ = [
     "prune",
     "register",
     "registered_names",
-    "remove_locks",
+    "remove_leftovers",
     "resolve",
     "resume_file",
     "resumed_bundle",

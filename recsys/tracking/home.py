@@ -22,7 +22,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
 from recsys.errors import TrackingError, TrackingUnavailable
-from recsys.files import locked, working_folder
+from recsys.files import locked, remove_lock, working_folder
 from recsys.outputs import recover
 from recsys.tracking._mlflow import MlflowException, SqlAlchemyStore, database, mlflow
 from recsys.workspace import Workspace
@@ -74,7 +74,7 @@ def prepare(workspace: Workspace, *, create: bool) -> str:
     try:
         if _is_ready(file):
             recover(_building(file))
-            _forget_lock(workspace)
+            remove_lock(_lock(workspace))  # of a process that was killed when it had made the database
             return ""
         if not create and not _holds_runs(file):
             raise TrackingError(
@@ -139,13 +139,6 @@ def remove_half_uploads(artifacts: str) -> None:
 
 def _lock(workspace: Workspace) -> Path:
     return workspace.mlruns / ".lock"
-
-
-def _forget_lock(workspace: Workspace) -> None:
-    """Remove the lock file of a process that was killed when it had made the database, which nobody asks for again."""
-    if _lock(workspace).exists():
-        with suppress(OSError), locked(_lock(workspace), wait=False):
-            _lock(workspace).unlink(missing_ok=True)  # also if it was killed before it had written what a lock holds
 
 
 def _is_ready(file: Path) -> bool:

@@ -227,7 +227,7 @@ def sync(workspace: Workspace) -> list[Synced]:
             with store.bounded(check=False):
                 recovery.configure(workspace)
         results = [_sync(spool, workspace) for spool in waiting]
-        recovery.remove_locks(workspace)
+        recovery.remove_leftovers(workspace)
     return results
 
 

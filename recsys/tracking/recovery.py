@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from recsys.errors import TrackingError, TrackingUnavailable, warn
-from recsys.files import locked, read_json, sha256_of_json, write_text
+from recsys.files import locked, read_json, remove_lock, sha256_of_json, write_text
 from recsys.spool import Spool, spools
 from recsys.tracking import runs, store
 from recsys.tracking._mlflow import MlflowClient
@@ -89,7 +89,7 @@ def close_killed(workspace: Workspace) -> list[str]:
             if record is not None and record.status is None:
                 _close(record, file, workspace)
                 closed.append(record.name)
-    remove_locks(workspace)
+    remove_leftovers(workspace)
     return closed
 
 
@@ -100,7 +100,7 @@ def configure(workspace: Workspace, *, create: bool = True) -> str:
     return uri
 
 
-def remove_locks(workspace: Workspace) -> None:
+def remove_leftovers(workspace: Workspace) -> None:
     """Remove the lock files that killed processes have left, and queues of which only the empty folder is left."""
     for queue in store.pending(workspace).glob("*"):
         with suppress(OSError):  # such as that it is not empty
@@ -109,8 +109,7 @@ def remove_locks(workspace: Workspace) -> None:
                     queue.rmdir()
     for place in (folder(workspace), store.pending(workspace), workspace.mlruns / "locks"):
         for lock in place.glob("*.lock"):
-            with suppress(OSError), locked(lock, wait=False):
-                lock.unlink(missing_ok=True)  # also if its writer was killed before it had written what a lock holds
+            remove_lock(lock)
 
 
 def describe(workspace: Workspace) -> str:

@@ -131,8 +131,7 @@ def train(
             bar.set_postfix({k: f"{v:.4f}" for k, v in entry.items() if k not in ("epoch", "seconds")})
             run.begin_next_epoch()
     run.finish()
-    why = config.why_too_early(run.epoch, run.steps_per_epoch)
-    if why and run.stalled and run.epoch < config.last_epoch:
+    if run.stalled and run.epoch < config.last_epoch and (why := config.why_too_early(run.epoch, run.steps_per_epoch)):
         warn(why)
     return run.record
 

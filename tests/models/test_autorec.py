@@ -259,6 +259,7 @@ def test_ratings_are_clipped_to_the_range_of_the_training(model_class):
     np.testing.assert_allclose(predicted(clipped), np.clip(predicted(free), 1, 5), rtol=0, atol=1e-5)
 
 
+@pytest.mark.filterwarnings("ignore:patience = ")  # so few steps are meant
 @both
 def test_the_validation_metric_chooses_the_epoch(model_class):
     """Scripted values, so that an epoch in the middle must win; what the model keeps must all be of that epoch."""

@@ -35,6 +35,7 @@ from recsys.models.weighing import KeptScores, least_squares, searched_weights
 from recsys.splits import Part
 from tests.contract import AUTOREC, CASES, VAE, csr, new_model, ratings, same
 
+pytestmark = pytest.mark.filterwarnings("ignore:patience = ")  # so few steps are meant
 RATES = {**AUTOREC, "unobserved_weight": 0.0, "epochs": 15}
 TASTES = ratings(40, 30, density=0.4)
 DATA = Interactions(TASTES, IdMap([f"u{row}" for row in range(40)]), IdMap(range(100, 130)))

@@ -14,6 +14,7 @@ from recsys.splits import hold_out_ratings
 from recsys.training import Alternation
 from tests.contract import CASES, checkerboard, new_model, ratings
 
+pytestmark = pytest.mark.filterwarnings("ignore:patience = ")  # so few steps are meant
 # A blend has the epochs of its parts.
 NETWORKS = [name for name in CASES if MODELS[name].capabilities.trains_by_epochs and name != "Blend"]
 networks = pytest.mark.parametrize("name", NETWORKS)
