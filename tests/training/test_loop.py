@@ -19,6 +19,7 @@ from recsys.training import Alternation, Loss, TrainingConfig, Turn, train
 from recsys.training.loop import Watch
 from tests.contract import cells_of, ratings
 
+pytestmark = pytest.mark.filterwarnings("ignore:patience = ")  # so few steps are meant
 MATRIX = ratings(n_users=13, n_items=7)
 
 
