@@ -24,7 +24,7 @@ LAYERS = [
     {"datasets", "splits", "training"},
     {"data_report", "models", "evaluation", "error_budget"},
     {"drift", "export", "promotion", "report", "scoring", "tracking"},
-    {"pyfunc_model", "config"},
+    {"analysis", "pyfunc_model", "config"},
     {"tuning"},
     {"jobs", "commands"},
     {"cli"},
