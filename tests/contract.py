@@ -177,6 +177,7 @@ def observed(model: Recommender) -> dict[str, bool]:
     users, items = np.arange(24), np.arange(15)
     everything = {"N": 15, "filter_already_liked_items": False}
     ids, _ = model.recommend(users - 24, matrix, **everything)
+    found = model.recommend(users, matrix, **everything)[1]
     personal = bool((ids != ids[0]).any())
 
     def best_users_agree() -> bool:
@@ -194,6 +195,11 @@ def observed(model: Recommender) -> dict[str, bool]:
         differs = not np.array_equal(known, unknown)
         return not personal or (differs and np.allclose(mixed, np.where(odd[:, None], known, unknown), atol=2e-5))
 
+    def weighs_users() -> bool:
+        again = copy.copy(model)
+        again.fit(matrix, show_progress=False, user_weights=np.where(users % 3, 1.0, 20.0))
+        return not np.allclose(again.recommend(users, matrix, **everything)[1], found, rtol=1e-4, atol=1e-4)
+
     return {
         "rates": _works(lambda: model.predict(users, matrix, np.tile(items, (24, 1)))),
         "personal": personal,
@@ -201,6 +207,7 @@ def observed(model: Recommender) -> dict[str, bool]:
         "compares_items": _works(lambda: model.similar_items(items)),
         "keeps_users": _works(best_users_agree),
         "scores_known_users": _works(scores_known_users),
+        "weighs_users": _works(weighs_users),
         "trains_by_epochs": len(model.record_.epochs) > 1 and all("calls" in epoch for epoch in model.record_.epochs),
         "popularity_fallback": not model.recommend(-1, sp.csr_matrix((1, 15)), **everything)[1].any(),
     }

@@ -40,7 +40,7 @@ class Autoencoder(Recommender):
     `Alternation` where parts of the network follow losses of their own); everything else is here.
     """
 
-    capabilities: ClassVar[Capabilities] = Capabilities(trains_by_epochs=True)
+    capabilities: ClassVar[Capabilities] = Capabilities(trains_by_epochs=True, weighs_users=True)
     search_space = spaces.NETWORK
 
     _copies: ClassVar[int] = 0
@@ -151,6 +151,7 @@ class Autoencoder(Recommender):
             on_epoch=on_epoch,
             show_progress=options.show_progress,
             checkpoint=options.checkpoint,
+            row_weights=options.user_weights,
             identity={
                 "model": type(self).__name__,
                 # `auto` and `cuda` may be the same device: the loop tells kinds of devices apart.

@@ -254,8 +254,7 @@ class AutoRec(Autoencoder):
         return trained[userid] if new is None else new
 
     def _state(self) -> dict[str, Any]:
-        kept = ("mean", "cold_rating", "rating_range", "unit")
-        return {name: getattr(self, f"{name}_") for name in kept}
+        return {name: getattr(self, f"{name}_") for name in ("mean", "cold_rating", "rating_range", "unit")}
 
     def _arrays(self) -> dict[str, npt.NDArray[Any]]:
         arrays = super()._arrays()
@@ -288,9 +287,10 @@ OVER_ITEMS: Final = replace(
     scores_known_users=True,
     new_users="fold-in",
     popularity_fallback=True,
+    weighs_users=False,
     no_graph=NO_GRAPH_OF_EQUATIONS,
 )
-"""What autoencoders of items' columns can do."""
+"""What autoencoders of items' columns, which have no row per user, can do."""
 
 
 @register

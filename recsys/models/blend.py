@@ -36,7 +36,7 @@ class _OfParts:
 
     def __get__(self, blend: Blend | None, owner: type | None = None) -> Capabilities:
         if blend is None:
-            return Capabilities(encodes=False, keeps_users=False, trains_by_epochs=True)
+            return Capabilities(encodes=False, keeps_users=False, trains_by_epochs=True, weighs_users=True)
         return capabilities_of(blend.members())
 
 

@@ -29,6 +29,8 @@ class Capabilities:
     that of a training user whose history is no longer that of training."""
     trains_by_epochs: bool = False
     """Each epoch can be measured, and a killed training continues from a checkpoint."""
+    weighs_users: bool = False
+    """`fit(user_weights=...)`: how much each training row counts."""
     popularity_fallback: bool = False
     """An empty history would score every item 0, so the most popular items are recommended in their place."""
     no_graph: str = ""
@@ -39,6 +41,7 @@ REFUSALS: Final = {
     "encodes": "has no embeddings of users",
     "compares_items": "has no similarity of items; use EASE or ItemKNN",
     "keeps_users": "keeps no vectors of its training users; pass their histories as user_items=",
+    "weighs_users": "cannot weigh its training users (user_weights); use EASE, or an autoencoder of users' rows",
 }
 """What is said where a capability is asked for that the class does not declare, after the name of the class."""
 

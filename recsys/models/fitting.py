@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
-from recsys.errors import ConfigError
+from recsys.errors import ConfigError, DataError
+from recsys.models.selection import as_array
 
 
 class Validates(Protocol):
@@ -37,6 +39,31 @@ class FitOptions:
     validation: Validates | None = None
     on_epoch: Callable[[dict[str, float]], None] | None = None
     checkpoint: str | Path | None = None
+    user_weights: npt.NDArray[np.float64] | None = None
+    """Of mean 1; None where all count the same."""
+
+
+def relative_weights(weights: npt.ArrayLike | None, n_users: int) -> npt.NDArray[np.float64] | None:
+    """Return weights of users divided by their mean, (n_users,); None where all are the same.
+
+    Raises:
+        DataError: not one finite number above 0 per user.
+    """
+    if weights is None:
+        return None
+    given = as_array(weights, "user_weights")
+    if given.shape != (n_users,) or given.dtype.kind not in "iuf":
+        raise DataError(
+            f"user_weights must be a number per row of user_items ({n_users}), got {given.dtype} of shape {given.shape}"
+        )
+    wrong = ~(np.isfinite(given) & (given > 0))
+    if wrong.any():
+        raise DataError(
+            f"user_weights must be finite and above 0, got {given[wrong][0]} in row {int(wrong.argmax())}; "
+            "leave users that should not count out of the matrix"
+        )
+    relative = given.astype(np.float64) / given.max()
+    return None if (relative == 1.0).all() else relative / relative.mean()
 
 
 def named_device(device: str) -> torch.device:

@@ -21,10 +21,10 @@ from recsys.ids import IdMap
 from recsys.interactions import Interactions
 from recsys.models.capabilities import REFUSALS, Capabilities
 from recsys.models.fallback import readable
-from recsys.models.fitting import FitOptions, Validates, free_on, pick_device
+from recsys.models.fitting import FitOptions, Validates, free_on, pick_device, relative_weights
 from recsys.models.selection import Histories, Indices
 from recsys.models.spaces import Space
-from recsys.models.stored import Size, Stored, as_json, number, record_of, users_of
+from recsys.models.stored import Size, Stored, as_json, check_ids, number, record_of, users_of
 from recsys.params import Parameters, modern
 from recsys.sparse import as_csr, row_digests
 from recsys.training import Record
@@ -129,6 +129,7 @@ class Learner(Parameters, RecommenderBase):  # type: ignore[misc]
         validation: Validates | None = None,
         on_epoch: Callable[[dict[str, float]], None] | None = None,
         checkpoint: str | Path | None = None,
+        user_weights: npt.ArrayLike | None = None,
     ) -> Self:
         """Learn from a users × items matrix.
 
@@ -140,9 +141,12 @@ class Learner(Parameters, RecommenderBase):  # type: ignore[misc]
             validation: measures each epoch and chooses the weights to keep; models without epochs are measured once.
             on_epoch: called with each epoch's entry of `record_`.
             checkpoint: file from which an interrupted training continues (models that train by epochs only).
+            user_weights: (n_users,) how much each row counts, above 0; only their ratios matter. Linear models weigh
+                the squared errors, networks draw the rows of an epoch by them. A refit needs its own.
 
         Raises:
             DataError: not a sparse matrix, nothing stored, values this model cannot take, or too little memory.
+            UnsupportedError: `user_weights` are given and the model cannot weigh its users.
             ConfigError: a hyperparameter of the wrong type or out of range.
             TrainingError: the loss, or what was learned, is not finite.
         """
@@ -164,8 +168,11 @@ class Learner(Parameters, RecommenderBase):  # type: ignore[misc]
         try:
             self.check_params()
             self.check_memory(matrix)
+            if user_weights is not None:
+                self._require("weighs_users")
+            weights = relative_weights(user_weights, self.n_users_)
             began = time.perf_counter()
-            record = self._fit(matrix, FitOptions(show_progress, callback, validation, on_epoch, checkpoint))
+            record = self._fit(matrix, FitOptions(show_progress, callback, validation, on_epoch, checkpoint, weights))
             self._check_finite(matrix)
             if not isinstance(record, Record | None):
                 raise DataError(f"_fit of {type(self).__name__} must return a Record or None, got {record!r}")
@@ -254,7 +261,7 @@ class Learner(Parameters, RecommenderBase):  # type: ignore[misc]
             model.n_users_, model.n_items_ = number(state, "n_users", Size), number(state, "n_items", Size)
             model.record_ = record_of(state)
             model.users_, model.items_, model.titles_ = bundle.users, bundle.items, bundle.titles
-            model._check_ids()
+            check_ids(model)
             model.about_ = dict(bundle.about)
             model.popularity_ = arrays.array("popularity", (model.n_items_,), within=(0, 1))
             model.user_counts_, model.user_digests_ = users_of(
@@ -314,14 +321,6 @@ class Learner(Parameters, RecommenderBase):  # type: ignore[misc]
         trained = self.user_digests_[np.where(known, userid, 0)]
         changed = known & (np.diff(read.indptr) > 0) & (row_digests(read) != trained)
         return np.where(changed, -1, userid)
-
-    def _check_ids(self) -> None:
-        """Refuse external ids that are not one per user and item."""
-        if (self.users_ is None) != (self.items_ is None):
-            raise BundleError("it holds ids of users and of items, or neither")
-        for ids, n, what in ((self.users_, self.n_users_, "users"), (self.items_, self.n_items_, "items")):
-            if ids is not None and len(ids) != n:
-                raise BundleError(f"it has {n:,} {what} and {len(ids):,} ids of {what}")
 
     def _forget(self) -> None:
         for name in [name for name in vars(self) if name.endswith("_")]:

@@ -66,7 +66,9 @@ class EASE(Recommender):
     exact expectation, where theirs uses the number of users of each item; the two agree if β = 0.
     """
 
-    capabilities: ClassVar[Capabilities] = Capabilities(encodes=False, keeps_users=False, popularity_fallback=True)
+    capabilities: ClassVar[Capabilities] = Capabilities(
+        encodes=False, keeps_users=False, weighs_users=True, popularity_fallback=True
+    )
     search_space = spaces.EASE
 
     regularization: Positive = 500.0
@@ -111,9 +113,11 @@ class EASE(Recommender):
     def _fit(self, matrix: sp.csr_matrix, options: FitOptions) -> None:
         features = self._features(matrix)
         weighed = features.astype(np.float64)
+        shares = np.ones(len(self.user_counts_)) if options.user_weights is None else options.user_weights
         if self.user_exponent:
-            lengths = np.maximum(np.diff(matrix.indptr), 1)
-            weighed = sp.csr_matrix(sp.diags_array(lengths ** (-self.user_exponent / 2)) @ weighed)
+            shares = shares * np.maximum(np.diff(matrix.indptr), 1) ** -self.user_exponent
+        if (shares != 1.0).any():
+            weighed = sp.csr_matrix(sp.diags_array(np.sqrt(shares)) @ weighed)
         energy = torch.from_numpy(np.bincount(weighed.indices, weights=weighed.data**2, minlength=weighed.shape[1]))
         penalty = self._penalty(energy)
         try:

@@ -18,6 +18,7 @@ from recsys.models.stored import Stored
 from recsys.sparse import Rows
 from recsys.training import Record
 from recsys.training.checkpoint import Checkpoint
+from recsys.training.order import weights_checksum
 from recsys.workspace import as_path
 
 
@@ -38,6 +39,8 @@ class PartFits:
         if options.checkpoint is not None:
             params = {name: value for name, value in blend.params().items() if name != "device"}
             facts = {"data": Rows(matrix).checksum(), "metric": self.record.metric}
+            if options.user_weights is not None:
+                facts["row_weights"] = weights_checksum(options.user_weights)
             self._checkpoint = Checkpoint(as_path(options.checkpoint), {"model": "Blend", **params, **facts})
 
     def run(self, models: Sequence[Recommender]) -> list[Recommender]:
@@ -84,6 +87,7 @@ class PartFits:
                 validation=self.options.validation,
                 on_epoch=on_epoch and (lambda entry: on_epoch(numbered(entry))),
                 checkpoint=self._beside() if model.capabilities.trains_by_epochs else None,
+                user_weights=self.options.user_weights,
             )
             model.users_, model.items_, model.titles_ = self.blend.users_, self.blend.items_, self.blend.titles_
             self._fitted.append(model)

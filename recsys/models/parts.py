@@ -92,6 +92,7 @@ def capabilities_of(models: Iterable[Recommender]) -> Capabilities:
         scores_known_users=all(own.scores_known_users for own in can.values()),
         new_users="fold-in" if any(own.new_users == "fold-in" for own in can.values()) else "history",
         trains_by_epochs=True,
+        weighs_users=all(own.weighs_users for own in can.values()),
         popularity_fallback=all(own.popularity_fallback for own in can.values()),
         no_graph=next(graphs, ""),
     )

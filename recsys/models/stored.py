@@ -187,6 +187,15 @@ def number_in(table: Mapping[str, Any], name: str) -> float | None:
     return value if is_number else None
 
 
+def check_ids(model: Any) -> None:
+    """Refuse external ids of a model that are not one per user and item."""
+    if (model.users_ is None) != (model.items_ is None):
+        raise BundleError("it holds ids of users and of items, or neither")
+    for ids, n, what in ((model.users_, model.n_users_, "users"), (model.items_, model.n_items_, "items")):
+        if ids is not None and len(ids) != n:
+            raise BundleError(f"it has {n:,} {what} and {len(ids):,} ids of {what}")
+
+
 def users_of(
     arrays: Stored, state: Mapping[str, Any], n_users: int, n_items: int, *, folds_in: bool
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.uint64] | None]:

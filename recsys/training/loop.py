@@ -15,11 +15,12 @@ import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from recsys.errors import TrainingError, warn
+from recsys.errors import DataError, TrainingError, warn
 from recsys.nn.products import add_gradient_buffers
 from recsys.sparse import Batch, Rows
 from recsys.training.checkpoint import Checkpoint
 from recsys.training.config import TrainingConfig
+from recsys.training.order import Floats, weighted_order, weights_checksum
 from recsys.workspace import as_path
 
 
@@ -96,11 +97,12 @@ def train(
     checkpoint: str | Path | None = None,
     checkpoint_seconds: float = 60.0,
     identity: Mapping[str, Any] | None = None,
+    row_weights: Floats | None = None,
 ) -> Record:
     """Minimize the objective's mean over rows by Adam, and leave the best weights in `network`, in evaluation mode.
 
-    All rows are visited once per epoch, in a new order each time. A warning tells of a `patience` that met too few
-    steps (`TrainingConfig.why_too_early`).
+    All rows are visited once per epoch, or as often as their weights say, in a new order each time. A warning tells of
+    a `patience` that met too few steps (`TrainingConfig.why_too_early`).
 
     Args:
         objective: one loss for all parameters, or turns with a loss each.
@@ -113,11 +115,14 @@ def train(
             without a checksum, the training begins anew with a warning, and one that cannot be written is left out.
         identity: JSON values that, beside the configuration, the data and the shape of the network, tell this run's
             checkpoint from another's, such as the model's hyperparameters.
+        row_weights: (len(rows),) above 0. An epoch has as many visits as there are rows, of which a row gets a share
+            that is its share of the weights (`order.weighted_order`), so that the mean of the losses is weighted.
 
     Raises:
+        DataError: `row_weights` are not one per row.
         TrainingError: the loss is no longer finite, or the checkpoint belongs to another run or is another file.
     """
-    run = _Run(network, rows, objective, config, generator, watch)
+    run = _Run(network, rows, objective, config, generator, watch, row_weights)
     if checkpoint is not None:
         run.keep_checkpoint(as_path(checkpoint), checkpoint_seconds, identity or {})
     bar = tqdm(total=config.last_epoch, initial=run.epoch, unit="epoch", disable=not show_progress, desc="training")
@@ -147,8 +152,12 @@ class _Run:
         config: TrainingConfig,
         generator: torch.Generator,
         watch: Watch | None,
+        row_weights: Floats | None,
     ) -> None:
+        if row_weights is not None and len(row_weights) != len(rows):
+            raise DataError(f"row_weights must be one for each of the {len(rows)} rows, got {len(row_weights)}")
         self.network, self.rows, self.config, self.watch = network.to(rows.device), rows, config, watch
+        self.row_weights = row_weights
         self.order_rng = torch.Generator().manual_seed(_draw_seed(generator))
         self.noise = torch.Generator(device=rows.device).manual_seed(_draw_seed(generator))
         self.turns = objective.turns if isinstance(objective, Alternation) else lambda epoch: (Turn(objective),)
@@ -192,6 +201,8 @@ class _Run:
         own = {**asdict(self.config), **facts, **identity}
         if own["stop_after"] is None:
             del own["stop_after"]  # as in the files of version 0.2.0
+        if self.row_weights is not None:
+            own["row_weights"] = weights_checksum(self.row_weights)
         self.checkpoint = Checkpoint(path, own)
         self.checkpoint_seconds = seconds
         state = self.checkpoint.load(self.network, self.optimizer, {"order": self.order_rng, "noise": self.noise})
@@ -206,7 +217,10 @@ class _Run:
         """Visit all rows, or what is left of them in an interrupted epoch; return the epoch's entry of the record."""
         began = last_saved = time.perf_counter()
         order_state = self.order_rng.get_state()
-        order = torch.randperm(len(self.rows), generator=self.order_rng)
+        if self.row_weights is None:
+            order = torch.randperm(len(self.rows), generator=self.order_rng)
+        else:
+            order = weighted_order(self.row_weights, self.order_rng)
         size = self.config.batch_size
         self.network.train()
         turns = self.turns(self.epoch)
