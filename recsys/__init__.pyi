@@ -42,6 +42,7 @@ from recsys.models import BPR as BPR
 from recsys.models import ItemKNN as ItemKNN
 from recsys.models import Popularity as Popularity
 from recsys.models import Blend as Blend
+from recsys.models import ClusteringAE as ClusteringAE
 from recsys.models import DeepAutoRec as DeepAutoRec
 from recsys.models import DeepRecommender as DeepRecommender
 from recsys.models import MacridVAE as MacridVAE

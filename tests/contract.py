@@ -110,6 +110,7 @@ CASES: dict[str, dict[str, Any]] = {
     "DenoisingAE": {**VAE, "latent": 8},
     "ContractiveAE": {**VAE, "hidden": (8,), "latent": 4},
     "CDAE": {**VAE, "latent": 8},
+    "ClusteringAE": {**VAE, "latent": 8, "clusters": 2, "clustering": 0.1},
     "FeatureConsistentAE": {**VAE, "hidden": 16, "latent": 4, "perceptual": (8,), "likelihood_weight": 0.1},
     "AAE": {**VAE, "hidden": 16, "latent": 4, "discriminator": (8,)},
     "VAEGAN": {**VAE, "hidden": 16, "latent": 4, "discriminator": (8,), "likelihood_weight": 0.1},

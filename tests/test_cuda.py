@@ -62,7 +62,7 @@ def test_losses_and_gradients_agree(name, density, monkeypatch):
 
 STILL = {"dropout": 0.0, "noise": 0.0, "level": 0.0, "probes": None}
 """Options with which a model that has them draws nothing."""
-SAMPLING = {"MultVAE", "MacridVAE", "FeatureConsistentAE", "AAE", "VAEGAN", "ALI"}
+SAMPLING = {"MultVAE", "MacridVAE", "ClusteringAE", "FeatureConsistentAE", "AAE", "VAEGAN", "ALI"}
 """Models whose training draws whatever the options: from the generators of two devices."""
 
 

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from recsys.models.baselines import ItemKNN as ItemKNN
     from recsys.models.baselines import Popularity as Popularity
     from recsys.models.blend import Blend as Blend
+    from recsys.models.clustering import ClusteringAE as ClusteringAE
     from recsys.models.deep_autorec import DeepAutoRec as DeepAutoRec
     from recsys.models.deep_autorec import DeepRecommender as DeepRecommender
     from recsys.models.disentangled import MacridVAE as MacridVAE

@@ -21,7 +21,7 @@ from recsys.nn.networks import AcquisitionNetwork, DeepNetwork, UserNodeNetwork
 from recsys.nn.penalties import activation_kl, squared_jacobian, squared_jacobian_of_one_layer
 from recsys.params import Count, NotNegative, OpenFraction, Positive, Rate, Widths
 from recsys.sparse import Batch, Rows
-from recsys.training import Loss, Objective
+from recsys.training import Alternation, Loss, Objective
 from recsys.training.config import Schedule
 
 
@@ -53,7 +53,7 @@ class BottleneckAE(WholeRow, Autoencoder):
     def _network(self, n_in: int, generator: torch.Generator) -> nn.Module:
         return DeepNetwork(n_in, self.hidden, self.latent, generator, activation=self.activation)
 
-    def _objective(self, network: Any, rows: Rows) -> Objective:
+    def _objective(self, network: Any, rows: Rows) -> Objective | Alternation:
         likelihood = self._likelihood()
 
         def objective(batch: Batch, step: int, noise: torch.Generator) -> Loss:

@@ -158,6 +158,7 @@ BOTTLENECK: Final[Space] = {**_NETWORK, "latent": (50, 100, 200)}
 SPARSE: Final[Space] = {**_NETWORK, "sparsity": log(0.01, 10.0)}
 DENOISING: Final[Space] = {**_NETWORK, "level": _DROPOUT["dropout"]}
 CONTRACTIVE: Final[Space] = {**_NETWORK, "contraction": log(1e-4, 0.1)}
+CLUSTERING: Final[Space] = {**BOTTLENECK, "clusters": (4, 8, 16), "clustering": log(0.3, 30.0)}
 CDAE: Final[Space] = {**_NETWORK, **_DROPOUT}
 UAE: Final[Space] = {**_NETWORK, "noise": log(0.01, 1.0)}
 ELSA: Final[Space] = {

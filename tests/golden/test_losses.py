@@ -51,6 +51,10 @@ CASES = {
         {"hidden": (6,), "latent": 4, "contraction": 0.2, "probes": 1, "weight_decay": 0.01},
     ),
     "CDAE": ("CDAE", {"latent": 6, "activation": "sigmoid", "weight_decay": 0.01}),
+    "ClusteringAE": (
+        "ClusteringAE",
+        {"hidden": (6,), "latent": 4, "clusters": 3, "clustering": 0.5, "pretraining_share": 0.5, "weight_decay": 0.01},
+    ),
     "FeatureConsistentAE": (
         "FeatureConsistentAE",
         {
