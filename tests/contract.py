@@ -201,10 +201,31 @@ def observed(model: Recommender) -> dict[str, bool]:
         again.fit(matrix, show_progress=False, user_weights=np.where(users % 3, 1.0, 20.0))
         return not np.allclose(again.recommend(users, matrix, **everything)[1], found, rtol=1e-4, atol=1e-4)
 
+    def decodes() -> bool:
+        ids, scores = model.recommend(users - 24, matrix, **everything)
+        found = np.take_along_axis(model.decode(model.encode(matrix)), ids, 1)
+        return np.allclose(found, scores, rtol=2e-5, atol=2e-5)
+
+    def generates() -> bool:
+        mean, log_variance = model.posterior(matrix)
+        codes, log_density = model.draw_posterior(matrix, 0)
+        sizes = codes.shape == mean.shape == log_variance.shape and log_density.shape == (24,)
+        likelihood = model.log_conditional(matrix, codes)
+        return sizes and np.allclose(mean, model.encode(matrix), atol=1e-6) and bool((likelihood < 0).all())
+
+    def has_prior() -> bool:
+        codes = model.draw_prior(50, 0)
+        densities = model.log_prior(codes), model.log_prior(codes + 100.0)
+        drawn = len(np.unique(codes, axis=0)) == 50 and bool((densities[0] > densities[1] + 100.0).all())
+        return drawn and generates()
+
     return {
         "rates": _works(lambda: model.predict(users, matrix, np.tile(items, (24, 1)))),
         "personal": personal,
         "encodes": _works(lambda: model.encode(matrix)),
+        "decodes": _works(decodes),
+        "generates": _works(generates),
+        "has_prior": _works(has_prior),
         "compares_items": _works(lambda: model.similar_items(items)),
         "keeps_users": _works(best_users_agree),
         "scores_known_users": _works(scores_known_users),

@@ -21,20 +21,22 @@ def abilities(cls: type[Recommender]) -> tuple[str, ...]:
     can: Capabilities = cls.capabilities
     if not isinstance(inspect.getattr_static(cls, "capabilities"), Capabilities):  # it follows from what it is made of
         everything, some = "if all parts do", "if a part does"
-        return (everything, YES, "as its parts do", NO, some, NO, everything, everything)
+        return (everything, YES, "as its parts do", NO, NO, NO, some, NO, everything, everything)
     ranking = "yes" if can.ranks_with is None else f"with `{can.ranks_with}` > 0"
     new_users = "folded in" if can.new_users == "fold-in" else "from their history"
-    said = (can.rates, can.encodes, can.compares_items, can.keeps_users, can.weighs_users, not can.no_graph)
-    ratings, embeddings, items, users, weights, graph = (YES if yes else NO for yes in said)
     new_users = new_users if can.personal else "the same list"
-    return (ratings, ranking, new_users, embeddings, items, users, weights, graph)
+    said = can.compares_items, can.keeps_users, can.weighs_users, not can.no_graph
+    ratings, embeddings, scores, *others = (YES if yes else NO for yes in (can.rates, can.encodes, can.decodes, *said))
+    generates = (YES if can.has_prior else "given a history") if can.generates else NO
+    return (ratings, ranking, new_users, embeddings, scores, generates, *others)
 
 
 def table() -> str:
     """Return one row for all models that can do the same."""
     lines = [
-        "| models | ratings | ranking | new users | `encode` | `similar_items` | keeps its users | weights | ONNX |",
-        "|---|---|---|---|---|---|---|---|---|",
+        "| models | ratings | ranking | new users | `encode` | `decode` | generates | `similar_items` "
+        "| keeps its users | weights | ONNX |",
+        "|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     order = list(MODELS)
     rows = sorted(MODELS, key=lambda name: (abilities(MODELS[name]), order.index(name)))

@@ -21,7 +21,7 @@ from annotated_types import MinLen
 from torch import Tensor, nn
 
 from recsys.models import spaces
-from recsys.models.autoencoder import Autoencoder, WholeRow
+from recsys.models.autoencoder import GENERATES, Autoencoder, WholeRow
 from recsys.models.fitting import FitOptions
 from recsys.models.registry import register
 from recsys.models.variational import Decoding, Multinomial
@@ -50,6 +50,8 @@ class Adversarial(Decoding, Autoencoder):
     the epoch whose weights are kept, the discriminator's loss was below 0.05 or the variance of the codes below 0.001;
     not with fewer than 100 training users, for whom neither figure means anything.
     """
+
+    capabilities = GENERATES
 
     hidden: Count = 600
     """Width of the hidden layers of encoder and decoder."""

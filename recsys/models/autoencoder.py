@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
-from typing import Any, ClassVar, Self
+from dataclasses import dataclass, fields, replace
+from typing import Any, ClassVar, Final, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +18,7 @@ from recsys.memory import Need
 from recsys.models import spaces
 from recsys.models.base import Recommender
 from recsys.models.capabilities import Capabilities
+from recsys.models.codes import Distribution
 from recsys.models.fitting import FitOptions, new_generator, pick_device
 from recsys.models.selection import ROW_BLOCK, Histories, Indices
 from recsys.models.stored import Stored
@@ -40,7 +41,7 @@ class Autoencoder(Recommender):
     `Alternation` where parts of the network follow losses of their own); everything else is here.
     """
 
-    capabilities: ClassVar[Capabilities] = Capabilities(trains_by_epochs=True, weighs_users=True)
+    capabilities: ClassVar[Capabilities] = Capabilities(trains_by_epochs=True, weighs_users=True, decodes=True)
     search_space = spaces.NETWORK
 
     _copies: ClassVar[int] = 0
@@ -81,10 +82,6 @@ class Autoencoder(Recommender):
     @abstractmethod
     def _objective(self, network: Any, rows: Rows) -> Objective | Alternation:
         """Return the loss of a batch of `rows`, or the turns that the network's parts take."""
-
-    def _prepare(self, matrix: sp.csr_matrix) -> sp.csr_matrix:
-        """Check and transform the histories before the network reads them, in training and in prediction alike."""
-        return matrix
 
     def _initialize(self, network: Any, rows: Rows) -> None:
         """Set starting values of a new network that depend on the data."""
@@ -220,6 +217,32 @@ class Autoencoder(Recommender):
             weight, bias = weight[index], bias[index]
         return affine(self.network_.decode(latent), weight, bias, out=out)
 
+    def _decode(self, codes: Tensor) -> Tensor:
+        return self._decode_scores(codes.to(self._device), None)
+
+    def _posterior(self, histories: sp.csr_matrix) -> tuple[Tensor, Tensor]:
+        rows = Rows(self._prepare(histories), self._device)
+        mean, log_variance = encode_rows(lambda batch: torch.cat(self.network_.posterior(batch), 1), rows).chunk(2, 1)
+        return mean, log_variance
+
+    def _draw_posterior(self, histories: sp.csr_matrix, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+        noise = new_generator(rng, self._device)
+
+        def drawn(batch: Batch) -> Tensor:
+            codes, log_density = self.network_.draw_posterior(batch, noise)
+            return torch.cat([codes, log_density[:, None]], 1)  # float64: the codes are as they were
+
+        both = encode_rows(drawn, Rows(self._prepare(histories), self._device))
+        return both[:, :-1].float(), both[:, -1]
+
+    def _draw_prior(self, n: int, rng: np.random.Generator) -> Tensor:
+        codes: Tensor = self.network_.draw_prior(n, new_generator(rng, self._device))
+        return codes
+
+    def _log_prior(self, codes: Tensor) -> Tensor:
+        log_density: Tensor = self.network_.log_prior(codes.to(self._device))
+        return log_density
+
     def _user_vectors(self) -> Tensor:
         return self.embeddings_
 
@@ -246,6 +269,10 @@ class Autoencoder(Recommender):
 
 _MOST_LOGITS = 2**30
 """Bytes of dense rows beyond which the losses cut a batch into parts."""
+
+
+GENERATES: Final = replace(Autoencoder.capabilities, generates=True, has_prior=True)
+"""What autoencoders with a posterior and a prior of codes can do."""
 
 
 def encode_rows(encode: Callable[[Batch], Tensor], rows: Rows) -> Tensor:
@@ -276,6 +303,9 @@ class WholeRow:
 
     def _likelihood(self) -> Likelihood:
         return likelihood(self.likelihood, self.unobserved_weight)
+
+    def _distribution(self) -> Distribution:
+        return Distribution(self.likelihood, self.unobserved_weight)
 
 
 def check_entries(model: object, matrix: sp.csr_matrix, name: LikelihoodName) -> sp.csr_matrix:

@@ -12,24 +12,23 @@ import scipy.sparse as sp
 import torch
 from torch import Tensor, nn
 
-from recsys.errors import BundleError, ConfigError, DataError
+from recsys.errors import BundleError, ConfigError, DataError, UnsupportedError
 from recsys.models import spaces
 from recsys.models.autoencoder import Autoencoder, encode_rows
 from recsys.models.capabilities import NO_GRAPH_OF_EQUATIONS, Capabilities
 from recsys.models.fitting import FitOptions, pick_device
 from recsys.models.learner import Floats
-from recsys.models.least_squares import Biases, ItemFactors, pair_products
+from recsys.models.least_squares import Biases, ItemFactors, pair_products, squared_error
 from recsys.models.registry import register
 from recsys.models.selection import Histories, Indices
 from recsys.models.stored import Stored, number
 from recsys.nn.graphs import CenteredScores, UnbiasedScores
 from recsys.nn.layers import Scale, TypicalLength, as_stored
-from recsys.nn.losses import masked_squared_error
 from recsys.nn.networks import AutoRecNetwork
 from recsys.nn.products import affine
 from recsys.params import Count, NotNegative, Positive
-from recsys.sparse import Batch, Rows
-from recsys.training import Alternation, Loss, Objective, Record
+from recsys.sparse import Rows
+from recsys.training import Alternation, Objective, Record
 from recsys.training.config import Schedule
 
 
@@ -191,6 +190,14 @@ class AutoRec(Autoencoder):
             scores.add_(of_users[:, None]).add_(of_items)
         return scores
 
+    def _decode(self, codes: Tensor) -> Tensor:
+        if self.biases_ is not None:
+            raise UnsupportedError(
+                f"{type(self).__name__} with biases has no scores of a code alone, since the user's bias is one of the "
+                "history; fit it with biases=None"
+            )
+        return super()._decode(codes).mul_(self.unit_)
+
     def _graph(self) -> nn.Module:
         if self.biases_ is None:
             return CenteredScores(self.network_, self.mean_, self.unit_)
@@ -284,6 +291,7 @@ class AutoRec(Autoencoder):
 
 OVER_ITEMS: Final = replace(
     AutoRec.capabilities,
+    decodes=False,  # scores add the user's offset, which is no part of the code
     scores_known_users=True,
     new_users="fold-in",
     popularity_fallback=True,
@@ -337,14 +345,3 @@ class IAutoRec(AutoRec):
 
     def _network(self, n_in: int, generator: torch.Generator) -> nn.Module:
         return AutoRecNetwork(n_in, self.hidden, generator, scale=self._scale())
-
-
-def squared_error(network: Any, unobserved_weight: float) -> Objective:
-    """Return the objective of eq. 2 without its penalty: the squared error of what the network rebuilds of its rows."""
-
-    def objective(batch: Batch, step: int, noise: torch.Generator) -> Loss:
-        hidden, output = network.decode(network.encode(batch, noise)), network.output
-        total = masked_squared_error(hidden, output.weight, output.bias, batch, unobserved_weight)
-        return Loss(total, len(batch.columns))
-
-    return objective

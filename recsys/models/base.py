@@ -9,25 +9,25 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import scipy.sparse as sp
 import torch
 from torch import Tensor, nn
 
 from recsys.errors import DataError, UnsupportedError
+from recsys.models.codes import Codes
 from recsys.models.fallback import fill, readable
-from recsys.models.learner import Floats, Learner
+from recsys.models.learner import Floats
 from recsys.models.selection import ROW_BLOCK, Histories, Indices, as_array, check_length, cosine, indices, most_similar
 from recsys.ranking import Ids, Scores, top_n
 from recsys.sparse import as_csr
 
 
-class Recommender(Learner):
+class Recommender(Codes):
     """A model of users × items interactions: it recommends items, and what else its `capabilities` declare.
 
     All models take a user's history as an argument, so that a user whom training never saw is served by the same call.
     A user without a usable history gets the most popular items: see `recommend`. A model of your own gives
-    `capabilities`, `_fit`, `_scores`, `_arrays` and `_restore`, and for what it declares the hooks `_encode`,
-    `_item_vectors` or `_item_similarity`, `_user_vectors` and `_ratings`.
+    `capabilities`, `_fit`, `_scores`, `_arrays` and `_restore`, and for what it declares the hooks `_item_vectors` or
+    `_item_similarity`, `_user_vectors`, `_ratings`, and those of `Codes`, such as `_encode`.
     """
 
     @abstractmethod
@@ -41,10 +41,6 @@ class Recommender(Learner):
 
     def _graph(self) -> nn.Module:
         """Return a module that maps `DenseRows` to the (n, n_items) scores of users without learned vectors."""
-        raise NotImplementedError
-
-    def _encode(self, histories: sp.csr_matrix) -> Tensor:
-        """Return (n_rows, d) embeddings of users, from their histories alone."""
         raise NotImplementedError
 
     def _user_vectors(self) -> Tensor:
@@ -230,14 +226,6 @@ class Recommender(Learner):
         if name is not None and getattr(self, name):
             return f"with {name} above 0 ranks items and predicts no ratings"
         return ""
-
-    def encode(self, user_items: Any) -> Floats:
-        """Return (n_rows, d) embeddings of users, from their histories alone; an UnsupportedError if it has none."""
-        self._check_fitted()
-        self._require("encodes")
-        histories = self._matrix(user_items)
-        with torch.inference_mode():
-            return self._encode(histories).cpu().numpy()
 
     def item_vectors(self) -> Floats:
         """Return (n_items, d) vectors, whose cosine `similar_items` ranks by; an UnsupportedError if there are none."""

@@ -66,7 +66,7 @@ class Factors(Recommender):
     """Base of ALS and BPR: one vector per training user and item; new and changed histories are folded in."""
 
     capabilities: ClassVar[Capabilities] = Capabilities(
-        scores_known_users=True, new_users="fold-in", no_graph=NO_GRAPH_OF_EQUATIONS
+        decodes=True, scores_known_users=True, new_users="fold-in", no_graph=NO_GRAPH_OF_EQUATIONS
     )
     biased: ClassVar[bool] = False
     """The vectors have one more column, that of the items' biases."""
@@ -130,6 +130,9 @@ class Factors(Recommender):
     def _scores(self, histories: Histories, userid: Indices, items: Indices | None, out: Tensor | None) -> Tensor:
         table = self.item_factors_ if items is None else self.item_factors_[torch.from_numpy(items)]
         return affine(self._users(histories, userid), table, out=out)
+
+    def _decode(self, codes: Tensor) -> Tensor:
+        return affine(codes, self.item_factors_)
 
     def _user_vectors(self) -> Tensor:
         return self.user_factors_
@@ -211,6 +214,9 @@ class BPR(Factors):
     def _scores(self, histories: Histories, userid: Indices, items: Indices | None, out: Tensor | None) -> Tensor:
         offsets = self.offsets_ if items is None else self.offsets_[torch.from_numpy(items)]
         return super()._scores(histories, userid, items, out).add_(offsets)
+
+    def _decode(self, codes: Tensor) -> Tensor:
+        return super()._decode(codes).add_(self.offsets_)
 
     def _arrays(self) -> dict[str, npt.NDArray[Any]]:
         return {**super()._arrays(), "offsets": self.offsets_.numpy()}

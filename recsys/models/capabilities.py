@@ -18,6 +18,12 @@ class Capabilities:
     """Lists differ from user to user."""
     encodes: bool = True
     """`encode` gives embeddings of users from their histories."""
+    decodes: bool = False
+    """`decode` gives the scores of a code alone, those of the history that it encodes."""
+    generates: bool = False
+    """Codes have a posterior q(z|x), and histories a likelihood p(x|z): a history can be completed or resampled."""
+    has_prior: bool = False
+    """Codes have a prior p(z) that reads no history: users can be drawn, and histories have a likelihood p(x)."""
     compares_items: bool = True
     """`similar_items` works."""
     keeps_users: bool = True
@@ -39,6 +45,8 @@ class Capabilities:
 
 REFUSALS: Final = {
     "encodes": "has no embeddings of users",
+    "decodes": "has no scores of a code alone; use MultVAE, MultDAE, UAutoRec or ALS",
+    "generates": "has no posterior of codes with a likelihood of histories; use MultVAE, VAE, HVamp or AAE",
     "compares_items": "has no similarity of items; use EASE or ItemKNN",
     "keeps_users": "keeps no vectors of its training users; pass their histories as user_items=",
     "weighs_users": "cannot weigh its training users (user_weights); use EASE, or an autoencoder of users' rows",

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from recsys.errors import ConfigError
 from recsys.models import spaces
-from recsys.models.autorec import OVER_ITEMS, AutoRec, squared_error
+from recsys.models.autorec import OVER_ITEMS, AutoRec
+from recsys.models.least_squares import squared_error
 from recsys.models.registry import register
 from recsys.nn.layers import SIGMOID_GAIN, ActivationName, dropout
 from recsys.nn.losses import masked_squared_error

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
+import numpy as np
+import scipy.sparse as sp
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from recsys.models import spaces
-from recsys.models.autoencoder import Autoencoder
+from recsys.models.autoencoder import GENERATES, Autoencoder, encode_rows
+from recsys.models.fitting import new_generator
 from recsys.models.registry import register
 from recsys.models.selection import Indices
 from recsys.models.variational import Annealed, Multinomial
 from recsys.nn.disentangled import ConceptNetwork, mixture_nll
-from recsys.nn.gaussian import reparameterized
+from recsys.nn.gaussian import drawn, reparameterized
 from recsys.nn.graphs import ConceptScores
 from recsys.nn.losses import gaussian_kl
 from recsys.params import Count, Positive
@@ -42,6 +46,7 @@ class MacridVAE(Multinomial, Annealed, Autoencoder):
     same items may be shared out in another way.
     """
 
+    capabilities = replace(GENERATES, has_prior=False)
     search_space = spaces.MACRID_VAE
 
     concepts: Count = 7
@@ -80,6 +85,27 @@ class MacridVAE(Multinomial, Annealed, Autoencoder):
             return Loss(nll + beta(step) * kl, len(batch), {"nll": nll, "kl": kl})
 
         return objective
+
+    def why_no_prior(self) -> str:
+        return "has means of length 1 by construction, which nothing in training brings together with its prior"
+
+    def _posterior(self, histories: sp.csr_matrix) -> tuple[Tensor, Tensor]:
+        network = self.network_
+
+        def moments(batch: Batch) -> Tensor:
+            mean, log_ratio = network.posterior(batch.copies(network.log_concepts().exp().T))
+            both = torch.stack([mean, log_ratio + 2.0 * math.log(self.prior_scale)])
+            return both.view(2, self.concepts, len(batch), -1).permute(2, 0, 1, 3).flatten(1)
+
+        mean, log_variance = encode_rows(moments, Rows(self._prepare(histories), self._device)).chunk(2, 1)
+        return mean, log_variance
+
+    def _draw_posterior(self, histories: sp.csr_matrix, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+        return drawn(*self._posterior(histories), new_generator(rng, self._device))
+
+    def _decode(self, codes: Tensor) -> Tensor:
+        units = F.normalize(codes.view(len(codes), self.concepts, -1), dim=2)  # scores are of directions
+        return super()._decode(units.flatten(1))
 
     def _graph(self) -> nn.Module:
         return ConceptScores(self.network_)

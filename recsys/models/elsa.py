@@ -36,7 +36,7 @@ class ELSA(Autoencoder):
     all predictions would have to be computed).
     """
 
-    capabilities = replace(Autoencoder.capabilities, keeps_users=False, popularity_fallback=True)
+    capabilities = replace(Autoencoder.capabilities, decodes=False, keeps_users=False, popularity_fallback=True)
     search_space = spaces.ELSA
 
     _copies: ClassVar[int] = 4  # A is divided by its lengths in every step

@@ -10,7 +10,7 @@ from torch import nn
 
 from recsys.errors import ConfigError
 from recsys.models import spaces
-from recsys.models.autoencoder import Autoencoder, WholeRow
+from recsys.models.autoencoder import GENERATES, Autoencoder, WholeRow
 from recsys.models.registry import register
 from recsys.models.variational import Decoding
 from recsys.nn.gaussian import reparameterized
@@ -38,6 +38,7 @@ class FeatureConsistentAE(WholeRow, Decoding, Autoencoder):
     x̄ is dense, rows × items, for the time of a step: see `recsys.nn.losses.project_means`.
     """
 
+    capabilities = GENERATES
     search_space = spaces.FEATURE_CONSISTENT
 
     hidden: Count = 600

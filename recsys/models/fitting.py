@@ -98,6 +98,6 @@ def free_on(device: torch.device) -> float | None:
     return float(torch.cuda.mem_get_info(device)[0] + kept)
 
 
-def new_generator(seed: int | np.random.Generator | None) -> torch.Generator:
-    """Return a CPU generator from a seed, from a numpy generator, or from fresh entropy."""
-    return torch.Generator().manual_seed(int(np.random.default_rng(seed).integers(2**62)))
+def new_generator(seed: int | np.random.Generator | None, device: torch.device | str = "cpu") -> torch.Generator:
+    """Return a generator on that device from a seed, from a numpy generator, or from fresh entropy."""
+    return torch.Generator(device).manual_seed(int(np.random.default_rng(seed).integers(2**62)))

@@ -15,7 +15,10 @@ from torch import Tensor
 from recsys.errors import DataError
 from recsys.models.learner import Floats
 from recsys.models.selection import Histories, Indices
+from recsys.nn.losses import masked_squared_error
 from recsys.nn.products import affine
+from recsys.sparse import Batch
+from recsys.training import Loss, Objective
 
 _ROUNDS = 10
 _SMALLEST_RIDGE = 1e-6
@@ -202,3 +205,14 @@ class ItemFactors:
             rows = torch.from_numpy(new).to(self.items.device)
             vectors[rows], offsets[rows] = solved[:, :-1], solved[:, -1]
         return vectors, offsets
+
+
+def squared_error(network: Any, unobserved_weight: float) -> Objective:
+    """Return the objective of eq. 2 without its penalty: the squared error of what the network rebuilds of its rows."""
+
+    def objective(batch: Batch, step: int, noise: torch.Generator) -> Loss:
+        hidden, output = network.decode(network.encode(batch, noise)), network.output
+        total = masked_squared_error(hidden, output.weight, output.bias, batch, unobserved_weight)
+        return Loss(total, len(batch.columns))
+
+    return objective

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal
 
 import scipy.sparse as sp
@@ -12,7 +12,8 @@ from annotated_types import MinLen
 from torch import nn
 
 from recsys.models import spaces
-from recsys.models.autoencoder import Autoencoder, WholeRow, check_entries
+from recsys.models.autoencoder import GENERATES, Autoencoder, WholeRow, check_entries
+from recsys.models.codes import Distribution
 from recsys.models.registry import register
 from recsys.nn.gaussian import gaussian_log_density, kl_between, reparameterized
 from recsys.nn.layers import Output
@@ -33,6 +34,7 @@ from recsys.training import Alternation, Loss, Objective, Turn
 
 ENCODER_EPOCHS = 3
 """Epochs of RecVAE's encoder before each epoch of the decoder, in the paper and the authors' code."""
+_COMPOSITE = "with its composite prior has a prior of codes that reads the user's history"
 _COPIES = 5
 """Copies of the pseudo-inputs, cut to 0..1 and divided by their lengths, that a step and its gradient make."""
 
@@ -46,6 +48,9 @@ class Multinomial:
 
     def _prepare(self, matrix: sp.csr_matrix) -> sp.csr_matrix:
         return check_entries(self, matrix, "multinomial")
+
+    def _distribution(self) -> Distribution:
+        return Distribution("multinomial", 1.0)
 
 
 @dataclass(kw_only=True, eq=False)
@@ -86,6 +91,7 @@ class MultVAE(Multinomial, Annealed, Decoding, Autoencoder):
     `decoder="affine"`, which is not the paper's, `latent` → I.
     """
 
+    capabilities = GENERATES
     search_space = spaces.MULT_VAE
 
     hidden: Count = 600
@@ -163,6 +169,7 @@ class VAE(WholeRow, Annealed, Decoding, Autoencoder):
     the choice of an affine decoder.
     """
 
+    capabilities = GENERATES
     search_space = spaces.VAE
 
     hidden: Annotated[Widths, MinLen(1)] = (600,)
@@ -177,6 +184,9 @@ class VAE(WholeRow, Annealed, Decoding, Autoencoder):
     """`standard`, `vamp` or `composite`."""
     pseudo_inputs: Count = 500
     """Components of the `vamp` prior."""
+
+    def why_no_prior(self) -> str:
+        return _COMPOSITE if self.prior == "composite" else ""
 
     def _dense_rows(self) -> int:
         return _COPIES * self.pseudo_inputs if self.prior == "vamp" else 0
@@ -233,6 +243,7 @@ class RecVAE(Multinomial, Autoencoder):
     prior. Differs from that code in: the old encoder starts as a copy of the encoder, not with other random weights.
     """
 
+    capabilities = replace(GENERATES, has_prior=False)
     search_space = spaces.REC_VAE
 
     hidden: Count = 600
@@ -245,6 +256,9 @@ class RecVAE(Multinomial, Autoencoder):
     """γ: weight of the KL term per interaction of the user; 0.005 on ML-20M, 0.0035 on Netflix, 0.01 on MSD."""
     learning_rate: Positive = 5e-4
     epochs: Count = 200
+
+    def why_no_prior(self) -> str:
+        return _COMPOSITE
 
     def _network(self, n_in: int, generator: torch.Generator) -> nn.Module:
         body = DenseResidual(self.hidden, self.layers, generator)
@@ -293,6 +307,7 @@ class HVamp(Multinomial, Annealed, Autoencoder):
     without, leaves the pseudo-inputs alone.
     """
 
+    capabilities = GENERATES
     search_space = spaces.HVAMP
 
     hidden: Count = 600

@@ -114,7 +114,7 @@ class VASP(FLVAE):
     score all others 0; here they cover all.
     """
 
-    capabilities = replace(FLVAE.capabilities, keeps_users=False)
+    capabilities = replace(FLVAE.capabilities, decodes=False, keeps_users=False)
     search_space = spaces.VASP
 
     regularization: NotNegative = 0.0

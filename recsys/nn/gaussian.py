@@ -15,6 +15,12 @@ def reparameterized(mean: Tensor, log_variance: Tensor, noise: torch.Generator) 
     return mean + standard_normal(mean, noise) * (0.5 * log_variance).exp()
 
 
+def drawn(mean: Tensor, log_variance: Tensor, noise: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Return a sample of each row, and the log density of that row there, (n_rows,) float64."""
+    values = reparameterized(mean, log_variance, noise)
+    return values, gaussian_log_density(values.double(), mean.double(), log_variance.double()).sum(1)
+
+
 def gaussian_log_density(values: Tensor, mean: Tensor | float, log_variance: Tensor) -> Tensor:
     """Return log N(values; mean, exp(log_variance)) of each element."""
     return -0.5 * (math.log(2.0 * math.pi) + log_variance + (values - mean).square() * (-log_variance).exp())

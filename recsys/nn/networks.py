@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from recsys.nn.gaussian import drawn, gaussian_log_density
 from recsys.nn.layers import (
     ACTIVATIONS,
     ActivationName,
@@ -38,6 +39,30 @@ class Autoencoding(nn.Module):
     def decode(self, latent: Tensor) -> Tensor:
         """Return the input of the output layer, (n, width): the code itself unless a network has more layers."""
         return latent
+
+
+class Generating(Autoencoding):
+    """An autoencoder with q(z|x), here a diagonal Gaussian, and a prior of codes, here N(0, I)."""
+
+    latent: int
+    """Width of z."""
+
+    def posterior(self, batch: Batch, noise: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
+        """Return mean and log-variance of q(z|x), each (len(batch), latent); `noise` draws the input dropout."""
+        raise NotImplementedError
+
+    def draw_posterior(self, batch: Batch, noise: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Return z ~ q(z|x), without input dropout, (len(batch), latent), and log q(z|x), (len(batch),) float64."""
+        return drawn(*self.posterior(batch), noise)
+
+    def draw_prior(self, n: int, noise: torch.Generator) -> Tensor:
+        """Return z ~ p(z), (n, latent)."""
+        return torch.randn(n, self.latent, generator=noise, device=noise.device)
+
+    def log_prior(self, latent: Tensor) -> Tensor:
+        """Return log p(z) of each row, (n,) float64."""
+        values = latent.double()
+        return gaussian_log_density(values, 0.0, torch.zeros_like(values)).sum(1)
 
 
 class Dense(Layer):
@@ -177,7 +202,7 @@ DecoderName = Literal["deep", "affine"]
 """What stands between a code and the output layer: the encoder's hidden layers in reverse, or nothing."""
 
 
-class MultVAENetwork(Autoencoding):
+class MultVAENetwork(Generating):
     """I → hidden → 2·latent, latent → hidden → I with tanh between (Liang et al. 2018, §4.3).
 
     The stored entries of an input row are divided by its Euclidean length, then dropped out. An affine decoder is
@@ -206,7 +231,6 @@ class MultVAENetwork(Autoencoding):
                 nn.init.trunc_normal_(parameter, std=0.001, a=-0.002, b=0.002, generator=generator)
 
     def posterior(self, batch: Batch, noise: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
-        """Return mean and log-variance of q(z|x), each (len(batch), latent); `noise` draws the input dropout."""
         values = dropout(l2_normalized(batch), self.dropout, noise)
         mean, log_variance = self.posterior_layer(torch.tanh(self.input(batch, values))).chunk(2, dim=1)
         return mean, log_variance

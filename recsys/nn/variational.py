@@ -11,9 +11,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from recsys.nn.gaussian import composite_log_density, mixture_log_density
+from recsys.nn.gaussian import (
+    composite_log_density,
+    drawn,
+    gaussian_log_density,
+    mixture_log_density,
+    reparameterized,
+)
 from recsys.nn.layers import Layer, Output, SparseLinear, dropout, gated, l2_normalized, linear, swish
-from recsys.nn.networks import Autoencoding, Dense
+from recsys.nn.networks import Dense, Generating
 from recsys.nn.products import accumulate_grad, add_transposed, weighted_rows
 from recsys.sparse import Batch
 
@@ -111,7 +117,7 @@ class GaussianEncoder(nn.Module):
         bounds: tuple[float, float] | None = None,
     ) -> None:
         super().__init__()
-        self.dropout = dropout
+        self.dropout, self.latent = dropout, latent
         self.input = SparseLinear(n_in, body.n_in, generator)
         self.body = body
         self.posterior_layer = GaussianLayer(body.n_out, latent, generator, bounds)
@@ -140,9 +146,16 @@ class VampPrior(nn.Module):
         self.pseudo_inputs = nn.Parameter(torch.empty(n_pseudo_inputs, n_in).normal_(0.05, 0.01, generator=generator))
         self.pseudo_inputs.undecayed = True  # type: ignore[attr-defined]
 
-    def log_density(self, latent: Tensor, batch: Batch, encoder: GaussianEncoder) -> Tensor:
+    def log_density(self, latent: Tensor, batch: Batch | None, encoder: GaussianEncoder) -> Tensor:
         """Return log p(z) of each row of `latent`, (n_rows,)."""
         return mixture_log_density(latent, *encoder.of_rows(self.pseudo_inputs.clamp(0.0, 1.0)))
+
+    def draw(self, n: int, encoder: GaussianEncoder, noise: torch.Generator) -> Tensor:
+        """Return z ~ p(z), (n, latent)."""
+        moments = encoder.of_rows(self.pseudo_inputs.clamp(0.0, 1.0))
+        component = torch.randint(len(self.pseudo_inputs), (n,), generator=noise, device=noise.device)
+        mean, log_variance = (moment[component] for moment in moments)
+        return reparameterized(mean, log_variance, noise)
 
 
 class CompositePrior(nn.Module):
@@ -160,14 +173,20 @@ class CompositePrior(nn.Module):
         """Copy the current weights of `encoder` to the old encoder."""
         self.old.load_state_dict(encoder.state_dict())
 
-    def log_density(self, latent: Tensor, batch: Batch, encoder: GaussianEncoder) -> Tensor:
+    def draw(self, n: int, encoder: nn.Module, noise: torch.Generator) -> Tensor:
+        """Refuse: it is a mixture with the posterior of a row."""
+        raise NotImplementedError
+
+    def log_density(self, latent: Tensor, batch: Batch | None, encoder: nn.Module) -> Tensor:
         """Return log p(z|x) of each row of `latent`, (n_rows,); the old posterior reads the input without dropout."""
+        if batch is None:
+            raise NotImplementedError
         with torch.no_grad():
             mean, log_variance = self.old(batch)
         return composite_log_density(latent, mean, log_variance).sum(1)
 
 
-class VariationalNetwork(Autoencoding):
+class VariationalNetwork(Generating):
     """q(z|x), the decoder's hidden layers, the affine output, and the prior."""
 
     def __init__(
@@ -180,10 +199,19 @@ class VariationalNetwork(Autoencoding):
         """`prior` None means N(0, I)."""
         super().__init__()
         self.encoder, self.decoder, self.output, self.prior = encoder, decoder, output, prior
+        self.latent = encoder.latent
 
     def posterior(self, batch: Batch, noise: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
-        """Return mean and log-variance of q(z|x), each (len(batch), latent); `noise` draws the input dropout."""
         return self.encoder(batch, noise)
+
+    def draw_prior(self, n: int, noise: torch.Generator) -> Tensor:
+        """Return z ~ p(z), (n, latent); a composite prior is none of z alone."""
+        return super().draw_prior(n, noise) if self.prior is None else self.prior.draw(n, self.encoder, noise)
+
+    def log_prior(self, latent: Tensor) -> Tensor:
+        if self.prior is None:
+            return super().log_prior(latent)
+        return self.prior.log_density(latent, None, self.encoder)
 
     def encode(self, batch: Batch, noise: torch.Generator | None = None) -> Tensor:
         """Return the posterior mean, (len(batch), latent); `noise` draws the input dropout only."""
@@ -206,7 +234,7 @@ class ResidualDecoder(Layer):
         return self.body(self.first(latent))
 
 
-class HVampNetwork(Autoencoding):
+class HVampNetwork(Generating):
     """Two latent layers, z_2 above z_1, with gated layers throughout (Kim and Suh 2019).
 
     The encoder is q(z_2|x) q(z_1|x, z_2), the generator p(x|z_1, z_2) p(z_1|z_2) p(z_2), and p(z_2) is a VampPrior. As
@@ -219,7 +247,7 @@ class HVampNetwork(Autoencoding):
         self, n_items: int, hidden: int, latent: int, pseudo_inputs: int, dropout: float, generator: torch.Generator
     ) -> None:
         super().__init__()
-        self.dropout = dropout
+        self.dropout, self.latent = dropout, 2 * latent
         gated = GatedLayers([hidden, hidden], generator)
         self.upper = GaussianEncoder(n_items, gated, latent, dropout, generator, self.BOUNDS)
         self.lower_input = SparseLinear(n_items, 2 * hidden, generator)
@@ -248,6 +276,27 @@ class HVampNetwork(Autoencoding):
         """Return the mean of z_1 given the mean of z_2, then the mean of z_2, (len(batch), 2 · latent)."""
         upper = self.upper(batch, noise)[0]
         return torch.cat([self.lower(batch, upper, noise)[0], upper], 1)
+
+    def posterior(self, batch: Batch, noise: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
+        """Return mean and log-variance of z_1 given the mean of z_2, then those of z_2, each (len(batch), latent)."""
+        upper, upper_log_variance = self.upper(batch, noise)
+        lower, lower_log_variance = self.lower(batch, upper, noise)
+        return torch.cat([lower, upper], 1), torch.cat([lower_log_variance, upper_log_variance], 1)
+
+    def draw_posterior(self, batch: Batch, noise: torch.Generator) -> tuple[Tensor, Tensor]:
+        upper, of_upper = drawn(*self.upper(batch), noise)
+        lower, of_lower = drawn(*self.lower(batch, upper), noise)
+        return torch.cat([lower, upper], 1), of_lower + of_upper
+
+    def draw_prior(self, n: int, noise: torch.Generator) -> Tensor:
+        upper = self.prior.draw(n, self.upper, noise)
+        return torch.cat([reparameterized(*self.conditional(upper), noise), upper], 1)
+
+    def log_prior(self, latent: Tensor) -> Tensor:
+        lower, upper = latent.chunk(2, 1)
+        mean, log_variance = self.conditional(upper)
+        given_upper = gaussian_log_density(lower.double(), mean.double(), log_variance.double()).sum(1)
+        return given_upper + self.prior.log_density(upper, None, self.upper)
 
     def decode(self, latent: Tensor) -> Tensor:
         lower, upper = latent.chunk(2, 1)

@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import scipy.sparse as sp
+import scipy.stats
 import sklearn.base
 import torch
 from annotated_types import Ge, Gt, Le, Lt, MinLen
@@ -221,6 +222,14 @@ def test_use_before_fit_is_refused(name, tmp_path):
     if can.encodes:
         calls["encode"] = lambda: model.encode(BOARD)
         calls["similar_users of histories"] = lambda: model.similar_users(0, user_items=BOARD)
+    if can.decodes:
+        calls["decode"] = lambda: model.decode(np.zeros((1, 4)))
+    if can.generates:
+        calls["posterior"] = lambda: model.posterior(BOARD)
+        calls["draw_posterior"] = lambda: model.draw_posterior(BOARD)
+        calls["draw_prior"] = lambda: model.draw_prior(2)
+        calls["log_prior"] = lambda: model.log_prior(np.zeros((1, 4)))
+        calls["log_conditional"] = lambda: model.log_conditional(BOARD[:1], np.zeros((1, 4)))
     if can.rates:
         calls["predict"] = lambda: model.predict(0, BOARD[0], 0)
     for call in calls.values():
@@ -989,6 +998,79 @@ def test_embeddings_are_of_histories_and_do_not_change(name):
     assert model.encode(UNSEEN[:0]).shape == (0, found.shape[1])
     with pytest.raises(DataError, match=r"one column per training item \(15\)"):
         model.encode(BOARD)
+
+
+@that(decodes=True)
+def test_scores_of_codes_are_those_of_the_histories(name):
+    model = on_tastes(name)
+    codes = model.encode(UNSEEN)
+    found = model.decode(codes)
+    assert found.dtype == np.float32
+    ids, scores = model.recommend(np.full(6, -1), UNSEEN, N=15, filter_already_liked_items=False)
+    usable = np.diff(UNSEEN.indptr) > 0
+    np.testing.assert_allclose(np.take_along_axis(found, ids, 1)[usable], scores[usable], rtol=2e-5, atol=2e-5)
+    np.testing.assert_array_equal(model.decode(codes[[4, 1]]), found[[4, 1]])
+    assert model.decode(codes[:0]).shape == (0, 15)
+    before = codes.copy()
+    model.decode(codes)
+    np.testing.assert_array_equal(codes, before)
+    for wrong in (codes[0], codes[:, :-1], [["a"] * codes.shape[1]], np.full_like(codes, np.nan)):
+        with pytest.raises(DataError, match="codes"):
+            model.decode(wrong)
+
+
+@that(decodes=False)
+def test_a_model_without_scores_of_codes_says_so(name):
+    with pytest.raises(UnsupportedError, match=f"{name} has no scores of a code alone; use MultVAE"):
+        on_tastes(name).decode(np.zeros((1, 4)))
+
+
+@that(generates=True)
+def test_a_posterior_is_that_of_the_embeddings(name):
+    model = on_tastes(name)
+    mean, log_variance = model.posterior(UNSEEN)
+    np.testing.assert_allclose(mean, model.encode(UNSEEN), rtol=1e-6, atol=1e-6)
+    assert log_variance.shape == mean.shape
+    codes, log_density = model.draw_posterior(UNSEEN, 3)
+    again, _ = model.draw_posterior(UNSEEN, np.random.default_rng(3))
+    other, _ = model.draw_posterior(UNSEEN, 4)
+    np.testing.assert_array_equal(codes, again)
+    assert (codes != other).any(1).all()
+    if name != "HVamp":  # of which only one level has these moments
+        expected = scipy.stats.norm.logpdf(codes, mean, np.exp(0.5 * log_variance.astype(float))).sum(1)
+        np.testing.assert_allclose(log_density, expected, rtol=1e-4, atol=1e-3)
+    assert model.log_conditional(UNSEEN, codes).shape == (6,)
+    with pytest.raises(DataError, match=r"one row per history \(6\), got 5"):
+        model.log_conditional(UNSEEN, codes[:5])
+
+
+@that(generates=False)
+def test_a_model_without_a_posterior_says_so(name):
+    model = on_tastes(name)
+    for call in (model.posterior, model.draw_posterior, lambda x: model.log_conditional(x, x.toarray())):
+        with pytest.raises(UnsupportedError, match=f"{name} has no posterior of codes with a likelihood"):
+            call(UNSEEN)
+
+
+@that(has_prior=True)
+def test_draws_of_a_prior_have_its_density(name):
+    """E_p [q(z) / p(z)] = 1 for any density q that is narrower than p."""
+    model = on_tastes(name)
+    codes = model.draw_prior(4000, 0)
+    np.testing.assert_array_equal(codes, model.draw_prior(4000, 0))
+    center, scale = codes.mean(0, dtype=float), 0.6 * codes.std(0, dtype=float)
+    weights = np.exp(scipy.stats.norm.logpdf(codes, center, scale).sum(1) - model.log_prior(codes))
+    error = weights.std() / 4000**0.5
+    assert abs(weights.mean() - 1.0) < 5 * error
+    assert error < 0.1
+
+
+@that(generates=True, has_prior=False)
+def test_a_prior_that_is_none_is_refused(name):
+    model = on_tastes(name)
+    for call in (lambda: model.draw_prior(3), lambda: model.log_prior(model.encode(UNSEEN))):
+        with pytest.raises(UnsupportedError, match=f"{name} (with its composite|has means).*; use MultVAE, HVamp, AAE"):
+            call()
 
 
 @that(encodes=False)
