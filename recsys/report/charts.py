@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 Counts = npt.NDArray[np.int64]
 _CELLS: Final = (84, 60)
 """Columns and rows of cells; `long_tail` shows at most one dot in each."""
+_MARKERS: Final = "os^Dv"
+"""Shapes of the points of `curves`, so that lines differ in more than color."""
 _SVG: Final = "{http://www.w3.org/2000/svg}"
 _VARIABLES: Final = {color: f"var(--{name})" for name, color in COLORS.items()}
 
@@ -104,6 +106,38 @@ def bars(
     if percent:
         panel.yaxis.set_major_formatter(lambda value, _: f"{100 * value:g}%")
     return _html(figure, caption, hover, [(f"s{place}", name) for place, name in enumerate(series)])
+
+
+def curves(
+    caption: Caption,
+    x: Floats,
+    series: Mapping[str, Floats],
+    *,
+    logarithmic: bool = False,
+    percent: bool = False,
+) -> Markup:
+    """Draw several lines through points at the same places, at most five; a single point where the others are NaN.
+
+    Args:
+        x: (n,) places, ascending; the axis is labeled at them if it is `logarithmic`.
+        series: (n,) values of each line; nothing is drawn where one is NaN.
+        percent: values are shares, shown as percentages.
+    """
+    figure, panel = _chart(caption, 240)
+    show = percentage if percent else number
+    hover: dict[Artist, list[str]] = {}
+    for place, (name, values) in enumerate(series.items()):
+        known = np.flatnonzero(np.isfinite(values))
+        color, marker = COLORS[f"p{place}"], _MARKERS[place]
+        panel.plot(x[known], values[known], color=color, linewidth=1.8)
+        drawn = panel.scatter(x[known], values[known], s=36, marker=marker, color=color, linewidths=0, zorder=3)
+        hover[drawn] = [f"{name}, {caption.x}: {plain(x[at])}: {show(values[at])}" for at in known.tolist()]
+    if logarithmic:
+        set_cutoffs(panel, x.tolist())
+        panel.set_xlabel(caption.x)
+    if percent:
+        panel.yaxis.set_major_formatter(lambda value, _: f"{100 * value:g}%")
+    return _html(figure, caption, hover, [(f"p{place}", name) for place, name in enumerate(series)])
 
 
 def cloud(

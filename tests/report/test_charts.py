@@ -171,3 +171,22 @@ def test_what_a_page_could_not_show_is_refused():
     panel.plot([1, 2], [3, 4], color="#123456")
     with pytest.raises(KeyError, match="#123456"):
         embed(made, "one", {})
+
+
+def test_curves_share_their_places_and_skip_what_is_missing():
+    x = np.array([2.0, 8.0, 32.0])
+    series = {"one": np.array([0.1, 0.2, 0.3]), "two": np.array([np.nan, 0.4, np.nan])}
+    chart = charts.curves(CAPTION, x, series, logarithmic=True, percent=True)
+    assert texts(chart) == [
+        "one, across: 2: 10.0%",
+        "one, across: 8: 20.0%",
+        "one, across: 32: 30.0%",
+        "two, across: 8: 40.0%",
+    ]
+    across, along = drawn(chart, "x"), drawn(chart, "y")
+    assert across[1] - across[0] == pytest.approx(across[2] - across[1], abs=0.2)
+    assert across[3] == across[1]
+    assert along[3] < along[2] < along[1] < along[0]
+    assert written(chart)[:4] == ["2", "8", "32", "across"]
+    evenly = drawn(charts.curves(CAPTION, x, {"one": series["one"]}), "x")
+    assert (evenly[2] - evenly[1]) == pytest.approx(4 * (evenly[1] - evenly[0]), abs=0.2)
