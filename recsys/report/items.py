@@ -15,7 +15,8 @@ from recsys.report.run import Run
 
 _MAPPED: Final = 3000
 """Points of the map of items."""
-_STRATA: Final = ("most popular fifth", "second fifth", "third fifth", "fourth fifth", "least popular fifth")
+STRATA: Final = ("most popular fifth", "second fifth", "third fifth", "fourth fifth", "least popular fifth")
+"""Names of the groups that `strata` makes of items."""
 
 
 def popularity(run: Run) -> list[Markup]:
@@ -24,7 +25,7 @@ def popularity(run: Run) -> list[Markup]:
     if k is None or per_item is None:
         return [NO_LISTS]
     frame = by_popularity(run.popularity, per_item, k)
-    labels, names = [f"{stratum + 1}" for stratum in frame.index], [_STRATA[stratum] for stratum in frame.index]
+    labels, names = [f"{stratum + 1}" for stratum in frame.index], [STRATA[stratum] for stratum in frame.index]
     shares = frame[["catalog", "training", "held_out", "recommended", "recall"]].to_numpy(np.float64)
     rows = [
         (f"{label}, {name}", f"{items:,}", *map(percentage, row))
@@ -92,9 +93,9 @@ def strata(popularity: npt.NDArray[np.int64]) -> npt.NDArray[np.intp]:
     order = np.argsort(-popularity, kind="stable")
     descending = popularity[order]
     middle = np.cumsum(descending) - descending / 2
-    last = len(_STRATA) - 1
+    last = len(STRATA) - 1
     stratum = np.empty(len(order), dtype=np.intp)
-    stratum[order] = np.minimum(last, len(_STRATA) * middle / max(1, descending.sum())).astype(np.intp)
+    stratum[order] = np.minimum(last, len(STRATA) * middle / max(1, descending.sum())).astype(np.intp)
     stratum[popularity == 0] = last
     return stratum
 
@@ -114,7 +115,7 @@ def item_map(run: Run) -> list[Markup]:
     summary = f"Shown are {which} items, each at the first two principal components of its vector."
     texts = [f"{run.item(item)} ({run.popularity[item]:,} interactions)" for item in shown.tolist()]
     caption = charts.Caption("Item vectors in two dimensions", x, y, summary)
-    chart = charts.cloud(caption, plane, texts, strata(run.popularity)[shown], _STRATA)
+    chart = charts.cloud(caption, plane, texts, strata(run.popularity)[shown], STRATA)
     explanation = (
         f"Shown are {which} items, each as a dot: its {vectors.shape[1]}-dimensional vector, scaled to length 1, on "
         f"the first two principal components, which explain {sum(shares):.0%} of the variance. Point at a dot for its "
