@@ -118,6 +118,19 @@ def test_a_killed_run_of_whose_queue_the_empty_folder_is_left_is_closed_in_the_s
     assert list(pending.iterdir()) == []
 
 
+def test_what_a_killed_run_was_about_to_send_goes_with_the_next_command_and_no_other_folder(mlflow_root):
+    workspace = Workspace()
+    tracking.configure(workspace)
+    left = workspace.mlruns / ".working.recsys-0123abcd"
+    mine = workspace.mlruns / "working"
+    for path in (left, mine):
+        path.mkdir()
+        (path / "half").write_text("half")
+    tracking.configure(workspace)
+    assert not left.exists()
+    assert (mine / "half").read_text() == "half"
+
+
 def test_who_may_only_read_closes_no_run(begun, mlflow_root):
     process, *runs = begun()
     kill(process)

@@ -67,7 +67,7 @@ class Outbox:
 
     def scratch(self) -> AbstractContextManager[Path]:
         """Give a folder for files that are to be sent; what killed processes left of theirs is removed."""
-        return working_folder(self._workspace.mlruns / "working")
+        return working_folder(recovery.scratch(self._workspace))
 
     def spooled_model(self) -> Path | None:
         """Return the bundle of the run's model while that waits to be sent; None if it does not."""

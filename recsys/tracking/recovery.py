@@ -15,6 +15,7 @@ from typing import Any
 
 from recsys.errors import TrackingError, TrackingUnavailable, warn
 from recsys.files import locked, read_json, remove_lock, sha256_of_json, write_text
+from recsys.outputs import recover
 from recsys.spool import Spool, spools
 from recsys.tracking import runs, store
 from recsys.tracking._mlflow import MlflowClient
@@ -26,6 +27,11 @@ from recsys.workspace import Workspace
 def folder(workspace: Workspace) -> Path:
     """Return the folder of the files that name runs in progress, and of checkpoints."""
     return workspace.mlruns / "checkpoints"
+
+
+def scratch(workspace: Workspace) -> Path:
+    """Return the folder beside which what is to be sent is written first, under temporary names."""
+    return workspace.mlruns / "working"
 
 
 def resume_file(workspace: Workspace, *facts: Any, suffix: str = ".json") -> Path:
@@ -101,7 +107,8 @@ def configure(workspace: Workspace, *, create: bool = True) -> str:
 
 
 def remove_leftovers(workspace: Workspace) -> None:
-    """Remove the lock files that killed processes have left, and queues of which only the empty folder is left."""
+    """Remove what killed processes have left: locks, half-written files to send, and the empty folders of queues."""
+    recover(scratch(workspace))
     for queue in store.pending(workspace).glob("*"):
         with suppress(OSError):  # such as that it is not empty
             if runs.is_key(queue.name) and not any(queue.iterdir()):

@@ -21,7 +21,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(argv)
     forks.preload()
     outcomes = []
-    choice = Choice(options.every, not options.all, options.sample, tuple(options.only), options.seed)
+    choice = Choice(options.every, not options.all, options.distinct, options.sample, tuple(options.only), options.seed)
     with new_box(keep=options.keep) as box:
         setups = Setups(box)
         for name in options.jobs or JOBS:
@@ -54,6 +54,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--sample", type=int, metavar="N", help="N cases at random of each job and fault")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--all", action="store_true", help="also each of the many steps that copy source files")
+    parser.add_argument("--distinct", action="store_true", help="of errors at steps that do the same, only the first")
     parser.add_argument("--failures", type=int, default=3, metavar="N", help="examples to print of each kind")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the outcomes")
     parser.add_argument("--keep", action="store_true", help="keep the last sandbox")

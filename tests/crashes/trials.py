@@ -239,6 +239,8 @@ class Choice:
     """Only each so many."""
     thin: bool = True
     """Leave most of the copying of source files out."""
+    distinct: bool = False
+    """Of steps that do the same at the same place, only the first."""
     sample: int | None = None
     """So many steps at random."""
     only: tuple[int, ...] = ()
@@ -250,6 +252,8 @@ class Choice:
         if self.only:
             return [step for step in given if step.number in self.only]
         chosen = thinned(given) if self.thin else list(given)
+        if self.distinct:
+            chosen = list({plain(step.text): step for step in reversed(chosen)}.values())[::-1]
         if self.sample is not None and self.sample < len(chosen):
             places = random.Random(f"{self.seed} {name}").sample(range(len(chosen)), self.sample)
             return [chosen[place] for place in sorted(places)]
