@@ -20,6 +20,10 @@ def _positive(text: str) -> int:
     raise argparse.ArgumentTypeError(f"must be a whole number of at least 1 and below 10**18, got {text!r}")
 
 
+def _natural(text: str) -> int:
+    return 0 if re.fullmatch("0+", text, re.ASCII) else _positive(text)
+
+
 def _minutes(text: str) -> float:
     with suppress(ValueError):
         if 0 < float(text) < math.inf:
@@ -166,6 +170,24 @@ COMMANDS = (
                 help="evaluate even if the model may have been trained on the test entries, with a warning",
             ),
         ),
+    ),
+    Command(
+        "analyze",
+        "what a saved model says beyond lists: maps, densities, segments and more, as a page and tables",
+        "recsys.jobs.analyze:run",
+        (
+            MODEL,
+            _folder("--output", "folder, e.g. data/analyzed/ml-1m", required=True),
+            _option(
+                "--what",
+                action="append",
+                metavar="NAME",
+                help="analysis, such as map or density; may be repeated (default: all that the model can answer)",
+            ),
+            _file("--users", "csv or parquet with a column user_id and what is known of users, such as age and gender"),
+            _option("--seed", type=_natural, help="of everything that is drawn (default 0)"),
+        ),
+        continues=True,
     ),
     Command(
         "recommend",

@@ -10,7 +10,7 @@ from recsys.config import JobConfig
 from recsys.errors import ConfigError
 from recsys.files import MANIFEST
 from recsys.jobs import compare
-from recsys.jobs.compare_folder import TABLES, CompareFolder
+from recsys.jobs.compare_folder import TABLES, compare_folder
 from recsys.workspace import Workspace
 from tests.test_compare_job import job
 from tests.test_files import contents
@@ -133,7 +133,7 @@ def test_what_is_damaged_is_made_anew_and_what_kills_left_goes(root, trained, mo
     assert len([path for path in out.rglob("*") if path.is_file()]) == 11
     for text in ("[]", "", "{}", json.dumps({**facts, "validation": 3}), json.dumps({**facts, "sha256": []})):
         (out / "models" / "EASE" / "done.json").write_text(text)
-        assert CompareFolder(out).finished("EASE") is None
+        assert compare_folder(out).finished("EASE") is None
     table = out / "models" / "EASE" / "per_user.parquet"
     (out / "models" / "EASE" / "done.json").write_text(sound)
     content = table.read_bytes()

@@ -7,7 +7,7 @@
 from recsys.datasets.catalog import NAMES, SYNTHETIC, load
 from recsys.datasets.generator import synthetic
 from recsys.datasets.layouts import SPLIT, Reader
-from recsys.datasets.readers import READERS, read, read_items, register_reader
+from recsys.datasets.readers import READERS, read, read_items, read_users, register_reader
 from recsys.datasets.text import Request
 
 __all__ = [
@@ -20,6 +20,7 @@ __all__ = [
     "load",
     "read",
     "read_items",
+    "read_users",
     "register_reader",
     "synthetic",
 ]

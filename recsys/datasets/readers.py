@@ -12,7 +12,7 @@ from typing import Any, Final, get_args
 import pandas as pd
 import pyarrow as pa
 
-from recsys.columns import ITEM
+from recsys.columns import ITEM, USER
 from recsys.datasets.encoding import bare, first_line
 from recsys.datasets.layouts import LAYOUTS, PARQUET, Reader, item_table, parts_of
 from recsys.datasets.text import IdKind, Request
@@ -152,6 +152,13 @@ def read_items(
     return _items_of(path, Request(item=item, ids=ids, encoding=encoding))
 
 
+def read_users(
+    path: str | Path, *, user: str = USER, ids: IdKind = "auto", encoding: str | None = None
+) -> pd.DataFrame:
+    """Return a table of users, csv or parquet, with what is known of each; a DataError if it cannot be read."""
+    return _items_of(path, Request(item=user, ids=ids, encoding=encoding), "users")
+
+
 def _with_ids(table: pd.DataFrame, request: Request) -> pd.DataFrame:
     """Return the table with text for whole numbers, if ids are to be text."""
     if request.ids != "text":
@@ -160,13 +167,13 @@ def _with_ids(table: pd.DataFrame, request: Request) -> pd.DataFrame:
     return table.assign(**{name: table[name].astype(str) for name in numbers})
 
 
-def _items_of(items: str | Path, request: Request) -> pd.DataFrame:
-    """Return the table of items at a path."""
+def _items_of(items: str | Path, request: Request, what: str = "items") -> pd.DataFrame:
+    """Return the table of items, or of `what`, at a path."""
     path = as_path(items)
-    with _naming(f"the table of items {path}"):
+    with _naming(f"the table of {what} {path}"):
         found = item_table(path, request)
     if found is None:
-        raise DataError(f"expected a table of items at {path}, found nothing")
+        raise DataError(f"expected a table of {what} at {path}, found nothing")
     return _with_ids(found, request)
 
 

@@ -19,8 +19,9 @@ from recsys.files import sha256_of_json
 from recsys.interactions import Interactions
 from recsys.jobs.baseline import Baseline
 from recsys.jobs.common import split_of
-from recsys.jobs.compare_folder import EVALUATION, CompareFolder, is_name
+from recsys.jobs.compare_folder import EVALUATION, compare_folder
 from recsys.jobs.compare_table import Facts, is_searched, markdown
+from recsys.jobs.parts_folder import PartsFolder, is_name
 from recsys.jobs.train import train_one
 from recsys.jobs.train_files import files_of, forget
 from recsys.jobs.tune import as_toml, with_search
@@ -69,7 +70,7 @@ def run(
             `tune`, another process is comparing in `output`, or it is or holds what no comparison has written.
     """
     jobs = _checked(configs, trials, minutes)
-    folder = CompareFolder(output_folder(output, ConfigError))
+    folder = compare_folder(output_folder(output, ConfigError))
     folder.check_early()
     tracking.check(workspace)
     first = next(iter(jobs.values()))
@@ -83,7 +84,7 @@ def run(
 
 
 def _run(
-    workspace: Workspace, jobs: Mapping[str, JobConfig], folder: CompareFolder, metric: str
+    workspace: Workspace, jobs: Mapping[str, JobConfig], folder: PartsFolder, metric: str
 ) -> tuple[pd.DataFrame, Comparison, str]:
     """Return the table, the comparison, and both as text."""
     first = next(iter(jobs.values()))
@@ -112,18 +113,18 @@ def _run(
         flat = scores.set_axis([key[0] if key[1] == "value" else " ".join(key) for key in scores.columns], axis=1)
         pairs = comparison.pairs.to_csv(index=False)
         for file, content in {"table.md": text, "table.csv": flat.to_csv(), "pairs.csv": pairs}.items():
-            with folder.table(file) as new:
+            with folder.file(file) as new:
                 new.write_text(content, encoding="utf-8")
             tracker.log_text(content, file)
         figure = report.comparison(evaluations, metric)
-        with folder.table("comparison.png") as image:
+        with folder.file("comparison.png") as image:
             figure.savefig(image, dpi=150)
         tracker.log_figure(figure, "comparison.png")
         tracker.log_metrics({f"{name} {metric}": evaluation[metric] for name, evaluation in evaluations.items()})
     return scores, comparison, text
 
 
-def _finished(job: JobConfig, data: Interactions, folder: CompareFolder, name: str) -> Facts | None:
+def _finished(job: JobConfig, data: Interactions, folder: PartsFolder, name: str) -> Facts | None:
     """Return the facts of a model that was finished by the same job on the same data, by the same version."""
     facts, version = folder.finished(name), tracking.version("recsys")
     same = facts is not None and facts.get("digest") == _digest(job, data) and facts.get("recsys", version) == version
@@ -135,12 +136,12 @@ def _digest(job: JobConfig, data: Interactions) -> str:
 
 
 def _result(
-    workspace: Workspace, name: str, job: JobConfig, split: Split, data: Interactions, folder: CompareFolder
+    workspace: Workspace, name: str, job: JobConfig, split: Split, data: Interactions, folder: PartsFolder
 ) -> tuple[Evaluation, Facts]:
     """Return a model's test result: read from its folder if it is finished, else tuned, trained and tested."""
     if (facts := _finished(job, data, folder, name)) is not None:
         with suppress(OSError, ValueError, KeyError, pa.ArrowException):  # damaged, and trained again
-            evaluation = Evaluation(*(pd.read_parquet(folder.model(name) / file) for file in EVALUATION))
+            evaluation = Evaluation(*(pd.read_parquet(folder.part(name) / file) for file in EVALUATION))
             model = {"name": job.model["name"], **facts["hyperparameters"]}
             forget(files_of(workspace, _unregistered(job.repeat(0).model_copy(update={"model": model})), data))
             return evaluation, facts

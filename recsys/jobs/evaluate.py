@@ -61,7 +61,7 @@ def run(
         check_metrics(fitted, names)
         data = config.load_data(workspace.folder)
         own = split_of(config, data)
-        split = _split_for(fitted, own)
+        split = split_for(fitted, own)
         _check_unseen(fitted, split, pinned, allow_other_split)
         print(f"{type(fitted).__name__} on {split.test}")
         measured = names if page is None else along_k(names, split.test.target.shape[1])
@@ -90,7 +90,7 @@ def run(
     return result
 
 
-def _split_for(model: Recommender, split: Split) -> Split:
+def split_for(model: Recommender, split: Split) -> Split:
     """Return the split with the model's own indices of the test users."""
     if model.items_ is not None and model.items_ != split.train.items:
         both = model.items_.codes_of(split.train.items, "item") >= 0

@@ -75,10 +75,17 @@ def page(
             ("map", "Item map", item_map(run)),
             ("examples", "Example users", examples(run)),
         ]
-    return _document(run.title, headline(run), sections)
+    return document(run.title, headline(run), sections)
 
 
-def _document(title: str, result: Sequence[Markup], sections: Sequence[tuple[str, str, Sequence[Markup]]]) -> str:
+def document(title: str, result: Sequence[Markup], sections: Sequence[tuple[str, str, Sequence[Markup]]]) -> str:
+    """Return a page, which needs no other file.
+
+    Args:
+        title: its heading.
+        result: what stands below the heading, before the links to the sections.
+        sections: the name by which each is linked, its heading, and what it holds.
+    """
     style, script = (files(__package__).joinpath(f"page.{end}").read_text(encoding="utf-8") for end in ("css", "js"))
     # Even if a text got past the escaping, only this script may run and nothing may be fetched.
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
