@@ -1,10 +1,49 @@
 """What a fitted model says beyond recommendations: functions of a model and interactions that return frames."""
 
+from recsys.analysis.density import compare_likelihoods, log_likelihood, popularity_likelihood
 from recsys.analysis.findings import Analysis, Findings, Subject
+from recsys.analysis.generate import complete_users, interpolate_users, sample_users
 from recsys.analysis.intrinsic import intrinsic_dimension
 from recsys.analysis.map import map
+from recsys.analysis.realism import (
+    bootstrapped_users,
+    compare_generators,
+    held_out_users,
+    independent_users,
+    length_fit,
+    memorization,
+    pair_fit,
+    popularity_fit,
+    train_on_generated,
+    two_sample_test,
+)
 from recsys.analysis.reduction import reduction
 from recsys.analysis.registry import ANALYSES
 from recsys.analysis.walk import walk
 
-__all__ = ["ANALYSES", "Analysis", "Findings", "Subject", "intrinsic_dimension", "map", "reduction", "walk"]
+__all__ = [
+    "ANALYSES",
+    "Analysis",
+    "Findings",
+    "Subject",
+    "bootstrapped_users",
+    "compare_generators",
+    "compare_likelihoods",
+    "complete_users",
+    "held_out_users",
+    "independent_users",
+    "interpolate_users",
+    "intrinsic_dimension",
+    "length_fit",
+    "log_likelihood",
+    "map",
+    "memorization",
+    "pair_fit",
+    "popularity_fit",
+    "popularity_likelihood",
+    "reduction",
+    "sample_users",
+    "train_on_generated",
+    "two_sample_test",
+    "walk",
+]
