@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from recsys.analysis import map_findings, reduction_findings
+from recsys.analysis import density_findings, generate_findings, map_findings, reduction_findings
 from recsys.analysis.findings import Analysis
 
 ANALYSES: Final[dict[str, Analysis]] = {
@@ -15,5 +15,10 @@ ANALYSES: Final[dict[str, Analysis]] = {
     "map": Analysis(
         "users and items in two dimensions, and walks from one user's taste to another's", map_findings.findings
     ),
+    "generate": Analysis(
+        "users drawn from the model: how real, how useful and how near to training users they are",
+        generate_findings.findings,
+    ),
+    "density": Analysis("log-likelihood of held-out histories, beside popularity", density_findings.findings),
 }
 """In the order of the page."""

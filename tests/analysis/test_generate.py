@@ -8,6 +8,8 @@ import scipy.special
 
 import recsys
 from recsys.analysis import (
+    ANALYSES,
+    Subject,
     bootstrapped_users,
     compare_generators,
     complete_users,
@@ -181,6 +183,35 @@ def test_users_without_taste_are_told_from_real_ones_and_copies_are_flagged(worl
     assert table.loc["independent", "flagged"] < 0.2
     assert table["real_length"].nunique() == 1
     assert table["real_length"].iloc[0] == pytest.approx(real.nnz / real.shape[0])
+
+
+def test_the_section_has_the_table_of_the_users_and_its_figures(world):
+    model = fitted("MultVAE", world.train, beta=1.0)
+    found = ANALYSES["generate"].findings(Subject(model=model, split=world, seed=3))
+    assert set(found.tables) == {"generated", "generators", "memorization"}
+    assert found.tables["generated"]["user_id"].nunique() == world.train.shape[0]
+    frame = found.tables["generators"].set_index("source")
+    assert found.metrics["generate_ease_share"] == frame.loc["model", "ease_share"]
+    assert frame.loc["copies of real users", "flagged"] > frame.loc["model", "flagged"]
+    assert f"{frame.loc['model', 'ease_share']:.1%} of what as many real users teach" in found.summary
+    assert "generated-0" in "".join(found.content)
+    with pytest.raises(UnsupportedError, match="use MultVAE"):
+        ANALYSES["generate"].findings(Subject(model=fitted("EASE", world.train), split=world))
+
+
+def test_the_section_of_likelihoods_stands_beside_popularity(world):
+    model = fitted("MultVAE", world.train, beta=1.0)
+    found = ANALYSES["density"].findings(Subject(model=model, split=world, seed=3))
+    frame = found.tables["density"]
+    real = held_out_users(world.test, world.train)
+    assert sorted(frame["user_id"]) == sorted(real.users)
+    np.testing.assert_array_equal(frame["entries"], np.diff(real.matrix.indptr))
+    assert not frame["in_training"].any()
+    assert found.metrics["density_log_likelihood"] == pytest.approx(frame["log_likelihood"].mean())
+    assert found.metrics["density_log_likelihood"] > found.metrics["density_popularity"] == frame["popularity"].mean()
+    assert f"{frame['log_likelihood'].mean():,.1f} nats" in found.summary
+    with pytest.raises(UnsupportedError, match="RecVAE with its composite prior has a prior of codes"):
+        ANALYSES["density"].findings(Subject(model=fitted("RecVAE", world.train, epochs=2), split=world))
 
 
 def test_distances_and_flags_are_those_of_a_loop(world):
