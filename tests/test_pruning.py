@@ -454,12 +454,17 @@ def test_versions_without_a_logged_model_lose_no_files(shop, capsys, tmp_path):
     assert by_hand.exists()
 
 
-def test_files_that_cannot_be_removed_are_taken_next_time(shop, monkeypatch):
+@pytest.mark.parametrize("last", [False, True])
+def test_files_that_cannot_be_removed_are_taken_next_time(shop, monkeypatch, last):
     folder = shop.add()
     shop.add()
+    remove = Path.rmdir
 
-    def refused(path, *_, **__):
-        raise PermissionError(13, "Permission denied", str(path))
+    def refused(path):
+        if last and path != folder.parent:
+            remove(path)
+        else:
+            raise PermissionError(13, "Permission denied", str(path))
 
     with monkeypatch.context() as patch:
         patch.setattr(Path, "rmdir", refused)

@@ -153,8 +153,9 @@ def _remove_from(folder: Path, sizes: Mapping[str, int], folders: Iterable[str])
         (folder / _INDEX).unlink(missing_ok=True)
         with suppress(FileNotFoundError):
             folder.rmdir()
-        with suppress(OSError):  # MLflow keeps nothing beside it, but somebody may
-            folder.parent.rmdir()
+        with suppress(FileNotFoundError):
+            if not any(folder.parent.iterdir()):  # MLflow keeps nothing beside it, but somebody may
+                folder.parent.rmdir()
     except OSError as error:
         raise TrackingError(f"cannot remove the files in {folder}: {error}; repeat the command to go on") from error
 

@@ -94,6 +94,8 @@ FILES = (
 USED = (*FILES, _run("train", "{root}/other.toml", "--force"))
 """A root in which a model of another name was trained."""
 WEAK = (*USED, _run("train", "{root}/weak.toml", "--force"))
+NET = (*USED, _run("train", "{root}/net.toml", "--force"))
+"""A network is registered."""
 ONE = (*WEAK, _run("promote", "toy"))
 """A champion."""
 TWO = (*ONE, _run("train", "{root}/ease.toml", "--force"))
@@ -125,6 +127,7 @@ JOBS = {
         Job("nightly-new", NIGHT, USED),
         Job("nightly", (*NIGHT, "--set", "data.interactions=6200"), (*USED, _run(*NIGHT))),
         Job("export", ("export", "models:/toy@champion", "--onnx", "{out}/model.onnx"), ONE),
+        Job("analyze", ("analyze", "models:/toy/1", "--output", "{out}/analyzed", "--what", "map"), NET),
         Job("sync", ("sync",), (*USED, _run("train", "{root}/net.toml", "--force", down_from="INSERT INTO params"))),
         Job("sync-new", ("sync",), (*USED, _run("train", "{root}/ease.toml", "--force", down_from="INSERT INTO runs"))),
         Job(
