@@ -66,20 +66,10 @@ def findings(subject: Subject) -> Findings:
 
 def _content(frame: pd.DataFrame, bounds: dict[int, pd.DataFrame], kind: str) -> list[Markup]:
     """Return the charts by length and by number of draws, what they mean, and the least likely histories."""
-    by_draws = pd.DataFrame(
-        {
-            "k": list(bounds),
-            "value": [bound["log_likelihood"].mean() for bound in bounds.values()],
-            "low": np.nan,
-            "high": np.nan,
-        }
-    )
-    texts = "; ".join(f"K = {k}: {value:,.1f}" for k, value in zip(by_draws["k"], by_draws["value"], strict=True))
-    draws = charts.by_cutoff(
-        charts.Caption("Bound by number of draws", "K", "mean log-likelihood (nats)", f"{texts}."),
-        by_draws,
-        list(bounds),
-    )
+    means = [float(bound["log_likelihood"].mean()) for bound in bounds.values()]
+    texts = "; ".join(f"K = {k}: {number(value)}" for k, value in zip(bounds, means, strict=True))
+    caption = charts.Caption("Bound by number of draws", "K", "mean log-likelihood (nats)", f"{texts}.")
+    draws = charts.curves(caption, np.array(list(bounds), np.float64), {"bound": np.array(means)}, logarithmic=True)
     shown = [tag("div", _by_length(frame), draws, class_="grid")]
     worst = frame.dropna(subset="per_entry").nsmallest(10, "per_entry")
     rows = [

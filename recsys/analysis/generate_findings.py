@@ -43,7 +43,7 @@ def findings(subject: Subject) -> Findings:
     near = {name: memorization(users, train, real) for name, users in sources.items()}
     own, plain = (frame[frame["source"] == name].iloc[0] for name in ("model", "popularity"))
     summary = (
-        f"Of {n:,} users drawn from the prior EASE learns {percentage(float(own['ease_share']))} of what as many real "
+        f"Of {n:,} users drawn from the prior, EASE learns {percentage(float(own['ease_share']))} of what as many real "
         f"users teach (users without taste: {percentage(float(plain['ease_share']))}); a classifier tells them from "
         f"held-out users with an AUC of {number(float(own['auc_components']))} (0.5 is chance), and "
         f"{percentage(float(own['flagged']))} come nearer to a training user than 99% of held-out users do."
@@ -52,6 +52,7 @@ def findings(subject: Subject) -> Findings:
         f"generate_{name}": float(own[name])
         for name in ("popularity", "pairs", "auc_items", "auc_components", "ease_share", "flagged", "distance")
     }
+    near["held-out users"] = memorization(real, train, real)
     return Findings(
         title="Generated users",
         summary=summary,
@@ -76,7 +77,6 @@ def _content(frame: pd.DataFrame, near: dict[str, pd.DataFrame], generated: Inte
         )
         for row in frame.to_dict("records")
     ]
-    names = list(near)
     distances = {
         name: np.quantile(found["distance"].dropna(), _QUANTILES)
         if found["distance"].notna().any()
@@ -94,7 +94,7 @@ def _content(frame: pd.DataFrame, near: dict[str, pd.DataFrame], generated: Inte
             "classifiers that tell the source from held-out users, by single items and by how items go together. EASE: "
             "nDCG@10 of EASE trained on the source, as a share of that trained on as many real users. Too near: nearer "
             "to a training user than "
-            f"all but 1% of held-out users. Sources: {', '.join(names)}."
+            "all but 1% of held-out users."
         ),
         tag("div", chart, class_="grid"),
         tag("h3", "Some of them"),

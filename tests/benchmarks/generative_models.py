@@ -27,7 +27,6 @@ MADE: dict[str, tuple[str, dict[str, Any]]] = {
     "MultVAE, β = 0.2": ("MultVAE", {**WIDE, "beta": 0.2}),
     "MultVAE, β = 1, affine": ("MultVAE", {**WIDE, "beta": 1.0, "decoder": "affine"}),
     "VAE, vamp prior, β = 1": ("VAE", {**SHORT, "hidden": (200,), "prior": "vamp", "pseudo_inputs": 100, "beta": 1.0}),
-    "HVamp, β = 1": ("HVamp", {**WIDE, "latent": 32, "pseudo_inputs": 100, "beta": 1.0}),
 }
 """Class and hyperparameters by the names of the tables."""
 
