@@ -4,6 +4,7 @@ from recsys.analysis.density import compare_likelihoods, log_likelihood, popular
 from recsys.analysis.findings import Analysis, Findings, Subject
 from recsys.analysis.generate import complete_users, interpolate_users, sample_users
 from recsys.analysis.intrinsic import intrinsic_dimension
+from recsys.analysis.labels import labels
 from recsys.analysis.map import map
 from recsys.analysis.realism import (
     bootstrapped_users,
@@ -19,12 +20,14 @@ from recsys.analysis.realism import (
 )
 from recsys.analysis.reduction import reduction
 from recsys.analysis.registry import ANALYSES
+from recsys.analysis.segments import Segments, segments
 from recsys.analysis.walk import walk
 
 __all__ = [
     "ANALYSES",
     "Analysis",
     "Findings",
+    "Segments",
     "Subject",
     "bootstrapped_users",
     "compare_generators",
@@ -34,6 +37,7 @@ __all__ = [
     "independent_users",
     "interpolate_users",
     "intrinsic_dimension",
+    "labels",
     "length_fit",
     "log_likelihood",
     "map",
@@ -43,6 +47,7 @@ __all__ = [
     "popularity_likelihood",
     "reduction",
     "sample_users",
+    "segments",
     "train_on_generated",
     "two_sample_test",
     "walk",

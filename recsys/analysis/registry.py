@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from typing import Final
 
-from recsys.analysis import density_findings, generate_findings, map_findings, reduction_findings
+from recsys.analysis import (
+    density_findings,
+    generate_findings,
+    labels_findings,
+    map_findings,
+    reduction_findings,
+    segments_findings,
+)
 from recsys.analysis.findings import Analysis
 
 ANALYSES: Final[dict[str, Analysis]] = {
@@ -20,5 +27,7 @@ ANALYSES: Final[dict[str, Analysis]] = {
         generate_findings.findings,
     ),
     "density": Analysis("log-likelihood of held-out histories, beside popularity", density_findings.findings),
+    "segments": Analysis("clusters of users, their typical items, and the metrics of each", segments_findings.findings),
+    "labels": Analysis("properties of users, such as age, predicted from rows and codes", labels_findings.findings),
 }
 """In the order of the page."""
