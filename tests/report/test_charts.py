@@ -1,6 +1,7 @@
 """Charts of the page: marks where the values are, texts under the pointer, and SVG that a page can hold."""
 
 import re
+from importlib.resources import files
 from xml.etree import ElementTree
 
 import numpy as np
@@ -190,3 +191,22 @@ def test_curves_share_their_places_and_skip_what_is_missing():
     assert written(chart)[:4] == ["2", "8", "32", "across"]
     evenly = drawn(charts.curves(CAPTION, x, {"one": series["one"]}), "x")
     assert (evenly[2] - evenly[1]) == pytest.approx(4 * (evenly[1] - evenly[0]), abs=0.2)
+
+
+def luminance(color):
+    """Relative luminance of a color such as #ffffff (WCAG 2.2)."""
+    parts = [int(color[place : place + 2], 16) / 255 for place in (1, 3, 5)]
+    linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+@pytest.mark.parametrize("theme", [0, 1], ids=["light", "dark"])
+def test_texts_and_marks_stand_out_from_their_background(theme):
+    style = files("recsys.report").joinpath("page.css").read_text("utf-8").split("}")[theme]
+    colors = dict(re.findall(r"--(\w+): (#\w{6})", style))
+    assert colors.keys() == COLORS.keys()
+    for ground in ("bg", "card"):
+        for name in colors.keys() - {"bg", "card", "edge"}:
+            light, dark = sorted((luminance(colors[name]), luminance(colors[ground])), reverse=True)
+            enough = 4.5 if name in ("text", "soft", "line", "mark") else 3.0
+            assert (light + 0.05) / (dark + 0.05) >= enough, f"{name} on {ground}"
