@@ -11,7 +11,7 @@ import pandas as pd
 from recsys.analysis.findings import Findings, Subject
 from recsys.analysis.intrinsic import Estimator, intrinsic_dimension
 from recsys.analysis.plain_codes import unit_rows
-from recsys.analysis.reduction import DIMENSIONS, check_encodes, histories, reduction, some
+from recsys.analysis.reduction import DIMENSIONS, NEIGHBORS, check_encodes, histories, reduction, some
 from recsys.errors import DataError
 from recsys.params import random_generator
 from recsys.report import charts
@@ -21,17 +21,17 @@ _POINTS: Final = 2_000
 """Training users, drawn, whose intrinsic dimension is estimated."""
 _FIGURES: Final = {
     "unexplained": ("squared error", "share of variance not explained", False),
-    "nll": ("entries read", "nats per entry", False),
-    "target_nll": ("held-out entries", "nats per entry", False),
+    "nll": ("likelihood of entries read", "−log, nats per entry", False),
+    "target_nll": ("likelihood of held-out entries", "−log, nats per entry", False),
     "trustworthiness": ("trustworthiness", "1: no false neighbors", True),
     "continuity": ("continuity", "1: no neighbor lost", True),
 }
 """What is drawn, by column: name, unit, and whether higher is better."""
 _EXPLANATION: Final = (
     "All codes are read by the same decoders, learned from training users: an affine one for the squared error of the "
-    "rows, divided by their length, and a softmax for the likelihood of their entries. On training users no code can "
-    "have a smaller squared error than PCA. “Own” is the model's decoder. Trustworthiness and continuity compare the "
-    "10 nearest users by the code with those by the cosine of the rows."
+    "rows, divided by their length, and a softmax for the likelihood of their entries. Of both, less is better. On "
+    "training users no code can have a smaller squared error than PCA. “Own” is the model's decoder. Trustworthiness "
+    "and continuity compare the nearest users by the code with those by the cosine of the rows"
 )
 _INTRINSIC: Final = (
     "Estimates of the intrinsic dimension of the training users, at most 2,000 of them: TwoNN (Facco et al. 2017) and "
@@ -45,7 +45,17 @@ def findings(subject: Subject) -> Findings:
     check_encodes(model)
     width = model.encode(part.context[:1]).shape[1]
     dimensions = sorted({*(d for d in DIMENSIONS if d < width), width})
-    frame = reduction(model, subject.train, part.context, target=part.target, dimensions=dimensions, seed=subject.seed)
+    users = int(np.count_nonzero(np.diff(part.context.indptr)))
+    neighbors = min(NEIGHBORS, max(1, (users - 2) // 2))
+    frame = reduction(
+        model,
+        subject.train,
+        part.context,
+        target=part.target,
+        dimensions=dimensions,
+        neighbors=neighbors,
+        seed=subject.seed,
+    )
     intrinsic = _intrinsic(subject)
     known = int((part.user_index >= 0).sum())
     whose = f"{known:,} of the test users were" if known else "None of the test users was"
@@ -62,7 +72,9 @@ def findings(subject: Subject) -> Findings:
         content=[
             tag("div", curves(frame), class_="grid"),
             table_of(frame),
-            note(_EXPLANATION, f" {whose} known to training."),
+            note(
+                _EXPLANATION, f", {neighbors} of {frame['users'].max():,} test users each. {whose} known to training."
+            ),
             table("Intrinsic dimension", heads, rows, (1, 2, 3)),
             note(_INTRINSIC),
         ],

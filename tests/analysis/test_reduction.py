@@ -134,7 +134,7 @@ def made_up(**changes):
 
 def test_the_verdict_says_what_is_lost():
     text = verdict(made_up(nll=5.5, continuity=0.7))
-    assert "is better by entries read (5.5000; PCA 6.0000); not better by squared error" in text
+    assert "is better by likelihood of entries read (5.5000; PCA 6.0000); not better by squared error" in text
     assert "continuity (0.7000; PCA 0.8000)" in text
     assert "not better" not in verdict(made_up(unexplained=0.1, nll=1, target_nll=1, trustworthiness=1, continuity=1))
     lonely = made_up()
