@@ -87,7 +87,7 @@ def _told(subject: Subject, labels: npt.NDArray[np.int64]) -> dict[str, float]:
 def _summary(made: Segments, shown: pd.DataFrame, gain: float) -> str:
     how = "learned by the model" if made.learned else "found by k-means in the codes"
     text = f"{len(shown)} segments of {shown['users'].sum():,} users, {how}. "
-    text += f"A held-out entry is likelier by {gain:.2f} nats under the user's segment than under all users together."
+    text += f"A held-out entry gains {gain:+.2f} nats of log-probability under the user's segment, against all users."
     measured = shown[shown["test_users"] >= ENOUGH_USERS * shown["test_users"].sum()]
     if len(measured) > 1:
         ordered = measured.sort_values(METRIC)[["name", METRIC]].to_dict("records")
@@ -125,8 +125,8 @@ def _content(made: Segments, shown: pd.DataFrame, told: dict[str, float], gain: 
     notes = [
         "Typical is what a segment holds more of than all others: log-odds with a prior of one user's entries, by "
         f"their standard errors (Monroe et al. 2008). Bars of {METRIC} are 95% intervals over test users. A held-out "
-        f"entry is likelier by {gain:.3f} nats under the training entries of its user's segment than under those of "
-        "all users."
+        f"entry gains {gain:+.3f} nats of log-probability under the training entries of its user's segment, against "
+        "those of all users."
     ]
     if not made.learned:
         notes.append(f"Runs of k-means from other draws agree to an adjusted Rand index of {made.stability:.3f}.")
@@ -144,15 +144,9 @@ def _content(made: Segments, shown: pd.DataFrame, told: dict[str, float], gain: 
 
 
 def _strengths(made: Segments) -> Markup:
-    error = made.choice["standard_error"].fillna(0.0)
-    points = pd.DataFrame(
-        {
-            "k": made.choice["clusters"],
-            "value": made.choice["strength"],
-            "low": made.choice["strength"] - error,
-            "high": made.choice["strength"] + error,
-        }
-    )
-    summary = ", ".join(f"{k}: {number(value)}" for k, value in zip(points["k"], points["value"], strict=True))
+    counts = [str(k) for k in made.choice["clusters"]]
+    values = made.choice["strength"].to_numpy(np.float64)
+    error = 1.96 * made.choice["standard_error"].fillna(0.0).to_numpy(np.float64)
+    summary = ", ".join(f"{k}: {number(value)}" for k, value in zip(counts, values, strict=True))
     caption = charts.Caption("Prediction strength", "number of clusters", "strength", f"{summary}.")
-    return charts.by_cutoff(caption, points, points["k"].tolist())
+    return charts.bars(caption, counts, {"strength": values}, intervals=(values - error, values + error))
