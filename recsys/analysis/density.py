@@ -14,7 +14,7 @@ from recsys.columns import USER
 from recsys.errors import DataError
 from recsys.interactions import Interactions
 from recsys.models import Recommender
-from recsys.params import check_count
+from recsys.params import check_count, random_generator
 from recsys.sparse import as_csr
 
 Doubles = npt.NDArray[np.float64]
@@ -66,7 +66,7 @@ def log_likelihood(
     name = model.distribution().likelihood
     model.draw_prior(1, 0)  # refuses a model that has none, before the work
     matrix, users = _rows(model, user_items)
-    rng = np.random.default_rng(seed)
+    rng = random_generator(seed)
     _check_values(matrix, name)
     n, n_items = matrix.shape
     found = np.zeros((3, n))

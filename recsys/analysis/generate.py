@@ -12,7 +12,7 @@ from recsys.errors import DataError
 from recsys.ids import IdMap
 from recsys.interactions import Interactions
 from recsys.models import Recommender
-from recsys.params import check_count
+from recsys.params import check_count, random_generator
 from recsys.sparse import as_csr
 
 Lengths = npt.NDArray[np.int64]
@@ -48,7 +48,7 @@ def sample_users(
         UnsupportedError: the model has no prior, or one that reads a history (RecVAE: use `complete_users`).
         DataError: lengths that are none, or a saved model of an earlier version, which does not keep those of training.
     """
-    rng = np.random.default_rng(rng)
+    rng = random_generator(rng)
     drawn = _lengths(model, check_count("n", n, DataError), lengths, rng)
     return _interactions(model, draw_histories(model, model.draw_prior(n, rng), drawn, rng), "generated")
 
@@ -77,7 +77,7 @@ def complete_users(
     Raises:
         UnsupportedError: the model has no posterior with a likelihood.
     """
-    rng = np.random.default_rng(rng)
+    rng = random_generator(rng)
     model.distribution()
     histories = _histories(model, user_items)
     codes, _ = model.draw_posterior(histories, rng)
@@ -108,7 +108,7 @@ def interpolate_users(
         UnsupportedError: the model has no posterior with a likelihood.
         DataError: not two histories.
     """
-    rng = np.random.default_rng(rng)
+    rng = random_generator(rng)
     model.distribution()
     histories, n = _histories(model, user_items), check_count("n", n, DataError)
     if histories.shape[0] != 2 or n < 2:

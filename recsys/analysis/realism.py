@@ -15,6 +15,7 @@ from recsys.evaluation import evaluate
 from recsys.ids import IdMap
 from recsys.interactions import Interactions
 from recsys.models import EASE
+from recsys.params import random_generator
 from recsys.splits import Part
 
 Doubles = npt.NDArray[np.float64]
@@ -25,7 +26,7 @@ _ROWS = 512
 
 def independent_users(real: Interactions, n: int, rng: int | np.random.Generator = 0) -> Interactions:
     """Return users without taste: lengths of real users, items by popularity without replacement."""
-    rng = np.random.default_rng(rng)
+    rng = random_generator(rng)
     counts = np.bincount(real.matrix.indices, minlength=real.shape[1])
     lengths = rng.choice(np.diff(real.matrix.indptr), n)
     with np.errstate(divide="ignore"):
@@ -42,7 +43,7 @@ def independent_users(real: Interactions, n: int, rng: int | np.random.Generator
 
 def bootstrapped_users(real: Interactions, n: int, rng: int | np.random.Generator = 0) -> Interactions:
     """Return real users drawn with replacement: nothing is more like them, and everything is memorized."""
-    rows = np.random.default_rng(rng).integers(real.shape[0], size=n)
+    rows = random_generator(rng).integers(real.shape[0], size=n)
     return _named(real.matrix[rows], "bootstrapped", real)
 
 
@@ -103,7 +104,7 @@ def two_sample_test(
     from sklearn.model_selection import StratifiedKFold
 
     _check(generated, real)
-    rng, n = np.random.default_rng(seed), min(generated.shape[0], real.shape[0])
+    rng, n = random_generator(seed), min(generated.shape[0], real.shape[0])
     if n < 2 * folds:
         raise DataError(f"a two-sample test with {folds} folds needs {2 * folds} users of each kind, got {n}")
     pairs = (data.matrix[np.sort(rng.choice(data.shape[0], n, replace=False))] for data in (real, generated))
@@ -141,7 +142,7 @@ def train_on_generated(
         `source` (the row `real` first), `users`, the metric, and `share` of what as many real users give.
     """
     sources = {"real": real, **generated}
-    rng, n = np.random.default_rng(seed), min(data.shape[0] for data in sources.values())
+    rng, n = random_generator(seed), min(data.shape[0] for data in sources.values())
     rows = []
     for name, data in sources.items():
         _check(data, real)

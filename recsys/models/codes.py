@@ -16,7 +16,7 @@ from recsys.models.learner import Floats, Learner
 from recsys.models.selection import ROW_BLOCK
 from recsys.nn.likelihoods import row_log_likelihood
 from recsys.nn.losses import LikelihoodName
-from recsys.params import check_count
+from recsys.params import check_count, random_generator
 from recsys.sparse import Rows
 
 Doubles = npt.NDArray[np.float64]
@@ -133,7 +133,7 @@ class Codes(Learner):
         self._require("generates")
         histories = self._matrix(user_items)
         with torch.inference_mode():
-            codes, log_density = self._draw_posterior(histories, np.random.default_rng(rng))
+            codes, log_density = self._draw_posterior(histories, random_generator(rng))
         return codes.cpu().numpy(), log_density.double().cpu().numpy()
 
     def draw_prior(self, n: int, rng: Rng = None) -> Floats:
@@ -146,7 +146,7 @@ class Codes(Learner):
         self._require_prior()
         n = check_count("n", n, DataError)
         with torch.inference_mode():
-            return self._draw_prior(n, np.random.default_rng(rng)).cpu().numpy()
+            return self._draw_prior(n, random_generator(rng)).cpu().numpy()
 
     def log_prior(self, codes: npt.ArrayLike) -> Doubles:
         """Return log p(z) of each code, (n,), in nats.

@@ -25,7 +25,7 @@ from recsys.analysis import (
     two_sample_test,
 )
 from recsys.analysis.generate import draw_histories
-from recsys.errors import DataError, NotFittedError, UnsupportedError
+from recsys.errors import ConfigError, DataError, NotFittedError, UnsupportedError
 from recsys.interactions import Interactions
 from recsys.models import MultVAE
 from tests.contract import checkerboard, fitted, new_model
@@ -148,6 +148,9 @@ def test_what_cannot_be_drawn_is_refused(board_model):
     for lengths in ([], [0], [1.5], [[1]]):
         with pytest.raises(DataError, match="flat list of whole numbers"):
             sample_users(board_model, 3, lengths=lengths)
+    for call in (lambda: sample_users(board_model, 3, -1), lambda: board_model.draw_prior(3, "seed")):
+        with pytest.raises(ConfigError, match="seed"):
+            call()
     with pytest.raises(DataError, match="n must be at least 1"):
         sample_users(board_model, 0)
     old = fitted("MultVAE", BOARD)
