@@ -9,7 +9,9 @@ from recsys.analysis import (
     generate_findings,
     labels_findings,
     map_findings,
+    oddness_findings,
     reduction_findings,
+    representation_findings,
     segments_findings,
 )
 from recsys.analysis.findings import Analysis
@@ -27,7 +29,9 @@ ANALYSES: Final[dict[str, Analysis]] = {
         generate_findings.findings,
     ),
     "density": Analysis("log-likelihood of held-out histories, beside popularity", density_findings.findings),
+    "anomalies": Analysis("users and items that the model explains worse than their like", oddness_findings.findings),
     "segments": Analysis("clusters of users, their typical items, and the metrics of each", segments_findings.findings),
     "labels": Analysis("properties of users, such as age, predicted from rows and codes", labels_findings.findings),
+    "coverage": Analysis("who is rare in the code, and how good the lists are there", representation_findings.findings),
 }
 """In the order of the page."""
