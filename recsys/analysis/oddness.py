@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -10,9 +10,10 @@ import pandas as pd
 import scipy.sparse as sp
 
 from recsys.analysis.conformal import LEAST, adjusted, conformal_p_within, standardized
+from recsys.analysis.density import log_likelihood
 from recsys.analysis.reconstruction import ErrorKind, Floats, entry_errors, row_means
 from recsys.columns import ITEM, USER
-from recsys.errors import DataError
+from recsys.errors import ConfigError, DataError
 from recsys.interactions import Interactions
 from recsys.models import Recommender
 from recsys.models.variational import Multinomial
@@ -21,6 +22,10 @@ from recsys.params import Count, OpenFraction, check_value, random_generator
 LENGTH: Final = "length"
 """Column of the numbers of items of histories."""
 _ENOUGH: Final = 2 * LEAST
+DENSITY: Final = "density"
+
+UserErrorKind = ErrorKind | Literal["density"]
+"""What a user's error is: a mean over entries, or how unlikely the whole history is."""
 
 
 def anomalies(
@@ -28,9 +33,10 @@ def anomalies(
     user_items: Any,
     normal: Any = None,
     *,
-    error: ErrorKind | None = None,
+    error: UserErrorKind | None = None,
     folds: Count = 1,
     strata: Count = 1,
+    samples: Count = 20,
     level: OpenFraction = 0.05,
     seed: int | np.random.Generator | None = 0,
 ) -> pd.DataFrame:
@@ -51,11 +57,13 @@ def anomalies(
         normal: users known to be normal, one half of whom drawn at random is the reference and the other the
             calibration. None: the users are held against each other, each half against the other. What is odd in
             many of them then passes for normal: no p-value is below about the share of odd users.
-        error: `rank`, `likelihood` or `squared` (see `reconstruction.entry_errors`); None: `likelihood` for models of
-            a multinomial likelihood, else `rank`.
+        error: `rank`, `likelihood` or `squared` (see `reconstruction.entry_errors`), or `density`, −log p(x) per entry
+            (`log_likelihood`), by models that have one: how unlikely the history is as a whole, the code's own rarity
+            included. None: `likelihood` for models of a multinomial likelihood, else `rank`.
         folds: 1 scores an entry from a history that holds it, k > 1 from one without a k-th part in which it is.
         strata: groups of lengths of the calibration users, each of which has p-values of its own: they hold within
             each group even where `z` still depends on the length, and n is that of the group.
+        samples: draws of `density` for each user.
         level: share of normal users that the list of flagged ones may hold.
 
     Returns:
@@ -64,15 +72,24 @@ def anomalies(
 
     Raises:
         DataError: fewer than 40 normal users with entries, or without `normal` fewer than 80 users.
-        ConfigError: an option out of range.
+        ConfigError: an option out of range, or `density` with folds.
+        UnsupportedError: `density` of a model that has none.
     """
     folds, strata = check_value("folds", Count, folds), check_value("strata", Count, strata)
-    level = check_value("level", OpenFraction, level)
+    samples, level = check_value("samples", Count, samples), check_value("level", OpenFraction, level)
+    if error == DENSITY and folds != 1:
+        raise ConfigError(f"density is of whole histories: folds must be 1, got {folds}")
     rng = random_generator(seed)
     users, histories = with_entries(model, user_items)
-    kind = kind_of(model, error)
+    kind = None if error == DENSITY else kind_of(model, error)
+
+    def errors_of(rows: sp.csr_matrix) -> Floats:
+        if kind is None:
+            return -log_likelihood(model, rows, samples=samples, seed=rng)["per_entry"].to_numpy(np.float64)
+        return row_means(entry_errors(model, rows, kind, folds, rng), rows)
+
     lengths = np.diff(histories.indptr).astype(np.float64)
-    errors = row_means(entry_errors(model, histories, kind, folds, rng), histories)
+    errors = errors_of(histories)
     if normal is None:
         _check_number(len(errors), 2 * _ENOUGH, "user_items")
         first = rng.permutation(len(errors)) < len(errors) // 2
@@ -84,10 +101,8 @@ def anomalies(
     else:
         _, others = with_entries(model, normal)
         _check_number(others.shape[0], _ENOUGH, "normal")
-        reference = row_means(entry_errors(model, others, kind, folds, rng), others)
-        z, p = _held_against(
-            errors, lengths, reference, np.diff(others.indptr).astype(np.float64), strata=strata, rng=rng
-        )
+        of_others = np.diff(others.indptr).astype(np.float64)
+        z, p = _held_against(errors, lengths, errors_of(others), of_others, strata=strata, rng=rng)
     q = adjusted(p)
     table = {USER: users, LENGTH: lengths.astype(np.int64), "error": errors, "z": z, "p": p, "q": q}
     frame = pd.DataFrame({**table, "flagged": q <= level})

@@ -34,17 +34,24 @@ def findings(subject: Subject) -> Findings:
     shown = users.head(_SHOWN)
     entries = odd_entries(subject.model, data.take_users(data.users.codes(shown[USER])), seed=subject.seed)
     flagged = int(users["flagged"].sum())
+    tables = {"odd_users": users, "odd_entries": entries, "odd_items": items}
+    figures: dict[str, float] = {}
+    beside: tuple[Markup, ...] = ()
+    if subject.model.capabilities.generates and not subject.model.why_no_prior():
+        unlikely = anomalies(subject.model, data, error="density", level=LEVEL, seed=subject.seed)
+        tables["unlikely_users"] = unlikely
+        beside = (_of_density(unlikely, users, figures),)
     raw, rest = (float(users[name].corr(users[LENGTH], method="spearman")) for name in ("error", "z"))
     shares = np.histogram(users["p"], bins=_BINS, range=(0.0, 1.0))[0] / len(users)
     summary = (
         f"{flagged:,} of {len(users):,} users are odder than chance explains, at a false share of {LEVEL:.0%}. The "
         f"rank correlation of errors with the lengths of histories is {raw:.2f}, and {rest:.2f} of what is compared."
     )
-    figures = {"flagged": flagged, "flagged_share": flagged / len(users), "length_correlation": rest}
+    figures |= {"flagged": flagged, "flagged_share": flagged / len(users), "length_correlation": rest}
     return Findings(
         title="Odd users and items",
         summary=summary,
-        tables={"odd_users": users, "odd_entries": entries, "odd_items": items},
+        tables=tables,
         metrics={f"anomalies_{name}": float(value) for name, value in figures.items()},
         content=(
             note(
@@ -65,9 +72,23 @@ def findings(subject: Subject) -> Findings:
                 {"users": shares},
                 percent=True,
             ),
+            *beside,
             note("Items are held against items of as many users; those below are explained worst for that."),
             _of_items(items.head(_SHOWN)),
         ),
+    )
+
+
+def _of_density(unlikely: pd.DataFrame, users: pd.DataFrame, figures: dict[str, float]) -> Markup:
+    """Return how the users whose whole history is unlikely agree with the odd ones; the figures go to `figures`."""
+    agreement = float(unlikely.set_index(USER)["z"].corr(users.set_index(USER)["z"], method="spearman"))
+    first = max(1, round(LEVEL * len(users)))
+    shared = len(set(unlikely[USER].head(first)) & set(users[USER].head(first))) / first
+    figures |= {"density_correlation": agreement, "density_flagged": int(unlikely["flagged"].sum())}
+    return note(
+        f"By the density of whole histories, log p(x), {int(unlikely['flagged'].sum()):,} users are flagged. Its rank "
+        f"correlation with the errors above is {agreement:.2f}, and {shared:.0%} of the oddest {first:,} users are the "
+        "same (table unlikely_users)."
     )
 
 

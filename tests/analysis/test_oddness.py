@@ -7,10 +7,10 @@ from scipy.stats import kstest
 from sklearn.metrics import roc_auc_score
 
 import recsys
-from recsys.analysis import anomalies, odd_entries, odd_items, plant_attack
+from recsys.analysis import anomalies, log_likelihood, odd_entries, odd_items, plant_attack
 from recsys.analysis.conformal import adjusted, conformal_p, conformal_p_within, standardized
 from recsys.analysis.reconstruction import entry_errors, row_means
-from recsys.errors import ConfigError, DataError, NotFittedError
+from recsys.errors import ConfigError, DataError, NotFittedError, UnsupportedError
 from tests.contract import fitted, ratings
 
 WORLD = recsys.datasets.synthetic(users=2400, items=150, interactions=60_000, seed=5).binarized()
@@ -204,6 +204,18 @@ def test_the_error_is_that_of_the_model():
     assert anomalies(MODEL, few, many).equals(anomalies(MODEL, few, many, error="rank"))
 
 
+def test_density_is_minus_the_log_likelihood_per_entry():
+    vae = recsys.MultVAE(hidden=24, latent=6, beta=1.0, epochs=15, batch_size=50).fit(TRAIN, show_progress=False)
+    planted = plant_attack(TEST, "random", 0.1, seed=1)
+    scored = planted.interactions
+    frame = anomalies(vae, scored, NORMAL, error="density", samples=5, seed=3)
+    by_user = frame.set_index("user_id").loc[scored.users.ids()]
+    expected = -log_likelihood(vae, scored, samples=5, seed=3)["per_entry"]
+    np.testing.assert_allclose(by_user["error"], expected)
+    assert roc_auc_score(planted.planted, by_user["z"]) > 0.9
+    assert (by_user["p"].to_numpy()[~planted.planted] <= 0.1).mean() == pytest.approx(0.1, abs=0.06)
+
+
 def test_users_without_entries_are_left_out():
     matrix = sp.vstack([TEST.matrix[:5], sp.csr_matrix((2, 150), dtype=np.float32)]).tocsr()
     assert sorted(anomalies(MODEL, matrix, NORMAL.matrix)["user_id"]) == [0, 1, 2, 3, 4]
@@ -251,7 +263,11 @@ def test_bad_input_is_refused():
         odd_entries(MODEL, sp.csr_matrix((3, 150), dtype=np.float32))
     with pytest.raises(DataError, match="items are held against items of as many users"):
         odd_items(MODEL, TEST, min_users=10_000)
-    for options in ({"error": "mean"}, {"folds": 0}, {"strata": 0}, {"level": 1.0}, {"seed": "a"}):
+    with pytest.raises(ConfigError, match="density is of whole histories: folds must be 1, got 3"):
+        anomalies(MODEL, TEST, NORMAL, error="density", folds=3)
+    with pytest.raises(UnsupportedError, match="EASE"):
+        anomalies(MODEL, TEST, NORMAL, error="density")
+    for options in ({"samples": 0}, {"error": "mean"}, {"folds": 0}, {"strata": 0}, {"level": 1.0}, {"seed": "a"}):
         with pytest.raises(ConfigError, match=next(iter(options))):
             anomalies(MODEL, TEST, NORMAL, **options)
 

@@ -107,6 +107,9 @@ def clean(name: str, shares: list[float], seed: int) -> Iterator[dict[str, Any]]
                 own = {"kind": kind, "share": share}
                 yield {**own, "method": name, **figures(frame["z"].to_numpy(), planted), **listed(frame, planted)}
                 if name == "MultVAE":
+                    frame = by_user(anomalies(model, scored, normal, error="density", seed=seed), scored)
+                    score = frame["z"].to_numpy()
+                    yield {**own, "method": "density", **figures(score, planted), **listed(frame, planted)}
                     for method, score in plain(train, scored, normal, seed):
                         yield {**own, "method": method, **figures(score, planted)}
 
