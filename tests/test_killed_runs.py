@@ -307,6 +307,7 @@ def test_the_commands_that_go_on_are_these():
         "train",
         "tune",
         "compare",
+        "analyze",
         "nightly",
         "score",
         "sync",
