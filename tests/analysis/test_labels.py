@@ -182,7 +182,7 @@ def test_models_without_what_it_takes_are_refused(fitted, model, method, message
 
 @pytest.mark.usefixtures("_short")
 def test_the_section_of_the_page(fitted, monkeypatch):
-    monkeypatch.setattr(labels_findings, "DRAWS", 1)
+    monkeypatch.setattr(labels_findings, "SHARES", (1.0,))
     _, interactions, values = fitted
     split = hold_out_ratings(interactions, test=0.2, validation=0.0, seed=0)
     model = MultDAE(**OPTIONS).fit(split.train, show_progress=False)
