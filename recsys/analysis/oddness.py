@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Final, Literal
 
 import numpy as np
@@ -23,6 +24,8 @@ LENGTH: Final = "length"
 """Column of the numbers of items of histories."""
 _ENOUGH: Final = 2 * LEAST
 DENSITY: Final = "density"
+SAMPLES: Final = 20
+"""Draws of `density` for each user."""
 
 UserErrorKind = ErrorKind | Literal["density"]
 """What a user's error is: a mean over entries, or how unlikely the whole history is."""
@@ -36,7 +39,6 @@ def anomalies(
     error: UserErrorKind | None = None,
     folds: Count = 1,
     strata: Count = 1,
-    samples: Count = 20,
     level: OpenFraction = 0.05,
     seed: int | np.random.Generator | None = 0,
 ) -> pd.DataFrame:
@@ -58,12 +60,11 @@ def anomalies(
             calibration. None: the users are held against each other, each half against the other. What is odd in
             many of them then passes for normal: no p-value is below about the share of odd users.
         error: `rank`, `likelihood` or `squared` (see `reconstruction.entry_errors`), or `density`, −log p(x) per entry
-            (`log_likelihood`), by models that have one: how unlikely the history is as a whole, the code's own rarity
+            (`log_likelihood` with 20 draws), by models that have one: how unlikely the whole history is, its code
             included. None: `likelihood` for models of a multinomial likelihood, else `rank`.
         folds: 1 scores an entry from a history that holds it, k > 1 from one without a k-th part in which it is.
         strata: groups of lengths of the calibration users, each of which has p-values of its own: they hold within
             each group even where `z` still depends on the length, and n is that of the group.
-        samples: draws of `density` for each user.
         level: share of normal users that the list of flagged ones may hold.
 
     Returns:
@@ -76,18 +77,10 @@ def anomalies(
         UnsupportedError: `density` of a model that has none.
     """
     folds, strata = check_value("folds", Count, folds), check_value("strata", Count, strata)
-    samples, level = check_value("samples", Count, samples), check_value("level", OpenFraction, level)
-    if error == DENSITY and folds != 1:
-        raise ConfigError(f"density is of whole histories: folds must be 1, got {folds}")
+    level = check_value("level", OpenFraction, level)
     rng = random_generator(seed)
     users, histories = with_entries(model, user_items)
-    kind = None if error == DENSITY else kind_of(model, error)
-
-    def errors_of(rows: sp.csr_matrix) -> Floats:
-        if kind is None:
-            return -log_likelihood(model, rows, samples=samples, seed=rng)["per_entry"].to_numpy(np.float64)
-        return row_means(entry_errors(model, rows, kind, folds, rng), rows)
-
+    errors_of = _error_of_users(model, error, folds, rng)
     lengths = np.diff(histories.indptr).astype(np.float64)
     errors = errors_of(histories)
     if normal is None:
@@ -107,6 +100,18 @@ def anomalies(
     table = {USER: users, LENGTH: lengths.astype(np.int64), "error": errors, "z": z, "p": p, "q": q}
     frame = pd.DataFrame({**table, "flagged": q <= level})
     return frame.sort_values(["p", "z"], ascending=[True, False], kind="stable", ignore_index=True)
+
+
+def _error_of_users(
+    model: Recommender, error: UserErrorKind | None, folds: int, rng: np.random.Generator
+) -> Callable[[sp.csr_matrix], Floats]:
+    """Return what maps histories to an error per user."""
+    if error == DENSITY:
+        if folds != 1:
+            raise ConfigError(f"density is of whole histories: folds must be 1, got {folds}")
+        return lambda rows: -log_likelihood(model, rows, samples=SAMPLES, seed=rng)["per_entry"].to_numpy(np.float64)
+    kind = kind_of(model, error)
+    return lambda rows: row_means(entry_errors(model, rows, kind, folds, rng), rows)
 
 
 def odd_entries(
