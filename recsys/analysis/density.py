@@ -15,7 +15,6 @@ from recsys.errors import DataError
 from recsys.interactions import Interactions
 from recsys.models import Recommender
 from recsys.params import check_count, random_generator
-from recsys.sparse import as_csr
 
 Doubles = npt.NDArray[np.float64]
 
@@ -174,11 +173,9 @@ def _row(name: str, likelihood: str, frame: pd.DataFrame) -> dict[str, Any]:
 
 def _rows(model: Recommender, user_items: Any) -> tuple[sp.csr_matrix, npt.NDArray[Any]]:
     """Return histories with the model's columns, and what names each row."""
-    if isinstance(user_items, Interactions):
-        matrix = user_items.histories(model.items_) if model.items_ is not None else user_items.matrix
-        return matrix, np.asarray(list(user_items.users))
-    matrix = as_csr(user_items)
-    return matrix, np.arange(matrix.shape[0])
+    matrix = model._matrix(user_items)
+    ids = np.asarray(list(user_items.users)) if isinstance(user_items, Interactions) else np.arange(matrix.shape[0])
+    return matrix, ids
 
 
 def _check_values(matrix: sp.csr_matrix, name: str) -> None:

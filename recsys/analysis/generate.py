@@ -79,7 +79,7 @@ def complete_users(
     """
     rng = random_generator(rng)
     model.distribution()
-    histories = _histories(model, user_items)
+    histories = model._matrix(user_items)
     codes, _ = model.draw_posterior(histories, rng)
     total = _lengths(model, histories.shape[0], lengths, rng)
     given = histories if keep else None
@@ -110,7 +110,7 @@ def interpolate_users(
     """
     rng = random_generator(rng)
     model.distribution()
-    histories, n = _histories(model, user_items), check_count("n", n, DataError)
+    histories, n = model._matrix(user_items), check_count("n", n, DataError)
     if histories.shape[0] != 2 or n < 2:
         raise DataError(f"two histories and n of at least 2 make a line, got {histories.shape[0]} and n={n}")
     ends, shares = model.encode(histories).astype(np.float64), np.linspace(0.0, 1.0, n)
@@ -180,7 +180,7 @@ def _lengths(model: Recommender, n: int, given: npt.ArrayLike | None, rng: np.ra
             raise DataError("a bernoulli likelihood draws each item on its own; leave out lengths")
         return np.zeros(n, dtype=np.int64)
     if given is None:
-        model.encode(sp.csr_matrix(np.zeros((0, getattr(model, "n_items_", 1)), np.float32)))  # refuses an unfitted one
+        model._check_fitted()
         counts = np.asarray(model.user_counts_)
         # A bundle of an earlier version kept no lengths, and they all read as 1.
         if abs(float(model.popularity_.sum(dtype=np.float64)) * model.n_users_ - counts.sum()) > 0.5 + 1e-5 * len(
@@ -196,12 +196,6 @@ def _lengths(model: Recommender, n: int, given: npt.ArrayLike | None, rng: np.ra
         if pool.ndim != 1 or not len(pool) or pool.dtype.kind not in "iu" or pool.min() < 1:
             raise DataError("lengths must be a flat list of whole numbers of at least 1")
     return rng.choice(pool, n).astype(np.int64)
-
-
-def _histories(model: Recommender, user_items: Any) -> sp.csr_matrix:
-    if isinstance(user_items, Interactions):
-        return user_items.histories(model.items_) if model.items_ is not None else user_items.matrix
-    return as_csr(user_items)
 
 
 def _interactions(model: Recommender, matrix: sp.csr_matrix, kind: str) -> Interactions:

@@ -99,6 +99,7 @@ def labels(
         DataError: users of `values` who are not in the interactions, one class only, or too few users of a class.
         ConfigError: an unknown method, or a share outside 0 to 1.
     """
+    model._check_fitted()
     tried = _checked(model, shares, methods)
     rng = random_generator(seed)
     task = _task(model, interactions, values, test, rng)

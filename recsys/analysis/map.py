@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from recsys.analysis.reduction import histories, some
+from recsys.analysis.reduction import some
 from recsys.columns import ITEM, USER
 from recsys.errors import DataError, UnsupportedError
 from recsys.extras import check_installed
@@ -27,7 +27,7 @@ CLUSTERS: Final = 5
 
 def map(
     model: Recommender,
-    interactions: Interactions,
+    interactions: Any,
     *,
     of: Of = "items",
     method: Method = "pca",
@@ -42,8 +42,8 @@ def map(
     rather than distances, so that distances between groups, and their sizes, say little.
 
     Args:
-        interactions: users and items of the model, such as its training interactions; popularity and activity are
-            counted there. Users without an entry are left out.
+        interactions: users and items of the model, such as its training interactions, or any scipy sparse format;
+            popularity and activity are counted there. Users without an entry are left out.
         of: `items` or `users`.
         method: `pca` or `umap`.
         clusters: number of clusters of k-means, among the points of the map.
@@ -93,24 +93,25 @@ def title_of(model: Recommender, item: int) -> str:
     return str(item if model.items_ is None else model.items_.ids([item])[0])
 
 
-def _items(model: Recommender, interactions: Interactions, points: int, seed: int) -> tuple[Any, Any, Any, Floats]:
+def _items(model: Recommender, interactions: Any, points: int, seed: int) -> tuple[Any, Any, Any, Floats]:
     """Return index, ids, counts of all and vectors of the most popular items."""
     vectors = item_vectors(model)
-    counts = np.bincount(histories(interactions, model.items_).indices, minlength=model.n_items_)
+    counts = np.bincount(model._matrix(interactions).indices, minlength=model.n_items_)
     shown = np.sort(np.argsort(-counts, kind="stable")[:points])
     return shown, shown if model.items_ is None else model.items_.ids(shown), counts, vectors[shown]
 
 
-def _users(model: Recommender, interactions: Interactions, points: int, seed: int) -> tuple[Any, Any, Any, Floats]:
+def _users(model: Recommender, interactions: Any, points: int, seed: int) -> tuple[Any, Any, Any, Floats]:
     """Return index, ids, counts of all and codes of drawn users."""
     if not model.capabilities.encodes:
         raise UnsupportedError(
             f"{type(model).__name__} has no embeddings of users to map; use a model that has, such as MultVAE or ALS"
         )
-    rows = histories(interactions, model.items_)
+    rows = model._matrix(interactions)
     counts = np.diff(rows.indptr)
     shown = some(np.flatnonzero(counts), points, random_generator(seed))
-    return shown, interactions.users.ids(shown), counts, model.encode(rows[shown])
+    ids = interactions.users.ids(shown) if isinstance(interactions, Interactions) else shown
+    return shown, ids, counts, model.encode(rows[shown])
 
 
 def item_vectors(model: Recommender) -> Floats:

@@ -85,7 +85,8 @@ def reduction(
 
 
 def check_encodes(model: Recommender) -> None:
-    """Refuse a model that has no embeddings of users."""
+    """Refuse a model that has no embeddings of users, or is not fitted."""
+    model._check_fitted()
     if not model.capabilities.encodes:
         raise UnsupportedError(
             f"{type(model).__name__} has no embeddings of users; use a model that has, such as MultVAE, DenoisingAE, "

@@ -11,7 +11,6 @@ import scipy.sparse as sp
 import torch
 
 from recsys.analysis.map import title_of
-from recsys.analysis.reduction import histories
 from recsys.errors import ConfigError, DataError, OutOfRangeError, UnsupportedError
 from recsys.interactions import Interactions
 from recsys.models import Recommender
@@ -45,7 +44,7 @@ def walk(model: Recommender, users: Any, start: int, end: int, *, steps: int = 7
     """
     if not model.capabilities.decodes:
         raise UnsupportedError(f"{type(model).__name__} {REFUSALS['decodes']}")
-    rows = histories(users, model.items_)
+    rows = model._matrix(users)
     steps, n = check_count("steps", steps), min(check_count("n", n), model.n_items_)
     if steps < 2 or start == end:
         raise ConfigError(f"a walk has at least 2 steps between two users, got {steps} from row {start} to row {end}")

@@ -336,7 +336,8 @@ class Learner(Parameters, RecommenderBase):  # type: ignore[misc]
             raise UnsupportedError(f"{type(self).__name__} {REFUSALS[ability]}")
 
     def _matrix(self, user_items: Any) -> sp.csr_matrix:
-        """Return checked histories with the model's columns."""
+        """Return checked histories with the fitted model's columns."""
+        self._check_fitted()
         if isinstance(user_items, Interactions):
             user_items = user_items.histories(self.items_) if self.items_ is not None else user_items.matrix
         matrix = as_csr(user_items)
