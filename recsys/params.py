@@ -167,6 +167,15 @@ def random_generator(seed: int | np.random.Generator | None) -> np.random.Genera
     return np.random.default_rng(check_value("seed", Natural | np.random.Generator | None, seed))
 
 
+def seed_of_32_bits(seed: int) -> int:
+    """Return a seed below 2^32, which is what scikit-learn takes; one that is below stays as it is.
+
+    Raises:
+        ConfigError: a seed that is no whole number, or is negative.
+    """
+    return int(check_value("seed", Natural, seed)) % 2**32
+
+
 def modern(cls: type, values: Mapping[str, Any]) -> dict[str, Any]:
     """Return hyperparameters that version 0.1.0 stored under the names that the class gives them now."""
     names = {field.name for field in _fields(cls)}

@@ -11,19 +11,20 @@ import numpy.typing as npt
 import pandas as pd
 import scipy.sparse as sp
 
+from recsys.models.clustering import STARTS
+from recsys.params import seed_of_32_bits
+
 Floats = npt.NDArray[np.floating[Any]]
 Labels = npt.NDArray[np.int64]
 REPRODUCES: Final = 0.8
 """Prediction strength from which clusters count as reproduced (Tibshirani and Walther 2005, §2)."""
-STARTS: Final = 4
-"""Runs of k-means from other draws of k-means++, of which the best is kept."""
 
 
 def k_means(codes: Floats, clusters: int, seed: int) -> Any:
-    """Return scikit-learn's k-means fitted to codes (n, d)."""
+    """Return scikit-learn's k-means fitted to codes (n, d), the best of `STARTS` runs."""
     from sklearn.cluster import KMeans
 
-    return KMeans(clusters, n_init=STARTS, random_state=seed).fit(codes)
+    return KMeans(clusters, n_init=STARTS, random_state=seed_of_32_bits(seed)).fit(codes)
 
 
 def prediction_strength(

@@ -8,13 +8,14 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from recsys.analysis.clusters import k_means
 from recsys.analysis.reduction import some
 from recsys.columns import ITEM, USER
 from recsys.errors import DataError, UnsupportedError
 from recsys.extras import check_installed
 from recsys.interactions import Interactions
 from recsys.models import Recommender
-from recsys.params import check_count, check_value, random_generator
+from recsys.params import check_count, check_value, random_generator, seed_of_32_bits
 from recsys.report.items import principal_plane
 
 Of = Literal["items", "users"]
@@ -128,7 +129,7 @@ def _umap(vectors: Floats, seed: int) -> npt.NDArray[np.float64]:
     check_installed("a map by UMAP", "umap", extra="umap")
     from umap import UMAP
 
-    fitted = UMAP(n_components=2, metric="cosine", random_state=seed, n_jobs=1).fit_transform(vectors)
+    fitted = UMAP(n_components=2, metric="cosine", random_state=seed_of_32_bits(seed), n_jobs=1).fit_transform(vectors)
     plane = np.asarray(fitted, dtype=np.float64)
     if plane.shape != (len(vectors), 2) or not np.isfinite(plane).all():
         raise DataError("UMAP found no place for some points; use method='pca'")
@@ -137,10 +138,8 @@ def _umap(vectors: Floats, seed: int) -> npt.NDArray[np.float64]:
 
 def _clusters(vectors: Floats, clusters: int, seed: int) -> npt.NDArray[np.int64]:
     """Return the cluster of each vector divided by its length, from 1; cluster 1 is the largest."""
-    from sklearn.cluster import KMeans
-
     unit = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
-    labels = KMeans(clusters, n_init=4, random_state=seed).fit(unit).labels_
+    labels = k_means(unit, clusters, seed).labels_
     order = np.argsort(-np.bincount(labels, minlength=clusters), kind="stable")
     place = np.empty(clusters, dtype=np.int64)
     place[order] = np.arange(1, clusters + 1)

@@ -12,7 +12,7 @@ import numpy.typing as npt
 import scipy.sparse as sp
 
 from recsys.models import Recommender
-from recsys.params import random_generator
+from recsys.params import random_generator, seed_of_32_bits
 
 Codes = npt.NDArray[np.float64]
 ISOMAP_USERS: Final = 2000
@@ -65,10 +65,10 @@ def plain_codes(rows: sp.csr_matrix, dimensions: Sequence[int], seed: int) -> It
     feasible = [d for d in dimensions if d < min(whole.shape)]
     if not feasible:
         return
-    most = max(feasible)
-    pca = PCA(most, svd_solver="arpack", random_state=seed).fit(whole)
+    most, state = max(feasible), seed_of_32_bits(seed)
+    pca = PCA(most, svd_solver="arpack", random_state=state).fit(whole)
     yield from _cut("PCA", pca, feasible)
-    svd = TruncatedSVD(most, algorithm="arpack", random_state=seed).fit(whole)
+    svd = TruncatedSVD(most, algorithm="arpack", random_state=state).fit(whole)
     yield from _cut("truncated SVD", svd, feasible)
     n = min(ISOMAP_USERS, whole.shape[0])
     some = np.sort(random_generator(seed).choice(whole.shape[0], n, replace=False))

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from recsys.analysis.plain_codes import BLOCK, Codes
 from recsys.nn.layers import Output
 from recsys.nn.losses import MultinomialNLL
+from recsys.params import seed_of_32_bits
 from recsys.sparse import Batch, Rows
 from recsys.training import Loss, TrainingConfig, train
 from recsys.training.loop import Watch
@@ -68,7 +69,7 @@ def softmax_nll(
         of, held_out: (m, d), and matrices of (m, n_items).
     """
     whitened, white = (torch.from_numpy(part.astype(np.float32)) for part in _whitened(codes, of))
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(seed_of_32_bits(seed))
     order = torch.randperm(len(codes), generator=generator).numpy()
     watched, learned = np.split(order, [max(1, int(_WATCHED * len(codes)))])
     shares = np.asarray(rows[learned].sum(0), dtype=np.float64).ravel() + 0.5

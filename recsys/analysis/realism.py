@@ -15,7 +15,7 @@ from recsys.evaluation import evaluate
 from recsys.ids import IdMap
 from recsys.interactions import Interactions
 from recsys.models import EASE
-from recsys.params import random_generator
+from recsys.params import random_generator, seed_of_32_bits
 from recsys.splits import Part
 
 Doubles = npt.NDArray[np.float64]
@@ -111,14 +111,14 @@ def two_sample_test(
     rows = sp.vstack(list(pairs)).tocsr()
     rows.data = np.ones_like(rows.data)
     labels = np.repeat([0, 1], n)
-    width = min(components, min(rows.shape) - 1)
-    codes = TruncatedSVD(width, random_state=seed).fit_transform(rows)
+    width, state = min(components, min(rows.shape) - 1), seed_of_32_bits(seed)
+    codes = TruncatedSVD(width, random_state=state).fit_transform(rows)
     codes = np.column_stack([codes, np.diff(rows.indptr)])
     found = []
-    for fold, (train, test) in enumerate(StratifiedKFold(folds, shuffle=True, random_state=seed).split(codes, labels)):
+    for fold, (train, test) in enumerate(StratifiedKFold(folds, shuffle=True, random_state=state).split(codes, labels)):
         for name, classifier, table in (
             ("items", LogisticRegression(C=0.01, max_iter=200), rows),
-            ("components", HistGradientBoostingClassifier(max_iter=60, random_state=seed), codes),
+            ("components", HistGradientBoostingClassifier(max_iter=60, random_state=state), codes),
         ):
             chances = classifier.fit(table[train], labels[train]).predict_proba(table[test])[:, 1]
             found.append({"classifier": name, "fold": fold, "auc": roc_auc_score(labels[test], chances)})

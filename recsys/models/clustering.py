@@ -16,7 +16,7 @@ from recsys.models.autoencoder import encode_rows
 from recsys.models.registry import register
 from recsys.models.regularized import BottleneckAE
 from recsys.nn.clusters import ClusteringNetwork
-from recsys.params import Count, NotNegative, Rate
+from recsys.params import Count, NotNegative, Rate, seed_of_32_bits
 from recsys.sparse import Batch, Rows
 from recsys.training import Alternation, Loss, Turn
 
@@ -93,8 +93,8 @@ class ClusteringAE(BottleneckAE):
         from sklearn.exceptions import ConvergenceWarning
 
         codes = encode_rows(network.encode, rows).float().cpu().numpy()[self.user_counts_ > 0]
-        seed = self.seed if isinstance(self.seed, int) else 0
-        found = KMeans(min(self.clusters, len(codes)), n_init=STARTS, random_state=seed % 2**32)
+        seed = seed_of_32_bits(self.seed if isinstance(self.seed, int) else 0)
+        found = KMeans(min(self.clusters, len(codes)), n_init=STARTS, random_state=seed)
         # Threads would add up the codes in an order that is not the same each time.
         with threadpool_limits(1), warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)  # codes of few users may be equal

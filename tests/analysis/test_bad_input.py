@@ -6,7 +6,8 @@ import pytest
 
 import recsys
 from recsys import analysis
-from recsys.errors import DataError, NotFittedError
+from recsys.analysis import labels_findings
+from recsys.errors import ConfigError, DataError, NotFittedError
 from recsys.splits import hold_out_users
 
 DATA = recsys.datasets.synthetic(users=150, items=60, interactions=3000, seed=1).binarized()
@@ -53,6 +54,16 @@ def test_so_is_one_that_is_to_segment_label_or_draw():
     ):
         with pytest.raises(NotFittedError):
             call()
+
+
+@pytest.mark.parametrize("name", analysis.ANALYSES)
+def test_seeds_may_be_as_large_as_those_of_models(name, model, monkeypatch):
+    monkeypatch.setattr(labels_findings, "SHARES", (1.0,))
+    findings = analysis.ANALYSES[name].findings
+    users = GROUPS.to_frame("group")
+    assert findings(analysis.Subject(model=model, split=SPLIT, users=users, seed=2**40 + 7)).tables
+    with pytest.raises(ConfigError, match="seed"):
+        findings(analysis.Subject(model=model, split=SPLIT, users=users, seed=-1))
 
 
 @pytest.mark.parametrize("name", CALLS)
