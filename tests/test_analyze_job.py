@@ -2,18 +2,23 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import mlflow
+import numpy as np
 import pandas as pd
 import pytest
 
 from recsys import cli
 from recsys.analysis import ANALYSES, Analysis, Findings
-from recsys.config import check_config
+from recsys.config import JobConfig, check_config
+from recsys.datasets import synthetic
 from recsys.errors import ConfigError, DataError, UnsupportedError
 from recsys.files import MANIFEST
 from recsys.jobs import analyze, train
+from recsys.models import EASE
 from recsys.report.markup import note
+from recsys.splits import hold_out_users
 from recsys.workspace import Workspace
 
 DATA = {"name": "synthetic", "users": 120, "items": 40, "interactions": 1500}
@@ -117,6 +122,52 @@ def test_the_same_command_goes_on_and_another_begins_anew(run, analyses):
     run(what=["one"])
     run(seed=1)
     assert analyses.called[3:] == ["first", "second"]
+
+
+def test_data_that_have_changed_since_the_training_are_refused(run, analyses, root, monkeypatch):
+    read = JobConfig.load_data
+
+    def changed(job, folder=None):
+        data = read(job, folder)
+        return data.select(np.arange(data.nnz) % 50 > 0, keep_shape=True)
+
+    monkeypatch.setattr(JobConfig, "load_data", changed)
+    with pytest.raises(DataError, match=r"is not what models:/toy/1 was trained on: data or split have changed since"):
+        run()
+    assert analyses.called == []
+
+
+def test_the_training_part_is_what_a_refitted_model_was_fitted_to(root, analyses):
+    sections = {
+        "data": DATA,
+        "split": {"kind": "hold_out_ratings", "seed": 1},
+        "model": {"name": "EASE"},
+        "train": {"refit": True},
+        "track": {"experiment": "toy", "register": "refit"},
+    }
+    config = check_config(sections)
+    train.run(Workspace(root, False), config, force=True)
+    analyze.run(Workspace(root, False), "models:/refit/1", root / "refit")
+    split = config.split.split(config.load_data(root))
+    assert analyses.subject.train.fingerprint() == split.refit().fingerprint() != split.train.fingerprint()
+
+
+def test_another_test_part_or_other_users_are_another_analysis():
+    split = hold_out_users(synthetic(**{k: v for k, v in DATA.items() if k != "name"}), n_users=30, seed=0)
+    model = EASE().fit(split.train, show_progress=False)
+    less = replace(split.test, target=split.test.target.multiply(split.test.target > 3).tocsr())
+    users = pd.DataFrame({"age": [1, 2]}, index=split.train.users.ids()[:2])
+    digests = [
+        analyze._digest(model, split, None, 0),
+        analyze._digest(model, replace(split, test=less), None, 0),
+        analyze._digest(model, split, users, 0),
+        analyze._digest(model, split, users + 1, 0),
+        analyze._digest(model, split, users.rename(columns={"age": "years"}), 0),
+        analyze._digest(model, split, None, 1),
+        analyze._digest(EASE(regularization=1.0).fit(split.train, show_progress=False), split, None, 0),
+    ]
+    assert len(set(digests)) == len(digests)
+    assert digests[0] == analyze._digest(model, split, None, 0)
 
 
 def test_what_a_model_cannot_answer_is_left_out_unless_it_was_asked_for(run, analyses, root):

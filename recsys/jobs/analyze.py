@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,13 +19,16 @@ from recsys.errors import ConfigError, DataError, UnsupportedError, did_you_mean
 from recsys.files import sha256_of_json
 from recsys.frames import column_of
 from recsys.ids import IdMap
-from recsys.jobs.common import config_of, load_model, split_of
+from recsys.jobs.common import config_of, fitted_part, load_model, split_of
 from recsys.jobs.evaluate import split_for
 from recsys.jobs.parts_folder import Layout, PartsFolder
 from recsys.models import Recommender
+from recsys.models.stored import part_of
 from recsys.report.markup import Markup, note, tag
 from recsys.report.page import document
+from recsys.scoring.local import model_checksum
 from recsys.splits import Split
+from recsys.tracking.tracker import digest
 from recsys.workspace import Workspace, output_folder
 
 PAGE: Final = "analysis.html"
@@ -97,18 +99,18 @@ def run(
     fitted, pinned = load_model(workspace, model)
     config = config_of(fitted, model)
     data = config.load_data(workspace.folder)
-    split = split_for(fitted, split_of(config, data))
+    split = _as_fitted(fitted, split_for(fitted, split_of(config, data)), pinned)
     columns = None if users is None else _columns(users, data.users)
     subject = Subject(model=fitted, split=split, users=columns, seed=seed)
-    digest = _digest(fitted, split, columns, seed)
+    identity = _digest(fitted, split, columns, seed)
     print(f"{type(fitted).__name__} on {split.train}, test {split.test}")
     with folder.locked():
         title = f"analyze {pinned}"
-        resume = tracking.resume_file(workspace, "analyze", str(folder.folder), digest, names)
+        resume = tracking.resume_file(workspace, "analyze", str(folder.folder), identity, names)
         folder.begin(names, tracking.version("recsys"))
         with tracking.start_run(workspace, config.track.experiment, title, resume=resume) as tracker:
             tracker.set_tags({"model": pinned})
-            found, skipped = _all(workspace, subject, folder, names, digest, named=what is not None)
+            found, skipped = _all(subject, folder, names, identity, named=what is not None)
             page = _page(config, fitted, pinned, found, skipped)
             with folder.file(PAGE) as new:
                 new.write_text(page, encoding="utf-8")
@@ -143,31 +145,41 @@ def _columns(path: Path, known: IdMap) -> pd.DataFrame:
     return table.drop(columns=USER)[inside].set_axis(index, axis=0)
 
 
+def _as_fitted(model: Recommender, split: Split, uri: str) -> Split:
+    """Return the split with the entries that the model was fitted to as its training part, as after a refit.
+
+    Raises:
+        DataError: they are not those of the split.
+    """
+    train, trained = fitted_part(model, split), part_of(model.about_, "trained_on")
+    if not trained:
+        warn(f"{uri} does not say what it was trained on; what is said of training users is said of this split's")
+    elif trained.get("fingerprint") != train.fingerprint():
+        raise DataError(
+            f"the training part of this split is not what {uri} was trained on: data or split have changed since; "
+            "analyze it with those of its training, or train it again"
+        )
+    return split if train is split.train else replace(split, train=train, validation=None)
+
+
 def _digest(model: Recommender, split: Split, columns: pd.DataFrame | None, seed: int) -> str:
-    """Return what tells whether a finished analysis is that of the same model and data."""
-    arrays = {name: _sum(array) for name, array in model.learned_arrays().items()}
-    users = None if columns is None else [list(columns), _sum(pd.util.hash_pandas_object(columns).to_numpy())]
-    facts = [type(model).__name__, model.params(), arrays, split.train.fingerprint(), users, seed]
-    return sha256_of_json([facts, tracking.version("recsys")])
-
-
-def _sum(array: Any) -> str:
-    import hashlib
-
-    return hashlib.sha256(np.ascontiguousarray(array).view(np.uint8).data).hexdigest()
+    """Return what tells whether a finished analysis is that of the same model, data and users."""
+    users = None if columns is None else [list(columns), pd.util.hash_pandas_object(columns).tolist()]
+    parts = [split.train.fingerprint(), digest(split.test, split.train.items)]
+    return sha256_of_json([model_checksum(model), parts, users, seed, tracking.version("recsys")])
 
 
 def _all(
-    workspace: Workspace, subject: Subject, folder: PartsFolder, names: Sequence[str], digest: str, *, named: bool
+    subject: Subject, folder: PartsFolder, names: Sequence[str], identity: str, *, named: bool
 ) -> tuple[dict[str, Mapping[str, Any]], dict[str, str]]:
     """Return what each analysis found, finished earlier or now, and why some were left out."""
     found: dict[str, Mapping[str, Any]] = {}
     skipped: dict[str, str] = {}
     for number, name in enumerate(names, 1):
         facts = folder.finished(name)
-        if facts is None or facts["digest"] != digest:
+        if facts is None or facts["digest"] != identity:
             try:
-                facts = _one(subject, folder, name, digest)
+                facts = _one(subject, folder, name, identity)
             except UnsupportedError as error:
                 if named:
                     raise
@@ -176,16 +188,15 @@ def _all(
                 continue
         found[name] = facts
         print(f"{number}/{len(names)}  {name:<12} {facts['summary']}  ({facts['seconds']:.1f} s)")
-        sys.stdout.flush()
     return found, skipped
 
 
-def _one(subject: Subject, folder: PartsFolder, name: str, digest: str) -> dict[str, Any]:
+def _one(subject: Subject, folder: PartsFolder, name: str, identity: str) -> dict[str, Any]:
     """Run an analysis and write what it found."""
     began = time.perf_counter()
     findings: Findings = ANALYSES[name].findings(subject)
     facts = {
-        "digest": digest,
+        "digest": identity,
         "title": findings.title,
         "summary": findings.summary,
         "metrics": {metric: float(value) for metric, value in findings.metrics.items() if np.isfinite(value)},

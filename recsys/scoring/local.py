@@ -246,7 +246,7 @@ def _write(
     user_ids, item_ids = arrow_ids(kernel.users, "user"), arrow_ids(kernel.items, "item")
     options = {"n": kernel.n, "exclude_seen": kernel.exclude_seen}
     identity = {
-        "model": _model_checksum(kernel.model),
+        "model": model_checksum(kernel.model),
         **data,
         "users": hashlib.sha256(rows.tobytes()).hexdigest(),
         **options,
@@ -276,7 +276,7 @@ def _write(
     return ScoringResult(folder.named, *counts, resumed_parts=resumed, already_complete=complete)
 
 
-def _model_checksum(model: Recommender) -> str:
+def model_checksum(model: Recommender) -> str:
     """Return a SHA-256 of all that decides what the model recommends, the same before and after saving."""
     digest = hashlib.sha256()
     params = {name: value for name, value in model.params().items() if name != "device"}

@@ -15,7 +15,7 @@ from recsys.files import locked
 from recsys.interactions import Interactions
 from recsys.models import EASE, IAutoRec, UAutoRec, load
 from recsys.scoring import recommend_frame, score
-from recsys.scoring.local import MANIFEST, _model_checksum
+from recsys.scoring.local import MANIFEST, model_checksum
 from tests.contract import new_model
 
 
@@ -373,11 +373,11 @@ def test_the_checksum_of_a_model_is_of_what_it_recommends(tmp_path):
 
     model = train(seed=0)
     model.save(tmp_path / "model", metrics={"ndcg@10": 0.1}, about={"note": "anything"})
-    assert _model_checksum(model) == _model_checksum(load(tmp_path / "model")) == _model_checksum(train(seed=0))
-    assert _model_checksum(model) != _model_checksum(train(seed=1))
+    assert model_checksum(model) == model_checksum(load(tmp_path / "model")) == model_checksum(train(seed=0))
+    assert model_checksum(model) != model_checksum(train(seed=1))
     text = Interactions.from_frame(table(text=True))
     assert text.shape == DATA.shape
-    assert _model_checksum(MODEL) != _model_checksum(EASE(regularization=5.0).fit(text, show_progress=False))
+    assert model_checksum(MODEL) != model_checksum(EASE(regularization=5.0).fit(text, show_progress=False))
 
 
 def test_progress_is_shown_on_request(tmp_path, capsys):
