@@ -19,8 +19,8 @@ class Subject:
 
     model: Recommender
     split: Split
-    """Its training part is what the model was fitted to. The users of its test part are those whom training did not see,
-    or saw without the held-out entries."""
+    """Its training part is what the model was fitted to. The users of its test part are those whom training did not
+    see, or saw without the held-out entries."""
     users: pd.DataFrame | None = None
     """Columns of users such as age and gender, with the users' external ids as index; None where there are none."""
     seed: int = 0
