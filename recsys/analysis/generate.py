@@ -152,7 +152,7 @@ def draw_histories(
                 scores += rng.gumbel(size=scores.shape)
             scores[own.nonzero()] = -np.inf
             wanted = np.minimum(lengths[rows], n_items) - np.diff(own.indptr)
-            drawn = _largest(scores, np.maximum(wanted, 0))
+            drawn = largest(scores, np.maximum(wanted, 0))
         parts.append(own + sp.csr_matrix(drawn, dtype=np.float32))
     return as_csr(sp.vstack(parts)) if parts else _nothing(0, n_items)
 
@@ -161,7 +161,7 @@ def _nothing(n: int, n_items: int) -> sp.csr_matrix:
     return sp.csr_matrix(np.zeros((n, n_items), dtype=np.float32))
 
 
-def _largest(scores: npt.NDArray[np.float64], counts: Lengths) -> npt.NDArray[np.bool_]:
+def largest(scores: npt.NDArray[np.float64], counts: Lengths) -> npt.NDArray[np.bool_]:
     """Return which entries are among the counts[r] largest of row r."""
     chosen = np.zeros(scores.shape, dtype=bool)
     most = int(counts.max(initial=0))

@@ -11,7 +11,7 @@ from recsys.analysis.findings import Findings, Subject
 from recsys.analysis.generate import sample_users
 from recsys.analysis.realism import (
     bootstrapped_users,
-    compare_generators,
+    compare_with_copies,
     held_out_users,
     independent_users,
     memorization,
@@ -38,9 +38,7 @@ def findings(subject: Subject) -> Findings:
         "popularity": independent_users(train, n, seed),
         "copies of real users": bootstrapped_users(train, n, seed),
     }
-    frame = compare_generators(sources, train, test, seed=seed)
-    real = held_out_users(test, train)
-    near = {name: memorization(users, train, real) for name, users in sources.items()}
+    frame, near = compare_with_copies(sources, train, test, seed=seed)
     own, plain = (frame[frame["source"] == name].iloc[0] for name in ("model", "popularity"))
     summary = (
         f"Of {n:,} users drawn from the prior, EASE learns {percentage(float(own['ease_share']))} of what as many real "
@@ -52,13 +50,14 @@ def findings(subject: Subject) -> Findings:
         f"generate_{name}": float(own[name])
         for name in ("popularity", "pairs", "auc_items", "auc_components", "ease_share", "flagged", "distance")
     }
-    near["held-out users"] = memorization(real, train, real)
+    real = held_out_users(test, train)
+    beside = {**near, "held-out users": memorization(real, train, real)}
     return Findings(
         title="Generated users",
         summary=summary,
         tables={"generated": generated.to_frame(), "generators": frame, "memorization": near["model"]},
         metrics=metrics,
-        content=_content(frame, near, generated),
+        content=_content(frame, beside, generated),
     )
 
 

@@ -12,12 +12,12 @@ import scipy.sparse as sp
 
 from recsys.analysis.conformal import LEAST, adjusted, conformal_p_within, standardized
 from recsys.analysis.density import log_likelihood
+from recsys.analysis.own_decoder import likelihood_of
 from recsys.analysis.reconstruction import ErrorKind, Floats, entry_errors, row_means
 from recsys.columns import ITEM, USER
 from recsys.errors import ConfigError, DataError
 from recsys.interactions import Interactions
 from recsys.models import Recommender
-from recsys.models.variational import Multinomial
 from recsys.params import Count, OpenFraction, check_value, random_generator
 
 LENGTH: Final = "length"
@@ -198,8 +198,7 @@ def kind_of(model: Recommender, error: ErrorKind | None) -> ErrorKind:
     if error is not None:
         chosen: ErrorKind = check_value("error", ErrorKind, error)
         return chosen
-    multinomial = isinstance(model, Multinomial) or getattr(model, "likelihood", None) == "multinomial"
-    return "likelihood" if multinomial else "rank"
+    return "likelihood" if likelihood_of(model) == "multinomial" else "rank"
 
 
 def names_of(model: Recommender, user_items: Any, columns: npt.NDArray[Any]) -> dict[str, npt.NDArray[Any]]:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import scipy.sparse as sp
 
+from recsys.analysis.generate import largest
 from recsys.columns import ITEM, USER
 from recsys.errors import DataError
 from recsys.evaluation import evaluate
@@ -20,6 +22,8 @@ from recsys.splits import Part
 
 Doubles = npt.NDArray[np.float64]
 
+LEVEL: Final = 0.01
+"""Share of held-out users who come as near to a training user as a generated one that is flagged."""
 _ROWS = 512
 """Users drawn, or compared with all others, at a time."""
 
@@ -34,10 +38,7 @@ def independent_users(real: Interactions, n: int, rng: int | np.random.Generator
     rows = []
     for start in range(0, n, _ROWS):
         part = lengths[start : start + _ROWS]
-        order = np.argsort(-(logs + rng.gumbel(size=(len(part), len(logs)))), axis=1)
-        chosen = np.zeros(order.shape, dtype=np.float32)
-        np.put_along_axis(chosen, order, (np.arange(order.shape[1]) < part[:, None]).astype(np.float32), 1)
-        rows.append(sp.csr_matrix(chosen))
+        rows.append(sp.csr_matrix(largest(logs + rng.gumbel(size=(len(part), len(logs))), part), dtype=np.float32))
     return _named(sp.vstack(rows).tocsr(), "independent", real)
 
 
@@ -157,7 +158,7 @@ def train_on_generated(
 
 
 def memorization(
-    generated: Interactions, train: Interactions, held_out: Interactions, *, level: float = 0.01
+    generated: Interactions, train: Interactions, held_out: Interactions, *, level: float = LEVEL
 ) -> pd.DataFrame:
     """Return how near each generated user comes to a training user, beside users whom training did not see.
 
@@ -168,10 +169,18 @@ def memorization(
     Returns:
         one row per generated user: `user_id`, `distance`, `nearest` (id of the training user), `flagged`, `threshold`.
     """
-    _check(generated, train)
     _check(held_out, train)
-    others, _ = _nearest(held_out.matrix, train.matrix)
-    threshold = float(np.nanquantile(others, level))
+    return _copies(generated, train, _threshold(held_out, train, level))
+
+
+def _threshold(held_out: Interactions, train: Interactions, level: float) -> float:
+    """Return the distance to a training user below which only a share `level` of held-out users come."""
+    return float(np.nanquantile(_nearest(held_out.matrix, train.matrix)[0], level))
+
+
+def _copies(generated: Interactions, train: Interactions, threshold: float) -> pd.DataFrame:
+    """Return `memorization` at a distance."""
+    _check(generated, train)
     distances, nearest = _nearest(generated.matrix, train.matrix)
     return pd.DataFrame(
         {
@@ -200,9 +209,17 @@ def compare_generators(
         `ease` (nDCG@10 of EASE trained on it) and `ease_share`; `flagged` (share that comes too near to a training
         user; 0.01 is what held-out users have) and `distance` (median).
     """
+    return compare_with_copies(sources, train, test, seed=seed)[0]
+
+
+def compare_with_copies(
+    sources: Mapping[str, Interactions], train: Interactions, test: Part, *, seed: int = 0
+) -> tuple[pd.DataFrame, dict[str, pd.DataFrame]]:
+    """Return `compare_generators`, and the `memorization` of each source that it is made of."""
     from scipy.stats import spearmanr
 
     real = held_out_users(test, train)
+    threshold, copies = _threshold(real, train, LEVEL), dict[str, pd.DataFrame]()
     learned = train_on_generated(sources, train, test, seed=seed)
     rows = []
     for name, data in sources.items():
@@ -210,7 +227,7 @@ def compare_generators(
         tests = two_sample_test(data, real, seed=seed)
         auc = {kind: float(tests.loc[tests["classifier"] == kind, "auc"].mean()) for kind in ("items", "components")}
         gained = learned[learned["source"] == name].iloc[0]
-        near = memorization(data, train, real)
+        near = copies[name] = _copies(data, train, threshold)
         rows.append(
             {
                 "source": name,
@@ -226,7 +243,7 @@ def compare_generators(
                 "distance": float(near["distance"].median()),
             }
         )
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows), copies
 
 
 def _nearest(rows: sp.csr_matrix, among: sp.csr_matrix) -> tuple[Doubles, npt.NDArray[np.intp]]:
