@@ -42,6 +42,11 @@ class Capabilities:
     no_graph: str = ""
     """Why its scores cannot be exported as an ONNX graph; empty where they can."""
 
+    @property
+    def reads_counts(self) -> bool:
+        """The lengths of the training histories are read after the fit, so that bundles keep them."""
+        return self.scores_known_users or self.generates
+
 
 REFUSALS: Final = {
     "encodes": "has no embeddings of users",

@@ -77,9 +77,7 @@ class Codes(Learner):
 
     def encode(self, user_items: Any) -> Floats:
         """Return (n_rows, d) embeddings of users, from their histories alone; an UnsupportedError if it has none."""
-        self._check_fitted()
-        self._require("encodes")
-        histories = self._matrix(user_items)
+        histories = self._read("encodes", user_items)
         with torch.inference_mode():
             return self._encode(histories).cpu().numpy()
 
@@ -116,9 +114,7 @@ class Codes(Learner):
         Raises:
             UnsupportedError: the model has no posterior.
         """
-        self._check_fitted()
-        self._require("generates")
-        histories = self._matrix(user_items)
+        histories = self._read("generates", user_items)
         with torch.inference_mode():
             mean, log_variance = self._posterior(histories)
         return mean.cpu().numpy(), log_variance.cpu().numpy()
@@ -129,9 +125,7 @@ class Codes(Learner):
         Raises:
             UnsupportedError: the model has no posterior.
         """
-        self._check_fitted()
-        self._require("generates")
-        histories = self._matrix(user_items)
+        histories = self._read("generates", user_items)
         with torch.inference_mode():
             codes, log_density = self._draw_posterior(histories, random_generator(rng))
         return codes.cpu().numpy(), log_density.double().cpu().numpy()
@@ -191,6 +185,12 @@ class Codes(Learner):
                 batch = Rows(self._prepare(histories[part]), scores.device).slice(0, rows)
                 found[part] = row_log_likelihood(scores, batch, *distribution).cpu().numpy()
         return found
+
+    def _read(self, ability: str, user_items: Any) -> sp.csr_matrix:
+        """Return checked histories; refuse what the class does not declare."""
+        self._check_fitted()
+        self._require(ability)
+        return self._matrix(user_items)
 
     def _require_prior(self) -> None:
         self._require("generates")

@@ -225,7 +225,7 @@ class Learner(Parameters, RecommenderBase):  # type: ignore[misc]
     def to_bundle(self, **facts: Any) -> Bundle:
         """Return what `save` writes of the fitted model, with further fields of the bundle."""
         state = {"n_users": self.n_users_, "n_items": self.n_items_, "record": vars(self.record_), **self._state()}
-        if self.capabilities.scores_known_users or self.capabilities.generates:
+        if self.capabilities.reads_counts:
             state["trained_users"] = int(np.count_nonzero(self.user_counts_))
         return Bundle(
             model=type(self).__name__,
@@ -277,7 +277,7 @@ class Learner(Parameters, RecommenderBase):  # type: ignore[misc]
     def learned_arrays(self) -> dict[str, npt.NDArray[Any]]:
         """Return all arrays that the model keeps, by their names in a bundle."""
         arrays = {"popularity": self.popularity_, **self._arrays()}
-        if self.capabilities.scores_known_users or self.capabilities.generates:
+        if self.capabilities.reads_counts:
             arrays["user_counts"] = self.user_counts_
         return arrays if self.user_digests_ is None else {**arrays, "user_digests": self.user_digests_}
 
