@@ -14,14 +14,18 @@ from typing import Any
 from recsys.workspace import as_path
 
 
+def _whole(text: str, least: int) -> int:
+    if re.fullmatch(r"0*[0-9]{1,18}", text, re.ASCII) and (value := int(text.lstrip("0") or "0")) >= least:
+        return value  # 64 bits hold it
+    raise argparse.ArgumentTypeError(f"must be a whole number of at least {least} and below 10**18, got {text!r}")
+
+
 def _positive(text: str) -> int:
-    if re.fullmatch(r"0*[1-9][0-9]{0,17}", text, re.ASCII):  # what 64 bits hold
-        return int(text.lstrip("0"))
-    raise argparse.ArgumentTypeError(f"must be a whole number of at least 1 and below 10**18, got {text!r}")
+    return _whole(text, 1)
 
 
 def _natural(text: str) -> int:
-    return 0 if re.fullmatch("0+", text, re.ASCII) else _positive(text)
+    return _whole(text, 0)
 
 
 def _minutes(text: str) -> float:

@@ -218,5 +218,8 @@ def test_columns_of_users_meet_the_data_by_their_ids(run, analyses, root):
 
 
 def test_the_command_names_its_analyses(capsys):
+    with pytest.raises(SystemExit):
+        cli.main(["analyze", "models:/toy/1", "--output", "out", "--seed", "-1"])
+    assert "must be a whole number of at least 0 and below 10**18, got '-1'" in capsys.readouterr().err
     assert cli.main(["analyze", "models:/toy/1", "--output", "out", "--what", "nothing"]) == 2
     assert f"(known: {', '.join(ANALYSES)})" in capsys.readouterr().err
