@@ -8,6 +8,7 @@ from dataclasses import fields, replace
 from typing import Any
 
 import numpy as np
+import pytest
 import scipy.sparse as sp
 import torch
 
@@ -144,6 +145,20 @@ def new_model(name: str, **changes: Any) -> Recommender:
 def fitted(name: str, matrix: Any = None, **changes: Any) -> Recommender:
     """A tiny model fitted, on the checkerboard by default."""
     return new_model(name, **changes).fit(checkerboard() if matrix is None else matrix, show_progress=False)
+
+
+def interrupt(model: Recommender, matrix: Any, checkpoint: Any, *, epoch: int, **options: Any) -> None:
+    """Fit a model and break off when the entry of an epoch comes, as a kill does; the checkpoint stays."""
+
+    class Interrupt(Exception):
+        pass
+
+    def stop(entry: dict[str, float]) -> None:
+        if entry["epoch"] == epoch:
+            raise Interrupt
+
+    with pytest.raises(Interrupt):
+        model.fit(matrix, show_progress=False, checkpoint=checkpoint, on_epoch=stop, **options)
 
 
 def quick(cls: type[Recommender]) -> dict[str, int]:

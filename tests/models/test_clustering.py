@@ -11,7 +11,7 @@ from recsys.errors import ConfigError
 from recsys.models import BottleneckAE, ClusteringAE
 from recsys.nn.clusters import ClusteringNetwork
 from recsys.sparse import Rows
-from tests.contract import batch_of, cells_of, csr, ratings
+from tests.contract import batch_of, cells_of, csr, interrupt, ratings
 
 N_USERS, N_ITEMS = 18, 11
 CELLS = cells_of(ratings(n_users=N_USERS, n_items=N_ITEMS, density=0.35))
@@ -160,18 +160,9 @@ def test_measuring_does_not_change_the_training():
 
 
 def test_a_run_interrupted_in_either_phase_ends_with_the_same_weights(tmp_path):
-    class Interrupt(Exception):
-        pass
-
     whole = fit()
     for last in (2, 3, 4):  # with one, two and three epochs behind it
-
-        def stop(entry, last=last):
-            if entry["epoch"] == last:
-                raise Interrupt
-
-        with pytest.raises(Interrupt):
-            ClusteringAE(**TINY).fit(MATRIX, show_progress=False, checkpoint=tmp_path / "run", on_epoch=stop)
+        interrupt(ClusteringAE(**TINY), MATRIX, tmp_path / "run", epoch=last)
         again = ClusteringAE(**TINY).fit(MATRIX, show_progress=False, checkpoint=tmp_path / "run")
         for name, tensor in whole.network_.state_dict().items():
             assert torch.equal(again.network_.state_dict()[name], tensor), (name, last)

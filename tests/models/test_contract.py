@@ -47,6 +47,7 @@ from tests.contract import (
     csr,
     declared,
     fitted,
+    interrupt,
     new_model,
     observed,
     quick,
@@ -1201,18 +1202,11 @@ def test_validation_and_callbacks_see_each_epoch(name):
 
 @networks
 def test_an_interrupted_fit_ends_with_the_same_model(name, tmp_path):
-    class Interrupt(Exception):
-        pass
-
-    def stop(entry):
-        if entry["epoch"] == 3:
-            raise Interrupt
-
     train, _, part = held_out()
-    options = {"show_progress": False, "validation": Validation(part, "ndcg@5")}
+    validation = Validation(part, "ndcg@5")
+    options = {"show_progress": False, "validation": validation}
     unbroken = new_model(name, epochs=5).fit(train, **options)
-    with pytest.raises(Interrupt):
-        new_model(name, epochs=5).fit(train, checkpoint=tmp_path / "run", on_epoch=stop, **options)
+    interrupt(new_model(name, epochs=5), train, tmp_path / "run", epoch=3, validation=validation)
     for change in ({"seed": 1}, {"batch_size": 7}):
         with pytest.raises(TrainingError, match=r"belongs to another run \(differs in .*" + next(iter(change))):
             new_model(name, epochs=5, **change).fit(train, checkpoint=tmp_path / "run", **options)

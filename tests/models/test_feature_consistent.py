@@ -8,7 +8,7 @@ from torch.distributions import Normal, kl_divergence
 from recsys.errors import ConfigError, TrainingError
 from recsys.models import BottleneckAE, FeatureConsistentAE
 from recsys.sparse import Rows
-from tests.contract import batch_of, cells_of, csr, ratings
+from tests.contract import batch_of, cells_of, csr, interrupt, ratings
 
 N_USERS, N_ITEMS = 18, 11
 CELLS = cells_of(ratings(n_users=N_USERS, n_items=N_ITEMS, density=0.35))
@@ -120,18 +120,9 @@ def test_without_pretraining_the_features_are_random_and_stay():
 
 
 def test_a_run_interrupted_in_either_phase_ends_with_the_same_weights(tmp_path):
-    class Interrupt(Exception):
-        pass
-
     whole = fit()
     for last in (2, 3, 4):  # with one, two and three epochs behind it
-
-        def stop(entry, last=last):
-            if entry["epoch"] == last:
-                raise Interrupt
-
-        with pytest.raises(Interrupt):
-            FeatureConsistentAE(**TINY).fit(MATRIX, show_progress=False, checkpoint=tmp_path / "run", on_epoch=stop)
+        interrupt(FeatureConsistentAE(**TINY), MATRIX, tmp_path / "run", epoch=last)
         with pytest.raises(TrainingError, match=r"differs in .*pretraining_share"):
             FeatureConsistentAE(**{**TINY, "pretraining_share": 0.25}).fit(
                 MATRIX, show_progress=False, checkpoint=tmp_path / "run"

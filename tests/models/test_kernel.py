@@ -13,7 +13,7 @@ from recsys.nn.kernelized import KernelNetwork
 from recsys.nn.layers import as_stored
 from recsys.nn.networks import DeepNetwork
 from recsys.sparse import Rows
-from tests.contract import cells_of, ratings
+from tests.contract import cells_of, interrupt, ratings
 
 MATRIX = ratings(n_users=18, n_items=11, density=0.35)
 TINY = {"hidden": (6, 4), "dim": 2, "epochs": 3, "batch_size": 4, "learning_rate": 0.05, "weight_decay": 2.0}
@@ -201,17 +201,9 @@ def test_neighbours_are_read_only_when_fine_tuning():
 
 
 def test_a_run_that_is_continued_while_fine_tuning_pools_once(tmp_path):
-    class Interrupt(Exception):
-        pass
-
-    def stop(entry):
-        if entry["epoch"] == 3:
-            raise Interrupt
-
     options = {**TINY, "epochs": 5, "pretrain_epochs": 2}
     unbroken = GLocalK(**options).fit(MATRIX, show_progress=False)
-    with pytest.raises(Interrupt):
-        GLocalK(**options).fit(MATRIX, show_progress=False, checkpoint=tmp_path / "run", on_epoch=stop)
+    interrupt(GLocalK(**options), MATRIX, tmp_path / "run", epoch=3)
     resumed = GLocalK(**options).fit(MATRIX, show_progress=False, checkpoint=tmp_path / "run")
     assert unbroken.network_.pooled.any()
     for name, tensor in unbroken.network_.state_dict().items():
