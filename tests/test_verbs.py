@@ -15,14 +15,15 @@ from recsys.errors import ConfigError, DataError, DataWarning, OutOfRangeError, 
 from recsys.models import MODELS
 from tests.contract import same
 from tests.verbs import DATA, N_USERS, PART, TABLE, Caller, model
+from tests.verbs_of_codes import CodeCaller
 
 QUICK = ["EASE", "SANSA", "InfiniteAE", "ItemKNN", "ALS", "Popularity", "UAutoRec", "IAutoRec", "MultVAE", "CDAE"]
 
 
-def called(name, calls, seed):
+def called(name, calls, seed, caller=Caller):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DataWarning)
-        return Caller(model(name), seed + crc32(name.encode())).run(calls)  # other calls for each model
+        return caller(model(name), seed + crc32(name.encode())).run(calls)  # other calls for each model
 
 
 @pytest.mark.parametrize("name", QUICK)
@@ -32,11 +33,20 @@ def test_arguments_of_every_kind_are_taken_right_or_refused_with_the_reason(name
     assert min(caller.refused, caller.lists) > 10  # both happened
 
 
+@pytest.mark.parametrize("name", ["EASE", "ALS", "UAutoRec", "MultDAE", "MultVAE", "VAE", "HVamp", "AAE", "MacridVAE"])
+def test_verbs_of_codes_take_arguments_right_or_refuse_them_with_the_reason(name):
+    caller = called(name, 100, seed=1, caller=CodeCaller)
+    assert not caller.faults, "\n".join(caller.faults[:5])
+    assert caller.refused > 10
+    assert caller.lists > 10 or name == "EASE"  # which has no codes
+
+
 @pytest.mark.slow
+@pytest.mark.parametrize("caller", [Caller, CodeCaller])
 @pytest.mark.parametrize("name", MODELS)
-def test_many_calls_of_every_model(name):
-    caller = called(name, 600, seed=2)
-    assert not caller.faults, f"{len(caller.faults)} of {caller.called} calls\n" + "\n".join(caller.faults[:5])
+def test_many_calls_of_every_model(name, caller):
+    made = called(name, 600, seed=2, caller=caller)
+    assert not made.faults, f"{len(made.faults)} of {made.called} calls\n" + "\n".join(made.faults[:5])
 
 
 @pytest.fixture(scope="module")

@@ -74,7 +74,14 @@ class Caller:
         self.faults: list[str] = []
 
     def run(self, calls: int) -> Caller:
-        verbs: list[Callable[[], None]] = [
+        verbs = self.verbs()
+        while self.called < calls:
+            verbs[self.rng.integers(len(verbs))]()
+        return self
+
+    def verbs(self) -> list[Callable[[], None]]:
+        """What is drawn from, the more often the more there are of it."""
+        return [
             *[self.recommend] * 6,
             *[self.recommend_users, self.similar_items, self.similar_users, self.frame] * 2,
             self.predict,
@@ -84,9 +91,6 @@ class Caller:
             self.save,
             self.fit,
         ]
-        while self.called < calls:
-            verbs[self.rng.integers(len(verbs))]()
-        return self
 
     def attempt(self, call: Callable[..., Any], means: list[Any], **arguments: Any) -> Any:
         """Make a call and return its result, None where it was refused; `means` are the meanings of its arguments."""

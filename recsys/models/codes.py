@@ -203,9 +203,13 @@ class Codes(Learner):
         """Return checked codes in a fresh float32 array."""
         width = self._encode(sp.csr_matrix(np.zeros((1, self.n_items_), np.float32))).shape[1]
         try:
-            given = np.array(codes, dtype=np.float32, order="C")
-        except (TypeError, ValueError) as error:
+            numbers = np.asarray(codes)
+        except ValueError as error:
             raise DataError(f"codes must be numbers, (n, {width}) as encode gives them: {error}") from None
+        if numbers.dtype.kind not in "iuf":
+            raise DataError(f"codes must be real numbers, (n, {width}) as encode gives them, got {numbers.dtype}")
+        with np.errstate(over="ignore"):  # what float32 cannot hold is infinite then, and refused below
+            given = np.array(numbers, dtype=np.float32, order="C")
         if given.ndim != 2 or given.shape[1] != width:
             raise DataError(f"codes must be (n, {width}) numbers as encode gives them, got shape {given.shape}")
         if not np.isfinite(given).all():

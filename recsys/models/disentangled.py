@@ -95,7 +95,7 @@ class MacridVAE(Multinomial, Annealed, Autoencoder):
         def moments(batch: Batch) -> Tensor:
             mean, log_ratio = network.posterior(batch.copies(network.log_concepts().exp().T))
             both = torch.stack([mean, log_ratio + 2.0 * math.log(self.prior_scale)])
-            return both.view(2, self.concepts, len(batch), -1).permute(2, 0, 1, 3).flatten(1)
+            return both.view(2, self.concepts, len(batch), self.latent).permute(2, 0, 1, 3).flatten(1)
 
         mean, log_variance = encode_rows(moments, Rows(self._prepare(histories), self._device)).chunk(2, 1)
         return mean, log_variance
@@ -104,7 +104,7 @@ class MacridVAE(Multinomial, Annealed, Autoencoder):
         return drawn(*self._posterior(histories), new_generator(rng, self._device))
 
     def _decode(self, codes: Tensor) -> Tensor:
-        units = F.normalize(codes.view(len(codes), self.concepts, -1), dim=2)  # scores are of directions
+        units = F.normalize(codes.view(len(codes), self.concepts, self.latent), dim=2)  # scores are of directions
         return super()._decode(units.flatten(1))
 
     def _graph(self) -> nn.Module:
