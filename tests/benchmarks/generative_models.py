@@ -22,11 +22,16 @@ SHORT: dict[str, Any] = {
     "seed": 0,
 }
 WIDE: dict[str, Any] = {**SHORT, "hidden": 200}
+BERNOULLI: dict[str, Any] = {**SHORT, "hidden": (200,), "likelihood": "bernoulli", "beta": 1.0}
 MADE: dict[str, tuple[str, dict[str, Any]]] = {
     "MultVAE, β = 1": ("MultVAE", {**WIDE, "beta": 1.0}),
     "MultVAE, β = 0.2": ("MultVAE", {**WIDE, "beta": 0.2}),
     "MultVAE, β = 1, affine": ("MultVAE", {**WIDE, "beta": 1.0, "decoder": "affine"}),
     "VAE, vamp prior, β = 1": ("VAE", {**SHORT, "hidden": (200,), "prior": "vamp", "pseudo_inputs": 100, "beta": 1.0}),
+    "HVamp (100), β = 1": ("HVamp", {**WIDE, "pseudo_inputs": 100, "beta": 1.0}),
+    "AAE": ("AAE", WIDE),
+    "VAE, Bernoulli, β = 1": ("VAE", {**BERNOULLI, "prior": "standard"}),
+    "VAE, Bernoulli, vamp prior, β = 1": ("VAE", {**BERNOULLI, "prior": "vamp", "pseudo_inputs": 100}),
 }
 """Class and hyperparameters by the names of the tables."""
 
