@@ -6,6 +6,7 @@ from recsys import export as export
 from recsys import metrics as metrics
 from recsys import models as models
 from recsys import promotion as promotion
+from recsys import ranks as ranks
 from recsys import report as report
 from recsys import splits as splits
 from recsys import tracking as tracking

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import argparse
 import io
+import os
 import signal
 import sys
 import threading
+import time
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -17,7 +19,7 @@ from types import FrameType
 from typing import Any, NoReturn
 
 from recsys.commands import COMMANDS, COMMON, GROUPS, Command
-from recsys.errors import DataWarning, RecsysError
+from recsys.errors import ConfigError, DataWarning, PeerEnded, RecsysError
 from recsys.workspace import Workspace
 
 
@@ -43,7 +45,7 @@ def _run(argv: Sequence[str], interruption: _Interruption) -> int:
         top.error("'--' is not a value")  # which argparse of Python 3.11 drops, as in `--user=--`
     command: Command = arguments.pop("chosen")
     written = [str(arguments[name]) for name in ("output", "onnx", "report", "summary") if arguments.get(name)]
-    status, problem = 2, ""
+    status, problem, speaks = 2, "", True
     with interruption:
         try:
             with _warnings_of(command):
@@ -51,6 +53,9 @@ def _run(argv: Sequence[str], interruption: _Interruption) -> int:
                 return 0
         except RecsysError as error:
             problem = str(error)
+            if isinstance(error, PeerEnded):
+                problem += "; the same command goes on where it stopped"
+            speaks = _is_first() or not (isinstance(error, PeerEnded) or _first_spoke())
         except OSError as error:
             where = error.filename or ", ".join(written)  # libraries that write files in C name none
             problem = (f"{where}: " if where else "") + (error.strerror or str(error))
@@ -60,10 +65,11 @@ def _run(argv: Sequence[str], interruption: _Interruption) -> int:
             if not interruption.status:
                 raise
         if interruption.status:  # also where an interrupted import became an error of another kind
-            status = interruption.status
+            status, speaks = interruption.status, _is_first()
             problem = f"interrupted{'; the same command goes on where it stopped' if command.continues else ''}"
         interruption.over()
-        print(f"recsys {command.name}: {_one_line(problem)}", file=sys.stderr)
+        if speaks:
+            print(f"recsys {command.name}: {_one_line(problem)}", file=sys.stderr)
     return status
 
 
@@ -122,12 +128,36 @@ def _send(number: int) -> None:
         signal.raise_signal(number)
 
 
+def _is_first() -> bool:
+    """Return whether this is the first, or the only, process of the command."""
+    return "TORCHELASTIC_RUN_ID" not in os.environ or os.environ.get("RANK", "0") == "0"
+
+
+def _first_spoke() -> bool:
+    """Wait for the first process to say what went wrong; return whether `torchrun` has ended this one meanwhile."""
+    try:
+        time.sleep(_MOMENT)
+    except (SystemExit, KeyboardInterrupt):
+        return True
+    return False
+
+
+_MOMENT = 10.0
+"""Seconds in which the first of several processes finds the mistake that another found in the same files."""
+
+
 def _one_line(text: str) -> str:
     return " ".join(text.splitlines())
 
 
 def call(command: Command, arguments: dict[str, Any]) -> None:
     """Call a command's function with a workspace and its options; configuration files are read on the way."""
+    if "TORCHELASTIC_RUN_ID" in os.environ and not command.in_ranks:
+        from recsys import ranks
+
+        if ranks.asked() > 1:
+            able = " and ".join(f"recsys {one.name}" for one in COMMANDS if one.in_ranks)
+            raise ConfigError(f"it runs in one process, and torchrun started {ranks.asked()}; they can share {able}")
     workspace = Workspace(arguments.pop("root", Path()), not arguments.pop("quiet", False))
     modules, overrides = arguments.pop("modules", ()), arguments.pop("overrides", ())
     if modules or "config" in arguments or "configs" in arguments:

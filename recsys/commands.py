@@ -88,6 +88,8 @@ class Command:
     options: tuple[Option, ...] = ()
     continues: bool = False
     """If it is interrupted, the same command goes on where it stopped."""
+    in_ranks: bool = False
+    """`torchrun` may start several processes of it."""
 
 
 COMMON = (
@@ -130,6 +132,7 @@ COMMANDS = (
             SET,
         ),
         continues=True,
+        in_ranks=True,
     ),
     Command(
         "tune",

@@ -38,6 +38,10 @@ class TrainingError(RecsysError, RuntimeError):
     """Training cannot continue, for instance because the loss is not finite."""
 
 
+class PeerEnded(TrainingError):
+    """Another of the processes that train together has ended, so that this one cannot go on."""
+
+
 class BundleError(RecsysError, ValueError):
     """A saved model is missing, damaged, of another class or of a newer format."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
@@ -174,12 +174,11 @@ class Rows:
         rows, squares = int(np.count_nonzero(np.diff(self._matrix.indptr))), self.squares()
         return (squares / rows) ** 0.5 if squares else 1.0
 
-    def batches(self, order: Tensor, size: int) -> Iterator[Batch]:
-        """Yield batches of `size` rows in this order ((n,) int64 on the host), the last one perhaps smaller.
+    def batches(self, parts: Sequence[Tensor]) -> Iterator[Batch]:
+        """Yield a batch of each of the parts, rows in order ((n,) int64 on the host).
 
         On the host a worker thread prepares the next batch, its order by column included, while the caller computes.
         """
-        parts = [order[start : start + size] for start in range(0, len(order), size)]
         if self._resident is not None or len(parts) < 2:
             yield from (self.batch(part) for part in parts)
             return

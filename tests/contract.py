@@ -167,7 +167,8 @@ def quick(cls: type[Recommender]) -> dict[str, int]:
     return {key: 2 for key in ("epochs", "iterations") if key in names}
 
 
-ABILITIES = [field.name for field in fields(Capabilities) if field.type == "bool"]
+ABILITIES = [field.name for field in fields(Capabilities) if field.type == "bool" and field.name != "in_ranks"]
+"""What one process can observe; `tests/training/test_ranks.py` starts several."""
 
 
 def declared(cls: type[Recommender]) -> dict[str, bool]:

@@ -17,7 +17,7 @@ FILES = sorted(ROOT.rglob("*.py"))
 LAYERS = [
     {"errors", "columns", "claims"},
     {"outputs"},
-    {"extras", "ids", "sparse", "files", "options", "memory", "workspace"},
+    {"extras", "ids", "sparse", "files", "options", "memory", "workspace", "ranks"},
     {"times", "matching"},
     {"frames", "params"},
     {"interactions", "nn", "ranking", "artifacts", "metrics", "spool"},
@@ -147,7 +147,7 @@ def test_the_public_names_are_these():
     expected = {
         "Comparison DataReport Evaluation IdMap Interactions Part Recommender Split Validation Workspace __version__",
         "activity_groups cold_user_curve compare describe evaluate intervals leaks load recommend_frame score",
-        "analysis datasets errors export metrics models promotion report splits tracking tuning",
+        "analysis datasets errors export metrics models promotion ranks report splits tracking tuning",
         "UAutoRec IAutoRec DeepAutoRec DeepRecommender SparseFC GLocalK MultVAE MultDAE VAE RecVAE MacridVAE HVamp",
         "FLVAE VASP BottleneckAE SparseAE DenoisingAE ContractiveAE CDAE ClusteringAE FeatureConsistentAE AAE VAEGAN",
         "ALI UAE EASE EDLAE DLAE RDLAE DEQL HigherOrderEASE ELSA SANSA InfiniteAE ALS BPR ItemKNN Popularity Blend",

@@ -20,7 +20,7 @@ MATRIX = ratings(n_users=300, n_items=170, density=0.1)
 
 def batches() -> tuple[Batch, Batch]:
     order = torch.randperm(300, generator=torch.Generator().manual_seed(1))
-    here, there = (next(iter(Rows(MATRIX, device).batches(order, 128))) for device in ("cpu", "cuda"))
+    here, there = (next(iter(Rows(MATRIX, device).batches(order.split(128)))) for device in ("cpu", "cuda"))
     return here, there
 
 

@@ -279,13 +279,17 @@ def test_a_search_killed_once_ends_as_if_it_had_not_been(fork, new_root, undistu
     expected.check(root, share)
 
 
-def test_a_search_that_has_ended_removes_the_lock_of_one_that_was_killed_at_the_end(fork, new_root):
+def test_a_search_that_has_ended_removes_the_locks_of_one_that_was_killed_at_the_end(fork, new_root):
     root = new_root()
     end(fork, root, TUNE_LINEAR)
-    left = root / "mlruns" / "checkpoints" / f"{'0' * 32}.json.lock"
-    left.write_text("recsys lock\n")
+    names = f"checkpoints/{'0' * 32}.json.lock", "studies/EASE-0123456789abcdef01234567.lock"
+    for name in names:
+        (root / "mlruns" / name).write_text("recsys lock\n")
+    theirs = root / "mlruns" / "studies" / "mine.lock"
+    theirs.write_text("something else")
     end(fork, root, TUNE_LINEAR)
-    assert not left.exists()
+    assert not any((root / "mlruns" / name).exists() for name in names)
+    assert theirs.read_text() == "something else"
 
 
 @pytest.mark.slow

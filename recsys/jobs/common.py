@@ -12,7 +12,7 @@ from recsys.config import DataConfig, JobConfig, check_config
 from recsys.config.data import of_everyone
 from recsys.datasets import NAMES
 from recsys.errors import ConfigError, DataError, TrackingError, did_you_mean
-from recsys.evaluation import Evaluation, Ranker, evaluate
+from recsys.evaluation import Evaluation, Ranker, Validation, evaluate
 from recsys.files import sha256_of_json
 from recsys.interactions import Interactions
 from recsys.models import Recommender
@@ -76,6 +76,13 @@ def split_of(job: JobConfig, data: Interactions) -> Split:
     for note in split.notes:
         print(f"split {job.split.kind}: {note}")
     return split
+
+
+def validation_of(job: JobConfig, split: Split) -> Validation | None:
+    """Return what measures a model on the validation part; None without one."""
+    if split.validation is None:
+        return None
+    return Validation(split.validation, job.train.metric, min_relevance=job.evaluate.min_relevance)
 
 
 def measure(

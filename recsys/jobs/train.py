@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from recsys import report, tracking
+from recsys import ranks, report, tracking
 from recsys.config import JobConfig
 from recsys.errors import RegistrationRefused, TrackingUnavailable
 from recsys.evaluation import DEFAULT, Evaluation, Validation, along_k
 from recsys.interactions import Interactions
 from recsys.jobs.baseline import Baseline
-from recsys.jobs.common import Sources, measure, split_of
+from recsys.jobs.common import Sources, measure, split_of, validation_of
 from recsys.jobs.train_files import forget, in_order, resume_files, trained_earlier
+from recsys.jobs.train_ranks import announce, dismiss, follow
 from recsys.models import Recommender
 from recsys.splits import Split
 from recsys.training import Record
@@ -56,7 +57,8 @@ class Trained:
 def run(workspace: Workspace, config: JobConfig, *, force: bool = False) -> list[Trained]:
     """Run a training job: data, split, fit, test, MLflow run and registry; one result per repeat.
 
-    Prints what it does and a table of the test metrics, beside those of the baseline.
+    Prints what it does and a table of the test metrics, beside those of the baseline. Of several processes that
+    `torchrun` has started the first does all of it, and the others train with it (`recsys.ranks`); they return [].
 
     Args:
         force: register the model even if it is worse than the baseline.
@@ -66,6 +68,23 @@ def run(workspace: Workspace, config: JobConfig, *, force: bool = False) -> list
         RegistrationRefused: a model is worse than the baseline by `train.metric`; all else has been done then.
     """
     config.check()
+    if ranks.asked() == 1 or ranks.size() > 1:
+        return _run(workspace, config, force)
+    with ranks.joined():
+        if not ranks.first():
+            follow(workspace)
+            return []
+        try:
+            trained = _run(workspace, config, force)
+        except RegistrationRefused:  # all fits are done; after any other error the others may be within one
+            dismiss()
+            raise
+        dismiss()
+        return trained
+
+
+def _run(workspace: Workspace, config: JobConfig, force: bool) -> list[Trained]:
+    """Do what `run` says, in the only process or the first."""
     tracking.check(workspace)
     data = Sources.read(workspace, config).data
     print(data)
@@ -240,7 +259,8 @@ def _train(
     record = model.record_
     if everything is not None:
         model = model.for_refit()
-        _fit(workspace, model, everything, tracking.Tracker(), files.get("refit"))
+        joined = announce(model, job, "refit", files.get("refit"))
+        _fit(workspace, model, everything, tracking.Tracker(), files.get("refit"), joined=joined)
     return model, chosen, record
 
 
@@ -253,12 +273,12 @@ def _fit_and_validate(
     tracker: tracking.Tracker,
 ) -> dict[str, float]:
     """Fit on the training part and return the validation metrics of the kept weights."""
-    if split.validation is None:
-        _fit(workspace, model, split.train, tracker, checkpoint)
-        return {}
-    validation = Validation(split.validation, job.train.metric, min_relevance=job.evaluate.min_relevance)
+    validation = validation_of(job, split)
     each_epoch = validation if job.train.validate_epochs else None
-    _fit(workspace, model, split.train, tracker, checkpoint, each_epoch)
+    joined = announce(model, job, "fit", checkpoint)
+    _fit(workspace, model, split.train, tracker, checkpoint, each_epoch, joined=joined)
+    if validation is None:
+        return {}
     if each_epoch is None:
         return validation(model)
     record = model.record_
@@ -273,8 +293,13 @@ def _fit(
     tracker: tracking.Tracker,
     checkpoint: Path | None,
     validation: Validation | None = None,
+    *,
+    joined: bool,
 ) -> None:
-    """Fit the model, from its checkpoint where there is one, and report every epoch to `tracker`."""
+    """Fit the model, from its checkpoint where there is one, and report every epoch to `tracker`.
+
+    `joined`: the other processes that were started train with this one.
+    """
     reported: list[int] = []
 
     def on_epoch(entry: dict[str, float]) -> None:
@@ -284,7 +309,8 @@ def _fit(
         reported.append(epoch)
         tracker.log_epoch(entry)
 
-    model.fit(interactions, workspace.progress, validation=validation, on_epoch=on_epoch, checkpoint=checkpoint)
+    with nullcontext() if joined else ranks.alone():
+        model.fit(interactions, workspace.progress, validation=validation, on_epoch=on_epoch, checkpoint=checkpoint)
     for entry in model.record_.epochs:
         if int(entry["epoch"]) not in reported:  # of the training that was killed
             tracker.log_epoch(entry)

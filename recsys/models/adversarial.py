@@ -20,6 +20,7 @@ import torch.nn.functional as F
 from annotated_types import MinLen
 from torch import Tensor, nn
 
+from recsys import ranks
 from recsys.models import spaces
 from recsys.models.autoencoder import GENERATES, Autoencoder, WholeRow
 from recsys.models.fitting import FitOptions
@@ -288,7 +289,12 @@ def _code(network: Any, batch: Batch, noise: torch.Generator) -> Tensor:
 
 
 def _spread(mean: Tensor) -> dict[str, Tensor]:
-    return {"code_variance": len(mean) * mean.detach().var(0, unbiased=False).mean()}
+    codes = mean.detach()
+    if ranks.size() == 1:
+        return {"code_variance": len(codes) * codes.var(0, unbiased=False).mean()}
+    n, sums, squares = ranks.totals([len(codes)])[0], codes.sum(0), codes.square().sum(0)
+    ranks.add_up([sums, squares])
+    return {"code_variance": len(codes) * (squares / n - (sums / n).square()).mean()}
 
 
 def _players(network: Any) -> tuple[list[nn.Parameter], list[nn.Parameter]]:

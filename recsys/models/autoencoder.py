@@ -41,7 +41,9 @@ class Autoencoder(Recommender):
     `Alternation` where parts of the network follow losses of their own); everything else is here.
     """
 
-    capabilities: ClassVar[Capabilities] = Capabilities(trains_by_epochs=True, weighs_users=True, decodes=True)
+    capabilities: ClassVar[Capabilities] = Capabilities(
+        trains_by_epochs=True, in_ranks=True, weighs_users=True, decodes=True
+    )
     search_space = spaces.NETWORK
 
     _copies: ClassVar[int] = 0

@@ -35,6 +35,9 @@ class Capabilities:
     that of a training user whose history is no longer that of training."""
     trains_by_epochs: bool = False
     """Each epoch can be measured, and a killed training continues from a checkpoint."""
+    in_ranks: bool = False
+    """Several processes can train it together (`recsys.ranks`): its loss is a sum over rows, and what is a statistic of
+    the batch is summed over the processes (`ranks.total`)."""
     weighs_users: bool = False
     """`fit(user_weights=...)`: how much each training row counts."""
     popularity_fallback: bool = False

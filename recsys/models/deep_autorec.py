@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from recsys import ranks
 from recsys.errors import ConfigError
 from recsys.models import spaces
 from recsys.models.autorec import OVER_ITEMS, AutoRec
@@ -151,7 +152,8 @@ class DeepRecommender(AutoRec):
             nonlocal fed
             code = network.encode(DenseRows(fed))
             again = output(decoded(code, noise))
-            total = (again - fed).square().sum() * (len(batch.columns) / fed.numel())
+            stored, all_entries = ranks.totals([len(batch.columns), fed.numel()])
+            total = (again - fed).square().sum() * (stored / max(1.0, all_entries))
             fed = again.detach()
             return Loss(total, len(batch.columns), {"refed": total})
 

@@ -69,7 +69,7 @@ def relative_weights(weights: npt.ArrayLike | None, n_users: int) -> npt.NDArray
 def named_device(device: str) -> torch.device:
     """Return the device of that name, whether or not this machine has it; ConfigError if nothing has that name."""
     if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
+        device = "cuda" if torch.cuda.is_available() else "cpu"  # the one that `ranks.joined` has set
     try:
         return torch.device(device)
     except (RuntimeError, ValueError):

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from recsys import ranks
 from recsys.nn.layers import ActivationName
 from recsys.nn.networks import DeepNetwork
 
@@ -59,5 +60,6 @@ class ClusteringNetwork(DeepNetwork):
             codes = codes.detach().to(self.centers.dtype)
             added = torch.bincount(assigned, minlength=len(self.counts)).to(self.counts.dtype)
             sums = torch.zeros_like(self.centers).index_add_(0, assigned, codes)
+            ranks.add_up([added, sums])
             self.counts.add_(added)
             self.centers.add_((sums - added[:, None] * self.centers) / self.counts.clamp_min(1.0)[:, None])

@@ -69,7 +69,9 @@ class ConceptNetwork(Autoencoding):
     def encode(self, batch: Batch | DenseRows, noise: torch.Generator | None = None) -> Tensor:
         """Return the K posterior means of each row side by side, (len(batch), K · d)."""
         mean, _ = self.posterior(batch.copies(self.log_concepts().exp().T), noise)
-        return mean.view(len(self.prototypes), -1, mean.shape[1]).transpose(0, 1).flatten(1)
+        return (
+            mean.view(len(self.prototypes), len(mean) // len(self.prototypes), mean.shape[1]).transpose(0, 1).flatten(1)
+        )
 
     def scores(
         self,
@@ -114,8 +116,8 @@ def mixture_nll(
     places = torch.eye(n_concepts, dtype=latent.dtype, device=latent.device).repeat_interleave(len(batch), 0)
     codes = torch.cat([latent.to(vectors.dtype), places.to(vectors.dtype)], 1)
     table = torch.cat([vectors, log_concepts], 1)
-    at_stored = sampled_products(codes, table, copies).view(n_concepts, -1).logsumexp(0)
-    normalizers = log_sum_exp(codes, table, memory).view(n_concepts, -1).logsumexp(0)
+    at_stored = sampled_products(codes, table, copies).view(n_concepts, len(batch.columns)).logsumexp(0)
+    normalizers = log_sum_exp(codes, table, memory).view(n_concepts, len(batch)).logsumexp(0)
     return row_sums(batch, batch.values).dot(normalizers) - batch.values.dot(at_stored)
 
 
@@ -152,7 +154,7 @@ class _Exponentials:
         width = n_columns if hidden.is_cuda else max(128, _BLOCK // max(1, n))
         columns = [slice(start, min(start + width, n_columns)) for start in range(0, n_columns, width)]
         memory = hidden.new_empty(n * n_columns)
-        blocks = [memory[n * block.start : n * block.stop].view(n, -1) for block in columns]
+        blocks = [memory[n * block.start : n * block.stop].view(n, block.stop - block.start) for block in columns]
         largest, sums = hidden.new_empty(2, len(columns), n)
         for number, (block, logits) in enumerate(zip(columns, blocks, strict=True)):
             torch.mm(hidden, weight[block].T, out=logits)

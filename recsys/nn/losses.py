@@ -246,7 +246,7 @@ class _BernoulliNLL(GradientsInForward):
         for block, places, values in column_blocks(batch, width):
             size = n * (block.stop - block.start)
             memory = hidden.new_empty(size) if memory is None else memory[:size]  # the first block is the widest
-            logits = memory.view(n, -1)
+            logits = memory.view(n, block.stop - block.start)
             torch.mm(hidden, weight[block].T, out=logits)
             logits.add_(bias[block])
             loss += F.softplus(logits).sum() - memory[places].dot(values)
@@ -283,7 +283,7 @@ class _Softmax:
         self.loss = self.totals.dot(self.log_sum_exp) - stored
 
     def _view(self, block: slice, n: int) -> Tensor:
-        return self.memory[n * block.start : n * block.stop].view(n, -1)
+        return self.memory[n * block.start : n * block.stop].view(n, block.stop - block.start)
 
     def gradients(
         self, hidden: Tensor, weight: Tensor, bias: Tensor, wanted: Sequence[bool], scale: Tensor

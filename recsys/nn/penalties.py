@@ -7,6 +7,7 @@ import math
 import torch
 from torch import Tensor
 
+from recsys import ranks
 from recsys.sparse import Rows
 
 
@@ -30,7 +31,12 @@ def activation_kl(code: Tensor, target: float) -> Tensor:
     `code` are (n_rows, latent) activations between 0 and 1. The batch mean estimates the mean over all rows; as KL is
     convex in ρ̂, the expected value is above that of all rows, and more so for smaller batches.
     """
-    mean = code.mean(0, dtype=torch.promote_types(code.dtype, torch.float32)).clamp(1e-7, 1 - 1e-7)
+    dtype = torch.promote_types(code.dtype, torch.float32)
+    if ranks.size() > 1:
+        mean = ranks.total(code.sum(0, dtype=dtype)) / ranks.totals([len(code)])[0]
+    else:
+        mean = code.mean(0, dtype=dtype)
+    mean = mean.clamp(1e-7, 1 - 1e-7)
     desired = torch.as_tensor(target, dtype=mean.dtype, device=mean.device)
     return (desired * (desired / mean).log() + (1 - desired) * ((1 - desired) / (1 - mean)).log()).sum()
 

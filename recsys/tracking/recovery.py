@@ -114,7 +114,8 @@ def remove_leftovers(workspace: Workspace) -> None:
             if runs.is_key(queue.name) and not any(queue.iterdir()):
                 with locked(Spool(queue).lock, wait=False):
                     queue.rmdir()
-    for place in (folder(workspace), store.pending(workspace), workspace.mlruns / "locks"):
+    others = (workspace.mlruns / name for name in ("locks", "studies"))
+    for place in (folder(workspace), store.pending(workspace), *others):
         for lock in place.glob("*.lock"):
             remove_lock(lock)
 

@@ -17,6 +17,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from recsys import ranks
 from recsys.claims import remove_dead_files
 from recsys.errors import TrainingError, warn
 from recsys.files import replacing
@@ -45,6 +46,8 @@ class Checkpoint:
 
         What cannot be written, because the disk is full say, is left out with one warning per training.
         """
+        if not ranks.first():
+            return
         tensors = {f"network.{name}": tensor for name, tensor in network.state_dict().items()}
         for index, values in optimizer.state_dict()["state"].items():
             tensors.update({f"{_OPTIMIZER}{index}.{name}": value for name, value in values.items()})
@@ -65,6 +68,8 @@ class Checkpoint:
 
     def remove(self) -> None:
         """Remove the checkpoint of a training that is complete, and what killed processes left when they wrote it."""
+        if not ranks.first():
+            return
         try:
             self.path.unlink(missing_ok=True)
         except OSError as error:
@@ -81,7 +86,7 @@ class Checkpoint:
         Raises:
             TrainingError: the file belongs to another configuration or data set, or is no checkpoint.
         """
-        found = self.read()
+        found = self._of_first()
         if found is None:
             return None
         tensors, state = found
@@ -118,6 +123,12 @@ class Checkpoint:
                 "delete it or choose another path"
             )
         return tensors, state
+
+    def _of_first(self) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+        """Return what `read` does in the first of the processes that train together."""
+        found = self.read() if ranks.first() else None
+        state = ranks.from_first(lambda: None if found is None else found[1])
+        return None if state is None else (ranks.tensors_from_first(found[0] if found else None), state)
 
     def _read(self) -> tuple[dict[str, Tensor], dict[str, Any], dict[str, Any]] | None:
         """Return tensors, position and identity of the file; None where there is none or it is damaged."""

@@ -11,10 +11,12 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
+from recsys import ranks
 from recsys.errors import DataError, TrainingError, warn
 from recsys.nn.products import add_gradient_buffers
 from recsys.sparse import Batch, Rows
@@ -102,7 +104,8 @@ def train(
     """Minimize the objective's mean over rows by Adam, and leave the best weights in `network`, in evaluation mode.
 
     All rows are visited once per epoch, or as often as their weights say, in a new order each time. A warning tells of
-    a `patience` that met too few steps (`TrainingConfig.why_too_early`).
+    a `patience` that met too few steps (`TrainingConfig.why_too_early`). Where several processes train together
+    (`recsys.ranks`), each takes its share of every batch, the sums of all are the batch's, and the first measures.
 
     Args:
         objective: one loss for all parameters, or turns with a loss each.
@@ -125,7 +128,8 @@ def train(
     run = _Run(network, rows, objective, config, generator, watch, row_weights)
     if checkpoint is not None:
         run.keep_checkpoint(as_path(checkpoint), checkpoint_seconds, identity or {})
-    bar = tqdm(total=config.last_epoch, initial=run.epoch, unit="epoch", disable=not show_progress, desc="training")
+    hidden = not show_progress or not ranks.first()
+    bar = tqdm(total=config.last_epoch, initial=run.epoch, unit="epoch", disable=hidden, desc="training")
     with bar, _tf32() if config.precision == "tf32" else nullcontext():
         while not run.ended:
             entry = run.train_epoch()
@@ -136,7 +140,12 @@ def train(
             bar.set_postfix({k: f"{v:.4f}" for k, v in entry.items() if k not in ("epoch", "seconds")})
             run.begin_next_epoch()
     run.finish()
-    if run.stalled and run.epoch < config.last_epoch and (why := config.why_too_early(run.epoch, run.steps_per_epoch)):
+    if (
+        ranks.first()
+        and run.stalled
+        and run.epoch < config.last_epoch
+        and (why := config.why_too_early(run.epoch, run.steps_per_epoch))
+    ):
         warn(why)
     return run.record
 
@@ -158,8 +167,10 @@ class _Run:
             raise DataError(f"row_weights must be one for each of the {len(rows)} rows, got {len(row_weights)}")
         self.network, self.rows, self.config, self.watch = network.to(rows.device), rows, config, watch
         self.row_weights = row_weights
-        self.order_rng = torch.Generator().manual_seed(_draw_seed(generator))
-        self.noise = torch.Generator(device=rows.device).manual_seed(_draw_seed(generator))
+        seeds = ranks.from_first(lambda: [_draw_seed(generator), _draw_seed(generator)])
+        self.order_rng = torch.Generator().manual_seed(seeds[0])
+        self.noise = torch.Generator(device=rows.device).manual_seed(seeds[1])
+        self.noise_seed = seeds[1]
         self.turns = objective.turns if isinstance(objective, Alternation) else lambda epoch: (Turn(objective),)
         self.trained = [p for p in network.parameters() if p.requires_grad]
         decayed = [p for p in network.parameters() if _is_decayed(p)]
@@ -167,6 +178,9 @@ class _Run:
         groups: list[dict[str, Any]] = [{"params": decayed, "weight_decay": config.weight_decay}, {"params": free}]
         self.optimizer = torch.optim.Adam(groups, lr=config.learning_rate, fused=True)
         add_gradient_buffers(network)
+        if ranks.size() > 1:
+            ranks.check_same("training rows", rows.checksum())
+            network.load_state_dict(ranks.tensors_from_first(network.state_dict() if ranks.first() else None))
         self.record = Record(metric=watch.metric if watch else None)
         self.best: dict[str, Tensor] | None = None
         self.best_value = math.nan
@@ -224,8 +238,11 @@ class _Run:
         size = self.config.batch_size
         self.network.train()
         turns = self.turns(self.epoch)
-        for batch in self.rows.batches(order[self.position * size :], size):
+        visits = [order[start : start + size] for start in range(self.position * size, len(order), size)]
+        for visited, batch in zip(visits, self.rows.batches([ranks.share(part) for part in visits]), strict=True):
             step = self.epoch * self.steps_per_epoch + self.position
+            if not ranks.first():  # the first alone keeps the state of its generator in the checkpoint
+                self.noise.manual_seed(_seed_of(self.noise_seed, ranks.number(), step))
             for group in self.optimizer.param_groups:
                 group["lr"] = self.config.rate(step, self.steps_per_epoch)
             for number, turn in enumerate(turns):
@@ -234,13 +251,18 @@ class _Run:
                     bfloat16 = self.config.precision == "bfloat16"
                     with torch.autocast(self.rows.device.type, torch.bfloat16, enabled=bfloat16):
                         loss = turn.objective(batch, step, self.noise)
-                    (loss.total / len(batch)).backward()  # type: ignore[no-untyped-call]
+                    (loss.total / len(visited)).backward()  # type: ignore[no-untyped-call]
+                reported = {"loss": loss.total, **loss.parts} if number == 0 else loss.parts
+                totals = {name: total.detach().to(torch.float64, copy=True) for name, total in reported.items()}
+                moved = [weight.grad for weight in turn.parameters or self.trained if weight.grad is not None]
+                ranks.add_up([*moved, *totals.values()])
                 self.optimizer.step()
-                for name, total in ({"loss": loss.total, **loss.parts} if number == 0 else loss.parts).items():
-                    self.sums[name] = self.sums.get(name, 0.0) + total.detach().double()
-                    self.counts[name] += loss.count
+                for name, total in totals.items():
+                    self.sums[name] = self.sums.get(name, 0.0) + total
+                    self.counts[name] += loss.count if ranks.size() == 1 else int(ranks.totals([loss.count])[0])
             self.position += 1
-            if time.perf_counter() - last_saved > self.checkpoint_seconds:
+            due = ranks.first() and time.perf_counter() - last_saved > self.checkpoint_seconds
+            if any(ranks.totals([due])):
                 self._save(order_state)
                 last_saved = time.perf_counter()
         self.network.eval()
@@ -255,7 +277,7 @@ class _Run:
     def measure(self, entry: dict[str, float]) -> None:
         """Add the validation metrics to the epoch's entry, and keep the weights if they are the best so far."""
         if self.watch:
-            entry.update(self.watch.measure())
+            entry.update(ranks.from_first(self.watch.measure))
             value = entry[self.watch.metric] if self.watch.higher_is_better else -entry[self.watch.metric]
             if math.isnan(self.best_value) or value > self.best_value:
                 self.best_value, self.record.best_epoch = value, self.epoch + 1
@@ -317,6 +339,11 @@ def _moving(parameters: Sequence[nn.Parameter], trained: Sequence[nn.Parameter])
 
 def _is_decayed(parameter: nn.Parameter) -> bool:
     return parameter.ndim > 1 and not getattr(parameter, "undecayed", False)
+
+
+def _seed_of(seed: int, number: int, step: int) -> int:
+    """Return the seed of a process's noise in a step: an interrupted training continues with the same."""
+    return int(np.random.SeedSequence([seed, number, step]).generate_state(1, np.uint64)[0] >> np.uint64(1))
 
 
 def _draw_seed(generator: torch.Generator) -> int:

@@ -175,7 +175,7 @@ def test_a_grid_cuts_the_rows_that_rows_cut_and_their_neighbors():
     grid, rows = Grid(matrix), Rows(matrix)
     assert (len(grid), grid.nnz, grid.n_columns, grid.total()) == (len(rows), rows.nnz, rows.n_columns, rows.total())
     padded = sp.vstack([sp.csr_matrix((1, 6)), matrix, sp.csr_matrix((1, 6))]).toarray()
-    batches = list(grid.batches(torch.randperm(9, generator=rng()), 4))
+    batches = list(grid.batches(torch.randperm(9, generator=rng()).split(4)))
     assert [len(batch) for batch in batches] == [4, 4, 1]
     for window in batches:
         for batch, step in ((window.above, 0), (window, 1), (window.below, 2)):

@@ -371,7 +371,7 @@ def test_turns_move_their_own_parameters_as_optimisers_of_their_own_would():
     optimisers = [torch.optim.Adam(part.parameters(), lr=SETTINGS.learning_rate) for part in parts]
     rows, objective = Rows(MATRIX), noisy(other)
     for _ in range(2):
-        for batch in rows.batches(torch.randperm(13, generator=order_rng), 4):
+        for batch in rows.batches(torch.randperm(13, generator=order_rng).split(4)):
             for optimiser in optimisers:
                 other.zero_grad()
                 (objective(batch, 0, noise).total / len(batch)).backward()
