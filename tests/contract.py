@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import fields, replace
 from typing import Any
 
@@ -165,6 +165,12 @@ def quick(cls: type[Recommender]) -> dict[str, int]:
     """Changes that make the longest fits short, for tests that need no good model."""
     names = {field.name for field in fields(cls)}
     return {key: 2 for key in ("epochs", "iterations") if key in names}
+
+
+def kinds_first(names: Sequence[str]) -> list[Any]:
+    """Parameters of a test that takes long: one model of each kind of abilities each time, the others if slow."""
+    kinds = {repr(MODELS[name].capabilities): name for name in reversed(names)}
+    return [name if name in kinds.values() else pytest.param(name, marks=pytest.mark.slow) for name in names]
 
 
 ABILITIES = [field.name for field in fields(Capabilities) if field.type == "bool" and field.name != "in_ranks"]

@@ -22,7 +22,7 @@ from recsys.evaluation import evaluate as measure
 from recsys.jobs import evaluate
 from recsys.models import ALS, MODELS
 from recsys.workspace import Workspace
-from tests.contract import CASES
+from tests.contract import CASES, kinds_first
 
 CONFIG = """
 [data]
@@ -162,7 +162,7 @@ def as_toml(value):
     return f"[{', '.join(map(as_toml, value))}]" if isinstance(value, list | tuple) else json.dumps(value)
 
 
-@pytest.mark.parametrize("name", sorted(MODELS))
+@pytest.mark.parametrize("name", kinds_first(sorted(MODELS)))
 def test_every_model_trains_from_a_configuration(run, name):
     small = {key: 1 if key in ("epochs", "iterations") else value for key, value in CASES[name].items()}
     overrides = [f"--set=model.{key}={as_toml(value)}" for key, value in small.items()]

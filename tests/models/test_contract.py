@@ -48,6 +48,7 @@ from tests.contract import (
     declared,
     fitted,
     interrupt,
+    kinds_first,
     new_model,
     observed,
     quick,
@@ -443,7 +444,7 @@ FORMATS = {
 }
 
 
-@every_model
+@pytest.mark.parametrize("name", kinds_first(list(CASES)))
 def test_any_format_gives_the_same_model_and_is_not_changed(name):
     reference = fitted(name, TASTES, **quick(MODELS[name]))
     for label, convert in FORMATS.items():
