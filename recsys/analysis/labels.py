@@ -13,7 +13,7 @@ import scipy.sparse as sp
 
 from recsys.analysis.heads import Probabilities, check, predicted, trained
 from recsys.analysis.users import unknown_of, values_of
-from recsys.errors import ConfigError, DataError, UnsupportedError
+from recsys.errors import ConfigError, DataError
 from recsys.interactions import Interactions
 from recsys.models import Autoencoder, Recommender
 from recsys.params import check_count, random_generator
@@ -121,8 +121,8 @@ def _checked(model: Recommender, shares: Sequence[float], methods: Sequence[Meth
         raise ConfigError(f"methods must be of {', '.join(METHODS)}, got {unknown[0]!r}")
     if not shares or not all(0 < share <= 1 for share in shares):
         raise ConfigError(f"shares must be above 0 and at most 1, got {list(shares)}")
-    if "frozen" in methods and not model.capabilities.encodes:
-        raise UnsupportedError(f"{type(model).__name__} has no codes of users; use MultDAE, MultVAE or BottleneckAE")
+    if "frozen" in methods:
+        model._require("encodes")
     for method in ("fine-tuned", "joint"):
         if method in methods:
             check(model, method == "joint")

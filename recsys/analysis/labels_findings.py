@@ -65,9 +65,7 @@ def _methods(subject: Subject) -> list[Method]:
 
     `joint` trains on the rows of all users for each setting, fold and share: the better part of an hour.
     """
-    if not subject.model.capabilities.encodes:
-        name = type(subject.model).__name__
-        raise UnsupportedError(f"{name} has no codes of users; use MultDAE, MultVAE or another model that encodes")
+    subject.model._require("encodes")
     methods: list[Method] = ["raw", "frozen"]
     with suppress(UnsupportedError):
         check(subject.model, False)

@@ -104,10 +104,7 @@ def _items(model: Recommender, interactions: Any, points: int, seed: int) -> tup
 
 def _users(model: Recommender, interactions: Any, points: int, seed: int) -> tuple[Any, Any, Any, Floats]:
     """Return index, ids, counts of all and codes of drawn users."""
-    if not model.capabilities.encodes:
-        raise UnsupportedError(
-            f"{type(model).__name__} has no embeddings of users to map; use a model that has, such as MultVAE or ALS"
-        )
+    model._require("encodes")
     rows = model._matrix(interactions)
     counts = np.diff(rows.indptr)
     shown = some(np.flatnonzero(counts), points, random_generator(seed))

@@ -14,7 +14,7 @@ import scipy.sparse as sp
 from recsys.analysis.own_decoder import own_decoder
 from recsys.analysis.plain_codes import Code, Codes, lengths, plain_codes, unit_rows
 from recsys.analysis.read_out import softmax_nll, unexplained
-from recsys.errors import DataError, UnsupportedError
+from recsys.errors import DataError
 from recsys.interactions import Interactions
 from recsys.models import Recommender
 from recsys.params import check_count, random_generator
@@ -87,11 +87,7 @@ def reduction(
 def check_encodes(model: Recommender) -> None:
     """Refuse a model that has no embeddings of users, or is not fitted."""
     model._check_fitted()
-    if not model.capabilities.encodes:
-        raise UnsupportedError(
-            f"{type(model).__name__} has no embeddings of users; use a model that has, such as MultVAE, DenoisingAE, "
-            "UAE or ALS"
-        )
+    model._require("encodes")
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,7 +11,7 @@ import pandas as pd
 import scipy.sparse as sp
 
 from recsys.analysis.oddness import with_entries
-from recsys.errors import ConfigError, DataError, UnsupportedError
+from recsys.errors import ConfigError, DataError
 from recsys.evaluation import evaluate
 from recsys.models import Recommender
 from recsys.params import Count, Positive, Seed, check_value, random_generator
@@ -127,11 +127,6 @@ def inverse_density_weights(
 
 def codes_of(model: Recommender, histories: sp.csr_matrix) -> Floats:
     """Return the embeddings of histories, (n, d) float64."""
-    if not model.capabilities.encodes:
-        raise UnsupportedError(
-            f"{type(model).__name__} has no embeddings of users, among which density could be told; use MultVAE, ELSA "
-            "or another model that encodes (docs/models.md)"
-        )
     return model.encode(histories).astype(np.float64)
 
 

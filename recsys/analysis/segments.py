@@ -22,7 +22,7 @@ from recsys.analysis.clusters import (
     tokens,
 )
 from recsys.columns import USER
-from recsys.errors import ConfigError, DataError, UnsupportedError
+from recsys.errors import ConfigError, DataError
 from recsys.interactions import Interactions
 from recsys.models import ClusteringAE, Recommender
 from recsys.params import check_count, random_generator
@@ -93,11 +93,7 @@ def segments(
         UnsupportedError: the model has no codes of users.
         DataError: fewer users with interactions than clusters, or too few to choose their number.
     """
-    if not model.capabilities.encodes:
-        raise UnsupportedError(
-            f"{type(model).__name__} has no codes of users to cluster; use ClusteringAE, MultVAE or another model "
-            "that encodes (docs/models.md)"
-        )
+    model._require("encodes")
     matrix, rng = model._matrix(interactions), random_generator(seed)
     has = np.flatnonzero(np.diff(matrix.indptr))
     drawn = np.sort(rng.choice(has, min(SAMPLE, len(has)), replace=False))

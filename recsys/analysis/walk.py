@@ -11,10 +11,9 @@ import scipy.sparse as sp
 import torch
 
 from recsys.analysis.map import title_of
-from recsys.errors import ConfigError, DataError, OutOfRangeError, UnsupportedError
+from recsys.errors import ConfigError, DataError, OutOfRangeError
 from recsys.interactions import Interactions
 from recsys.models import Recommender
-from recsys.models.capabilities import REFUSALS
 from recsys.params import check_count
 from recsys.ranking import top_n
 
@@ -42,8 +41,7 @@ def walk(model: Recommender, users: Any, start: int, end: int, *, steps: int = 7
         ConfigError: fewer than 2 steps, or both ends are the same user.
         DataError: no user beside the two.
     """
-    if not model.capabilities.decodes:
-        raise UnsupportedError(f"{type(model).__name__} {REFUSALS['decodes']}")
+    model._require("decodes")
     rows = model._matrix(users)
     steps, n = check_count("steps", steps), min(check_count("n", n), model.n_items_)
     if steps < 2 or start == end:

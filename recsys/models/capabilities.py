@@ -52,7 +52,7 @@ class Capabilities:
 
 
 REFUSALS: Final = {
-    "encodes": "has no embeddings of users",
+    "encodes": "has no embeddings of users; use a model that has, such as MultVAE, DenoisingAE, UAE or ALS",
     "decodes": "has no scores of a code alone; use MultVAE, MultDAE, UAutoRec or ALS",
     "generates": "has no posterior of codes with a likelihood of histories; use MultVAE, VAE, HVamp or AAE",
     "compares_items": "has no similarity of items; use EASE or ItemKNN",

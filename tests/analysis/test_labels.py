@@ -166,7 +166,7 @@ def test_what_cannot_work_is_refused(fitted):
 @pytest.mark.parametrize(
     ("model", "method", "message"),
     [
-        (EASE(), "frozen", "EASE has no codes of users; use MultDAE"),
+        (EASE(), "frozen", "EASE has no embeddings of users; use a model"),
         (EASE(), "joint", "EASE has no encoder of users' rows to train a head on; use MultDAE"),
         (CDAE(**OPTIONS), "fine-tuned", "CDAE learns a vector of each training user beside its encoder"),
         (AAE(epochs=1, hidden=8, latent=4, discriminator=(4,)), "joint", "parts of the network of AAE take turns"),

@@ -102,7 +102,7 @@ def test_what_cannot_be_mapped_is_refused(split, model, monkeypatch):
     ease = EASE().fit(split.train)
     with pytest.raises(UnsupportedError, match="EASE has no vectors of items to map; use a model"):
         analysis.map(ease, split.train)
-    with pytest.raises(UnsupportedError, match="EASE has no embeddings of users to map"):
+    with pytest.raises(UnsupportedError, match="EASE has no embeddings of users; use"):
         analysis.map(ease, split.train, of="users")
     with pytest.raises(UnsupportedError, match="EASE"):
         findings(Subject(model=ease, split=split))

@@ -151,7 +151,7 @@ def test_the_gain_of_held_out_entries_is_that_of_their_shares():
 
 def test_what_cannot_work_is_refused(fitted):
     model, interactions, _ = fitted
-    with pytest.raises(UnsupportedError, match="EASE has no codes of users to cluster; use ClusteringAE, MultVAE"):
+    with pytest.raises(UnsupportedError, match="EASE has no embeddings of users; use a model that has"):
         segments(EASE().fit(interactions, show_progress=False), interactions)
     few = interactions.take_users([0, 1, 40])
     with pytest.raises(DataError, match="4 clusters need as many users with interactions, got 3; ask for fewer"):
