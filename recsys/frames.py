@@ -70,8 +70,10 @@ def entries_of(
     if weights is None:
         values = _ratings(table, names.rating)
     else:
-        values = _weighted(table, names.rating, weights)
+        values = weighted(table, names.rating, weights)
         kept = values != 0
+        if not kept.any():
+            raise DataError(f"every row of {names.rating!r} has the weight 0: nothing is left")
         table, values = table[kept], values[kept]
 
     users, rows = IdMap.factorize(table[names.user])
@@ -217,8 +219,12 @@ def _ratings(table: pd.DataFrame, column: str | None) -> npt.NDArray[np.float32]
     return values
 
 
-def _weighted(table: pd.DataFrame, column: str | None, weights: Mapping[str, float]) -> npt.NDArray[np.float32]:
-    """Return the weight of each row's event; 0 for those that are to be left out."""
+def weighted(table: pd.DataFrame, column: str | None, weights: Mapping[str, float]) -> npt.NDArray[np.float32]:
+    """Return the weight of each row's event; 0 for those that are to be left out.
+
+    Raises:
+        DataError: there is no such column, an event is missing or has no weight, or the weights are none.
+    """
     if column is None:
         raise DataError("weights need a column of events; name it with rating=")
     if not isinstance(weights, Mapping):
@@ -244,8 +250,6 @@ def _weighted(table: pd.DataFrame, column: str | None, weights: Mapping[str, flo
             "give each a weight, 0 to leave its rows out"
         )
     values: npt.NDArray[np.float32] = np.array([known[_event(event)] for event in events], dtype=np.float32)[codes]
-    if not values.any():
-        raise DataError(f"every row of {column!r} has the weight 0: nothing is left")
     return values
 
 

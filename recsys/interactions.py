@@ -17,7 +17,7 @@ from recsys.columns import ITEM, RATING, TIMESTAMP, USER
 from recsys.errors import DataError, warn
 from recsys.frames import Duplicates, Names, about_items, entries_of, in_words, index_type
 from recsys.ids import IdMap
-from recsys.matching import few_known
+from recsys.matching import few_known, known_of
 from recsys.times import Times, TimeUnit
 
 
@@ -221,9 +221,11 @@ class Interactions:
 
     def matched(self, items: IdMap) -> tuple[sp.csr_matrix, str]:
         """Return `histories` and its warning, not given yet: empty where enough is known."""
-        _, matrix = self._placed(items.codes_of(self.items, "item"), len(items))
+        place = items.codes_of(self.items, "item")
+        warning = few_known(known_of(self.matrix, place), self.items, items)
+        _, matrix = self._placed(place, len(items))
         matrix.sort_indices()
-        return matrix, few_known(self.matrix, matrix, self.items, items)
+        return matrix, warning
 
     def _with_entries(self, matrix: sp.csr_matrix, entries: npt.NDArray[Any], **changes: Any) -> Interactions:
         """Return interactions with another matrix, which holds these entries."""

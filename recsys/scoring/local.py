@@ -11,10 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
-import pyarrow as pa
-import scipy.sparse as sp
 from tqdm import tqdm
 
 from recsys.columns import ITEM, RANK, SCORE, USER
@@ -22,10 +19,10 @@ from recsys.errors import ConfigError, DataError, ScoringError, warn
 from recsys.files import MANIFEST
 from recsys.ids import IdMap
 from recsys.interactions import Interactions
-from recsys.matching import FEW_KNOWN
+from recsys.matching import FEW_KNOWN, few_known
 from recsys.models import Recommender
 from recsys.params import check_count
-from recsys.ranking import Ids, Scores
+from recsys.scoring.kernel import Kernel, Lists, Rows, Source
 from recsys.scoring.output import OutputFolder, arrow_ids
 from recsys.workspace import as_path
 
@@ -33,9 +30,6 @@ __all__ = ["BATCH_SIZE", "MANIFEST", "ScoringResult", "recommend_frame", "score"
 
 BATCH_SIZE = 16_384
 """Users of one part."""
-
-Rows = npt.NDArray[np.int32]
-"""Users as rows of the histories."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +75,7 @@ def score(
     The output appears by one rename when all parts are written. An interrupted job continues from its finished parts
     if it is called with the same model, data, users, options and version of this package, and starts over otherwise.
     A complete output of the same job is left as it is; one of another job is replaced when the new one is complete.
-    Beyond the model and the histories, memory holds one block of `batch_size` users.
+    Beyond the model and the histories, memory holds ids and one block of `batch_size` users.
 
     Args:
         histories: of the users to score; items that the model does not know are left out. Models with learned user
@@ -109,13 +103,13 @@ def score(
     batch_size = check_count("batch_size", batch_size)
     folder = OutputFolder(as_path(output).absolute())
     folder.check_early()
-    kernel = _Kernel(model, histories, seen, n, exclude_seen)
+    job = _Job.of(model, histories, seen, n, exclude_seen)
     rows = _choose_rows(histories, users, on_unknown)
     data = {"data": data_id, "seen": None}
     if data_id is None:
         data = {"data": histories.fingerprint(), "seen": None if seen is None else seen.fingerprint()}
     origin = {"model_uri": model_uri, "asked_uri": asked_uri}
-    return _write(kernel, rows, folder, data, origin, batch_size, overwrite, show_progress)
+    return _write(job, rows, folder, data, origin, batch_size, overwrite, show_progress)
 
 
 def recommend_frame(
@@ -132,54 +126,43 @@ def recommend_frame(
 
     Arguments and errors are those of `score`.
     """
-    kernel = _Kernel(model, histories, seen, n, exclude_seen)
-    lists = [kernel.lists(block) for block in _blocks(_choose_rows(histories, users, on_unknown), BATCH_SIZE)]
+    job = _Job.of(model, histories, seen, n, exclude_seen)
+    lists = [job.lists(block) for block in _blocks(_choose_rows(histories, users, on_unknown), BATCH_SIZE)]
     user, item, scores, ranks = (np.concatenate(arrays) for arrays in zip(*lists, strict=True))
-    return pd.DataFrame({USER: kernel.users.ids(user), ITEM: kernel.items.ids(item), SCORE: scores, RANK: ranks})
+    return pd.DataFrame({USER: histories.users.ids(user), ITEM: job.kernel.items.ids(item), SCORE: scores, RANK: ranks})
 
 
-class _Kernel:
-    """A model with the histories that it reads; it recommends to any rows of them."""
+@dataclass(frozen=True, eq=False)
+class _Job:
+    """A kernel beside the histories that it reads."""
 
-    def __init__(
-        self, model: Recommender, histories: Interactions, seen: Interactions | None, n: int, exclude_seen: bool
-    ) -> None:
-        """Align the data with the model's items and users."""
-        model._check_fitted()
-        if model.items_ is None or model.users_ is None:
-            raise ScoringError(
-                f"this {type(model).__name__} does not know its item ids; fit it on Interactions, not on a matrix"
-            )
+    kernel: Kernel
+    source: Source
+
+    @classmethod
+    def of(
+        cls, model: Recommender, histories: Interactions, seen: Interactions | None, n: int, exclude_seen: bool
+    ) -> _Job:
+        """Match the data with the model, and say where little of them is known."""
+        kernel = Kernel(model, n, exclude_seen)
         for name, given in (("histories", histories), ("seen", seen)):
             if not isinstance(given, Interactions) and (given is not None or name == "histories"):
                 raise DataError(
                     f"{name} must be Interactions, which hold the ids, got {type(given).__name__}; "
                     "build them of a table with Interactions.from_frame(...)"
                 )
-        self.model, self.n, self.exclude_seen = model, check_count("n", n), exclude_seen
-        self.users, self.items = histories.users, model.items_
-        self.histories = histories.histories(model.items_)
-        """(n_users, model items): every user of the data."""
-        self.seen = None if seen is None else _rows_of_seen(seen, histories.users, model.items_)
-        """(n_users, model items): what to filter in place of the histories."""
-        self.trained = _training_index(model, histories.users)
-        """(n_users,) index of each user among the training users, -1 for others."""
+        source = Source(model, histories, seen)
+        if warning := few_known(source.known(), histories.items, kernel.items):
+            warn(warning)
+        if seen is not None:  # the histories have said if few items are known, and others need no mask
+            few_known(source.known_seen(), seen.items, kernel.items)
+        if warning := few_trained(model, histories.users, int(np.count_nonzero(source.trained >= 0))):
+            warn(warning)
+        return cls(kernel, source)
 
-    def lists(self, rows: Rows) -> tuple[Rows, Ids, Scores, Rows]:
-        """Return the `n` best items of each of these users, fewer where a user has fewer candidates.
-
-        Four arrays of equal length, one user after the other: users, columns of the model, scores, ranks from 1.
-        """
-        ids, scores = self.model.recommend(
-            self.trained[rows],
-            self.histories[rows],
-            N=min(self.n, len(self.items)),
-            filter_already_liked_items=self.exclude_seen,
-            seen=None if self.seen is None else self.seen[rows],
-        )
-        filled = ids >= 0
-        ranks = np.broadcast_to(np.arange(1, ids.shape[1] + 1, dtype=np.int32), ids.shape)
-        return np.repeat(rows, filled.sum(axis=1)), ids[filled], scores[filled], ranks[filled]
+    def lists(self, rows: Rows) -> Lists:
+        """Return the lists of these users."""
+        return self.kernel.lists(self.source, rows)
 
 
 def _choose_rows(
@@ -205,35 +188,19 @@ def _blocks(rows: Rows, size: int) -> Iterator[Rows]:
     return (rows[start : start + size] for start in range(0, len(rows), size))
 
 
-def _rows_of_seen(seen: Interactions, users: IdMap, items: IdMap) -> sp.csr_matrix:
-    """Return what these users have seen of these items: (len(users), len(items))."""
-    place = seen.users.codes_of(users, "user")
-    missing = np.flatnonzero(place < 0)
-    if len(missing):
-        first = list(users.take(missing[:3]))
-        raise DataError(f"seen must hold every user of the histories, {len(missing)} are missing, such as {first}")
-    return seen.matched(items)[0][place]  # the histories have said if few items are known, and others need no mask
-
-
-def _training_index(model: Recommender, users: IdMap) -> Rows:
-    """Return the index of each user among the training users, -1 for others; say if few of a model's vectors apply."""
+def few_trained(model: Recommender, users: IdMap, known: int) -> str:
+    """Return a warning where few users, `known` of them, have vectors in a model of vectors; empty where enough do."""
     assert model.users_ is not None
-    if not (model.capabilities.scores_known_users and model.capabilities.personal):
-        try:
-            return model.users_.codes_of(users, "user")
-        except DataError:  # ids of another type are strangers, whom such a model serves as well
-            return np.full(len(users), -1, dtype=np.int32)
-    index = model.users_.codes_of(users, "user")
-    if (known := np.count_nonzero(index >= 0)) < FEW_KNOWN * len(users):
-        warn(
-            f"{type(model).__name__} was trained on {known:,} of these {len(users):,} users and takes the others for "
-            f"strangers: their ids are like {next(iter(users))!r}, those of its users like {next(iter(model.users_))!r}"
-        )
-    return index
+    if not (model.capabilities.scores_known_users and model.capabilities.personal) or known >= FEW_KNOWN * len(users):
+        return ""
+    return (
+        f"{type(model).__name__} was trained on {known:,} of these {len(users):,} users and takes the others for "
+        f"strangers: their ids are like {next(iter(users))!r}, those of its users like {next(iter(model.users_))!r}"
+    )
 
 
 def _write(
-    kernel: _Kernel,
+    job: _Job,
     rows: Rows,
     folder: OutputFolder,
     data: Mapping[str, Any],
@@ -243,7 +210,8 @@ def _write(
     show_progress: bool,
 ) -> ScoringResult:
     """Write the output unless it is complete; `data` tells the data from others, `origin` is for the manifest."""
-    user_ids, item_ids = arrow_ids(kernel.users, "user"), arrow_ids(kernel.items, "item")
+    kernel = job.kernel
+    user_ids, _ = arrow_ids(job.source.users, "user"), kernel.item_ids
     options = {"n": kernel.n, "exclude_seen": kernel.exclude_seen}
     identity = {
         "model": model_checksum(kernel.model),
@@ -265,10 +233,7 @@ def _write(
                 for number, block in enumerate(_blocks(rows, batch_size)):
                     name = f"part-{number:05d}.parquet"
                     if name not in parts:
-                        users, items, scores, ranks = kernel.lists(block)
-                        ids = user_ids.take(pa.array(users)), item_ids.take(pa.array(items))
-                        table = pa.table({USER: ids[0], ITEM: ids[1], SCORE: scores, RANK: ranks})
-                        parts[name] = folder.write_part(name, table, len(block))
+                        parts[name] = folder.write_part(name, kernel.table(job.lists(block), user_ids), len(block))
                     bar.update(len(block))
             model = {"run_id": kernel.model.about_.get("run_id"), "model": type(kernel.model).__name__}
             manifest = folder.publish({**origin, **model, **options, "users": len(rows)}, parts, identity)
