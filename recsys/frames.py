@@ -92,19 +92,30 @@ def entries_of(
         if duplicates == "error":
             first = int(np.flatnonzero(~last)[0])
             pair = (*users.ids([rows[first]]).tolist(), *items.ids([cols[first]]).tolist())
-            raise DataError(
-                f"{int((~last).sum())} rows repeat a user and item, for instance {pair}; "
-                "choose duplicates='last', 'sum' or 'max'"
-            )
-        starts = np.concatenate([[0], np.flatnonzero(last)[:-1] + 1])
-        merge = {"sum": np.add, "max": np.maximum}.get(duplicates)
-        values = values[last] if merge is None else merge.reduceat(values, starts)
+            raise repeated(int((~last).sum()), pair)
+        values = merged(values, last, duplicates)
     picked = order[last]
     indptr = np.searchsorted(rows[last], np.arange(len(users) + 1)).astype(index_type(len(picked)))
     matrix = sp.csr_matrix((values, cols[last], indptr), shape=(len(users), len(items)))
     matrix.has_sorted_indices = matrix.has_canonical_format = True
     columns = {name: table[name].to_numpy()[picked] for name in names.keep}
     return Entries(matrix, users, items, None if times is None else times[picked], columns)
+
+
+def repeated(count: int, pair: tuple[Any, ...]) -> DataError:
+    """Return the error for rows that repeat a user and item, and one such pair."""
+    return DataError(
+        f"{count} rows repeat a user and item, for instance {pair}; choose duplicates='last', 'sum' or 'max'"
+    )
+
+
+def merged(
+    values: npt.NDArray[np.float32], last: npt.NDArray[np.bool_], duplicates: Duplicates
+) -> npt.NDArray[np.float32]:
+    """Return one value for each run of rows of a user and item, of which `last` marks the ends."""
+    starts = np.concatenate([[0], np.flatnonzero(last)[:-1] + 1])
+    merge = {"sum": np.add, "max": np.maximum}.get(duplicates)
+    return values[last] if merge is None else merge.reduceat(values, starts)
 
 
 def as_table(frame: Any, wanted: Iterable[str | None]) -> pd.DataFrame:
@@ -227,14 +238,6 @@ def weighted(table: pd.DataFrame, column: str | None, weights: Mapping[str, floa
     """
     if column is None:
         raise DataError("weights need a column of events; name it with rating=")
-    if not isinstance(weights, Mapping):
-        raise DataError(f"weights must be numbers by event, got {type(weights).__name__}")
-    numbers = [weight for weight in weights.values() if _is_weight(weight)]
-    if not weights or len(numbers) < len(weights):
-        raise DataError(f"weights must be numbers of at least 0 by event, got {dict(weights)!r}")
-    known = {_event(event): float(weight) for event, weight in weights.items()}
-    if len(known) < len(weights):
-        raise DataError(f"weights name an event twice: {list(weights)!r}")
     events_of_rows = column_of(table, column)
     if events_of_rows.isna().any():
         raise DataError(f"{int(events_of_rows.isna().sum())} events in {column!r} are missing; drop those rows")
@@ -243,14 +246,33 @@ def weighted(table: pd.DataFrame, column: str | None, weights: Mapping[str, floa
     except TypeError:
         raise DataError(f"column {column!r} must hold events, got {events_of_rows.iloc[0]!r}") from None
     counts = np.bincount(codes, minlength=len(events))
-    unknown = {_event(event): int(n) for event, n in zip(events, counts, strict=True) if _event(event) not in known}
+    return weights_of_events(dict(zip(events, counts.tolist(), strict=True)), column, weights)[codes]
+
+
+def weights_of_events(
+    counts: Mapping[Any, int], column: str, weights: Mapping[str, float]
+) -> npt.NDArray[np.float32]:
+    """Return the weight of each event that a column holds; a DataError if one has none.
+
+    Args:
+        counts: rows of each event.
+    """
+    if not isinstance(weights, Mapping):
+        raise DataError(f"weights must be numbers by event, got {type(weights).__name__}")
+    numbers = [weight for weight in weights.values() if _is_weight(weight)]
+    if not weights or len(numbers) < len(weights):
+        raise DataError(f"weights must be numbers of at least 0 by event, got {dict(weights)!r}")
+    known = {_event(event): float(weight) for event, weight in weights.items()}
+    if len(known) < len(weights):
+        raise DataError(f"weights name an event twice: {list(weights)!r}")
+    unknown = {_event(event): count for event, count in counts.items() if _event(event) not in known}
     if unknown:
         raise DataError(
             f"column {column!r} holds events without a weight: {_listed(unknown)}; "
             "give each a weight, 0 to leave its rows out"
         )
-    values: npt.NDArray[np.float32] = np.array([known[_event(event)] for event in events], dtype=np.float32)[codes]
-    return values
+    found: npt.NDArray[np.float32] = np.array([known[_event(event)] for event in counts], dtype=np.float32)
+    return found
 
 
 def _is_weight(weight: Any) -> bool:

@@ -239,15 +239,18 @@ class Interactions:
         columns = place[kept.matrix.indices]
         return kept, sp.csr_matrix((kept.matrix.data, columns, kept.matrix.indptr), shape=(self.shape[0], n_items))
 
-    def filter(self, *, min_rating: float | None = None, min_user: int = 0, min_item: int = 0) -> Interactions:
+    def filter(
+        self, *, min_rating: float | None = None, min_user: int = 0, min_item: int = 0, repeat_counts: bool = False
+    ) -> Interactions:
         """Return the interactions of at least `min_rating`, with items and users that have enough of these.
 
-        Items are filtered before users, and not again afterwards (Liang et al. 2018, §4.1).
+        Items are filtered before users, and not again afterwards (Liang et al. 2018, §4.1), unless `repeat_counts`.
 
         Args:
             min_rating: smallest value to keep; None keeps all.
             min_user: smallest number of interactions of a user to keep.
             min_item: smallest number of interactions of an item to keep.
+            repeat_counts: filter items and users again until all that are left have enough, which may leave none.
 
         Raises:
             DataError: nothing is left.
@@ -255,12 +258,15 @@ class Interactions:
         kept = self
         if min_rating is not None:
             kept = kept.select(kept.matrix.data >= min_rating, keep_shape=False)
-        if min_item > 0:
-            counts = np.bincount(kept.matrix.indices, minlength=kept.shape[1])
-            kept = kept.select(counts[kept.matrix.indices] >= min_item, keep_shape=False)
-        if min_user > 0:
-            counts = np.diff(kept.matrix.indptr)
-            kept = kept.select(np.repeat(counts >= min_user, counts), keep_shape=False)
+        before = -1
+        while kept.nnz and (before < 0 or (repeat_counts and kept.nnz < before)):
+            before = kept.nnz
+            if min_item > 0:
+                counts = np.bincount(kept.matrix.indices, minlength=kept.shape[1])
+                kept = kept.select(counts[kept.matrix.indices] >= min_item, keep_shape=False)
+            if min_user > 0:
+                counts = np.diff(kept.matrix.indptr)
+                kept = kept.select(np.repeat(counts >= min_user, counts), keep_shape=False)
         if not kept.nnz:
             raise DataError(
                 f"no interaction is left after min_rating={min_rating}, min_item={min_item}, min_user={min_user}"
@@ -279,16 +285,9 @@ class Interactions:
 
     @cached_property
     def _digest(self) -> str:
-        digest = hashlib.sha256()
-        for array in (self.matrix.indptr.astype(np.int64), self.matrix.indices, self.matrix.data, self.timestamps):
-            if array is not None:
-                digest.update(np.ascontiguousarray(array).tobytes())
-            digest.update(b"|")
-        for ids in (self.users, self.items):
-            values = ids.ids()
-            joined = values.tobytes() if ids.kind == "int" else "\x1f".join(map(repr, values.tolist())).encode()
-            digest.update(joined + b"|")
-        return digest.hexdigest()
+        matrix, times = self.matrix, self.timestamps
+        arrays = [matrix.indptr.astype(np.int64)], [matrix.indices], [matrix.data], None if times is None else [times]
+        return fingerprint_of(arrays, [ids.ids() for ids in (self.users, self.items)])
 
     def summary(self) -> dict[str, Any]:
         """Return numbers of users, items and interactions, the density, and the fingerprint."""
@@ -308,3 +307,31 @@ class Interactions:
     def details(self, code: int) -> str:
         """Return the first further columns of an item as one line; empty if nothing is known of it."""
         return in_words(values[code] for values in self.item_columns.values())
+
+
+Parts = Iterable[npt.NDArray[Any]]
+"""An array in parts that follow one another."""
+
+
+def fingerprint_of(arrays: tuple[Parts, Parts, Parts, Parts | None], ids: Iterable[npt.NDArray[Any] | Parts]) -> str:
+    """Return the fingerprint of interactions whose arrays come in parts.
+
+    Args:
+        arrays: the offsets as int64, the columns, the values, and the times or None.
+        ids: those of the users, and those of the items.
+    """
+    digest = hashlib.sha256()
+    for parts in arrays:
+        for part in () if parts is None else parts:
+            digest.update(np.ascontiguousarray(part).data)
+        digest.update(b"|")
+    for values in ids:
+        joint = b""
+        for part in [values] if isinstance(values, np.ndarray) else values:
+            if part.dtype.kind == "i":
+                digest.update(np.ascontiguousarray(part).data)
+            elif len(part):
+                digest.update(joint + "\x1f".join(map(repr, part.tolist())).encode())
+                joint = b"\x1f"
+        digest.update(b"|")
+    return digest.hexdigest()

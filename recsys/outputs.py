@@ -107,24 +107,28 @@ def recover(target: Path, kind: Kind | None = None) -> None:
         with dead(folder) as gone, suppress(OSError):
             if gone:
                 names = [name for name in _entries(folder) if kind is not None and kind.unfinished(name)]
-                _remove(folder, None if kind is None else names, "")
+                _remove(folder, None if kind is None else names, "", () if kind is None else kind.folders)
 
 
-def remove_files(folder: Path, names: Collection[str]) -> None:
-    """Remove these files of a folder, in their order, and the folders in it that are empty then."""
+def remove_files(folder: Path, names: Collection[str], folders: Collection[str] = ()) -> None:
+    """Remove these files of a folder, in their order, and their folders in it, and others, that are empty then."""
     for name in names:
         (folder / name).unlink(missing_ok=True)
-    for parent in sorted(_parents(names), key=len, reverse=True):
+    for parent in sorted({*_parents(names), *folders}, key=len, reverse=True):
         with suppress(OSError):
             (folder / parent).rmdir()
 
 
-def _remove(folder: Path, names: Collection[str] | None, why: str) -> None:
-    """Remove a folder with these files, or with everything; an OSError where something else is in it."""
+def _remove(folder: Path, names: Collection[str] | None, why: str, folders: Collection[str] = ()) -> None:
+    """Remove a folder with these files, or with everything; an OSError where something else is in it.
+
+    Args:
+        folders: those in it that go if they are empty.
+    """
     if names is None:
         shutil.rmtree(folder)
         return
-    remove_files(folder, names)
+    remove_files(folder, names, folders)
     try:
         folder.rmdir()
     except OSError:

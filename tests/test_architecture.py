@@ -16,14 +16,20 @@ FILES = sorted(ROOT.rglob("*.py"))
 # inside a function.
 LAYERS = [
     {"errors", "columns", "claims"},
+<<<<<<< HEAD
     {"outputs"},
     {"extras", "ids", "sparse", "files", "options", "memory", "workspace", "ranks"},
+=======
+    {"outputs", "mapped"},
+    {"extras", "ids", "sparse", "files", "options", "memory", "workspace"},
+>>>>>>> 6bce4b2 (Shards: interactions and splits as a folder of memory-mapped files; counts may be filtered to a fixed point)
     {"times", "matching"},
     {"frames", "params"},
     {"interactions", "nn", "ranking", "artifacts", "metrics", "spool"},
     {"datasets", "splits", "training"},
+    {"shards"},
     {"data_report", "models", "evaluation", "error_budget"},
-    {"drift", "export", "promotion", "report", "scoring", "tracking"},
+    {"drift", "export", "preparing", "promotion", "report", "scoring", "tracking"},
     {"analysis", "pyfunc_model", "config"},
     {"tuning"},
     {"jobs", "commands"},

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Hashable
 from dataclasses import replace
 from typing import Annotated, Any
@@ -16,7 +15,7 @@ from recsys.ids import IdMap
 from recsys.interactions import Interactions
 from recsys.options import Seed
 from recsys.params import Natural, OpenFraction, Rate
-from recsys.sparse import scrambled
+from recsys.splits import draws
 from recsys.splits.parts import Entries, Part, Split, by_entries
 from recsys.splits.registry import checked, register
 from recsys.times import Times
@@ -61,22 +60,8 @@ def hold_out_users(
         DataError: too few users for these parts, a held-out part without any target, or an option out of range.
     """
     total = data.shape[0]
-    if stable:
-        digests = b"".join(hashlib.blake2b(f"{seed}:{user}".encode(), digest_size=8).digest() for user in data.users)
-        place = np.frombuffer(digests, dtype=">u8").astype(np.float64) / 2.0**64
-        held_out = np.flatnonzero((place >= n_users) & (place < 2 * n_users)), np.flatnonzero(place < n_users)
-    else:
-        held = round(n_users * total) if n_users < 1 else int(n_users)
-        if held < 1 or total - 2 * held < 1:
-            raise DataError(
-                f"hold_out_users takes {held} validation and {held} test users of {total}, which leaves "
-                f"{max(0, total - 2 * held)} to train on; choose n_users between 1 and {max(0, (total - 1) // 2)}"
-            )
-        order = np.random.RandomState(seed).permutation(total)  # the generator of the published split
-        held_out = np.sort(order[total - 2 * held : total - held]), np.sort(order[total - held :])
+    held_out = draws.held_out_users(data.users, total, n_users, stable, seed)
     rest = np.setdiff1d(np.arange(total), np.concatenate(held_out))
-    if not (len(rest) and len(held_out[0]) and len(held_out[1])):
-        raise DataError(f"{total} users are too few to hold some out by their id; choose another n_users")
     train = data.take_users(rest)
     train = train.take_items(np.unique(train.matrix.indices))
     validation, test = (
@@ -123,18 +108,8 @@ def leave_last_out(data: Interactions, *, seed: Seed = 0) -> Split:
     """
     times = _need_times(data, "leave_last_out")
     counts = np.diff(data.matrix.indptr)
-    order = np.lexsort((_draw(data, times, seed), times, np.repeat(np.arange(data.shape[0]), counts)))
-    ends = data.matrix.indptr[1:][counts >= 3].astype(np.int64)
-    is_test, is_validation = np.zeros((2, data.nnz), dtype=bool)
-    is_test[order[ends - 1]] = True
-    is_validation[order[ends - 2]] = True
-    last, second, third = (times[order[ends - place]] for place in (1, 2, 3))
-    for_test, in_all = (np.count_nonzero(tied) for tied in (last == second, (last == second) | (second == third)))
-    note = (
-        f"{in_all:,} of {len(ends):,} users have entries of equal time where the latest are held out, {for_test:,} of "
-        f"them for the test entry; a draw (seed {seed}) decided"
-    )
-    return replace(by_entries(data, is_validation, is_test), notes=(note,) if in_all else ())
+    is_validation, is_test, tied = draws.last_two(counts, times, _draw(data, times, seed))
+    return replace(by_entries(data, is_validation, is_test), notes=draws.note_of_ties(tied, seed))
 
 
 def _check_shares(test: float, validation: float) -> None:
@@ -157,10 +132,8 @@ def by_time(data: Interactions, *, test: OpenFraction = 0.1, validation: Rate = 
         DataError: there are no timestamps, too many entries of one time for a part, or shares that sum to 1 or more.
     """
     times = _need_times(data, "by_time")
-    ordered = np.sort(times)
-    last_before_test = ordered[max(0, round((1 - test) * data.nnz) - 1)]
+    last_of_training, last_before_test = np.sort(times)[list(draws.ranks_of_cuts(data.nnz, test, validation))]
     is_test = times > last_before_test
-    last_of_training = ordered[max(0, round((1 - test - validation) * data.nnz) - 1)]
     is_validation = (times > last_of_training) & ~is_test if validation else None
     return replace(by_entries(data, is_validation, is_test), first_test_time=times[is_test].min().item())
 
@@ -236,13 +209,8 @@ def _refuse_future(times: Times, before: Entries, after: Entries, name: str) -> 
 
 def _fold_in(users: Interactions, items: IdMap, target_fraction: float, min_items: int, seed: int) -> Part:
     """Split each user's items into context and target, with the draws of the paper's notebook."""
-    rng = np.random.RandomState(seed)
     matrix = users.histories(items)
-    is_target = np.zeros(matrix.nnz, dtype=bool)
-    for start, end in zip(matrix.indptr[:-1], matrix.indptr[1:], strict=True):
-        size = int(end - start)
-        if size >= min_items:
-            is_target[start + rng.choice(size, size=int(target_fraction * size), replace=False)] = True
+    is_target = draws.targets(np.diff(matrix.indptr), target_fraction, min_items, np.random.RandomState(seed))
     if not is_target.any():
         raise DataError("no held-out user has enough items for a target; lower min_items or hold out more users")
     both = Interactions(matrix, users.users, items)
@@ -251,17 +219,13 @@ def _fold_in(users: Interactions, items: IdMap, target_fraction: float, min_item
 
 
 def _draw(data: Interactions, times: npt.NDArray[Any], seed: int) -> npt.NDArray[np.uint64]:
-    """Return (n_stored,) pseudo-random numbers that depend on the seed and on what is stored, not on names.
-
-    A number is made of the entries of its user and of its item. Two entries of a user with one number are of items that
-    the same users have had at the same times with the same values, so that only names could tell them apart.
-    """
-    rows = np.repeat(np.arange(data.shape[0]), np.diff(data.matrix.indptr))
-    own = scrambled(times.astype(np.int64).view(np.uint64)) + data.matrix.data.view(np.uint32)
+    """Return the draws of `draws.draws` for all entries."""
+    rows, items = np.repeat(np.arange(data.shape[0]), np.diff(data.matrix.indptr)), data.matrix.indices
+    marks = draws.marks_of_entries(times, data.matrix.data)
     of_user, of_item = np.zeros(data.shape[0], dtype=np.uint64), np.zeros(data.shape[1], dtype=np.uint64)
-    np.add.at(of_user, rows, scrambled(own))
-    np.add.at(of_item, data.matrix.indices, scrambled(own + of_user[rows]))
-    return scrambled(of_user[rows] ^ scrambled(of_item[data.matrix.indices] + np.uint64(seed)))
+    draws.add_to_users(of_user, rows, marks)
+    draws.add_to_items(of_item, of_user, rows, items, marks)
+    return draws.draws(of_user, of_item, rows, items, seed)
 
 
 def _need_times(data: Interactions, what: str) -> Times:

@@ -1,0 +1,121 @@
+"""A CSR matrix in memory-mapped pieces: rows are read where they are asked for, and only their offsets are held."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import scipy.sparse as sp
+
+from recsys.errors import DataError
+
+BLOCK: Final = 2**22
+"""Stored entries read at a time where all are read."""
+
+
+class Piece(NamedTuple):
+    """Consecutive rows of a matrix."""
+
+    indices: npt.NDArray[np.int32]
+    """(n_stored,) columns, ascending in each row."""
+    values: npt.NDArray[np.float32] | None
+    """(n_stored,); None where all are 1."""
+
+
+class MappedMatrix:
+    """A users × items matrix of float32 whose rows lie one after another in pieces, such as memory-mapped files.
+
+    `matrix[rows]` with a slice or an array of row numbers is a `csr_matrix` of those rows, in that order.
+    """
+
+    dtype = np.dtype(np.float32)
+
+    def __init__(self, indptr: npt.NDArray[np.int64], pieces: Sequence[Piece], n_columns: int) -> None:
+        """`indptr` are the (n_rows + 1,) offsets of the rows in all pieces; no row lies in two pieces."""
+        self.indptr = indptr
+        self.shape = (len(indptr) - 1, n_columns)
+        self._pieces = list(pieces)
+        self._starts = np.concatenate([[0], np.cumsum([len(piece.indices) for piece in pieces], dtype=np.int64)])
+        if self._starts[-1] != indptr[-1]:
+            raise DataError(f"the pieces hold {self._starts[-1]:,} entries, the offsets of the rows say {indptr[-1]:,}")
+
+    @property
+    def nnz(self) -> int:
+        """Number of stored entries."""
+        return int(self.indptr[-1])
+
+    @property
+    def all_ones(self) -> bool:
+        """Whether every stored value is 1 because none is written down."""
+        return all(piece.values is None for piece in self._pieces)
+
+    def __repr__(self) -> str:
+        return f"MappedMatrix({self.shape[0]:,} × {self.shape[1]:,}, {self.nnz:,} stored in {len(self._pieces)} pieces)"
+
+    def __getitem__(self, rows: Any) -> sp.csr_matrix:
+        if isinstance(rows, slice):
+            start, stop, step = rows.indices(self.shape[0])
+            if step == 1:
+                return self._between(start, max(start, stop))
+            rows = np.arange(start, stop, step)
+        rows = np.asarray(rows)
+        if rows.dtype == bool:
+            rows = np.flatnonzero(rows)
+        rows = rows.astype(np.int64)
+        if rows.size and not -self.shape[0] <= rows.min() <= rows.max() < self.shape[0]:
+            raise IndexError(f"rows must lie in 0..{self.shape[0] - 1}, got {rows.min()} to {rows.max()}")
+        rows = np.where(rows < 0, rows + self.shape[0], rows)
+        starts = self.indptr[rows]
+        counts = self.indptr[rows + 1] - starts
+        indptr = np.concatenate([[0], np.cumsum(counts)])
+        places = np.arange(indptr[-1]) + np.repeat(starts - indptr[:-1], counts)
+        indices, values = np.empty(len(places), np.int32), np.ones(len(places), np.float32)
+        for piece, first, last in zip(self._pieces, self._starts[:-1], self._starts[1:], strict=True):
+            # Of most cuts all entries lie in one piece.
+            some: Any = (places >= first) & (places < last) if len(self._pieces) > 1 else slice(None)
+            indices[some] = piece.indices[places[some] - first]
+            if piece.values is not None:
+                values[some] = piece.values[places[some] - first]
+        return self._csr(indices, values, indptr)
+
+    def blocks(self, entries: int = BLOCK) -> Iterator[tuple[int, sp.csr_matrix]]:
+        """Yield consecutive rows, each time with the number of the first: as many as have `entries`, but at least one.
+
+        Rows of two pieces are never in one block.
+        """
+        row, ends = 0, self.indptr[1:]
+        for last in self._starts[1:]:
+            until = int(np.searchsorted(ends, last, "right"))
+            while row < until:
+                most = min(int(last), int(self.indptr[row]) + entries)
+                stop = min(until, max(row + 1, int(np.searchsorted(ends, most, "right"))))
+                yield row, self._between(row, stop)
+                row = stop
+        if row < self.shape[0]:
+            yield row, self._between(row, self.shape[0])  # rows without entries, behind the last piece
+
+    def to_csr(self) -> sp.csr_matrix:
+        """Return the whole matrix in memory: 8 bytes an entry."""
+        return self._between(0, self.shape[0])
+
+    def _between(self, start: int, stop: int) -> sp.csr_matrix:
+        """Return a copy of the consecutive rows `start:stop`."""
+        low, high = int(self.indptr[start]), int(self.indptr[stop])
+        indices, values = np.empty(high - low, np.int32), np.ones(high - low, np.float32)
+        for piece, first in zip(self._pieces, self._starts[:-1], strict=True):
+            begin, end = max(low, int(first)), min(high, int(first) + len(piece.indices))
+            if begin < end:
+                indices[begin - low : end - low] = piece.indices[begin - first : end - first]
+                if piece.values is not None:
+                    values[begin - low : end - low] = piece.values[begin - first : end - first]
+        return self._csr(indices, values, self.indptr[start : stop + 1] - low)
+
+    def _csr(
+        self, indices: npt.NDArray[np.int32], values: npt.NDArray[np.float32], indptr: npt.NDArray[np.int64]
+    ) -> sp.csr_matrix:
+        offsets = indptr.astype(np.int32) if indptr[-1] < 2**31 else indptr
+        matrix = sp.csr_matrix((values, indices, offsets), shape=(len(indptr) - 1, self.shape[1]))
+        matrix.has_sorted_indices = matrix.has_canonical_format = True
+        return matrix
