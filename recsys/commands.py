@@ -309,6 +309,22 @@ COMMANDS = (
         (_option("source", metavar="NAME|FILE", help="name of a data set, file, folder or configuration (.toml)"),),
     ),
     Command(
+        "prepare",
+        "read, filter and split the data of a configuration into shards, for data that do not fit in memory",
+        "recsys.jobs.prepare:run",
+        (
+            CONFIG,
+            _folder("--output", "folder of the shards, e.g. data/shards/plays", required=True),
+            _option(
+                "--engine",
+                choices=("duckdb", "spark", "local"),
+                help="what reads the data: duckdb (default), spark, or local, in memory; all write the same files",
+            ),
+            _option("--memory", type=_text, metavar="SIZE", help="for DuckDB's buffers, such as 4GB (default 1GB)"),
+            SET,
+        ),
+    ),
+    Command(
         "nightly",
         "the night's job: train a challenger, let it earn the alias, score the champion",
         "recsys.jobs.nightly:run",

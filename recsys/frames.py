@@ -249,9 +249,7 @@ def weighted(table: pd.DataFrame, column: str | None, weights: Mapping[str, floa
     return weights_of_events(dict(zip(events, counts.tolist(), strict=True)), column, weights)[codes]
 
 
-def weights_of_events(
-    counts: Mapping[Any, int], column: str, weights: Mapping[str, float]
-) -> npt.NDArray[np.float32]:
+def weights_of_events(counts: Mapping[Any, int], column: str, weights: Mapping[str, float]) -> npt.NDArray[np.float32]:
     """Return the weight of each event that a column holds; a DataError if one has none.
 
     Args:

@@ -268,9 +268,7 @@ class Interactions:
                 counts = np.diff(kept.matrix.indptr)
                 kept = kept.select(np.repeat(counts >= min_user, counts), keep_shape=False)
         if not kept.nnz:
-            raise DataError(
-                f"no interaction is left after min_rating={min_rating}, min_item={min_item}, min_user={min_user}"
-            )
+            raise nothing_left(min_rating, min_item, min_user)
         return kept
 
     def binarized(self) -> Interactions:
@@ -307,6 +305,11 @@ class Interactions:
     def details(self, code: int) -> str:
         """Return the first further columns of an item as one line; empty if nothing is known of it."""
         return in_words(values[code] for values in self.item_columns.values())
+
+
+def nothing_left(min_rating: float | None, min_item: int, min_user: int) -> DataError:
+    """Return the error for filters that keep nothing."""
+    return DataError(f"no interaction is left after min_rating={min_rating}, min_item={min_item}, min_user={min_user}")
 
 
 Parts = Iterable[npt.NDArray[Any]]

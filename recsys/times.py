@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, Final, Literal
 
 import numpy as np
@@ -79,31 +80,54 @@ def _of_numbers(numbers: npt.NDArray[Any], column: str, unit: TimeUnit) -> tuple
         raise DataError(f"{infinite} values in {column!r} are infinite; expected datetimes or seconds since 1970")
     low, high = float(numbers.min()), float(numbers.max())
     most = max(-low, high)
-    if most >= _BELOW["ns"]:
-        raise _not_times(column, f"numbers such as {numbers.max() if high == most else numbers.min()}")
-    counts = numbers.astype(np.int64, copy=False) if numbers.dtype.kind in "iu" else numbers
-    if unit != "auto":
-        return _in_range(counts, PER_SECOND[unit], column)
+    counts = numbers.astype(np.int64, copy=False) if numbers.dtype.kind in "iu" and most < _BELOW["ns"] else numbers
     least = low
     if low <= 0:
         sizes = np.abs(counts[counts != 0])
         least = float(sizes.min()) if len(sizes) else most
-    unit, smallest = _unit_of(most), _unit_of(least)
-    if unit != smallest:
+    found = unit_of_numbers((numbers.min(), numbers.max()), least, unit, column)
+    if unit == "auto" and _are_dates(counts):
+        raise look_like_dates(column, counts[0])
+    seconds, exact = _in_range(counts, PER_SECOND[found], column)
+    if unit == "auto":
+        note_unit(found, (seconds.min(), seconds.max()), column)
+    return seconds, exact
+
+
+def unit_of_numbers(ends: tuple[Any, Any], least: float, unit: TimeUnit, column: str) -> TimeUnit:
+    """Return what numbers count, those of the smallest size but 0 being of size `least`.
+
+    Raises:
+        DataError: they are beyond 64 bits, or look like several units under `auto`.
+    """
+    low, high = map(float, ends)
+    most = max(-low, high)
+    if most >= _BELOW["ns"]:
+        raise _not_times(column, f"numbers such as {ends[1] if high == most else ends[0]}")
+    if unit != "auto":
+        return unit
+    found, smallest = _unit_of(most), _unit_of(least)
+    if found != smallest:
         raise DataError(
             f"{column!r} holds numbers from {least:.15g} to {most:.15g}, which look like {_NAMES[smallest]} and like "
-            f"{_NAMES[unit]}; pass time_unit='s', 'ms', 'us' or 'ns'"
+            f"{_NAMES[found]}; pass time_unit='s', 'ms', 'us' or 'ns'"
         )
-    if _are_dates(counts):
-        raise DataError(
-            f"{column!r} holds numbers such as {counts[0]}, which look like dates; write them as 2026-08-31, or "
-            "pass time_unit='s' if they count seconds"
-        )
-    seconds, exact = _in_range(counts, PER_SECOND[unit], column)
+    return found
+
+
+def note_unit(unit: TimeUnit, ends: tuple[Any, Any], column: str) -> None:
+    """Warn of numbers that are read in another unit than seconds; `ends` are the first and the last second."""
     if unit != "s":
-        first, last = (str(np.datetime64(int(end), "s"))[:10] for end in (seconds.min(), seconds.max()))
+        first, last = (str(np.datetime64(int(end), "s"))[:10] for end in ends)
         warn(f"{column!r} is read as {_NAMES[unit]} since 1970, from {first} to {last}; time_unit= says otherwise")
-    return seconds, exact
+
+
+def look_like_dates(column: str, example: Any) -> DataError:
+    """Return the error for numbers such as 20260831."""
+    return DataError(
+        f"{column!r} holds numbers such as {example}, which look like dates; write them as 2026-08-31, or "
+        "pass time_unit='s' if they count seconds"
+    )
 
 
 def _unit_of(size: float) -> TimeUnit:
@@ -128,15 +152,25 @@ def _are_dates(numbers: npt.NDArray[Any]) -> bool:
 
 def _in_range(counts: npt.NDArray[Any], per_second: int, column: str) -> tuple[Times, npt.NDArray[Any]]:
     """Return counts of a part of a second as seconds, and the counts."""
-    for end in (counts.min() / per_second, counts.max() / per_second):
-        if not _FIRST <= end <= _LAST:
-            raise _not_times(column, f"{end:.15g} seconds since 1970, which is not in the years 1 to 9999")
+    check_years((counts.min() / per_second, counts.max() / per_second), column)
     if counts.dtype.kind == "i" and per_second == 1:
         return counts, counts
-    whole, rest = np.divmod(counts, per_second)  # the quotient alone would lose digits of nanoseconds
-    if rest.any():
-        return whole + rest / per_second, counts
-    return whole.astype(np.int64), counts
+    return as_seconds(counts, per_second), counts
+
+
+def check_years(ends: Iterable[float], column: str) -> None:
+    """Raise a DataError for seconds since 1970 that are not in the years 1 to 9999."""
+    for end in ends:
+        if not _FIRST <= end <= _LAST:
+            raise _not_times(column, f"{end:.15g} seconds since 1970, which is not in the years 1 to 9999")
+
+
+def as_seconds(counts: npt.NDArray[Any], per_second: int, whole: bool | None = None) -> Times:
+    """Return counts of a part of a second as seconds: int64 if they are `whole`, by default if all of them are."""
+    seconds, rest = np.divmod(counts, per_second)  # the quotient alone would lose digits of nanoseconds
+    if whole is False or (whole is None and rest.any()):
+        return seconds + rest / per_second
+    return seconds.astype(np.int64)
 
 
 def _not_times(column: str, found: str) -> DataError:

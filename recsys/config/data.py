@@ -105,6 +105,16 @@ class DataConfig(OpenSection):
             return datasets.synthetic(**self._values(GENERATE))
         return datasets.load(self.name, root=root, keep=keep, **self._values(READ))
 
+    def table(self) -> tuple[str, dict[str, Any]]:
+        """Return the file that is read, and the keys for reading it; a ConfigError for data that are no file."""
+        if self.file is None:
+            raise ConfigError(f"data.file is needed, got the data set {self.name!r}")
+        return self.file, self._values(READ)
+
+    def filters(self) -> dict[str, Any]:
+        """Return the keys that select interactions."""
+        return self._values(FILTER)
+
     def item_table(self) -> tuple[pd.DataFrame, str] | None:
         """Return the table of items that `items` names, and the name of the column of items; None without one."""
         given = self._values(READ)
@@ -115,7 +125,7 @@ class DataConfig(OpenSection):
 
     def training_data(self, raw: Interactions) -> Interactions:
         """Return the result of `read`, filtered and binarized for training."""
-        data = raw.filter(**self._values(FILTER))
+        data = raw.filter(**self.filters())
         return data.binarized() if self.binary else data
 
     def histories_of(self, raw: Interactions) -> tuple[Interactions, Interactions | None]:

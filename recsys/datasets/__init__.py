@@ -7,7 +7,7 @@
 from recsys.datasets.catalog import NAMES, SYNTHETIC, load
 from recsys.datasets.generator import synthetic
 from recsys.datasets.layouts import SPLIT, Reader
-from recsys.datasets.readers import READERS, read, read_items, read_users, register_reader
+from recsys.datasets.readers import READERS, Located, locate, read, read_items, read_users, register_reader
 from recsys.datasets.text import Request
 
 __all__ = [
@@ -15,9 +15,11 @@ __all__ = [
     "READERS",
     "SPLIT",
     "SYNTHETIC",
+    "Located",
     "Reader",
     "Request",
     "load",
+    "locate",
     "read",
     "read_items",
     "read_users",

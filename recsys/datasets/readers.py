@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Final, get_args
+from typing import Any, Final, NamedTuple, get_args
 
 import pandas as pd
 import pyarrow as pa
@@ -76,6 +76,60 @@ def read(
         DataError: there is no such file or layout, the layout is not recognized, the file is empty, damaged or of
             another layout, a row has more or fewer fields than the header, or `from_frame` refuses the table.
     """
+    given = {"ids": ids, "separator": separator, "encoding": encoding, "names": names}
+    found, request, options = _asked(path, layout, keep, given, options)
+    table_of_items = None if items is None else _items_of(items, request)
+    with _naming(f"{found.file} as {found.reader.name}"):
+        table, about = found.tables(request)
+        about = about if table_of_items is None else table_of_items
+        return Interactions.from_frame(table, keep=request.keep, items=about, **options)
+
+
+class Located(NamedTuple):
+    """Files of a table that is read part by part, and how."""
+
+    files: list[Path]
+    """Those that hold the interactions, in order."""
+    layout: str
+    """Name of their layout."""
+    request: Request
+    """Which columns of them are wanted."""
+    items: pd.DataFrame | None
+    """The table of items, if there is one."""
+
+
+def locate(
+    path: str | Path,
+    *,
+    layout: str = AUTO,
+    items: str | Path | None = None,
+    columns: Mapping[str, Any] = MappingProxyType({}),
+    **given: Any,
+) -> Located:
+    """Return what `read` would read, unread.
+
+    Args:
+        columns: the arguments of `Interactions.from_frame` that name columns.
+        given: `ids`, `separator`, `encoding` and `names`, as in `read`.
+
+    Raises:
+        DataError: as `read`, of what it finds before it reads.
+    """
+    usual = {"ids": "auto", "separator": None, "encoding": None, "names": None}
+    found, request, _ = _asked(path, layout, (), {**usual, **given}, columns)
+    about = None if items is None else _items_of(items, request)
+    with _naming(f"{found.file} as {found.reader.name}"):
+        if about is None and found.folder and found.reader.items:
+            about = found.reader.items(found.folder, request)
+        files = parts_of(found.file) if found.file.is_dir() else [found.file]
+    return Located(files, found.reader.name, request, about)
+
+
+def _asked(
+    path: str | Path, layout: str, keep: Iterable[str], given: Mapping[str, Any], options: Mapping[str, Any]
+) -> tuple[_Found, Request, dict[str, Any]]:
+    """Return the file at a path, what is wanted of it, and the options with the names of its layout's columns."""
+    ids, names = given["ids"], given["names"]
     if ids not in get_args(IdKind):
         raise DataError(f"ids must be one of {', '.join(get_args(IdKind))}, got {ids!r}")
     if names is not None and not (isinstance(names, tuple | list) and all(isinstance(name, str) for name in names)):
@@ -86,16 +140,13 @@ def read(
     request = Request(
         **{name: options[name] for name in ("user", "item", "rating", "timestamp") if name in options},
         keep=tuple(dict.fromkeys([*kept, *(found.reader.keep if found.folder else ())])),
-        separator=separator,
-        encoding=encoding,
+        separator=given["separator"],
+        encoding=given["encoding"],
         names=None if names is None else tuple(names),
         ids=ids,
         sure=layout != AUTO,
     )
-    given = None if items is None else _items_of(items, request)
-    with _naming(f"{found.file} as {found.reader.name}"):
-        table, about = found.tables(request)
-        return Interactions.from_frame(table, keep=request.keep, items=about if given is None else given, **options)
+    return found, request, options
 
 
 @dataclass(frozen=True)

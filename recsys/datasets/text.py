@@ -6,6 +6,7 @@ import csv
 import io
 import re
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
@@ -28,7 +29,10 @@ _SEPARATORS: Final = (",", "\t", ";", "|")
 _BLOCK: Final = 2**24
 """Bytes parsed at a time; no row may be longer."""
 _DECIMAL: Final = r"^-?(0|[1-9][0-9]{0,14})(\.[0-9]{1,15})?$"
-_INTEGER: Final = f"^{PLAIN_INTEGER}$"
+INTEGER: Final = f"^{PLAIN_INTEGER}$"
+"""Ids that are read as whole numbers, if all of a column are."""
+WHOLE: Final = r"^[-+]?[0-9]+$"
+"""Values and times that are read as int64, if all of a column are."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,12 +152,42 @@ def _rows(text: pa.Buffer, separator: str, quotes: bool, *, strict: bool = False
         raise not_utf8(text) from None
 
 
-def _parsed(text: pa.Buffer, separator: str, header: list[str], wanted: list[str], quotes: bool) -> pa.Table:
-    """Return the wanted columns as text, the row of the header among them."""
-    quotes = quotes and re.search(rb'"', memoryview(text)) is not None  # without one, blocks are parsed in parallel
+def batches(
+    text: pa.Buffer, request: Request, *, separators: Sequence[str] = _SEPARATORS, quotes: bool = True
+) -> Iterator[pa.Table]:
+    """Yield the wanted columns of a table as text, some rows at a time; they are checked as `table` checks them."""
+    separator, header = _header(text, request, separators, quotes, False)
+    chosen = request(header)
+    if twice := sorted({name for name in chosen if header.count(name) > 1}):
+        raise DataError(f"the header names {', '.join(map(repr, twice))} more than once; rename one of them")
+    if not request.required <= set(header):
+        _explain_header(header, request, separator)
+    quotes = quotes and _has_quotes(text)
     if quotes:
         _refuse_torn_quotes(text, separator)
-    options = pacsv.ConvertOptions(
+    skip = 0 if request.names is not None else 1
+    with _explaining(text, separator, header, quotes):
+        for part in pacsv.open_csv(pa.BufferReader(text), *_options(separator, header, chosen, quotes)):
+            yield pa.table(part.slice(skip).columns, names=chosen)
+            skip = 0
+
+
+def _has_quotes(text: pa.Buffer) -> bool:
+    return re.search(rb'"', memoryview(text)) is not None
+
+
+def _parsed(text: pa.Buffer, separator: str, header: list[str], wanted: list[str], quotes: bool) -> pa.Table:
+    """Return the wanted columns as text, the row of the header among them."""
+    quotes = quotes and _has_quotes(text)  # without one, blocks are parsed in parallel
+    if quotes:
+        _refuse_torn_quotes(text, separator)
+    with _explaining(text, separator, header, quotes):
+        return pacsv.read_csv(pa.BufferReader(text), *_options(separator, header, wanted, quotes))
+
+
+def _options(separator: str, header: list[str], wanted: list[str], quotes: bool) -> tuple[Any, Any, Any]:
+    """Return Arrow's options to read, parse and convert the wanted columns as text."""
+    convert = pacsv.ConvertOptions(
         include_columns=[str(header.index(name)) for name in wanted],
         column_types={str(place): pa.string() for place in range(len(header))},
         strings_can_be_null=True,  # only an empty field is missing: an id may well be "NA" or "null"
@@ -161,8 +195,14 @@ def _parsed(text: pa.Buffer, separator: str, header: list[str], wanted: list[str
     )
     parse = pacsv.ParseOptions(delimiter=separator, quote_char='"' if quotes else False, newlines_in_values=quotes)
     read = pacsv.ReadOptions(column_names=[str(place) for place in range(len(header))], block_size=_BLOCK)
+    return read, parse, convert
+
+
+@contextmanager
+def _explaining(text: pa.Buffer, separator: str, header: list[str], quotes: bool) -> Iterator[None]:
+    """Name the line of what Arrow cannot parse."""
     try:
-        return pacsv.read_csv(pa.BufferReader(text), read, parse, options)
+        yield
     except pa.ArrowInvalid as error:
         for line, row in _rows(text, separator, quotes):
             if len(row) != len(header):
@@ -236,7 +276,7 @@ def labels(column: pa.ChunkedArray, *, as_text: bool) -> Any:
     encoded = column.dictionary_encode().combine_chunks()
     encoded = encoded.chunk(0) if isinstance(encoded, pa.ChunkedArray) else encoded
     values, codes = encoded.dictionary, encoded.indices
-    if not as_text and not codes.null_count and pc.all(pc.match_substring_regex(values, _INTEGER)).as_py():
+    if not as_text and not codes.null_count and pc.all(pc.match_substring_regex(values, INTEGER)).as_py():
         try:
             return values.cast(pa.int64()).take(codes).to_numpy(zero_copy_only=False)
         except pa.ArrowInvalid:  # beyond 64 bits
@@ -257,7 +297,7 @@ def _plain(column: pa.ChunkedArray) -> Any:
 
 def _numbers(column: pa.ChunkedArray) -> Any:
     """Return int64 or float64, NaN where nothing is written; text as it is if it is no number."""
-    if not column.null_count and pc.all(pc.match_substring_regex(column, r"^[-+]?[0-9]+$")).as_py():
+    if not column.null_count and pc.all(pc.match_substring_regex(column, WHOLE)).as_py():
         try:
             return column.cast(pa.int64()).to_numpy()
         except pa.ArrowInvalid:

@@ -6,6 +6,7 @@ consecutive users as `indptr` (int64), `indices` (int32), `values` (float32, lef
 and the SHA-256 of every file.
 """
 
+from recsys.shards.building import build as write_split
 from recsys.shards.building import write
 from recsys.shards.format import KIND, SCRATCH
 from recsys.shards.reader import Shards, Stored, open
@@ -21,4 +22,5 @@ __all__ = [
     "fingerprint_of_files",
     "open",
     "write",
+    "write_split",
 ]

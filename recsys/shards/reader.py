@@ -151,6 +151,10 @@ class Shards:
             before += entries
         return MappedMatrix(np.concatenate(ends), pieces, int(self.manifest["items"]))
 
+    def rows_of(self, part: str) -> int:
+        """Return how many users a held-out part has."""
+        return sum(rows for rows, _ in self.manifest["matrices"][f"{part}-target"])
+
     def times(self) -> Times | None:
         """Return the times of the training entries, in memory; None without."""
         kind = self.manifest["times"]

@@ -83,9 +83,7 @@ def add_to_items(
     np.add.at(of_item, items, scrambled(marks + of_user[rows]))
 
 
-def draws(
-    of_user: Numbers, of_item: Numbers, rows: npt.NDArray[Any], items: npt.NDArray[Any], seed: int
-) -> Numbers:
+def draws(of_user: Numbers, of_item: Numbers, rows: npt.NDArray[Any], items: npt.NDArray[Any], seed: int) -> Numbers:
     """Return (n_stored,) pseudo-random numbers that depend on the seed and on what is stored, not on names.
 
     A number is made of the entries of its user and of its item. Two entries of a user with one number are of items that

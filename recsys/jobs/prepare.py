@@ -1,0 +1,79 @@
+"""Prepare the data of a configuration: read, filter and split them into shards, out of memory if need be."""
+
+from __future__ import annotations
+
+import shutil
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any, Literal
+
+from recsys.config import JobConfig
+from recsys.errors import ConfigError
+from recsys.files import replacing_folder
+from recsys.jobs.common import split_of
+from recsys.preparing import Engine, Filter, Wanted, check_split, prepare, source_of
+from recsys.shards import KIND, SCRATCH, Shards, open, write_split
+from recsys.splits import options_of_kind
+from recsys.workspace import Workspace, output_folder
+
+EngineName = Literal["duckdb", "spark", "local"]
+
+
+def run(
+    workspace: Workspace, config: JobConfig, output: Path, *, engine: EngineName = "duckdb", memory: str = "1GB"
+) -> Shards:
+    """Write the shards of the data and the split of a configuration; return them.
+
+    Equal data become equal files, bit for bit, whichever engine reads them.
+
+    Args:
+        output: folder of the shards; new, empty, or that of earlier ones.
+        engine: `local` reads everything into memory, in every layout and for every split; `duckdb` and `spark` read
+            parquet, csv and tsv for the splits of `recsys.preparing.SPLITS`.
+        memory: what DuckDB may take for its buffers.
+
+    Raises:
+        ConfigError: the engine cannot read these data or make this split, or `output` holds something else.
+        DataError: the data cannot be read or split.
+    """
+    target = output_folder(output, ConfigError)
+    KIND.check(target)
+    made_of = {name: config.as_dict()[name] for name in ("data", "split")}
+    with replacing_folder(target, durable=True, kind=KIND) as beside:
+        if engine == "local":
+            data = config.load_data(workspace.folder)
+            split = split_of(config, data)
+            write_split(beside, split, {"data": data.summary(), "made_of": made_of})
+        else:
+            _prepare(config, beside, engine, memory, made_of)
+    shards = open(target, check=False)
+    for note in shards.manifest["notes"] if engine != "local" else ():
+        print(f"split {config.split.kind}: {note}")
+    parts = ", ".join(f"{name} {shards.rows_of(name):,} users" for name in shards.manifest["parts"])
+    print(f"train    {shards.train}\nheld out {parts}\nwritten  {output}")
+    return shards
+
+
+def _prepare(config: JobConfig, beside: Path, engine: EngineName, memory: str, made_of: dict[str, Any]) -> None:
+    """Fill a folder with shards by an engine, with intermediate files in a folder in it."""
+    try:
+        file, options = config.data.table()
+        check_split(config.split.kind)
+    except ConfigError as error:
+        raise ConfigError(f"--engine {engine}: {error}; --engine local takes all data and splits, in memory") from None
+    usual = {name: option.default for name, option in options_of_kind(config.split.kind).items()}
+    chosen = Filter(**config.data.filters(), binary=config.data.binary)
+    wanted = Wanted(options, chosen, config.split.kind, {**usual, **config.split.check()}, {"made_of": made_of})
+    scratch = beside / SCRATCH
+    scratch.mkdir()
+    with _started(engine, scratch, memory) as started:
+        prepare(started, source_of(file, options, scratch), wanted, beside, scratch)
+    shutil.rmtree(scratch)
+
+
+def _started(engine: EngineName, scratch: Path, memory: str) -> AbstractContextManager[Engine]:
+    if engine == "duckdb":
+        from recsys.preparing.duck import DuckDB
+
+        return DuckDB(scratch, memory)
+    raise ConfigError(f"there is no engine {engine!r}; choose duckdb or local")
