@@ -8,6 +8,7 @@ from recsys import models as models
 from recsys import promotion as promotion
 from recsys import ranks as ranks
 from recsys import report as report
+from recsys import shards as shards
 from recsys import splits as splits
 from recsys import tracking as tracking
 from recsys import tuning as tuning

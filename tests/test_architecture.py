@@ -16,13 +16,8 @@ FILES = sorted(ROOT.rglob("*.py"))
 # inside a function.
 LAYERS = [
     {"errors", "columns", "claims"},
-<<<<<<< HEAD
-    {"outputs"},
-    {"extras", "ids", "sparse", "files", "options", "memory", "workspace", "ranks"},
-=======
     {"outputs", "mapped"},
     {"extras", "ids", "sparse", "files", "options", "memory", "workspace"},
->>>>>>> 6bce4b2 (Shards: interactions and splits as a folder of memory-mapped files; counts may be filtered to a fixed point)
     {"times", "matching"},
     {"frames", "params"},
     {"interactions", "nn", "ranking", "artifacts", "metrics", "spool"},
@@ -153,7 +148,7 @@ def test_the_public_names_are_these():
     expected = {
         "Comparison DataReport Evaluation IdMap Interactions Part Recommender Split Validation Workspace __version__",
         "activity_groups cold_user_curve compare describe evaluate intervals leaks load recommend_frame score",
-        "analysis datasets errors export metrics models promotion ranks report splits tracking tuning",
+        "analysis datasets errors export metrics models promotion ranks report shards splits tracking tuning",
         "UAutoRec IAutoRec DeepAutoRec DeepRecommender SparseFC GLocalK MultVAE MultDAE VAE RecVAE MacridVAE HVamp",
         "FLVAE VASP BottleneckAE SparseAE DenoisingAE ContractiveAE CDAE ClusteringAE FeatureConsistentAE AAE VAEGAN",
         "ALI UAE EASE EDLAE DLAE RDLAE DEQL HigherOrderEASE ELSA SANSA InfiniteAE ALS BPR ItemKNN Popularity Blend",

@@ -6,6 +6,7 @@ What is held in memory are numbers per user and per item, never per entry.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -30,6 +31,11 @@ class Sorted(NamedTuple):
     items: npt.NDArray[np.int32]
     values: npt.NDArray[np.float32]
     times: Times | None
+
+    def cut(self, start: int, stop: int) -> Sorted:
+        """Return some consecutive rows."""
+        times = None if self.times is None else self.times[start:stop]
+        return Sorted(self.users[start:stop], self.items[start:stop], self.values[start:stop], times)
 
 
 class Block(NamedTuple):
@@ -60,6 +66,23 @@ class Block(NamedTuple):
         return kept._replace(lengths=self.lengths[users])
 
 
+class _Array:
+    """A file of one array, read from its beginning on: memory-mapped, what was read would count as the process's."""
+
+    def __init__(self, path: Path, dtype: np.dtype[Any]) -> None:
+        self._file, self._dtype = path.open("rb"), dtype
+
+    def __enter__(self) -> _Array:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+    def read(self, count: int) -> npt.NDArray[Any]:
+        """Return the next values."""
+        return np.fromfile(self._file, self._dtype, count)
+
+
 @dataclass(frozen=True)
 class Entries:
     """Entries of all users, in files of a folder."""
@@ -83,31 +106,29 @@ class Entries:
         """Number of entries."""
         return int(self.indptr[-1])
 
-    def array(self, name: str) -> npt.NDArray[Any]:
-        """Return `items`, `values` or `times`, memory-mapped."""
+    def _open(self, name: str) -> _Array:
         dtype: Any = {"items": _CODE, "values": _VALUE, "times": self.times}[name]
-        path = _file(self.folder, self.name, name)
-        return np.memmap(path, dtype, "r") if self.nnz else np.empty(0, dtype)
+        return _Array(_file(self.folder, self.name, name), dtype)
 
     def parts(self, name: str) -> Iterator[npt.NDArray[Any]]:
-        """Yield an array in parts."""
-        whole = self.array(name)
-        for start in range(0, len(whole), BLOCK):
-            yield np.array(whole[start : start + BLOCK])
+        """Yield `items`, `values` or `times` in parts."""
+        with self._open(name) as array:
+            for start in range(0, self.nnz, BLOCK):
+                yield array.read(min(BLOCK, self.nnz - start))
 
     def blocks(self) -> Iterator[Block]:
         """Yield all entries, of as many users at a time as have `BLOCK` of them, but of at least one."""
-        items, values = self.array("items"), self.array("values")
-        times = None if self.times is None else self.array("times")
-        user = 0
-        while user < self.n_users:
-            most = self.indptr[user] + BLOCK
-            stop = max(user + 1, int(np.searchsorted(self.indptr, most, "right")) - 1)
-            some = slice(int(self.indptr[user]), int(self.indptr[stop]))
-            lengths = np.diff(self.indptr[user : stop + 1])
-            own = None if times is None else np.array(times[some])
-            yield Block(user, lengths, np.array(items[some]), np.array(values[some]), own)
-            user = stop
+        with ExitStack() as stack:
+            names = ("items", "values", *(() if self.times is None else ("times",)))
+            arrays = [stack.enter_context(self._open(name)) for name in names]
+            user = 0
+            while user < self.n_users:
+                most = self.indptr[user] + BLOCK
+                stop = max(user + 1, int(np.searchsorted(self.indptr, most, "right")) - 1)
+                count = int(self.indptr[stop] - self.indptr[user])
+                items, values, *times = (array.read(count) for array in arrays)
+                yield Block(user, np.diff(self.indptr[user : stop + 1]), items, values, times[0] if times else None)
+                user = stop
 
     def remove(self) -> None:
         """Delete the files."""
@@ -139,9 +160,15 @@ class _Writer:
             if part is not None:
                 self._files[name].write(np.ascontiguousarray(part).data)
 
-    def done(self, n_items: int) -> Entries:
+    def __enter__(self) -> _Writer:
+        return self
+
+    def __exit__(self, *_: object) -> None:
         for file in self._files.values():
             file.close()
+
+    def done(self, n_items: int) -> Entries:
+        self.__exit__()
         indptr = np.concatenate([[0], np.cumsum(self.counts)])
         return Entries(self.folder, self.name, indptr, n_items, self.times)
 
@@ -166,26 +193,25 @@ def merge(
 
     Under `error` the entries mean nothing if there were any.
     """
-    writer = _Writer(folder, "merged", shape[0], times)
     waiting: Sorted | None = None
     count, first = 0, (0, 0)
-    for part in rows:
-        part = part if waiting is None else _joined(waiting, part)
-        if not len(part.users):
-            continue
-        last = np.ones(len(part.users), dtype=bool)
-        last[:-1] = (part.users[1:] != part.users[:-1]) | (part.items[1:] != part.items[:-1])
-        # The last user and item may go on in the next part.
-        ends = np.flatnonzero(last)
-        begin = int(ends[-2]) + 1 if len(ends) > 1 else 0
-        waiting = Sorted(*(None if array is None else array[begin:] for array in part))  # type: ignore[arg-type]
-        whole, last = Sorted(*(None if a is None else a[:begin] for a in part)), last[:begin]  # type: ignore[arg-type]
-        count, first = _write(writer, whole, last, duplicates, count, first)
-    if waiting is not None:
-        last = np.zeros(len(waiting.users), dtype=bool)
-        last[-1] = True
-        count, first = _write(writer, waiting, last, duplicates, count, first)
-    return writer.done(shape[1]), Repeats(count, first) if count else None
+    with _Writer(folder, "merged", shape[0], times) as writer:
+        for part in rows:
+            part = part if waiting is None else _joined(waiting, part)
+            if not len(part.users):
+                continue
+            last = np.ones(len(part.users), dtype=bool)
+            last[:-1] = (part.users[1:] != part.users[:-1]) | (part.items[1:] != part.items[:-1])
+            # The last user and item may go on in the next part.
+            ends = np.flatnonzero(last)
+            begin = int(ends[-2]) + 1 if len(ends) > 1 else 0
+            count, first = _write(writer, part.cut(0, begin), last[:begin], duplicates, count, first)
+            waiting = part.cut(begin, len(last))
+        if waiting is not None:
+            last = np.zeros(len(waiting.users), dtype=bool)
+            last[-1] = True
+            count, first = _write(writer, waiting, last, duplicates, count, first)
+        return writer.done(shape[1]), Repeats(count, first) if count else None
 
 
 def _write(
@@ -208,8 +234,9 @@ def _write(
 
 
 def _joined(one: Sorted, other: Sorted) -> Sorted:
-    both = zip(one, other, strict=True)
-    return Sorted(*(None if a is None or b is None else np.concatenate([a, b]) for a, b in both))  # type: ignore[arg-type]
+    times = None if one.times is None or other.times is None else np.concatenate([one.times, other.times])
+    users, items, values = (np.concatenate([getattr(one, of), getattr(other, of)]) for of in Sorted._fields[:3])
+    return Sorted(users, items, values, times)
 
 
 class Filter(NamedTuple):
@@ -246,14 +273,14 @@ def filtered(entries: Entries, wanted: Filter) -> tuple[Entries, npt.NDArray[np.
         raise nothing_left(wanted.min_rating, wanted.min_item, wanted.min_user)
     users, items = of_users > 0, of_items > 0
     new_user, new_item = (np.cumsum(kept, dtype=np.int32) - 1 for kept in (users, items))
-    writer = _Writer(entries.folder, "kept", int(users.sum()), entries.times)
-    for block in entries.blocks():
-        rows = block.rows
-        some = _kept(block, rows, wanted, users, items)
-        values = np.ones(int(some.sum()), np.float32) if wanted.binary else block.values[some]
-        times = None if block.times is None else block.times[some]
-        writer.add(new_user[rows[some]], new_item[block.items[some]], values, times)
-    return writer.done(int(items.sum())), users, items
+    with _Writer(entries.folder, "kept", int(users.sum()), entries.times) as writer:
+        for block in entries.blocks():
+            rows = block.rows
+            some = _kept(block, rows, wanted, users, items)
+            values = np.ones(int(some.sum()), np.float32) if wanted.binary else block.values[some]
+            times = None if block.times is None else block.times[some]
+            writer.add(new_user[rows[some]], new_item[block.items[some]], values, times)
+        return writer.done(int(items.sum())), users, items
 
 
 def _kept(block: Block, rows: npt.NDArray[np.int64], wanted: Filter, users: _Marks, items: _Marks) -> _Marks:

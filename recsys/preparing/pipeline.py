@@ -69,11 +69,11 @@ def prepare(engine: Engine, source: Source, wanted: Wanted, folder: Path, scratc
     if entries is not merged:
         merged.remove()
     everything = _about(source, IdMap(np.concatenate([_numpy(part) for part in items.parts()])), wanted.options)
-    data = Prepared(
-        entries, lambda: chosen(users.parts(), kept_users), everything.take(np.flatnonzero(kept_items)), Builder(folder)
-    )
-    summary = data.summary()
-    SPLITS[wanted.kind](data, {**wanted.about, "data": summary}, wanted.split)
+    of_entries = everything.take(np.flatnonzero(kept_items))
+    with Builder(folder) as builder:
+        data = Prepared(entries, lambda: chosen(users.parts(), kept_users), of_entries, builder)
+        summary = data.summary()
+        SPLITS[wanted.kind](data, {**wanted.about, "data": summary}, wanted.split)
     return summary
 
 

@@ -66,7 +66,7 @@ class Prepared:
         train.close()
         ids = (lambda: _plain(users())), (lambda: [items.ids.ids()])
         fingerprint = fingerprint_of_files(self.builder.folder, train, ids)
-        usual = {"parts": {}, "first_test_time": None, "allow_overlap": False, "notes": []}
+        usual: dict[str, Any] = {"parts": {}, "first_test_time": None, "allow_overlap": False, "notes": []}
         self.builder.finish({**usual, "train": {"fingerprint": fingerprint}, **facts})
 
     @property

@@ -45,23 +45,23 @@ def write(data: Interactions | Split, folder: str | Path, *, most_entries: int =
 def build(folder: Path, data: Interactions | Split, about: Mapping[str, Any], most: int = MOST_ENTRIES) -> None:
     """Fill a new folder with the shards of data in memory; `about` are further facts of the manifest."""
     train = data if isinstance(data, Interactions) else data.train
-    builder = Builder(folder, most=most)
-    builder.users(id_arrays(train.users))
-    builder.items(train.items, train.titles, train.item_columns)
-    _add(builder, TRAIN, train.matrix, train.timestamps)
-    parts = {}
-    if isinstance(data, Split):
-        for name, part in (("validation", data.validation), ("test", data.test)):
-            if part is not None:
-                parts[name] = _add_part(builder, name, part, data)
-    facts = {
-        "parts": parts,
-        "train": {"fingerprint": train.fingerprint()},
-        "first_test_time": data.first_test_time if isinstance(data, Split) else None,
-        "allow_overlap": data.allow_overlap if isinstance(data, Split) else False,
-        "notes": list(data.notes) if isinstance(data, Split) else [],
-    }
-    builder.finish({**facts, **about})
+    with Builder(folder, most=most) as builder:
+        builder.users(id_arrays(train.users))
+        builder.items(train.items, train.titles, train.item_columns)
+        _add(builder, TRAIN, train.matrix, train.timestamps)
+        parts = {}
+        if isinstance(data, Split):
+            for name, part in (("validation", data.validation), ("test", data.test)):
+                if part is not None:
+                    parts[name] = _add_part(builder, name, part, data)
+        facts = {
+            "parts": parts,
+            "train": {"fingerprint": train.fingerprint()},
+            "first_test_time": data.first_test_time if isinstance(data, Split) else None,
+            "allow_overlap": data.allow_overlap if isinstance(data, Split) else False,
+            "notes": list(data.notes) if isinstance(data, Split) else [],
+        }
+        builder.finish({**facts, **about})
 
 
 def _add_part(builder: Builder, name: str, part: Part, split: Split) -> dict[str, Any]:
@@ -77,7 +77,7 @@ def _add_part(builder: Builder, name: str, part: Part, split: Split) -> dict[str
     _add(builder, f"{name}-target", part.target)
     context = [f"{name}-context"]
     if not own_users:
-        known = {(TRAIN,): [train.matrix]}
+        known: dict[tuple[str, ...], list[sp.csr_matrix]] = {(TRAIN,): [train.matrix]}
         if split.validation is not None and split.validation.users == train.users and name == "test":
             known[TRAIN, "validation-target"] = [train.matrix, split.validation.target]
         same = (list(names) for names, matrices in known.items() if _equal(matrices, part.context))

@@ -26,13 +26,13 @@ HELD_OUT: Final = ("validation", "test")
 MOST_ENTRIES: Final = 2**31 - 1
 """Entries of a shard at most, so that their positions are int32."""
 
-TYPES: Final = {
+TYPES: Final[dict[str, np.dtype[Any]]] = {
     "indptr": np.dtype("<i8"),
     "indices": np.dtype("<i4"),
     "values": np.dtype("<f4"),
     "index": np.dtype("<i4"),
 }
-TIMES: Final = {"int64": np.dtype("<i8"), "float64": np.dtype("<f8")}
+TIMES: Final[dict[str, np.dtype[Any]]] = {"int64": np.dtype("<i8"), "float64": np.dtype("<f8")}
 _MATRIX: Final = r"train|(validation|test)-(context|target|seen)"
 _FILE: Final = re.compile(
     rf"({_MATRIX})-[0-9]{{5,}}-(indptr|indices|values|times)\.bin|(validation|test)-index\.bin"

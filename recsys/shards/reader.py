@@ -284,7 +284,8 @@ def _id_map(column: pa.ChunkedArray, path: Path) -> IdMap:
 
 def _values(column: pa.ChunkedArray) -> npt.NDArray[Any]:
     if pa.types.is_primitive(column.type) and not column.null_count:
-        return column.to_numpy()
+        found: npt.NDArray[Any] = column.to_numpy()
+        return found
     values = np.empty(len(column), dtype=object)
     values[:] = column.to_pylist()
     return values

@@ -92,6 +92,11 @@ class MatrixWriter:
             self._begin()
         self._end()
 
+    def abandon(self) -> None:
+        """Close the files of what will not be finished."""
+        for array in self._open.values():
+            array.close()
+
     def without_values(self) -> None:
         """Remove the values, all of which are 1."""
         for name in [name for name in self.files if name.endswith("-values.bin")]:
@@ -116,13 +121,20 @@ class MatrixWriter:
 
 
 class Builder:
-    """Fills a folder with shards: ids, then matrices, then the manifest."""
+    """Fills a folder with shards: ids, then matrices, then the manifest; a context that closes what is left open."""
 
     def __init__(self, folder: Path, *, most: int = MOST_ENTRIES) -> None:
         self.folder, self.most = folder, most
         self._matrices: dict[str, MatrixWriter] = {}
         self._files: dict[str, dict[str, Any]] = {}
         self._counts: dict[str, int] = {}
+
+    def __enter__(self) -> Builder:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for writer in self._matrices.values():
+            writer.abandon()
 
     def users(self, ids: Iterable[pa.Array], name: str = "users.parquet") -> None:
         """Write the ids of users, in the order of their rows."""
@@ -142,7 +154,7 @@ class Builder:
             if name in arrays:
                 raise DataError(f"a column of items cannot be called {name!r}; rename it")
             try:
-                arrays[name] = pa.array(values, from_pandas=values.dtype.kind == "f")
+                arrays[name] = pa.array(values)
             except pa.ArrowException as error:
                 raise DataError(f"column {name!r} of the items cannot be stored: {error}") from None
         path = self.folder / "items.parquet"

@@ -128,6 +128,7 @@ JOBS = {
         Job("nightly", (*NIGHT, "--set", "data.interactions=6200"), (*USED, _run(*NIGHT))),
         Job("export", ("export", "models:/toy@champion", "--onnx", "{out}/model.onnx"), ONE),
         Job("analyze", ("analyze", "models:/toy/1", "--output", "{out}/analyzed", "--what", "map"), NET),
+        Job("prepare", ("prepare", "{root}/ease.toml", "--engine", "local", "--output", "{out}/shards"), FILES),
         Job("sync", ("sync",), (*USED, _run("train", "{root}/net.toml", "--force", down_from="INSERT INTO params"))),
         Job("sync-new", ("sync",), (*USED, _run("train", "{root}/ease.toml", "--force", down_from="INSERT INTO runs"))),
         Job(
