@@ -17,7 +17,7 @@ FILES = sorted(ROOT.rglob("*.py"))
 LAYERS = [
     {"errors", "columns", "claims"},
     {"outputs", "mapped"},
-    {"extras", "ids", "sparse", "files", "options", "memory", "workspace"},
+    {"extras", "ids", "sparse", "files", "options", "memory", "workspace", "ranks"},
     {"times", "matching"},
     {"frames", "params"},
     {"interactions", "nn", "ranking", "artifacts", "metrics", "spool"},

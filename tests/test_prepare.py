@@ -186,13 +186,17 @@ def test_times_at_ranks(tmp_path_factory, values, fractions):
         ({"timestamp": ["2026-08-31"] * 600}, "neither numbers nor timestamps; --engine local"),
         ({"item_id": [1.0] * 600}, "neither whole numbers nor text; --engine local"),
         ({"User_ID": 1}, "upper and lower case"),
+        ({"rating": ["a"] * 600, "weights": {"a": 0}}, "every row of 'rating' has the weight 0"),
+        ({"rating": ["a", *["b"] * 599], "weights": {"b": 1}}, r"events without a weight: 'a' \(1 rows\)"),
         ({}, "rows repeat a user and item, for instance"),
     ],
 )
 def test_what_is_refused_is_named(tmp_path, changes, message, engine):
-    table(**changes).to_parquet(tmp_path / "table.parquet")
+    options = {"weights": changes["weights"]} if "weights" in changes else {}
+    frame = table(**{name: values for name, values in changes.items() if name != "weights"})
+    frame.to_parquet(tmp_path / "table.parquet")
     with pytest.raises((ConfigError, DataError), match=message):
-        prepare.run(Workspace(tmp_path), config(tmp_path / "table.parquet"), tmp_path / "out", engine=engine)
+        prepare.run(Workspace(tmp_path), config(tmp_path / "table.parquet", **options), tmp_path / "out", engine=engine)
     assert [file.name for file in tmp_path.iterdir()] == ["table.parquet"]
 
 

@@ -237,6 +237,8 @@ class _Read:
         if None in counts:
             raise DataError(f"{counts[None]:,} events in {column.name!r} are missing; drop those rows")
         found = weights_of_events(counts, column.name, self.options["weights"])
+        if not found.any():
+            raise DataError(f"every row of {column.name!r} has the weight 0: nothing is left")
         weights = pa.table({"event": table["event"], "weight": pa.array(found, pa.float32())})
         path = self.scratch / "weights.parquet"
         pq.write_table(weights, path)
