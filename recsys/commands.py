@@ -299,6 +299,10 @@ COMMANDS = (
                 choices=("raise", "drop"),
                 help="listed users who are not in the data: refuse the list (default) or leave them out",
             ),
+            _option("--engine", choices=("local", "spark"), help="what computes: this process (default), or Spark"),
+            _option(
+                "--master", type=_text, metavar="URL", help="of Spark, such as spark://HOST:7077 (default local[*])"
+            ),
         ),
         continues=True,
     ),

@@ -111,18 +111,31 @@ def score(
     n: int = 10,
     data: str | None = None,
     users: Path | None = None,
-    on_unknown: Literal["raise", "drop"] = "raise",
-    batch_size: int = BATCH_SIZE,
+    on_unknown: Literal["raise", "drop"] | None = None,
+    batch_size: int | None = None,
+    engine: Literal["local", "spark"] = "local",
+    master: str | None = None,
 ) -> scoring.ScoringResult:
     """Write the `n` best items of every user (or of a listed few) as Parquet parts with a manifest.
 
     Args:
         users: a text file with one user id per line, or a Parquet or CSV file with a column `user_id`; ids may be text
             where the data have integers, and the other way round.
-        on_unknown: `raise` or `drop` for listed users that the data do not hold.
+        on_unknown: `raise`, the default, or `drop` for listed users that the data do not hold.
         batch_size: users of one part; an interrupted job continues after its last complete part.
+        engine: what computes: this process, or Spark, which takes no `users`, `on_unknown` and `batch_size`.
+        master: of Spark, such as `spark://HOST:7077`; all cores of this machine by default.
     """
+    others = {"--users": users, "--on-unknown": on_unknown, "--batch-size": batch_size}
+    for flag, value in ({"--master": master} if engine == "local" else others).items():
+        if value is not None:
+            raise ConfigError(f"{flag} is not for --engine {engine}; leave it out, or choose the other engine")
     scoring.check_output(output)  # before the model is loaded
+    if engine == "spark":
+        from recsys.jobs import score_spark
+
+        return _told(score_spark.run(workspace, model, output, n=n, data=data, master=master))
+    on_unknown = on_unknown or "raise"
     fitted, pinned = load_model(workspace, model)
     histories, seen = histories_for(workspace, fitted, model, data)
     result = scoring.score(
@@ -132,17 +145,23 @@ def score(
         n=n,
         users=None if users is None else _read_users(users, histories.users, on_unknown),
         on_unknown=on_unknown,
-        batch_size=batch_size,
+        batch_size=BATCH_SIZE if batch_size is None else batch_size,
         seen=seen,
         model_uri=pinned,
         asked_uri=model,
         show_progress=workspace.progress,
     )
-    state = "already complete" if result.already_complete else "written"
-    print(f"{result.users:,} users, {result.rows:,} rows {state}: {result.output}")
+    _told(result)
     unread = 0 if users is not None else np.count_nonzero(np.diff(histories.matrix.indptr) == 0)
     if unread:
         print(f"users with a list as for no history, because all their ratings lie below data.min_rating: {unread:,}")
+    return result
+
+
+def _told(result: scoring.ScoringResult) -> scoring.ScoringResult:
+    """Print what was written, and return it."""
+    state = "already complete" if result.already_complete else "written"
+    print(f"{result.users:,} users, {result.rows:,} rows {state}: {result.output}")
     return result
 
 

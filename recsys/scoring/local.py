@@ -219,7 +219,7 @@ def _write(
         "users": hashlib.sha256(rows.tobytes()).hexdigest(),
         **options,
         "batch_size": batch_size,
-        "recsys": _version(),
+        "recsys": version(),
     }
     with folder.locked():
         folder.check()
@@ -258,7 +258,8 @@ def model_checksum(model: Recommender) -> str:
     return digest.hexdigest()
 
 
-def _version() -> str:
+def version() -> str:
+    """Return the version of this package, for what tells one job from another."""
     try:
         return metadata.version("recsys")
     except metadata.PackageNotFoundError:

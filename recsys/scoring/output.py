@@ -25,6 +25,10 @@ from recsys.workspace import as_path, output_folder
 _JOB, _JOURNAL = ".job.json", ".parts.jsonl"
 _PART, _HALF = re.compile(r"part-[0-9]{5,}\.parquet"), re.compile(r"\.part-[0-9]{5,}\.parquet")
 """Names of a part, and of one that is being written."""
+_OF_SPARK = re.compile(
+    r"(.*/)?(\.?part-[0-9]{5,}-[0-9a-f-]{36}[-.\w]*\.parquet(\.crc)?|_SUCCESS|\._SUCCESS\.crc)", re.DOTALL
+)
+"""Names of the files that Spark writes beside the output until they are parts."""
 
 Identity = Mapping[str, Any]
 """What tells one job from another: JSON values."""
@@ -61,7 +65,9 @@ def _gathered(folder: Path) -> list[str] | None:
     return names or None
 
 
-RECOMMENDATIONS: Final = Kind("a scoring output", ScoringError, MANIFEST, _listed)
+RECOMMENDATIONS: Final = Kind(
+    "a scoring output", ScoringError, MANIFEST, _listed, unfinished=lambda name: _OF_SPARK.fullmatch(name) is not None
+)
 """The folder that a scoring job leaves."""
 _GATHERING: Final = Kind("what an interrupted scoring job left", ScoringError, _JOB, _gathered)
 
@@ -142,17 +148,28 @@ class OutputFolder:
 
     def write_part(self, name: str, table: pa.Table, users: int) -> Entry:
         """Write a part, its entry in the journal, and then give it its name: a part without an entry is not ours."""
-        half, part = self.partial / f".{name}", self.partial / name
-        if os.path.lexists(part):
-            raise ScoringError(f"{part} turned up while the job was running and is not part of it; move it elsewhere")
+        half = self.partial / f".{name}"
+        self._check_new(name)
         pq.write_table(table, half, compression="zstd")
-        entry = {"file": name, "users": users, "rows": table.num_rows, "sha256": sha256_of_file(half)}
+        return self.take_part(name, half, table.num_rows, users)
+
+    def take_part(self, name: str, file: Path, rows: int, users: int) -> Entry:
+        """Make a file of the same file system a part: its entry in the journal first, then its name."""
+        part = self._check_new(name)
+        entry = {"file": name, "users": users, "rows": rows, "sha256": sha256_of_file(file)}
         with (self.partial / _JOURNAL).open("a", encoding="utf-8") as journal:
             journal.write(json.dumps(entry) + "\n")
             journal.flush()
             os.fsync(journal.fileno())
-        half.replace(part)
+        file.replace(part)
         return entry
+
+    def _check_new(self, name: str) -> Path:
+        """Return the path of a part that is not there yet; a ScoringError where something is."""
+        part = self.partial / name
+        if os.path.lexists(part):
+            raise ScoringError(f"{part} turned up while the job was running and is not part of it; move it elsewhere")
+        return part
 
     def publish(self, facts: Mapping[str, Any], parts: Mapping[str, Entry], identity: Identity) -> dict[str, Any]:
         """Write the manifest, put the parts in place of the target, and return the manifest.
