@@ -9,9 +9,9 @@ import warnings
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache, partial
-from importlib import import_module
+from importlib import import_module, metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -161,9 +161,7 @@ def _write(kernel: Kernel, rows: DataFrame, reading: TableReading, folder: Path)
     counts: Any = spark.sparkContext.accumulator(Counts(), _Adding())  # type: ignore[arg-type]
     plain = Reading(duplicates=reading.duplicates, min_rating=reading.min_rating, binary=reading.binary)
     work = _work(
-        _Setup(
-            _sent(spark, kernel.model), type(kernel.model).__module__, kernel.n, kernel.exclude_seen, plain, version()
-        ),
+        _Setup(_sent(spark, kernel.model), _modules(kernel.model), kernel.n, kernel.exclude_seen, plain, folder.parent),
         counts,
     )
     sorted_rows = rows.sortWithinPartitions(USER, ITEM)
@@ -206,13 +204,15 @@ class _Setup:
 
     archive: str
     """Name of the archive of the bundle."""
-    module: str
-    """Module that registers the model."""
+    modules: tuple[str, ...]
+    """That register the model and what it is made of."""
     n: int
     exclude_seen: bool
     reading: Reading
-    version: str
-    """Of recsys at the driver."""
+    shared: Path
+    """Folder that the driver has just made, in which all write."""
+    versions: tuple[str, ...] = field(default_factory=lambda: _versions())
+    """Of what decides lists, at the driver."""
 
 
 def _work(setup: _Setup, counts: Any) -> Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
@@ -228,24 +228,39 @@ def score_partition(batches: Iterable[pa.RecordBatch], setup: _Setup, counts: An
     """Turn the rows of a partition into lists, in a worker."""
     from pyspark import SparkFiles
 
-    if version() != setup.version:
+    if (own := _versions()) != setup.versions:
         raise ScoringError(
-            f"a worker has recsys {version()} and the driver {setup.version}; install one version everywhere"
+            f"a worker has {', '.join(own)}, and the driver {', '.join(setup.versions)}; install the same everywhere"
         )
-    kernel = _opened(SparkFiles.get(setup.archive), setup.module, setup.n, setup.exclude_seen)
+    if not setup.shared.is_dir():
+        raise ScoringError(
+            f"a worker does not see {setup.shared}, which the driver has made; the output must be in one folder for all"
+        )
+    kernel = _opened(SparkFiles.get(setup.archive), setup.modules, setup.n, setup.exclude_seen)
     found = Counts()
     yield from kernel.batches(batches, setup.reading, found)
     counts.add(found)
 
 
 @lru_cache(maxsize=1)
-def _opened(folder: str, module: str, n: int, exclude_seen: bool) -> Kernel:
+def _opened(folder: str, modules: tuple[str, ...], n: int, exclude_seen: bool) -> Kernel:
     """Return the kernel of a bundle, once per Python worker."""
     import torch
 
     torch.set_num_threads(1)  # Spark has a worker per core
-    import_module(module)
+    for module in modules:
+        import_module(module)
     return Kernel.open(folder, n, exclude_seen)
+
+
+def _versions() -> tuple[str, ...]:
+    """Return the packages here by which lists are computed, with their versions."""
+    return f"recsys {version()}", *(f"{name} {metadata.version(name)}" for name in ("torch", "numpy", "scipy"))
+
+
+def _modules(model: Recommender) -> tuple[str, ...]:
+    """Return the modules that register the classes of a model and of its parts."""
+    return tuple(sorted({type(one).__module__ for one in (model, *model.members())}))
 
 
 class _Adding:
@@ -261,7 +276,7 @@ class _Adding:
 
 def _sent(spark: SparkSession, model: Recommender) -> str:
     """Send the bundle of a model to the workers, once per session and model; return the name of the archive."""
-    if type(model).__module__ == "__main__":
+    if "__main__" in _modules(model):
         raise BundleError(f"{type(model).__name__} is defined in a script; workers need a module that they can import")
     context, name = spark.sparkContext, f"recsys-{model_checksum(model)}"
     if any(archive.endswith(f"{name}.zip#{name}") for archive in context.listArchives):

@@ -155,7 +155,10 @@ def _of_csv(spark: SparkSession, path: Path, how: TableReading) -> DataFrame:
         or not {how.user, how.item} <= {*names}
     ):
         raise _not_simple(path, f"its first line is {header[:80]!r}")
-    lines = spark.read.text(f"file://{path}").where((F.col("value") != header) & (F.length("value") > 0))
+    everything = spark.read.text(f"file://{path}")
+    if everything.where(F.col("value") == header).limit(2).count() > 1:
+        raise _not_simple(path, f"another line is the header {header[:80]!r} again")
+    lines = everything.where((F.col("value") != header) & (F.length("value") > 0))
     fields = F.split("value", ",", -1)
     kept = [name for name in (how.user, how.item, how.rating) if name in names]
     texts = lines.select(
