@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -26,6 +27,8 @@ from recsys.models import ALS, EASE, MultVAE
 from recsys.scoring import TableReading, recommend_frame
 from recsys.scoring import score_spark as score_in_parts
 from recsys.scoring.output import read_manifest
+from recsys.scoring.rows import Reading
+from recsys.scoring.spark import _Setup, score_partition
 from recsys.scoring.spark_session import session
 from recsys.workspace import Workspace
 from tests.scoring.worlds import assert_same_lists
@@ -218,12 +221,21 @@ def test_tables_that_the_local_job_refuses_are_refused_in_one_line(spark, tmp_pa
         ("user_id,item_id,rating\n1,2,0x1p3\n", "must hold numbers"),
         ("user_id,item_id\n1,\\N\n", "missing value"),
         ("user_id,item_id\n1,\n", "must not be missing"),
+        ("user_id,item_id\n1,2\nuser_id,item_id\n3,4\n", "another line is the header"),
     ],
 )
 def test_a_csv_file_that_spark_reads_otherwise_is_refused(spark, tmp_path, text, message):
     (tmp_path / "t.csv").write_text(text)
     with pytest.raises(DataError, match=message):
         score_spark(spark, fitted("EASE"), tmp_path / "t.csv", tmp_path / "out")
+
+
+def test_a_worker_refuses_another_place_and_other_packages(tmp_path):
+    setup = _Setup("bundle", (), 10, True, Reading(), tmp_path / "elsewhere")
+    with pytest.raises(ScoringError, match=r"a worker does not see .*elsewhere"):
+        list(score_partition([], setup, None))
+    with pytest.raises(ScoringError, match=r"a worker has recsys .*, torch .*, and the driver recsys 0\.0\.1; install"):
+        list(score_partition([], replace(setup, versions=("recsys 0.0.1",)), None))
 
 
 def test_the_command_reads_as_the_training_did(spark, tmp_path, capsys):
