@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,7 +14,7 @@ from recsys.errors import DataError
 from recsys.ids import IdMap
 from recsys.interactions import Interactions
 from recsys.models import Recommender
-from recsys.models.stored import number_in, part_of
+from recsys.models.stored import known_users, number_in, part_of
 from recsys.params import Fraction, check
 
 
@@ -47,7 +48,8 @@ def data_drift(model: Recommender, data: Interactions) -> dict[str, float]:
 
     `popularity` is ½ Σ_i |p_i − q_i|, where p and q are each item's share of all interactions then and now, over the
     items of both; 0 means the same popularity, 1 no item in common. Users who were held out when the model was trained
-    are not new: their number is subtracted from that of unknown users.
+    are not new: their number is subtracted from that of unknown users. `new_users` is NaN if the model has
+    kept no ids of users.
 
     Raises:
         DataError: the model does not know its ids.
@@ -60,13 +62,16 @@ def data_drift(model: Recommender, data: Interactions) -> dict[str, float]:
     before = before / max(before.sum(), 1e-12)
     known = codes >= 0
     there = np.bincount(codes[known], now[known], len(before))
+    distance = float(0.5 * (np.abs(before - there).sum() + now[~known].sum()))
+    if known_users(model) is None:
+        return {"new_users": math.nan, "new_items": float(now[~known].sum()), "popularity": distance}
     unknown = int((model.users_.codes_of(data.users, "user") < 0).sum())
     trained = number_in(part_of(model.about_, "data"), "users") or len(model.users_)
     held_out = int(trained) - len(model.users_)
     return {
         "new_users": max(0, unknown - held_out) / max(1, len(data.users)),
         "new_items": float(now[~known].sum()),
-        "popularity": float(0.5 * (np.abs(before - there).sum() + now[~known].sum())),
+        "popularity": distance,
     }
 
 

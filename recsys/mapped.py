@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -13,6 +13,10 @@ from recsys.errors import DataError
 
 BLOCK: Final = 2**22
 """Stored entries read at a time where all are read."""
+
+
+SHUFFLED: Final = 2**26
+"""Stored entries of a block within which an epoch visits rows in random order: 512 MiB of columns and values."""
 
 
 class Piece(NamedTuple):
@@ -32,9 +36,22 @@ class MappedMatrix:
 
     dtype = np.dtype(np.float32)
 
-    def __init__(self, indptr: npt.NDArray[np.int64], pieces: Sequence[Piece], n_columns: int) -> None:
-        """`indptr` are the (n_rows + 1,) offsets of the rows in all pieces; no row lies in two pieces."""
-        self.indptr = indptr
+    def __init__(
+        self,
+        indptr: npt.NDArray[np.int64],
+        pieces: Sequence[Piece],
+        n_columns: int,
+        digest: str = "",
+        through: Callable[[sp.csr_matrix], sp.csr_matrix] | None = None,
+    ) -> None:
+        """Make a matrix of pieces.
+
+        Args:
+            indptr: (n_rows + 1,) offsets of the rows in all pieces; no row lies in two pieces.
+            digest: what equal matrices alone have, if that is known without reading them.
+            through: changes the values of what is read, each by itself.
+        """
+        self.indptr, self.digest, self._through = indptr, digest, through
         self.shape = (len(indptr) - 1, n_columns)
         self._pieces = list(pieces)
         self._starts = np.concatenate([[0], np.cumsum([len(piece.indices) for piece in pieces], dtype=np.int64)])
@@ -96,6 +113,29 @@ class MappedMatrix:
         if row < self.shape[0]:
             yield row, self._between(row, self.shape[0])  # rows without entries, behind the last piece
 
+    def through(self, change: Callable[[sp.csr_matrix], sp.csr_matrix]) -> MappedMatrix:
+        """Return the same rows with their values changed as they are read, each by itself."""
+        return MappedMatrix(self.indptr, self._pieces, self.shape[1], self.digest, change)
+
+    def entries(self, start: int, stop: int) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.float32]]:
+        """Return columns and values of the entries `start:stop` of all, whatever their rows."""
+        indices, values = self._stored(start, min(stop, self.nnz))
+        if self._through is not None:
+            one_row = sp.csr_matrix((values, indices, [0, len(values)]), shape=(1, self.shape[1]))
+            values = self._through(one_row).data
+        return indices, values
+
+    def _stored(self, start: int, stop: int) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.float32]]:
+        """Return columns and values of the entries `start:stop` as they are stored."""
+        indices, values = np.empty(stop - start, np.int32), np.ones(stop - start, np.float32)
+        for piece, first in zip(self._pieces, self._starts[:-1], strict=True):
+            begin, end = max(start, int(first)), min(stop, int(first) + len(piece.indices))
+            if begin < end:
+                indices[begin - start : end - start] = piece.indices[begin - first : end - first]
+                if piece.values is not None:
+                    values[begin - start : end - start] = piece.values[begin - first : end - first]
+        return indices, values
+
     def to_csr(self) -> sp.csr_matrix:
         """Return the whole matrix in memory: 8 bytes an entry."""
         return self._between(0, self.shape[0])
@@ -103,14 +143,7 @@ class MappedMatrix:
     def _between(self, start: int, stop: int) -> sp.csr_matrix:
         """Return a copy of the consecutive rows `start:stop`."""
         low, high = int(self.indptr[start]), int(self.indptr[stop])
-        indices, values = np.empty(high - low, np.int32), np.ones(high - low, np.float32)
-        for piece, first in zip(self._pieces, self._starts[:-1], strict=True):
-            begin, end = max(low, int(first)), min(high, int(first) + len(piece.indices))
-            if begin < end:
-                indices[begin - low : end - low] = piece.indices[begin - first : end - first]
-                if piece.values is not None:
-                    values[begin - low : end - low] = piece.values[begin - first : end - first]
-        return self._csr(indices, values, self.indptr[start : stop + 1] - low)
+        return self._csr(*self._stored(low, high), self.indptr[start : stop + 1] - low)
 
     def _csr(
         self, indices: npt.NDArray[np.int32], values: npt.NDArray[np.float32], indptr: npt.NDArray[np.int64]
@@ -118,4 +151,61 @@ class MappedMatrix:
         offsets = indptr.astype(np.int32) if indptr[-1] < 2**31 else indptr
         matrix = sp.csr_matrix((values, indices, offsets), shape=(len(indptr) - 1, self.shape[1]))
         matrix.has_sorted_indices = matrix.has_canonical_format = True
-        return matrix
+        return matrix if self._through is None else self._through(matrix)
+
+
+Matrix = sp.csr_matrix | MappedMatrix
+
+
+def entries_of(matrix: Matrix) -> Iterator[tuple[npt.NDArray[Any], npt.NDArray[np.float32]]]:
+    """Yield columns and values of all stored entries, `BLOCK` at a time, for sums that take no memory.
+
+    The blocks do not depend on where the entries lie, so that a sum over them is the same in memory and on disk.
+    """
+    for start in range(0, matrix.nnz, BLOCK):
+        if isinstance(matrix, MappedMatrix):
+            yield matrix.entries(start, start + BLOCK)
+        else:
+            yield matrix.indices[start : start + BLOCK], matrix.data[start : start + BLOCK]
+
+
+def rows_of(matrix: Matrix) -> Iterator[tuple[int, sp.csr_matrix]]:
+    """Yield consecutive rows with the number of the first: all of a matrix in memory, parts of one on disk."""
+    if isinstance(matrix, MappedMatrix):
+        yield from matrix.blocks()
+    else:
+        yield 0, matrix
+
+
+def column_counts(matrix: Matrix) -> npt.NDArray[np.int64]:
+    """Return how many entries each column has, (n_columns,)."""
+    counts = np.zeros(matrix.shape[1], np.int64)
+    for columns, _ in entries_of(matrix):
+        counts += np.bincount(columns, minlength=len(counts))
+    return counts
+
+
+def extremes(matrix: Matrix) -> tuple[np.float32, np.float32]:
+    """Return the smallest and the largest stored value, of which there is one."""
+    ends = [(values.min(), values.max()) for _, values in entries_of(matrix)]
+    return min(low for low, _ in ends), max(high for _, high in ends)
+
+
+def total(matrix: Matrix) -> float:
+    """Return the sum of the stored values."""
+    return sum((float(values.sum(dtype=np.float64)) for _, values in entries_of(matrix)), 0.0)
+
+
+def squares(matrix: Matrix) -> float:
+    """Return the sum of the squares of the stored values."""
+    return sum((float(np.square(values, dtype=np.float64).sum()) for _, values in entries_of(matrix)), 0.0)
+
+
+def order_blocks(matrix: Matrix) -> npt.NDArray[np.int64]:
+    """Return the first row of each block of consecutive rows that lie near each other: one block in memory.
+
+    A row on disk is of block ⌊its first entry / `SHUFFLED`⌋, wherever pieces begin.
+    """
+    if not isinstance(matrix, MappedMatrix) or not matrix.nnz:
+        return np.zeros(1, np.int64)
+    return np.flatnonzero(np.diff(matrix.indptr[:-1] // SHUFFLED, prepend=-1))

@@ -15,6 +15,7 @@ import scipy.sparse as sp
 import torch
 from torch import Tensor
 
+from recsys import mapped
 from recsys.errors import DataError
 
 
@@ -127,19 +128,20 @@ class DenseRows:
 
 
 class Rows:
-    """A CSR matrix from which batches of rows are cut, as tensors on `device`.
+    """A CSR matrix, in memory or on disk, from which batches of rows are cut, as tensors on `device`.
 
     On CUDA the whole matrix is kept on the device if it fits, and batches are cut there without waiting for the host;
     otherwise they are cut on the host, one batch ahead of the computation.
     """
 
-    def __init__(self, matrix: sp.csr_matrix, device: torch.device | str = "cpu") -> None:
+    def __init__(self, matrix: mapped.Matrix, device: torch.device | str = "cpu") -> None:
         self.n_rows, self.n_columns = (int(size) for size in matrix.shape)
         self.device = torch.device(device)
-        self._matrix = matrix
+        self.matrix = matrix
         self._resident: tuple[Tensor, Tensor, Tensor] | None = None
         stored = 8 * (matrix.nnz + matrix.shape[0])
-        if self.device.type == "cuda" and stored < torch.cuda.mem_get_info(self.device)[0] // 4:
+        fits = self.device.type == "cuda" and stored < torch.cuda.mem_get_info(self.device)[0] // 4
+        if fits and isinstance(matrix, sp.csr_matrix):
             indptr, indices, values = (
                 torch.from_numpy(np.require(part, dtype, ["C", "W"])).to(self.device)
                 for part, dtype in ((matrix.indptr, np.int64), (matrix.indices, np.int32), (matrix.data, np.float32))
@@ -152,26 +154,28 @@ class Rows:
     @property
     def nnz(self) -> int:
         """Number of stored entries."""
-        return int(self._matrix.nnz)
+        return int(self.matrix.nnz)
 
     def checksum(self) -> int:
-        """Return a CRC-32 of the shape and all entries, to tell data apart."""
+        """Return a CRC-32 of the shape and all entries, or of what is known of them, to tell data apart."""
         value = zlib.crc32(repr((self.n_rows, self.n_columns)).encode())
-        for part in (self._matrix.indptr, self._matrix.indices, self._matrix.data):
+        if isinstance(self.matrix, mapped.MappedMatrix):
+            return zlib.crc32(self.matrix.digest.encode(), value)
+        for part in (self.matrix.indptr, self.matrix.indices, self.matrix.data):
             value = zlib.crc32(np.ascontiguousarray(part).data, value)
         return value
 
     def total(self) -> float:
         """Sum of the stored values."""
-        return float(self._matrix.data.sum(dtype=np.float64))
+        return mapped.total(self.matrix)
 
     def squares(self) -> float:
         """Sum of the squares of the stored values."""
-        return float(np.square(self._matrix.data, dtype=np.float64).sum())
+        return mapped.squares(self.matrix)
 
     def typical_length(self) -> float:
         """Root mean square of the Euclidean lengths of the rows that have entries; 1 if there are none."""
-        rows, squares = int(np.count_nonzero(np.diff(self._matrix.indptr))), self.squares()
+        rows, squares = int(np.count_nonzero(np.diff(self.matrix.indptr))), self.squares()
         return (squares / rows) ** 0.5 if squares else 1.0
 
     def batches(self, parts: Sequence[Tensor]) -> Iterator[Batch]:
@@ -199,7 +203,7 @@ class Rows:
         """Cut the given rows ((n,) int64 on the host), in their order."""
         if self._resident is not None:
             return self._cut_on_device(rows)
-        cut = self._matrix[rows.numpy()]
+        cut = self.matrix[rows.numpy()]
         offsets, columns = cut.indptr.astype(np.int64), cut.indices.astype(np.int64)
         values = cut.data.astype(np.float32, copy=False)
         segments = np.repeat(np.arange(len(rows)), np.diff(offsets))
@@ -213,7 +217,7 @@ class Rows:
         indptr, indices, values = self._resident
         host = rows.numpy()
         # On the host: the device would have to be waited for.
-        stored = int((self._matrix.indptr[host + 1] - self._matrix.indptr[host]).sum())
+        stored = int((self.matrix.indptr[host + 1] - self.matrix.indptr[host]).sum())
         rows = rows.to(self.device, non_blocking=True)
         starts = indptr[rows]
         counts = indptr[rows + 1] - starts

@@ -13,7 +13,7 @@ import pandas as pd
 import scipy.sparse as sp
 from pydantic import BaseModel, ConfigDict, field_validator, model_validator
 
-from recsys import datasets
+from recsys import datasets, shards
 from recsys.columns import ITEM
 from recsys.datasets import NAMES, SYNTHETIC
 from recsys.errors import ConfigError, DataError, did_you_mean
@@ -75,14 +75,18 @@ class DataConfig(OpenSection):
     """A known data set (see data/README.md), or any name together with `file`, by default that of the file."""
     file: str | None = None
     """A file or folder of your own, in a layout that `recsys.datasets.read` knows, relative to the working folder."""
+    shards: str | None = None
+    """A folder that `recsys prepare` has written, in place of a table: the data are read, filtered and split already,
+    so that no other key goes with it, and no `[split]` ([scale.md](scale.md))."""
     binary: bool = False
     """Give every interaction the value 1."""
 
     @model_validator(mode="before")
     @classmethod
     def _named_by_file(cls, values: Any) -> Any:
-        if isinstance(values, Mapping) and isinstance(values.get("file"), str) and values.get("name") is None:
-            return {**values, "name": Path(values["file"]).name.partition(".")[0] or values["file"]}
+        for source in ("file", "shards"):
+            if isinstance(values, Mapping) and isinstance(values.get(source), str) and values.get("name") is None:
+                return {**values, "name": Path(values[source]).name.partition(".")[0] or values[source]}
         return values
 
     def load(self, keep: str | Iterable[str] = (), root: Path | None = None) -> Interactions:
@@ -94,11 +98,18 @@ class DataConfig(OpenSection):
 
         The first is `load` without the filters by count, which select what to train on. The second also holds items
         that a user has seen and rated below `min_rating`; it is None without that filter.
+
+        Raises:
+            ConfigError: the data are shards, which do not hold everybody's history in one place.
         """
+        if self.shards is not None:
+            raise ConfigError(f"data.shards = {self.shards!r} holds parts of a split; name a table of the histories")
         return self.histories_of(self.read((), root))
 
     def read(self, keep: str | Iterable[str] = (), root: Path | None = None) -> Interactions:
-        """Read the data before any filter; arguments as in `load`."""
+        """Read the data before any filter; arguments as in `load`. Of shards the entries stay on disk."""
+        if self.shards is not None:
+            return shards.Stored(shards.open(self.shards), whole=True)
         if self.file:
             return datasets.read(self.file, keep=keep, **self._values(READ))
         if self.name == SYNTHETIC:
@@ -125,6 +136,8 @@ class DataConfig(OpenSection):
 
     def training_data(self, raw: Interactions) -> Interactions:
         """Return the result of `read`, filtered and binarized for training."""
+        if self.shards is not None:
+            return raw
         data = raw.filter(**self.filters())
         return data.binarized() if self.binary else data
 
@@ -136,6 +149,13 @@ class DataConfig(OpenSection):
 
     def check(self) -> dict[str, Any]:
         """Return the keys that are parameters of functions, checked; ConfigError if they or the name are wrong."""
+        if self.shards is not None:
+            others = [*self.given, *(name for name in ("file", "binary") if getattr(self, name))]
+            if others:
+                raise ConfigError(
+                    f"data.{others[0]} does not go with data.shards, whose data are read and filtered already"
+                )
+            return {}
         if self.file is None and self.name not in NAMES:
             raise ConfigError(f"unknown data set {self.name!r}{did_you_mean(self.name, NAMES)}")
         own, other = self._sources
@@ -155,7 +175,7 @@ class DataConfig(OpenSection):
 
     def of(self, source: Mapping[str, str]) -> DataConfig:
         """Return the section of other data, a `file` or a `name`, with those keys of this one that apply to them."""
-        kept = self.model_dump(exclude_none=True, exclude={"name", "file"})
+        kept = self.model_dump(exclude_none=True, exclude={"name", "file", "shards"})
         there = DataConfig.model_validate({**kept, **source})
         return DataConfig.model_validate(there.model_dump(exclude_none=True, exclude=set(there.unread())))
 

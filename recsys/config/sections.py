@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from recsys.config.data import DataConfig, Section, SplitConfig
 from recsys.drift import Limits
@@ -107,6 +107,14 @@ class JobConfig(Section):
     tune: TuneConfig | None = None
     """The search; `recsys train` does not read it."""
 
+    @model_validator(mode="before")
+    @classmethod
+    def _split_before(cls, values: Any) -> Any:
+        data = values.get("data") if isinstance(values, Mapping) else None
+        if isinstance(data, Mapping) and data.get("shards") is not None and values.get("split") is None:
+            return {**values, "split": {"kind": "prepared"}}
+        return values
+
     @field_validator("model")
     @classmethod
     def _checked_model(cls, section: dict[str, Any]) -> dict[str, Any]:
@@ -181,6 +189,15 @@ class JobConfig(Section):
 
     def _check_together(self) -> None:
         """Raise a ConfigError for sections that contradict each other."""
+        if (self.data.shards is None) == (self.split.kind == "prepared"):
+            raise ConfigError(
+                f"split.kind = {self.split.kind!r}: shards are split already, and only shards are: "
+                "leave out [split] with data.shards, and name another kind without"
+            )
+        if self.train.refit and self.data.shards is not None:
+            raise ConfigError(
+                "train.refit needs all entries in memory; leave it out with data.shards, or name the table"
+            )
         if self.train.refit and (self.split.kind == "hold_out_users" or self.split.without_validation):
             raise ConfigError(
                 "train.refit adds the validation entries of the training users, and this split has none; "

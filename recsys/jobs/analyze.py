@@ -27,6 +27,7 @@ from recsys.models.stored import part_of
 from recsys.report.markup import Markup, note, tag
 from recsys.report.page import document
 from recsys.scoring.local import model_checksum
+from recsys.shards import in_memory
 from recsys.splits import Split
 from recsys.tracking.tracker import digest
 from recsys.workspace import Workspace, output_folder
@@ -100,6 +101,7 @@ def run(
     config = config_of(fitted, model)
     data = config.load_data(workspace.folder)
     split = _as_fitted(fitted, split_for(fitted, split_of(config, data)), pinned)
+    split = replace(split, train=in_memory(split.train))
     columns = None if users is None else _columns(users, data.users)
     subject = Subject(model=fitted, split=split, users=columns, seed=seed)
     identity = _digest(fitted, split, columns, seed)

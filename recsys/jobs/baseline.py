@@ -18,6 +18,7 @@ from recsys.metrics import higher_is_better, of
 from recsys.models import Popularity, Recommender
 from recsys.models.least_squares import Biases
 from recsys.ranking import Ids, Scores
+from recsys.shards import in_memory
 from recsys.splits import Split
 from recsys.workspace import Workspace
 
@@ -38,7 +39,7 @@ class Baseline:
         cls, workspace: Workspace, job: JobConfig, split: Split, fitted_on: Interactions, metrics: Sequence[str]
     ) -> Baseline:
         """Measure it on the test part, in a small part of the time that a model takes."""
-        biases = Biases.of(fitted_on.matrix, DAMPING) if any(of(name).rates for name in metrics) else None
+        biases = Biases.of(in_memory(fitted_on).matrix, DAMPING) if any(of(name).rates for name in metrics) else None
         ranker = _Tasteless(Popularity().fit(fitted_on, show_progress=False), biases)
         return cls(measure(replace(workspace, progress=False), job, ranker, split, metrics).values)
 

@@ -16,7 +16,7 @@ from recsys.evaluation import Evaluation, Ranker, Validation, evaluate
 from recsys.files import sha256_of_json
 from recsys.interactions import Interactions
 from recsys.models import Recommender
-from recsys.models.stored import number_in, part_of
+from recsys.models.stored import known_users, number_in, part_of
 from recsys.splits import Part, Split
 from recsys.workspace import Workspace, as_path
 
@@ -121,7 +121,8 @@ def may_have_seen(model: Recommender, split: Split) -> bool:
     trained = part_of(model.about_, "trained_on")
     if trained and fitted_part(model, split).fingerprint() == trained.get("fingerprint"):
         return False
-    if model.users_ is not None and (model.users_.codes_of(split.test.users, "user") < 0).all():
+    users = known_users(model)
+    if users is not None and (users.codes_of(split.test.users, "user") < 0).all():
         return False
     until, first = number_in(trained, "until"), split.first_test_time
     return until is None or first is None or until >= first
@@ -150,6 +151,8 @@ class Sources:
     def histories(self) -> tuple[Interactions, Interactions | None]:
         """What to recommend from, and all that its users have seen where that is more: see `DataConfig.histories`."""
         given = self.job.data.given
+        if self.job.data.shards is not None:
+            return self.job.data.histories()  # which refuses them
         if given.get("min_user") or given.get("min_item"):
             return self.job.data.histories_of(self.raw)
         return of_everyone(self.data, None if given.get("min_rating") is None else self.raw)

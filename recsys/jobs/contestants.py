@@ -17,6 +17,7 @@ from recsys.ids import IdMap
 from recsys.jobs.common import may_have_seen, measure
 from recsys.metrics import of
 from recsys.models import Popularity, Recommender
+from recsys.models.stored import known_users
 from recsys.promotion import Measured, Rule
 from recsys.sparse import as_csr
 from recsys.splits import Part, Split
@@ -86,7 +87,8 @@ def _unknown_users(split: Split, models: Sequence[Recommender]) -> Part | None:
     part = split.validation
     if part is None or not part.target.nnz or (split.test.users.codes_of(part.users, "user") >= 0).any():
         return None
-    known = [None if model.users_ is None else model.users_.codes_of(part.users, "user") for model in models]
+    trained = [known_users(model) for model in models]
+    known = [None if users is None else users.codes_of(part.users, "user") for users in trained]
     return None if any(codes is None or (codes >= 0).any() for codes in known) else part
 
 

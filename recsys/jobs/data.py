@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from recsys import datasets
@@ -10,6 +11,7 @@ from recsys.data_report import DataReport, describe, leaks
 from recsys.errors import DataError
 from recsys.interactions import Interactions
 from recsys.jobs.common import section_of, split_of
+from recsys.shards import in_memory
 from recsys.workspace import Workspace
 
 
@@ -28,13 +30,15 @@ def run(workspace: Workspace, source: str) -> DataReport:
     if config is None:
         data, repeated = _read(workspace, source)
     else:
-        data = config.load_data(workspace.folder)
+        given = config.load_data(workspace.folder)
+        data = in_memory(given)
         repeated = 0 if config.data.given.get("duplicates", "error") == "error" else None
     report = describe(data, repeated=repeated)
     print(report)
     if config is not None:
         print()
-        split = split_of(config, data)
+        split = split_of(config, given)
+        split = replace(split, train=in_memory(split.train))
         print(f"training {split.train}\nvalidation {split.validation}\ntest {split.test}\n")
         print(leaks(data, split).to_string(index=False))
     return report

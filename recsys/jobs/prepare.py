@@ -36,6 +36,8 @@ def run(
         ConfigError: the engine cannot read these data or make this split, or `output` holds something else.
         DataError: the data cannot be read or split.
     """
+    if config.data.shards is not None:
+        raise ConfigError(f"data.shards = {config.data.shards!r} is prepared already; name a table with data.file")
     target = output_folder(output, ConfigError)
     KIND.check(target)
     made_of = {name: config.as_dict()[name] for name in ("data", "split")}

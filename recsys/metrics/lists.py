@@ -11,6 +11,7 @@ import numpy.typing as npt
 import scipy.sparse as sp
 
 from recsys.errors import DataError, OutOfRangeError
+from recsys.mapped import column_counts
 
 Ids = npt.NDArray[np.integer]
 Counts = npt.NDArray[np.integer]
@@ -38,7 +39,7 @@ class Catalog:
     @cached_property
     def popularity(self) -> Counts:
         """(n_items,) number of users who have each item."""
-        return np.bincount(self.user_items.indices, minlength=self.user_items.shape[1])
+        return column_counts(self.user_items)
 
     @cached_property
     def popularity_weights(self) -> PerUser:

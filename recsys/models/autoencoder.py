@@ -13,11 +13,12 @@ import scipy.sparse as sp
 import torch
 from torch import Tensor, nn
 
-from recsys.errors import ConfigError, DataError
+from recsys.errors import ConfigError, DataError, UnsupportedError
+from recsys.mapped import MappedMatrix, Matrix
 from recsys.memory import Need
 from recsys.models import spaces
 from recsys.models.base import Recommender
-from recsys.models.capabilities import Capabilities
+from recsys.models.capabilities import REFUSALS, Capabilities
 from recsys.models.codes import Distribution
 from recsys.models.fitting import FitOptions, new_generator, pick_device
 from recsys.models.selection import ROW_BLOCK, Histories, Indices
@@ -65,6 +66,9 @@ class Autoencoder(Recommender):
     """`cosine` lowers the learning rate to zero over all epochs."""
     patience: Count | None = None
     """Epochs without a better validation metric after which training stops; None: never."""
+    keep_users: bool = True
+    """Keep ids and embeddings of the training users; without them the model knows nobody, and everyone is scored from
+    a history."""
     device: str = "auto"
     """`auto`, `cpu`, `cuda` or `cuda:1`; `auto` takes CUDA where there is one."""
     precision: Precision = "float32"
@@ -76,6 +80,15 @@ class Autoencoder(Recommender):
         super()._check_params()
         if self.stop_after is not None and self.stop_after > self.epochs:
             raise ConfigError(f"stop_after must be at most epochs ({self.epochs}), got {self.stop_after}")
+        if not self.keep_users and self.capabilities.scores_known_users:
+            raise ConfigError(
+                f"{type(self).__name__} scores its users by what it learned of each; leave out keep_users"
+            )
+
+    def _require(self, ability: str) -> None:
+        super()._require(ability)
+        if ability == "keeps_users" and not self.keep_users:
+            raise UnsupportedError(f"this {type(self).__name__} {REFUSALS[ability]} (keep_users=False)")
 
     @abstractmethod
     def _network(self, n_in: int, generator: torch.Generator) -> nn.Module:
@@ -181,12 +194,20 @@ class Autoencoder(Recommender):
     def _steps_per_epoch(self, rows: Rows) -> int:
         return -(-len(rows) // self.batch_size)
 
-    def _training_rows(self, matrix: sp.csr_matrix) -> Rows:
-        return Rows(self._prepare(matrix), pick_device(self.device))
+    def reads_shards(self) -> bool:
+        """True: batch by batch. One's own model may prepare its rows in a way that needs all of them."""
+        return self._of_package()
+
+    def _prepared(self, matrix: Matrix) -> Matrix:
+        """Return the training histories as the network reads them, those on disk as they are read."""
+        return matrix.through(self._prepare) if isinstance(matrix, MappedMatrix) else self._prepare(matrix)
+
+    def _training_rows(self, matrix: Matrix) -> Rows:
+        return Rows(self._prepared(matrix), pick_device(self.device))
 
     def _keeps_embeddings(self) -> bool:
         """Return whether the embeddings of the training users are kept, and not other vectors of them."""
-        return self.capabilities.keeps_users
+        return self.capabilities.keeps_users and self.keep_users
 
     def _keep_users(self, rows: Rows) -> None:
         """Keep the embeddings of the training users, for `similar_users` and `recommend_users`."""

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from recsys.errors import BundleError, ConfigError, DataError, UnsupportedError
+from recsys.mapped import Matrix, extremes, squares, total
 from recsys.models import spaces
 from recsys.models.autoencoder import Autoencoder, encode_rows
 from recsys.models.capabilities import NO_GRAPH_OF_EQUATIONS, Capabilities
@@ -90,16 +91,19 @@ class AutoRec(Autoencoder):
             )
 
     def _fit(self, matrix: sp.csr_matrix, options: FitOptions) -> Record:
-        if not self.unobserved_weight and matrix.data.min() == matrix.data.max():
+        least, most = extremes(matrix)
+        if not self.unobserved_weight and least == most:
             raise DataError(
-                f"all {matrix.nnz:,} stored values are {matrix.data[0]:g}: a loss over stored entries has nothing to "
+                f"all {matrix.nnz:,} stored values are {least:g}: a loss over stored entries has nothing to "
                 "learn from them; set unobserved_weight > 0 to rank items, or use MultVAE or EASE"
             )
-        mean = float(matrix.data.mean(dtype=np.float64))
+        mean = total(matrix) / matrix.nnz
         self.mean_ = mean if self._centers() else 0.0
         self.biases_ = None if self.biases is None else Biases.of(matrix, float(self.biases))
-        low, high = self.rating_range_ = (float(matrix.data.min()), float(matrix.data.max()))
-        self.unit_ = self._unit(matrix.data)
+        low, high = self.rating_range_ = (float(least), float(most))
+        self.unit_ = float(most - least) / 4.0
+        if self.unobserved_weight:
+            self.unit_ = float(np.sqrt(squares(matrix) / matrix.nnz)) or 1.0
         cold = (low + high) / 2.0 if self.cold_rating == "middle" else self.cold_rating
         self.cold_rating_ = mean if cold is None else float(cold)
         record = super()._fit(matrix, options)
@@ -115,11 +119,6 @@ class AutoRec(Autoencoder):
             output.weight[untrained] = 0.0
             output.bias[untrained] = (self.cold_rating_ - self.mean_) / self.unit_ if self.biases_ is None else 0.0
 
-    def _unit(self, values: Floats) -> float:
-        if self.unobserved_weight:
-            return float(np.sqrt(np.mean(np.square(values, dtype=np.float64)))) or 1.0
-        return float(values.max() - values.min()) / 4.0
-
     def _centers(self) -> bool:
         if self.center is None and self.biases is None:
             return not (self.over_items or self.unobserved_weight)
@@ -133,10 +132,14 @@ class AutoRec(Autoencoder):
             values = values - np.float32(self.mean_ / self.unit_)
         return sp.csr_matrix((values, matrix.indices, matrix.indptr), shape=matrix.shape)
 
-    def _training_rows(self, matrix: sp.csr_matrix) -> Rows:
-        prepared = self._prepare(matrix)
+    def reads_shards(self) -> bool:
+        """True if the rows are those of users and nothing is fitted to all of them before."""
+        return not self.over_items and self.biases is None
+
+    def _training_rows(self, matrix: Matrix) -> Rows:
+        prepared = self._prepared(matrix)
         if self.over_items:  # the one place that turns to items × users
-            prepared = sp.csr_matrix(prepared.T)
+            prepared = sp.csr_matrix(prepared.T)  # type: ignore[union-attr]
         return self.rows_type(prepared, pick_device(self.device))
 
     def _n_in(self) -> int:
@@ -154,7 +157,7 @@ class AutoRec(Autoencoder):
         self.factors_ = ItemFactors.of(self.network_, items, self.user_counts_, *weights)
 
     def _keeps_embeddings(self) -> bool:
-        return not self.over_items  # else the output layer holds the training users
+        return self.keep_users and not self.over_items  # else the output layer holds the training users
 
     def _scale(self) -> Scale:
         return TypicalLength() if self.normalize else as_stored

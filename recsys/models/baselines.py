@@ -21,6 +21,7 @@ from threadpoolctl import threadpool_limits
 from torch import Tensor, nn
 
 from recsys.errors import DataError, TrainingError
+from recsys.mapped import column_counts
 from recsys.memory import Need
 from recsys.models import spaces
 from recsys.models.base import Recommender
@@ -44,8 +45,12 @@ class Popularity(Recommender):
         personal=False, encodes=False, compares_items=False, keeps_users=False, scores_known_users=True
     )
 
+    def reads_shards(self) -> bool:
+        """True: it counts."""
+        return True
+
     def _fit(self, matrix: sp.csr_matrix, options: FitOptions) -> None:
-        self.counts_ = torch.from_numpy(np.bincount(matrix.indices, minlength=matrix.shape[1]).astype(np.float32))
+        self.counts_ = torch.from_numpy(column_counts(matrix).astype(np.float32))
 
     def _scores(self, histories: Histories, userid: Indices, items: Indices | None, out: Tensor | None) -> Tensor:
         counts = self.counts_ if items is None else self.counts_[torch.from_numpy(items)]

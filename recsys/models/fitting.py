@@ -11,8 +11,11 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from recsys import memory
 from recsys.errors import ConfigError, DataError
+from recsys.mapped import MappedMatrix
 from recsys.models.selection import as_array
+from recsys.sparse import as_csr
 
 
 class Validates(Protocol):
@@ -64,6 +67,23 @@ def relative_weights(weights: npt.ArrayLike | None, n_users: int) -> npt.NDArray
         )
     relative = given.astype(np.float64) / given.max()
     return None if (relative == 1.0).all() else relative / relative.mean()
+
+
+def training_matrix(user_items: Any, *, on_disk: bool) -> Any:
+    """Return a checked matrix to fit to: a `csr_matrix`, or the `MappedMatrix` that is given if it may stay on disk.
+
+    Raises:
+        DataError: as `as_csr`, or a matrix on disk does not fit in memory.
+    """
+    if not isinstance(user_items, MappedMatrix):
+        return as_csr(user_items)
+    if on_disk:
+        return user_items
+    what = f"{user_items.nnz:,} entries that this model takes in memory need"
+    memory.require(
+        8 * user_items.nnz, what, "use a network over users' rows, such as MultVAE, which reads them from disk"
+    )
+    return as_csr(user_items.to_csr())
 
 
 def named_device(device: str) -> torch.device:

@@ -19,12 +19,13 @@ from recsys.artifacts import Bundle, read_bundle, write_bundle
 from recsys.errors import BundleError, DataError, NotFittedError, TrainingError, UnsupportedError
 from recsys.ids import IdMap
 from recsys.interactions import Interactions
+from recsys.mapped import column_counts
 from recsys.models.capabilities import REFUSALS, Capabilities
 from recsys.models.fallback import readable
-from recsys.models.fitting import FitOptions, Validates, free_on, pick_device, relative_weights
+from recsys.models.fitting import FitOptions, Validates, free_on, pick_device, relative_weights, training_matrix
 from recsys.models.selection import Histories, Indices
 from recsys.models.spaces import Space
-from recsys.models.stored import Size, Stored, as_json, check_ids, number, record_of, users_of
+from recsys.models.stored import Size, Stored, as_json, check_ids, ids_to_keep, number, record_of, users_of
 from recsys.params import Parameters, modern
 from recsys.sparse import as_csr, row_digests
 from recsys.training import Record
@@ -80,6 +81,10 @@ class Learner(Parameters, RecommenderBase):  # type: ignore[misc]
         """Return learned scalars as JSON values, for the bundle."""
         return {}
 
+    def reads_shards(self) -> bool:
+        """Return whether `fit` reads the rows of shards from disk as it needs them, and not all of them into memory."""
+        return False
+
     def chosen_on_validation(self) -> str:
         """Return the hyperparameter that `fit` chooses on a validation part; empty where there is none."""
         return ""
@@ -134,8 +139,7 @@ class Learner(Parameters, RecommenderBase):  # type: ignore[misc]
         """Learn from a users × items matrix.
 
         Args:
-            user_items: `Interactions` (the model then remembers the external ids), or any scipy sparse matrix,
-                (n_users, n_items).
+            user_items: `Interactions`, also of shards (their ids are remembered), or a scipy sparse matrix.
             callback: called with (iteration from 0, the iteration's seconds, loss) after each epoch, as in `implicit`;
                 models without epochs call it once. The loss is None where the model reports none.
             validation: measures each epoch and chooses the weights to keep; models without epochs are measured once.
@@ -152,16 +156,14 @@ class Learner(Parameters, RecommenderBase):  # type: ignore[misc]
         """
         self._forget()
         data = user_items if isinstance(user_items, Interactions) else None
-        matrix = as_csr(data.matrix if data else user_items)
+        matrix = training_matrix(data.matrix if data else user_items, on_disk=self.reads_shards())
         if not matrix.nnz:
             raise DataError(f"cannot fit {type(self).__name__} on a matrix of shape {matrix.shape} with nothing stored")
-        # Set before training, since validation uses the model as it grows; a failed fit leaves none of it behind.
+        # Before training, since validation uses the model as it grows; a failed fit leaves none of it behind.
         self.n_users_, self.n_items_ = matrix.shape
-        self.users_, self.items_ = (data.users, data.items) if data else (None, None)
-        self.titles_ = data.titles if data else None
-        self.about_ = {}
-        counts = np.bincount(matrix.indices, minlength=matrix.shape[1])
-        self.popularity_ = (counts / matrix.shape[0]).astype(np.float32)
+        self.users_, self.items_ = ids_to_keep(self, data) if data else (None, None)
+        self.titles_, self.about_ = data.titles if data else None, {}
+        self.popularity_ = (column_counts(matrix) / matrix.shape[0]).astype(np.float32)
         self.user_counts_ = np.diff(matrix.indptr).astype(np.int64)
         # A blend leaves it to its parts, and declares at its class what it can do with any.
         self.user_digests_ = row_digests(matrix) if type(self).capabilities.new_users == "fold-in" else None

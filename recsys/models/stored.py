@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from recsys.errors import BundleError, DataError
+from recsys.ids import IdMap
 from recsys.params import Count, check_value
 from recsys.training import Record
 
@@ -187,12 +188,24 @@ def number_in(table: Mapping[str, Any], name: str) -> float | None:
     return value if is_number else None
 
 
+def ids_to_keep(model: Any, data: Any) -> tuple[IdMap, IdMap]:
+    """Return the ids of the users and items of interactions, no user if the model is to keep none."""
+    return data.users if getattr(model, "keep_users", True) else IdMap(np.empty(0, np.int64)), data.items
+
+
+def known_users(model: Any) -> IdMap | None:
+    """Return the external ids of a model's training users; None where it does not know them, or has kept none."""
+    users: IdMap | None = model.users_
+    return None if users is None or not len(users) else users
+
+
 def check_ids(model: Any) -> None:
-    """Refuse external ids of a model that are not one per user and item."""
+    """Refuse external ids of a model that are not one per user and item; of users it may have kept none."""
     if (model.users_ is None) != (model.items_ is None):
         raise BundleError("it holds ids of users and of items, or neither")
     for ids, n, what in ((model.users_, model.n_users_, "users"), (model.items_, model.n_items_, "items")):
-        if ids is not None and len(ids) != n:
+        kept_none = what == "users" and not getattr(model, "keep_users", True) and ids is not None and not len(ids)
+        if ids is not None and len(ids) != n and not kept_none:
             raise BundleError(f"it has {n:,} {what} and {len(ids):,} ids of {what}")
 
 

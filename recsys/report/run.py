@@ -12,6 +12,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from recsys.evaluation import Evaluation, intervals
+from recsys.mapped import column_counts
 from recsys.metrics import parse
 from recsys.models import Recommender
 from recsys.models.stored import part_of
@@ -65,8 +66,7 @@ class Run:
     @cached_property
     def popularity(self) -> npt.NDArray[np.int64]:
         """Training interactions of each item."""
-        matrix = self.split.train.matrix
-        return np.bincount(matrix.indices, minlength=matrix.shape[1])
+        return column_counts(self.split.train.matrix)
 
     @cached_property
     def cutoff(self) -> int | None:

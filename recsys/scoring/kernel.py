@@ -200,6 +200,8 @@ def training_index(model: Recommender, users: IdMap) -> Rows:
         DataError: the model has vectors of its users, and ids of the two types cannot mean the same.
     """
     assert model.users_ is not None
+    if not len(model.users_):  # none were kept
+        return np.full(len(users), -1, dtype=np.int32)
     try:
         return model.users_.codes_of(users, "user")
     except DataError:

@@ -9,7 +9,7 @@ and the SHA-256 of every file.
 from recsys.shards.building import build as write_split
 from recsys.shards.building import write
 from recsys.shards.format import KIND, SCRATCH
-from recsys.shards.reader import Shards, Stored, open
+from recsys.shards.reader import Shards, Stored, in_memory, open, prepared
 from recsys.shards.writer import Builder, MatrixWriter, fingerprint_of_files
 
 __all__ = [
@@ -20,7 +20,9 @@ __all__ = [
     "Shards",
     "Stored",
     "fingerprint_of_files",
+    "in_memory",
     "open",
+    "prepared",
     "write",
     "write_split",
 ]

@@ -22,7 +22,6 @@ MANIFEST: Final = "manifest.json"
 SCRATCH: Final = "scratch"
 """Folder of intermediate files in a folder that is being written."""
 TRAIN: Final = "train"
-HELD_OUT: Final = ("validation", "test")
 MOST_ENTRIES: Final = 2**31 - 1
 """Entries of a shard at most, so that their positions are int32."""
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import scipy.sparse as sp
@@ -20,25 +20,25 @@ from recsys.errors import DataError
 from recsys.ids import IdMap
 from recsys.interactions import Interactions
 from recsys.mapped import MappedMatrix, Piece
-from recsys.shards.format import HELD_OUT, TIMES, TRAIN, TYPES, array_name, read_manifest, verify
-from recsys.splits import Part, Split
+from recsys.shards.format import TIMES, TRAIN, TYPES, array_name, read_manifest, verify
+from recsys.splits import Part, Split, register
 from recsys.times import Times
 from recsys.workspace import as_path
 
 
-@dataclass(frozen=True, eq=False)
-class Stored:
-    """The training part of shards: a matrix whose rows are read from disk when they are asked for.
+class Stored(Interactions):
+    """The training part of shards: interactions whose rows are read from disk when they are asked for.
 
-    `fit` of every model takes it. `load` gives the same interactions in memory.
+    `fit` of every model takes it. What needs all entries, such as `select`, loads them into memory.
     """
 
     shards: Shards
 
-    @cached_property
-    def matrix(self) -> MappedMatrix:
-        """(n_users, n_items), memory-mapped."""
-        return self.shards.matrix(TRAIN)
+    def __init__(self, shards: Shards, *, whole: bool = False) -> None:
+        """`whole`: these stand for the data that were split, of which `summary` and `fingerprint` then tell."""
+        given = {"shards": shards, "whole": whole, "matrix": shards.matrix(TRAIN), "columns": {}}
+        for name, value in given.items():
+            object.__setattr__(self, name, value)
 
     @property
     def users(self) -> IdMap:
@@ -56,37 +56,95 @@ class Stored:
         return self.shards.titles
 
     @property
-    def shape(self) -> tuple[int, int]:
-        """(n_users, n_items)."""
-        return self.matrix.shape
+    def item_columns(self) -> Mapping[str, npt.NDArray[Any]]:
+        """Further columns of the items."""
+        return self.shards.item_columns
 
     @property
-    def nnz(self) -> int:
-        """Number of stored interactions."""
-        return self.matrix.nnz
+    def timestamps(self) -> Times | None:
+        """(n_stored,) times, read into memory; None without."""
+        return self.shards.times()
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(n_users, n_items)."""
+        n_users, n_items = self.matrix.shape
+        return n_users, n_items
 
     def __repr__(self) -> str:
         return f"Stored({self.shape[0]:,} users × {self.shape[1]:,} items, {self.nnz:,} stored on disk)"
 
     def fingerprint(self) -> str:
         """Return the fingerprint that `load()` has, as it was computed when the shards were written."""
-        return str(self.shards.manifest["train"]["fingerprint"])
+        return str(self.summary()["fingerprint"])
 
     def summary(self) -> dict[str, Any]:
         """Return what `load().summary()` returns."""
+        if self.whole and self.shards.manifest.get("data"):  # type: ignore[attr-defined]
+            return dict(self.shards.manifest["data"])
         n_users, n_items = self.shape
         sizes = {"users": n_users, "items": n_items, "interactions": self.nnz}
-        return {**sizes, "density": self.nnz / max(1, n_users * n_items), "fingerprint": self.fingerprint()}
+        fingerprint = self.shards.manifest["train"]["fingerprint"]
+        return {**sizes, "density": self.nnz / max(1, n_users * n_items), "fingerprint": fingerprint}
 
     def load(self) -> Interactions:
         """Return the interactions in memory; a DataError if they do not fit."""
-        times = self.shards.times()
-        bytes_needed = (8 + (0 if times is None else 8)) * self.nnz + 4 * self.shape[0]
-        memory.require(bytes_needed, f"{self.nnz:,} interactions in memory need", "train a model that reads shards")
-        about = self.shards
-        return Interactions(
-            self.matrix.to_csr(), self.users, self.items, times, titles=about.titles, item_columns=about.item_columns
-        )
+        about, matrix = self.shards, cast(MappedMatrix, self.matrix)
+        times_too = about.manifest["times"] is not None
+        needed = (16 if times_too else 8) * self.nnz + 4 * self.shape[0]
+        memory.require(needed, f"{self.nnz:,} interactions in memory need", "train a model that reads shards")
+        ids, columns = (about.users, about.items), about.item_columns
+        return Interactions(matrix.to_csr(), *ids, about.times(), titles=about.titles, item_columns=columns)
+
+    def select(self, entries: npt.NDArray[np.bool_], *, keep_shape: bool = True) -> Interactions:
+        """Return the marked entries, in memory."""
+        return self.load().select(entries, keep_shape=keep_shape)
+
+    def take_users(self, codes: npt.ArrayLike) -> Interactions:
+        """Return the rows of these users, in this order, in memory."""
+        users, matrix = self.users.take(codes), self.matrix[np.asarray(codes, dtype=np.int64)]
+        return Interactions(matrix, users, self.items, titles=self.titles, item_columns=self.item_columns)
+
+    def take_items(self, codes: npt.ArrayLike) -> Interactions:
+        """Return the columns of these items, in memory."""
+        return self.load().take_items(codes)
+
+    def histories(self, items: IdMap) -> sp.csr_matrix:
+        """Return the matrix with the columns of another item map, in memory."""
+        return self.load().histories(items)
+
+    def matched(self, items: IdMap) -> tuple[sp.csr_matrix, str]:
+        """Return `histories` and its warning, in memory."""
+        return self.load().matched(items)
+
+    def filter(self, **wanted: Any) -> Interactions:
+        """Return a selection of the interactions, in memory."""
+        return self.load().filter(**wanted)
+
+    def binarized(self) -> Interactions:
+        """Return the interactions with the value 1, in memory."""
+        return self.load().binarized()
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return the interactions as a table, in memory."""
+        return self.load().to_frame()
+
+
+def in_memory(data: Interactions) -> Interactions:
+    """Return interactions in memory, where they may be until now on disk."""
+    return data.load() if isinstance(data, Stored) else data
+
+
+@register
+def prepared(data: Interactions) -> Split:
+    """The parts that `recsys prepare` has written: `[data] shards` names their folder. The training part stays on disk.
+
+    Raises:
+        DataError: the data are no shards, or were not split.
+    """
+    if not isinstance(data, Stored):
+        raise DataError("the split 'prepared' is that of shards; name their folder with shards under [data]")
+    return data.shards.split(on_disk=True)
 
 
 class Shards:
@@ -130,11 +188,6 @@ class Shards:
         table = self._item_table
         return {name: _values(table[name]) for name in table.column_names if name not in (ITEM, TITLE)}
 
-    @property
-    def data_summary(self) -> dict[str, Any]:
-        """`Interactions.summary` of the data that were split; of the training part where that is not known."""
-        return dict(self.manifest.get("data") or self.train.summary())
-
     def matrix(self, name: str) -> MappedMatrix:
         """Return a matrix of the folder, memory-mapped; a DataError if its offsets are damaged."""
         ends, pieces, before = [np.zeros(1, np.int64)], [], 0
@@ -149,7 +202,8 @@ class Shards:
             pieces.append(Piece(indices, values))
             ends.append(indptr[1:] + before)
             before += entries
-        return MappedMatrix(np.concatenate(ends), pieces, int(self.manifest["items"]))
+        digest = f"{name} {self.manifest['checksum']}"
+        return MappedMatrix(np.concatenate(ends), pieces, int(self.manifest["items"]), digest)
 
     def rows_of(self, part: str) -> int:
         """Return how many users a held-out part has."""
@@ -181,11 +235,8 @@ class Shards:
         seen = self.matrix(f"{name}-seen").to_csr() if facts["seen"] else None
         return Part(context, target, users, index, seen, bool(facts["allow_overlap"]))
 
-    def split(self, train: Interactions | None = None) -> Split:
-        """Return the split in memory.
-
-        Args:
-            train: the training part, by default `self.train.load()`.
+    def split(self, *, on_disk: bool = False) -> Split:
+        """Return the split in memory, but for the training part if that is to stay `on_disk`.
 
         Raises:
             DataError: the shards were not split, or do not fit in memory.
@@ -194,7 +245,7 @@ class Shards:
         if test is None:
             raise DataError(f"{self.folder} holds no test part: it was written without a split")
         return Split(
-            self.train.load() if train is None else train,
+            self.train if on_disk else self.train.load(),
             self.part("validation"),
             test,
             self.manifest["first_test_time"],
@@ -258,11 +309,6 @@ def joined(matrices: Sequence[sp.csr_matrix]) -> sp.csr_matrix:
     whole = sp.csr_matrix((values, (rows, cols)), shape=matrices[0].shape, dtype=np.float32)
     whole.sort_indices()
     return whole
-
-
-def has_parts(manifest: Mapping[str, Any]) -> list[str]:
-    """Return which held-out parts there are."""
-    return [name for name in HELD_OUT if name in manifest["parts"]]
 
 
 def _table(path: Path, n: int) -> pa.Table:

@@ -15,6 +15,7 @@ import scipy.sparse as sp
 from recsys.errors import DataError
 from recsys.ids import IdMap
 from recsys.interactions import Interactions
+from recsys.mapped import rows_of
 
 Entries = npt.NDArray[np.bool_]
 
@@ -163,7 +164,8 @@ def count_shared(a: sp.csr_matrix, b: sp.csr_matrix) -> int:
 def _shared_of_users(matrix: sp.csr_matrix, users: IdMap, part: Part) -> int:
     """Return how many target entries of a part are stored in a matrix with these users as rows."""
     if users == part.users:
-        return count_shared(matrix, part.target)
+        blocks = rows_of(matrix)
+        return sum(count_shared(rows, part.target[first : first + rows.shape[0]]) for first, rows in blocks)
     row = users.codes_of(part.users, "user")
     known = np.flatnonzero(row >= 0)
     return count_shared(matrix[row[known]], part.target[known])

@@ -16,6 +16,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from recsys import artifacts
@@ -24,9 +25,11 @@ from recsys.columns import ITEM, RATING, USER
 from recsys.errors import BundleError, TrackingError
 from recsys.files import read_json
 from recsys.interactions import Interactions
+from recsys.mapped import rows_of
 from recsys.models import Recommender
 from recsys.models import load as load_bundle
 from recsys.outputs import recover
+from recsys.shards import Stored
 from recsys.splits import Part
 from recsys.tracking import adapter, runs
 from recsys.tracking._mlflow import MlflowClient, entities, mlflow
@@ -231,6 +234,8 @@ def address(run_id: str, name: str) -> str:
 def _first_histories(model: Recommender, examples: Interactions | Part) -> pd.DataFrame:
     """Return the first histories that are not empty as a table, and one with a rating other than 1 if there is any."""
     assert model.items_ is not None
+    if isinstance(examples, Stored):
+        examples = examples.take_users(_examples_of(examples))
     matrix = examples.histories(model.items_) if isinstance(examples, Interactions) else examples.context
     matrix = matrix.tocsr()
     rows = np.flatnonzero(np.diff(matrix.indptr))[:_EXAMPLE_USERS].tolist()
@@ -241,6 +246,20 @@ def _first_histories(model: Recommender, examples: Interactions | Part) -> pd.Da
     few = matrix[rows].tocoo()
     users = examples.users.ids(rows)
     return pd.DataFrame({USER: users[few.row], ITEM: model.items_.ids(few.col), RATING: few.data})
+
+
+def _examples_of(stored: Stored) -> npt.NDArray[np.int64]:
+    """Return the rows on disk that `_first_histories` takes, and no more of them than are looked at."""
+    some: list[int] = []
+    rated: list[int] = []
+    for first, block in rows_of(stored.matrix):
+        some += (first + np.flatnonzero(np.diff(block.indptr))).tolist()
+        others = np.flatnonzero(block.data != 1)
+        if len(others):
+            rated.append(first + int(np.searchsorted(block.indptr, others[0], side="right")) - 1)
+        if len(some) >= _EXAMPLE_USERS and (rated or stored.shards.manifest["values"] is None):
+            break
+    return np.unique([*some[:_EXAMPLE_USERS], *rated[:1]]).astype(np.int64)
 
 
 def _sources(path: Path) -> Iterator[Path]:

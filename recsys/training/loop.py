@@ -22,7 +22,7 @@ from recsys.nn.products import add_gradient_buffers
 from recsys.sparse import Batch, Rows
 from recsys.training.checkpoint import Checkpoint
 from recsys.training.config import TrainingConfig
-from recsys.training.order import Floats, weighted_order, weights_checksum
+from recsys.training.order import Floats, epoch_order, weights_checksum
 from recsys.workspace import as_path
 
 
@@ -231,10 +231,7 @@ class _Run:
         """Visit all rows, or what is left of them in an interrupted epoch; return the epoch's entry of the record."""
         began = last_saved = time.perf_counter()
         order_state = self.order_rng.get_state()
-        if self.row_weights is None:
-            order = torch.randperm(len(self.rows), generator=self.order_rng)
-        else:
-            order = weighted_order(self.row_weights, self.order_rng)
+        order = epoch_order(self.rows, self.row_weights, self.order_rng)
         size = self.config.batch_size
         self.network.train()
         turns = self.turns(self.epoch)

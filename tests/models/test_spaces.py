@@ -16,6 +16,7 @@ FIXED = {
     "epochs iterations pretrain_epochs patience stop_after schedule": "how long it trains",
     "batch_size anneal_steps": "how long and how a network trains",
     "device precision seed": "where it computes",
+    "keep_users": "what is kept",
     "layers decoder_layers probes dim perceptual discriminator pretraining_share": "the shape beside the code",
     "likelihood prior penalty corruption activation acquisition decoder": "which one of several it is",
     "samples target halves": "which model of several it is",
