@@ -43,7 +43,7 @@ def copied(path: Path, request: Request, target: Path, *, tab: bool) -> dict[str
         for part in batches(content(path, request.encoding), request, **dialect):
             for name in part.column_names:
                 _look(found.setdefault(name, Written()), part[name], name, request)
-            writer = writer or pq.ParquetWriter(target, part.schema, compression="lz4")
+            writer = writer or pq.ParquetWriter(target, part.schema, compression="snappy")
             writer.write_table(part)
     finally:
         if writer is not None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import shutil
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
@@ -73,9 +74,18 @@ def _prepare(config: JobConfig, beside: Path, engine: EngineName, memory: str, m
     shutil.rmtree(scratch)
 
 
-def _started(engine: EngineName, scratch: Path, memory: str) -> AbstractContextManager[Engine]:
+@contextmanager
+def _started(engine: EngineName, scratch: Path, memory: str) -> Iterator[Engine]:
     if engine == "duckdb":
         from recsys.preparing.duck import DuckDB
 
-        return DuckDB(scratch, memory)
-    raise ConfigError(f"there is no engine {engine!r}; choose duckdb or local")
+        with DuckDB(scratch, memory) as duckdb:
+            yield duckdb
+    elif engine == "spark":
+        from recsys.preparing.spark import Spark
+        from recsys.scoring.spark_session import session
+
+        with session(purpose="preparing on Spark") as spark:
+            yield Spark(scratch, spark)
+    else:
+        raise ConfigError(f"there is no engine {engine!r}; choose duckdb, spark or local")

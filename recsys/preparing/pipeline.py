@@ -125,23 +125,23 @@ class _Read:
         """Look at all values once: refuse what cannot be read, and find the unit and the type of the times."""
         engine, source = self.engine, self.source
         duplicates = self.options.get("duplicates", "error")
-        engine.table("source", source.files, number="r" if duplicates in ("last", "sum") else None)
+        engine.table("source", source.files, number="recsys_row" if duplicates in ("last", "sum") else None)
         columns = {"u": self._sql(source.user), "i": self._sql(source.item), "v": "CAST(1 AS FLOAT)"}
         if source.value is not None:
             columns["v"] = self._sql(source.value)
         if source.time is not None:
             columns["t"] = self._sql(source.time)
         if duplicates in ("last", "sum"):
-            columns["r"] = "r"
+            columns["r"] = "recsys_row"
         rows = "source"
         if self.options.get("weights") is not None:
             self._weigh(columns["v"])
-            columns["v"] = "weights.weight"
-            rows = f"source JOIN weights ON {self._sql(source.value)} = weights.event"  # type: ignore[arg-type]
+            columns["v"] = "weights.recsys_weight"
+            rows = f"source JOIN weights ON {self._sql(source.value)} = weights.recsys_event"  # type: ignore[arg-type]
         self._check_complete(columns)
         self._rows = f"SELECT {', '.join(f'{sql} AS {name}' for name, sql in columns.items())} FROM {rows}"
         if self.options.get("weights") is not None:
-            self._rows += " WHERE weights.weight <> 0"
+            self._rows += " WHERE weights.recsys_weight <> 0"
         elif source.value is not None:
             self._check_values(columns["v"])
         if source.time is not None:
@@ -158,7 +158,7 @@ class _Read:
                     ids = ids.cast(pa.int64() if pa.types.is_integer(ids.type) else pa.string())
                     codes = pa.array(np.arange(count, count + len(ids)), pa.int64())
                     part = pa.table({"id": ids, "code": codes})
-                    writer = writer or pq.ParquetWriter(path, part.schema, compression="lz4")
+                    writer = writer or pq.ParquetWriter(path, part.schema, compression="snappy")
                     writer.write_table(part)
                     count += len(ids)
             finally:
@@ -239,7 +239,7 @@ class _Read:
         found = weights_of_events(counts, column.name, self.options["weights"])
         if not found.any():
             raise DataError(f"every row of {column.name!r} has the weight 0: nothing is left")
-        weights = pa.table({"event": table["event"], "weight": pa.array(found, pa.float32())})
+        weights = pa.table({"recsys_event": table["event"], "recsys_weight": pa.array(found, pa.float32())})
         path = self.scratch / "weights.parquet"
         pq.write_table(weights, path)
         self.engine.table("weights", [path])

@@ -19,19 +19,19 @@ PURPOSE: Final = "scoring on Spark"
 
 
 @contextmanager
-def session(master: str | None = None, *, progress: bool = False) -> Iterator[SparkSession]:
+def session(master: str | None = None, *, progress: bool = False, purpose: str = PURPOSE) -> Iterator[SparkSession]:
     """Give a Spark session, by default on all cores of this machine, and stop it after the block if it is a new one.
 
-    Workers run this Python unless `PYSPARK_PYTHON` says which.
+    Workers run this Python unless `PYSPARK_PYTHON` says which. Messages say what it is for, its `purpose`.
 
     Raises:
         ConfigError: pyspark or Java is missing, or the session does not start.
     """
-    check_installed(PURPOSE, "pyspark", extra="spark")
+    check_installed(purpose, "pyspark", extra="spark")
     home = os.environ.get("JAVA_HOME")
     if shutil.which(f"{home}/bin/java" if home else "java") is None:
         raise ConfigError(
-            f"{PURPOSE} needs Java 17 or later{f', and JAVA_HOME is {home}' if home else ''}: "
+            f"{purpose} needs Java 17 or later{f', and JAVA_HOME is {home}' if home else ''}: "
             "install openjdk-17-jre-headless (Debian, Ubuntu)"
         )
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
