@@ -12,8 +12,7 @@ from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any, Final
 
-import torch
-import torch.distributed as dist
+import torch  # and not torch.distributed by name: with that import torch.export takes a batch's size for fixed
 from torch import Tensor
 
 from recsys.errors import ConfigError, PeerEnded, TrainingError
@@ -64,15 +63,15 @@ def joined() -> Iterator[None]:
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]) % torch.cuda.device_count())
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
     try:
-        dist.init_process_group(backend, timeout=PATIENCE)
+        torch.distributed.init_process_group(backend, timeout=PATIENCE)
     except (RuntimeError, ValueError) as error:
         raise TrainingError(f"the processes of torchrun do not find each other: {error}") from None
-    _place = dist.get_rank(), dist.get_world_size()
+    _place = torch.distributed.get_rank(), torch.distributed.get_world_size()
     try:
         yield
     finally:
         _place = _ALONE
-        dist.destroy_process_group()
+        torch.distributed.destroy_process_group()
 
 
 @contextmanager
@@ -111,7 +110,7 @@ def add_up(tensors: Sequence[Tensor]) -> None:
     """Replace each tensor by its sum over the processes, the same bits in all of them."""
     if size() > 1:
         with _talking():
-            for work in [dist.all_reduce(tensor, async_op=True) for tensor in tensors]:
+            for work in [torch.distributed.all_reduce(tensor, async_op=True) for tensor in tensors]:
                 work.wait()
 
 
@@ -139,11 +138,11 @@ def from_first(make: Callable[[], Any]) -> Any:
     text = json.dumps(make()).encode() if first() else b""
     with _talking():
         length = torch.tensor([len(text)])
-        dist.broadcast(length, 0)
+        torch.distributed.broadcast(length, 0)
         content = torch.frombuffer(bytearray(text), dtype=torch.uint8) if text else torch.empty(0, dtype=torch.uint8)
         if not first():
             content = torch.empty(int(length), dtype=torch.uint8)
-        dist.broadcast(content, 0)
+        torch.distributed.broadcast(content, 0)
     return json.loads(content.numpy().tobytes())
 
 
@@ -161,7 +160,7 @@ def tensors_from_first(tensors: dict[str, Tensor] | None) -> dict[str, Tensor]:
         for name, dtype, shape in kinds:
             tensor = own[name].cpu().contiguous() if first() else torch.empty(shape, dtype=getattr(torch, dtype))
             if tensor.numel():
-                dist.broadcast(tensor.view(-1).view(torch.uint8), 0)
+                torch.distributed.broadcast(tensor.view(-1).view(torch.uint8), 0)
             found[name] = tensor
     return found
 

@@ -69,9 +69,7 @@ class ConceptNetwork(Autoencoding):
     def encode(self, batch: Batch | DenseRows, noise: torch.Generator | None = None) -> Tensor:
         """Return the K posterior means of each row side by side, (len(batch), K · d)."""
         mean, _ = self.posterior(batch.copies(self.log_concepts().exp().T), noise)
-        return (
-            mean.view(len(self.prototypes), len(mean) // len(self.prototypes), mean.shape[1]).transpose(0, 1).flatten(1)
-        )
+        return mean.view(len(self.prototypes), -1, mean.shape[1]).transpose(0, 1).flatten(1)
 
     def scores(
         self,
