@@ -325,6 +325,7 @@ COMMANDS = (
                 help="what reads the data: duckdb (default), spark, or local, in memory; all write the same files",
             ),
             _option("--memory", type=_text, metavar="SIZE", help="for DuckDB's buffers, such as 4GB (default 1GB)"),
+            _option("--unsplit", action="store_true", help="all entries in one part: histories to score from"),
             SET,
         ),
     ),

@@ -6,10 +6,10 @@ from typing import Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-import scipy.sparse as sp
 
 from recsys.errors import DataError
 from recsys.ids import IdMap
+from recsys.mapped import MappedMatrix, Matrix
 
 FEW_KNOWN: Final = 0.5
 """A warning says so where less than this share of what is matched is known."""
@@ -27,7 +27,7 @@ class Known(NamedTuple):
     """Users with entries with known items."""
 
 
-def known_of(matrix: sp.csr_matrix, place: npt.NDArray[np.int32] | None) -> Known:
+def known_of(matrix: Matrix, place: npt.NDArray[np.int32] | None) -> Known:
     """Return how much of a table is with items that have a place of at least 0, by column; None: all have.
 
     It is counted in blocks, for the memory of it.
@@ -37,9 +37,11 @@ def known_of(matrix: sp.csr_matrix, place: npt.NDArray[np.int32] | None) -> Know
         return Known(int(matrix.nnz), int(matrix.nnz), users, users)
     for start in range(0, matrix.shape[0], _ROWS):
         ends = matrix.indptr[start : start + _ROWS + 1]
-        counts = np.append(0, np.cumsum(place[matrix.indices[ends[0] : ends[-1]]] >= 0))
+        low, high = int(ends[0]), int(ends[-1])
+        some = matrix.entries(low, high)[0] if isinstance(matrix, MappedMatrix) else matrix.indices[low:high]
+        counts = np.append(0, np.cumsum(place[some] >= 0))
         kept += int(counts[-1])
-        having += int(np.count_nonzero(np.diff(counts[ends - ends[0]])))
+        having += int(np.count_nonzero(np.diff(counts[ends - low])))
     return Known(int(matrix.nnz), kept, users, having)
 
 

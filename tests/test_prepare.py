@@ -276,6 +276,18 @@ def test_what_only_memory_takes_is_said(tmp_path):
     assert prepare.run(Workspace(tmp_path), job, tmp_path / "out", engine="local").train.nnz > 0
 
 
+def test_histories_are_written_unsplit_and_unfiltered(tmp_path):
+    table().to_parquet(tmp_path / "table.parquet")
+    job = config(tmp_path / "table.parquet", duplicates="last", min_user=25, binary=True)
+    made = [
+        prepare.run(Workspace(tmp_path), job, tmp_path / engine, engine=engine, unsplit=True)
+        for engine in ("local", "duckdb")
+    ]
+    assert made[0].manifest == made[1].manifest
+    assert made[0].train.fingerprint() == job.data.histories()[0].fingerprint()
+    assert not made[0].manifest["parts"]
+
+
 def test_milliseconds_are_recognized_with_a_warning(tmp_path):
     table(timestamp=1_600_000_000_123).to_parquet(tmp_path / "table.parquet")
     job = config(tmp_path / "table.parquet", duplicates="last")

@@ -5,6 +5,7 @@ import sys
 from itertools import pairwise
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pytest
 import torch
@@ -13,7 +14,7 @@ import recsys
 from recsys import mapped, shards
 from recsys.config import check_config
 from recsys.errors import ConfigError, DataError, UnsupportedError
-from recsys.jobs import prepare, train
+from recsys.jobs import prepare, serve, train
 from recsys.mapped import MappedMatrix
 from recsys.models import MODELS
 from recsys.sparse import Rows
@@ -174,6 +175,7 @@ def test_what_does_not_go_with_shards_is_refused(changes, message):
 GROWTH = """
 import sys
 import numpy as np
+import pandas as pd
 from recsys import shards
 from recsys.models import MultVAE
 
@@ -225,3 +227,40 @@ def test_memory_grows_by_a_quarter_of_the_shards_at_most(tmp_path):
     grown = int(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
     print(f"{grown / 2**20:.0f} MiB of {size / 2**20:.0f}")
     assert grown <= size / 4
+
+
+@pytest.mark.parametrize("name", ["MultVAE", "EASE", "ALS"])
+def test_lists_from_shards_are_those_from_memory(folders, tmp_path, name):
+    data, stored = RATED.binarized(), shards.open(folders[True]).train
+    some = data.take_users(np.arange(0, 150, 2))
+    model = fitted(name, some.take_items(np.flatnonzero(some.matrix.getnnz(axis=0))[:30]))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(MappedMatrix, "to_csr", lambda matrix: pytest.fail("read everything into memory"))
+        recsys.score(model, stored, tmp_path / "disk", batch_size=40, show_progress=False)
+    recsys.score(model, data, tmp_path / "memory", batch_size=40, show_progress=False)
+    parts = sorted(file.name for file in (tmp_path / "memory").glob("part-*"))
+    assert len(parts) == 4
+    for part in parts:
+        assert (tmp_path / "disk" / part).read_bytes() == (tmp_path / "memory" / part).read_bytes()
+
+
+def test_the_scoring_job_reads_histories_that_were_prepared_alike(mlflow_root):
+    workspace = Workspace(mlflow_root, progress=False)
+    table = check_config({"data": DATA, "split": SPLIT, "model": {"name": "EASE"}})
+    (trained,) = train.run(workspace, table)
+    uri = f"runs:/{trained.run_id}/model"
+    prepare.run(workspace, table, mlflow_root / "all", engine="local", unsplit=True)
+    prepare.run(workspace, table, mlflow_root / "split", engine="local")
+    serve.score(workspace, uri, mlflow_root / "from-table")
+    serve.score(workspace, uri, mlflow_root / "from-shards", data=str(mlflow_root / "all"))
+    frames = [pd.read_parquet(mlflow_root / folder) for folder in ("from-table", "from-shards")]
+    pd.testing.assert_frame_equal(*frames)
+    with pytest.raises(ConfigError, match="holds parts of a split"):
+        serve.score(workspace, uri, mlflow_root / "out", data=str(mlflow_root / "split"))
+    rated = check_config({"data": {**DATA, "binary": False}})
+    prepare.run(workspace, rated, mlflow_root / "rated", engine="local", unsplit=True)
+    with pytest.raises(ConfigError, match=r"prepared with data\.binary = False"):
+        serve.score(workspace, uri, mlflow_root / "out", data=str(mlflow_root / "rated"))
+    liked = check_config({"data": {**DATA, "min_rating": 3.0}})
+    with pytest.raises(ConfigError, match="would forget what users have seen"):
+        prepare.run(workspace, liked, mlflow_root / "liked", engine="local", unsplit=True)

@@ -99,11 +99,19 @@ class DataConfig(OpenSection):
         The first is `load` without the filters by count, which select what to train on. The second also holds items
         that a user has seen and rated below `min_rating`; it is None without that filter.
 
+        Of shards that were not split (`recsys prepare --unsplit`) they stay on disk.
+
         Raises:
-            ConfigError: the data are shards, which do not hold everybody's history in one place.
+            ConfigError: the data are shards of a split, which do not hold everybody's history in one place.
         """
         if self.shards is not None:
-            raise ConfigError(f"data.shards = {self.shards!r} holds parts of a split; name a table of the histories")
+            whole = shards.open(self.shards)
+            if whole.manifest["parts"]:
+                raise ConfigError(
+                    f"{self.shards} holds parts of a split; name a table of the histories, or what "
+                    "recsys prepare --unsplit has made of it"
+                )
+            return whole.train, None
         return self.histories_of(self.read((), root))
 
     def read(self, keep: str | Iterable[str] = (), root: Path | None = None) -> Interactions:
@@ -176,8 +184,25 @@ class DataConfig(OpenSection):
     def of(self, source: Mapping[str, str]) -> DataConfig:
         """Return the section of other data, a `file` or a `name`, with those keys of this one that apply to them."""
         kept = self.model_dump(exclude_none=True, exclude={"name", "file", "shards"})
+        if "shards" in source:
+            self._check_prepared_alike(source["shards"])
+            return DataConfig.model_validate(dict(source))
         there = DataConfig.model_validate({**kept, **source})
         return DataConfig.model_validate(there.model_dump(exclude_none=True, exclude=set(there.unread())))
+
+    def _check_prepared_alike(self, folder: str) -> None:
+        """Refuse shards whose values were made in another way than those of this section."""
+        made = shards.open(folder, check=False).manifest.get("made_of", {}).get("data", {})
+        mine = (
+            shards.open(self.shards, check=False).manifest.get("made_of", {}).get("data", {}) if self.shards else None
+        )
+        own = self.model_dump(mode="json", exclude_none=True) if mine is None else mine
+        for key in ("binary", "min_rating", "weights"):
+            if (made.get(key) or None) != (own.get(key) or None):
+                raise ConfigError(
+                    f"{folder} was prepared with data.{key} = {made.get(key)!r}, the model was trained with "
+                    f"{own.get(key)!r}: prepare the histories alike, or name the table"
+                )
 
     def _values(self, options: Mapping[str, Option]) -> dict[str, Any]:
         other = self.unread()

@@ -17,6 +17,7 @@ from recsys.files import sha256_of_json
 from recsys.interactions import Interactions
 from recsys.models import Recommender
 from recsys.models.stored import known_users, number_in, part_of
+from recsys.shards import is_shards
 from recsys.splits import Part, Split
 from recsys.workspace import Workspace, as_path
 
@@ -44,6 +45,8 @@ def config_of(model: Recommender, uri: str) -> JobConfig:
 
 def section_of(source: str) -> dict[str, str]:
     """Return the key of `[data]` for a file or folder, or for a data set; a ConfigError where it is none of them."""
+    if is_shards(as_path(source)):
+        return {"shards": source}
     if as_path(source).exists():
         return {"file": source}
     if source in NAMES:

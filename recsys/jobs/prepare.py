@@ -12,7 +12,7 @@ from recsys.config import JobConfig
 from recsys.errors import ConfigError
 from recsys.files import replacing_folder
 from recsys.jobs.common import split_of
-from recsys.preparing import Engine, Filter, Wanted, check_split, prepare, source_of
+from recsys.preparing import UNSPLIT, Engine, Filter, Wanted, check_split, prepare, source_of
 from recsys.shards import KIND, SCRATCH, Shards, open, write_split
 from recsys.splits import options_of_kind
 from recsys.workspace import Workspace, output_folder
@@ -21,7 +21,13 @@ EngineName = Literal["duckdb", "spark", "local"]
 
 
 def run(
-    workspace: Workspace, config: JobConfig, output: Path, *, engine: EngineName = "duckdb", memory: str = "1GB"
+    workspace: Workspace,
+    config: JobConfig,
+    output: Path,
+    *,
+    engine: EngineName = "duckdb",
+    memory: str = "1GB",
+    unsplit: bool = False,
 ) -> Shards:
     """Write the shards of the data and the split of a configuration; return them.
 
@@ -32,6 +38,8 @@ def run(
         engine: `local` reads everything into memory, in every layout and for every split; `duckdb` and `spark` read
             parquet, csv and tsv for the splits of `recsys.preparing.SPLITS`.
         memory: what DuckDB may take for its buffers.
+        unsplit: write all entries as one part, without the filters by count, which select what to train on: histories
+            to score from.
 
     Raises:
         ConfigError: the engine cannot read these data or make this split, or `output` holds something else.
@@ -39,13 +47,17 @@ def run(
     """
     if config.data.shards is not None:
         raise ConfigError(f"data.shards = {config.data.shards!r} is prepared already; name a table with data.file")
+    if unsplit and config.data.given.get("min_rating") is not None:
+        raise ConfigError(
+            "--unsplit is for histories, and data.min_rating would forget what users have seen; leave it out"
+        )
     target = output_folder(output, ConfigError)
     KIND.check(target)
-    made_of = {name: config.as_dict()[name] for name in ("data", "split")}
+    made_of = {"data": config.as_dict()["data"], **({} if unsplit else {"split": config.as_dict()["split"]})}
     with replacing_folder(target, durable=True, kind=KIND) as beside:
         if engine == "local":
-            data = config.load_data(workspace.folder)
-            split = split_of(config, data)
+            data = config.data.histories(workspace.folder)[0] if unsplit else config.load_data(workspace.folder)
+            split = data if unsplit else split_of(config, data)
             write_split(beside, split, {"data": data.summary(), "made_of": made_of})
         else:
             _prepare(config, beside, engine, memory, made_of)
@@ -53,20 +65,24 @@ def run(
     for note in shards.manifest["notes"] if engine != "local" else ():
         print(f"split {config.split.kind}: {note}")
     parts = ", ".join(f"{name} {shards.rows_of(name):,} users" for name in shards.manifest["parts"])
-    print(f"train    {shards.train}\nheld out {parts}\nwritten  {output}")
+    whole = "all     " if unsplit else "train   "
+    print(f"{whole} {shards.train}\nheld out {parts or 'nothing'}\nwritten  {output}")
     return shards
 
 
 def _prepare(config: JobConfig, beside: Path, engine: EngineName, memory: str, made_of: dict[str, Any]) -> None:
     """Fill a folder with shards by an engine, with intermediate files in a folder in it."""
+    unsplit = "split" not in made_of
     try:
         file, options = config.data.table()
-        check_split(config.split.kind)
+        if not unsplit:
+            check_split(config.split.kind)
     except ConfigError as error:
         raise ConfigError(f"--engine {engine}: {error}; --engine local takes all data and splits, in memory") from None
     usual = {name: option.default for name, option in options_of_kind(config.split.kind).items()}
-    chosen = Filter(**config.data.filters(), binary=config.data.binary)
-    wanted = Wanted(options, chosen, config.split.kind, {**usual, **config.split.check()}, {"made_of": made_of})
+    chosen = Filter(**({} if unsplit else config.data.filters()), binary=config.data.binary)
+    kind = UNSPLIT if unsplit else config.split.kind
+    wanted = Wanted(options, chosen, kind, {**usual, **config.split.check()}, {"made_of": made_of})
     scratch = beside / SCRATCH
     scratch.mkdir()
     with _started(engine, scratch, memory) as started:

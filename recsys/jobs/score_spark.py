@@ -23,6 +23,8 @@ def run(
     """Write the `n` best items of every user of a table by Spark; see `recsys.scoring.score_spark`."""
     fitted, pinned = load_model(workspace, model)
     section = section_for(fitted, model, data)
+    if section.shards is not None:
+        raise ConfigError("Spark reads a table, and not shards; name the table, or score with --engine local")
     if section.file is None:
         raise ConfigError("--engine spark needs a table that Spark can read: --data FILE|FOLDER, parquet or simple csv")
     reading = reading_of(section)

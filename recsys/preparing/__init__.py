@@ -10,6 +10,6 @@ from recsys.preparing.engine import Engine
 from recsys.preparing.entries import Filter
 from recsys.preparing.pipeline import Wanted, check_split, prepare
 from recsys.preparing.source import source_of
-from recsys.preparing.split import SPLITS
+from recsys.preparing.split import SPLITS, UNSPLIT
 
-__all__ = ["SPLITS", "Engine", "Filter", "Wanted", "check_split", "prepare", "source_of"]
+__all__ = ["SPLITS", "UNSPLIT", "Engine", "Filter", "Wanted", "check_split", "prepare", "source_of"]

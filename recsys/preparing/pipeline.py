@@ -19,7 +19,7 @@ from recsys.ids import IdMap
 from recsys.preparing.engine import Engine
 from recsys.preparing.entries import Filter, Sorted, filtered, merge
 from recsys.preparing.source import MICROSECONDS, Column, Source
-from recsys.preparing.split import SPLITS, Items, Prepared, chosen
+from recsys.preparing.split import SPLITS, UNSPLIT, Items, Prepared, chosen, unsplit
 from recsys.shards import Builder
 from recsys.times import PER_SECOND, as_seconds, check_years, look_like_dates, note_unit, unit_of_numbers
 
@@ -35,7 +35,7 @@ class Wanted(NamedTuple):
     """Keys of `[data]` that `datasets.read` and `Interactions.from_frame` take."""
     filter: Filter
     kind: str
-    """Name of the split."""
+    """Name of the split; `UNSPLIT` for all entries in one part."""
     split: Mapping[str, Any]
     """All its options."""
     about: Mapping[str, Any]
@@ -73,7 +73,8 @@ def prepare(engine: Engine, source: Source, wanted: Wanted, folder: Path, scratc
     with Builder(folder) as builder:
         data = Prepared(entries, lambda: chosen(users.parts(), kept_users), of_entries, builder)
         summary = data.summary()
-        SPLITS[wanted.kind](data, {**wanted.about, "data": summary}, wanted.split)
+        write = unsplit if wanted.kind == UNSPLIT else SPLITS[wanted.kind]
+        write(data, {**wanted.about, "data": summary}, wanted.split)
     return summary
 
 

@@ -234,6 +234,19 @@ def _need_times(data: Prepared, what: str) -> None:
         raise DataError(f"{what} needs timestamps; read the data with a timestamp column")
 
 
+def unsplit(data: Prepared, about: Mapping[str, Any], options: Mapping[str, Any]) -> None:
+    """Write all entries as one part."""
+    builder, items = data.builder, data.items
+    builder.users(data.users())
+    builder.items(items.ids, items.titles, items.columns)
+    train = builder.matrix("train", data.times)
+    for block in data.entries.blocks():
+        _add(train, block)
+    data.written(train, data.users, items, **about)
+
+
+UNSPLIT: Final = ""
+"""The kind of no split."""
 SPLITS: Final[Mapping[str, Callable[[Prepared, Mapping[str, Any], Mapping[str, Any]], None]]] = {
     "hold_out_users": hold_out_users,
     "by_time": by_time,

@@ -8,7 +8,7 @@ and the SHA-256 of every file.
 
 from recsys.shards.building import build as write_split
 from recsys.shards.building import write
-from recsys.shards.format import KIND, SCRATCH
+from recsys.shards.format import KIND, SCRATCH, is_shards
 from recsys.shards.reader import Shards, Stored, in_memory, open, prepared
 from recsys.shards.writer import Builder, MatrixWriter, fingerprint_of_files
 
@@ -21,6 +21,7 @@ __all__ = [
     "Stored",
     "fingerprint_of_files",
     "in_memory",
+    "is_shards",
     "open",
     "prepared",
     "write",

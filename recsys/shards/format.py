@@ -49,6 +49,11 @@ def is_file(name: str) -> bool:
     return _FILE.fullmatch(name) is not None
 
 
+def is_shards(folder: Path) -> bool:
+    """Return whether a folder says that it holds shards, damaged or not."""
+    return (read_json(folder / MANIFEST) or {}).get("format") == FORMAT
+
+
 def _listed(folder: Path) -> list[str] | None:
     manifest = read_json(folder / MANIFEST) or {}
     files = manifest.get("files")
