@@ -212,9 +212,9 @@ def test_what_turns_up_in_the_last_moment_stays_and_is_named_with_its_place(tmp_
     target, new = notes(tmp_path / "out", a="1"), notes(tmp_path / "new", b="2")
     remove = outputs.remove_files
 
-    def late(folder, names):
+    def late(folder, names, folders=()):
         (folder / "thesis").write_text("years")
-        remove(folder, names)
+        remove(folder, names, folders)
 
     monkeypatch.setattr(outputs, "remove_files", late)
     with pytest.raises(OSError, match=f"turned up while {target} was replaced") as caught:

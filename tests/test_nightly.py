@@ -327,7 +327,7 @@ def test_a_night_that_died_after_the_registration_does_not_train_again(tmp_path,
 def test_another_version_of_the_package_trains_and_scores_anew(tmp_path, monkeypatch):
     night(tmp_path)
     monkeypatch.setattr(tracking, "version", lambda _: "99.0")
-    monkeypatch.setattr(local, "_version", lambda: "99.0")
+    monkeypatch.setattr(local, "version", lambda: "99.0")
     found = night(tmp_path)
     assert found.challenger == "models:/night/2"
     assert found.steps["score"].startswith("done")

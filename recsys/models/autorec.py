@@ -101,15 +101,20 @@ class AutoRec(Autoencoder):
         self.mean_ = mean if self._centers() else 0.0
         self.biases_ = None if self.biases is None else Biases.of(matrix, float(self.biases))
         low, high = self.rating_range_ = (float(least), float(most))
-        self.unit_ = float(most - least) / 4.0
-        if self.unobserved_weight:
-            self.unit_ = float(np.sqrt(squares(matrix) / matrix.nnz)) or 1.0
+        self.unit_ = self._unit(matrix)
         cold = (low + high) / 2.0 if self.cold_rating == "middle" else self.cold_rating
         self.cold_rating_ = mean if cold is None else float(cold)
         record = super()._fit(matrix, options)
         if not (self.over_items or self.unobserved_weight):
             self._forget_untrained_items()
         return record
+
+    def _unit(self, matrix: sp.csr_matrix) -> float:
+        """Return what one unit of the network's ratings is in the table's."""
+        if self.unobserved_weight:
+            return float(np.sqrt(squares(matrix) / matrix.nnz)) or 1.0
+        low, high = self.rating_range_
+        return (high - low) / 4.0
 
     def _forget_untrained_items(self) -> None:
         """Score items without training entries by their predicted rating, where a masked loss never moved weights."""

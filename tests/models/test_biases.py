@@ -58,7 +58,7 @@ def test_residuals_keep_every_entry_and_add_up_again():
 def test_the_network_learns_what_the_biases_leave(model_class, monkeypatch):
     """The same as biases taken off by hand before a model without any, and added by hand after it."""
     model = fit(model_class, clip=False)
-    monkeypatch.setattr(model_class, "_unit", lambda self, values: 1.0)  # that of the ratings
+    monkeypatch.setattr(model_class, "_unit", lambda self, matrix: 1.0)  # that of the ratings
     biases = Biases.of(MATRIX, 3.0)
     plain = fit(model_class, biases.residuals(MATRIX), biases=None, center=False, clip=False, cold_rating=0.0)
     base = biases.mean + biases.users(MATRIX)[:, None] + biases.items

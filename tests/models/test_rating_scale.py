@@ -83,7 +83,7 @@ def test_the_scale_is_saved_and_a_model_of_before_has_none(model_class, tmp_path
     assert new.unit_ == pytest.approx(7.0)
     np.testing.assert_array_equal(predicted(new, scaled(7), np.arange(40)), predicted(model, scaled(7), np.arange(40)))
 
-    monkeypatch.setattr(model_class, "_unit", lambda self, values: 1.0)
+    monkeypatch.setattr(model_class, "_unit", lambda self, matrix: 1.0)
     before = model_class(hidden=4, epochs=3).fit(scaled(7), show_progress=False)
     kept = model_class._state
     monkeypatch.setattr(model_class, "_state", lambda self: {k: v for k, v in kept(self).items() if k != "unit"})

@@ -170,11 +170,11 @@ def test_a_job_killed_in_its_last_steps_leaves_nothing_after_the_next(tmp_path, 
             raise Killed  # with the old output aside, and no time to put it back
         return rename(source, target, **settings)
 
-    def remove_half(folder, names):
+    def remove_half(folder, names, folders=()):
         if step == "the old output" or ".job.json" in names:
             remove(folder, names[:1])
             raise Killed
-        remove(folder, names)
+        remove(folder, names, folders)
 
     with monkeypatch.context() as patch:
         if step == "the first rename":
