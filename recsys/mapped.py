@@ -185,9 +185,9 @@ def column_counts(matrix: Matrix) -> npt.NDArray[np.int64]:
     return counts
 
 
-def extremes(matrix: Matrix) -> tuple[np.float32, np.float32]:
+def extremes(matrix: Matrix) -> tuple[float, float]:
     """Return the smallest and the largest stored value, of which there is one."""
-    ends = [(values.min(), values.max()) for _, values in entries_of(matrix)]
+    ends = [(float(values.min()), float(values.max())) for _, values in entries_of(matrix)]
     return min(low for low, _ in ends), max(high for _, high in ends)
 
 

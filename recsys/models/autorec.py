@@ -91,18 +91,15 @@ class AutoRec(Autoencoder):
             )
 
     def _fit(self, matrix: sp.csr_matrix, options: FitOptions) -> Record:
-        least, most = extremes(matrix)
+        least, most = self.rating_range_ = extremes(matrix)
         if not self.unobserved_weight and least == most:
-            raise DataError(
-                f"all {matrix.nnz:,} stored values are {least:g}: a loss over stored entries has nothing to "
-                "learn from them; set unobserved_weight > 0 to rank items, or use MultVAE or EASE"
-            )
+            what = f"all {matrix.nnz:,} stored values are {least:g}: a loss over stored entries has nothing to learn"
+            raise DataError(f"{what} from them; set unobserved_weight > 0 to rank items, or use MultVAE or EASE")
         mean = total(matrix) / matrix.nnz
         self.mean_ = mean if self._centers() else 0.0
         self.biases_ = None if self.biases is None else Biases.of(matrix, float(self.biases))
-        low, high = self.rating_range_ = (float(least), float(most))
         self.unit_ = self._unit(matrix)
-        cold = (low + high) / 2.0 if self.cold_rating == "middle" else self.cold_rating
+        cold = sum(self.rating_range_) / 2.0 if self.cold_rating == "middle" else self.cold_rating
         self.cold_rating_ = mean if cold is None else float(cold)
         record = super()._fit(matrix, options)
         if not (self.over_items or self.unobserved_weight):
@@ -110,11 +107,9 @@ class AutoRec(Autoencoder):
         return record
 
     def _unit(self, matrix: sp.csr_matrix) -> float:
-        """Return what one unit of the network's ratings is in the table's."""
         if self.unobserved_weight:
             return float(np.sqrt(squares(matrix) / matrix.nnz)) or 1.0
-        low, high = self.rating_range_
-        return (high - low) / 4.0
+        return (self.rating_range_[1] - self.rating_range_[0]) / 4.0
 
     def _forget_untrained_items(self) -> None:
         """Score items without training entries by their predicted rating, where a masked loss never moved weights."""
