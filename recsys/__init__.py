@@ -36,7 +36,7 @@ def __getattr__(name: str) -> Any:
         return import_module(f"recsys.{name}")
     if home is not None:
         return getattr(import_module(home), name)
-    if not name.startswith("_") and name in (models := _models()):
+    if name[:1].isupper() and name in (models := _models()):  # not for a module, which may be one that they import
         return models[name]
     raise AttributeError(f"module 'recsys' has no attribute {name!r}")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -102,6 +102,12 @@ class Batch:
         return self.where(first), self.where(~first)
 
     @cached_property
+    def compact(self) -> tuple[Tensor, Batch]:
+        """The distinct columns of the entries, ascending, and the same rows with these as all their columns."""
+        columns, places = torch.unique(self.columns, return_inverse=True)
+        return columns, replace(self, columns=places, n_columns=len(columns))
+
+    @cached_property
     def by_column(self) -> ByColumn:
         """The entries by column: what the gradient of a table of columns needs, computed once per batch."""
         if self.columns.is_cuda:
@@ -138,6 +144,8 @@ class Rows:
         self.n_rows, self.n_columns = (int(size) for size in matrix.shape)
         self.device = torch.device(device)
         self.matrix = matrix
+        self.compact = False
+        """Whether a step reads the distinct columns of its batch alone, and not all columns."""
         self._resident: tuple[Tensor, Tensor, Tensor] | None = None
         stored = 8 * (matrix.nnz + matrix.shape[0])
         fits = self.device.type == "cuda" and stored < torch.cuda.mem_get_info(self.device)[0] // 4
@@ -189,7 +197,7 @@ class Rows:
 
         def prepare(rows: Tensor) -> Batch:
             batch = self.batch(rows)
-            _ = batch.by_column
+            _ = batch.compact[1].by_column if self.compact else batch.by_column
             return batch
 
         with ThreadPoolExecutor(1, "batches") as worker:
@@ -231,31 +239,6 @@ class Rows:
     def slice(self, start: int, stop: int) -> Batch:
         """Cut the consecutive rows `start:stop`."""
         return self.batch(torch.arange(start, min(stop, len(self))))
-
-
-@dataclass(frozen=True, eq=False)
-class Window(Batch):
-    """Some rows of a grid, each with the row above and the row below; at the edges that is an empty row."""
-
-    above: Batch
-    below: Batch
-
-
-class Grid(Rows):
-    """Rows whose order has a meaning: batches come with the neighbors of their rows."""
-
-    def __init__(self, matrix: sp.csr_matrix, device: torch.device | str = "cpu") -> None:
-        # An empty row at the end stands above the first row and below the last one.
-        n_rows, n_columns = matrix.shape
-        indptr = np.append(matrix.indptr, matrix.indptr[-1])
-        super().__init__(sp.csr_matrix((matrix.data, matrix.indices, indptr), shape=(n_rows + 1, n_columns)), device)
-        self.n_rows = int(n_rows)
-
-    def batch(self, rows: Tensor) -> Window:
-        """Cut the given rows with their neighbors."""
-        own, above, below = (super(Grid, self).batch((rows + step) % (self.n_rows + 1)) for step in (0, -1, 1))
-        parts = own.rows, own.offsets, own.columns, own.values, own.segments, own.n_columns
-        return Window(*parts, above=above, below=below)
 
 
 def as_csr(matrix: Any, *, name: str = "user_items") -> sp.csr_matrix:

@@ -18,7 +18,7 @@ LAYERS = [
     {"errors", "columns", "claims"},
     {"outputs", "mapped"},
     {"extras", "ids", "sparse", "files", "options", "memory", "workspace", "ranks"},
-    {"times", "matching"},
+    {"times", "matching", "grid"},
     {"frames", "params"},
     {"interactions", "nn", "ranking", "artifacts", "metrics", "spool"},
     {"datasets", "splits", "training"},

@@ -47,9 +47,6 @@ class Autoencoder(Recommender):
     )
     search_space = spaces.NETWORK
 
-    _copies: ClassVar[int] = 0
-    """Arrays of the size of all weights that a step makes beside weights, gradients and moments."""
-
     epochs: Count = 100
     """Passes over the training rows."""
     stop_after: Count | None = None
@@ -117,14 +114,18 @@ class Autoencoder(Recommender):
         moving = sum(weight.nbytes for weight in network.parameters() if weight.requires_grad)
         whole = sum(tensor.nbytes for tensor in network.state_dict().values())
         # The weights and the best so far, gradients and Adam's two moments, and the logits of a batch.
-        logits = min(4 * self._logit_rows() * self._n_in(), _MOST_LOGITS)
+        logits = min(4 * self._logits(), _MOST_LOGITS)
         rows = 4 * self._dense_rows() * self._n_in()
         instead = "take narrower layers, or keep fewer items and users; ALS and ItemKNN need less"
-        return Need(2 * whole + (3 + self._copies) * moving + logits + rows, instead, kept=whole)
+        return Need(2 * whole + (3 + self._copies()) * moving + logits + rows, instead, kept=whole)
 
-    def _logit_rows(self) -> int:
-        """Return how many rows of logits a batch has."""
-        return self.batch_size
+    def _copies(self) -> int:
+        """Return how many arrays of the size of all weights a step makes beside weights, gradients and moments."""
+        return 0
+
+    def _logits(self) -> int:
+        """Return how many logits a batch has."""
+        return self.batch_size * self._n_in()
 
     def _dense_rows(self) -> int:
         """Return how many further rows of all columns a step makes, beside the logits of its batch."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -116,7 +116,9 @@ class DeepRecommender(AutoRec):
     """
 
     search_space = spaces.DEEP_RECOMMENDER
-    _copies: ClassVar[int] = 1  # the gradient of a pass over dense rows
+
+    def _copies(self) -> int:
+        return 1  # the gradient of a pass over dense rows
 
     hidden: Widths = (512,)
     """Widths of the layers between input and code; the decoder has them in reverse."""

@@ -15,9 +15,10 @@ from torch import Tensor, nn
 from recsys.models import spaces
 from recsys.models.autoencoder import GENERATES, Autoencoder, encode_rows
 from recsys.models.fitting import new_generator
+from recsys.models.multinomial import Multinomial
 from recsys.models.registry import register
 from recsys.models.selection import Indices
-from recsys.models.variational import Annealed, Multinomial
+from recsys.models.variational import Annealed
 from recsys.nn.disentangled import ConceptNetwork, mixture_nll
 from recsys.nn.gaussian import drawn, reparameterized
 from recsys.nn.graphs import ConceptScores
@@ -60,8 +61,8 @@ class MacridVAE(Multinomial, Annealed, Autoencoder):
     prior_scale: Positive = 0.075
     """σ_0: standard deviation of the prior, beside means of length 1."""
 
-    def _logit_rows(self) -> int:
-        return self.concepts * self.batch_size
+    def _logits(self) -> int:
+        return self.concepts * super()._logits()
 
     def _dense_rows(self) -> int:
         return 8 * self.latent  # the items' vectors: of length 1, over τ, beside the shares, and gradients of each

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any, ClassVar
+from typing import Any
 
 import scipy.sparse as sp
 import torch
@@ -39,7 +39,8 @@ class ELSA(Autoencoder):
     capabilities = replace(Autoencoder.capabilities, decodes=False, keeps_users=False, popularity_fallback=True)
     search_space = spaces.ELSA
 
-    _copies: ClassVar[int] = 4  # A is divided by its lengths in every step
+    def _copies(self) -> int:
+        return 4  # A is divided by its lengths in every step
 
     factors: Count = 256
     """Columns of A: the width of item vectors and user embeddings."""

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any
 
 import torch
 from annotated_types import MinLen
 from torch import nn
 
+from recsys.grid import Grid
 from recsys.models import spaces
 from recsys.models.autoencoder import encode_rows
 from recsys.models.autorec import OVER_ITEMS, AutoRec
@@ -17,7 +18,7 @@ from recsys.models.registry import register
 from recsys.nn.kernelized import GlobalKernelNetwork, KernelNetwork
 from recsys.nn.losses import masked_squared_error
 from recsys.params import Count, Natural, NotNegative, Widths
-from recsys.sparse import Batch, Grid, Rows
+from recsys.sparse import Batch, Rows
 from recsys.training import Alternation, Loss, Objective
 from recsys.training.loop import Turn
 
@@ -26,7 +27,8 @@ from recsys.training.loop import Turn
 class Kernelized:
     """Base of SparseFC and GLocal-K: the local kernels' widths, and the objective with both penalties."""
 
-    _copies: ClassVar[int] = 2  # W ∘ K and its gradient
+    def _copies(self) -> int:
+        return 2  # W ∘ K and its gradient
 
     hidden: Annotated[Widths, MinLen(1)] = (500, 500)
     """Widths of the hidden layers; the last is that of the item vectors."""
@@ -103,7 +105,9 @@ class GLocalK(Kernelized, AutoRec):  # type: ignore[misc]  # its weight decay is
     search_space = spaces.SPARSE_FC
 
     rows_type = Grid
-    _copies: ClassVar[int] = 5  # W ∘ K moved by a column each way, too
+
+    def _copies(self) -> int:
+        return 5  # W ∘ K moved by a column each way, too
 
     pretrain_epochs: Natural = 30
     """How many of the `epochs` train without the global kernel; the rest fine-tunes."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -155,7 +155,9 @@ class ContractiveAE(BottleneckAE):
     """
 
     search_space = spaces.CONTRACTIVE
-    _copies: ClassVar[int] = 1  # the gradient of the penalty
+
+    def _copies(self) -> int:
+        return 1  # the gradient of the penalty
 
     contraction: NotNegative = 0.003
     """λ, the weight of the penalty."""

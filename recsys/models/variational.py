@@ -6,14 +6,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal
 
-import scipy.sparse as sp
 import torch
 from annotated_types import MinLen
 from torch import nn
 
 from recsys.models import spaces
-from recsys.models.autoencoder import GENERATES, Autoencoder, WholeRow, check_entries
-from recsys.models.codes import Distribution
+from recsys.models.autoencoder import GENERATES, Autoencoder, WholeRow
+from recsys.models.multinomial import Multinomial, SampledSoftmax
 from recsys.models.registry import register
 from recsys.nn.gaussian import gaussian_log_density, kl_between, reparameterized
 from recsys.nn.layers import Output
@@ -37,20 +36,6 @@ ENCODER_EPOCHS = 3
 _COMPOSITE = "with its composite prior has a prior of codes that reads the user's history"
 _COPIES = 5
 """Copies of the pseudo-inputs, cut to 0..1 and divided by their lengths, that a step and its gradient make."""
-
-
-@dataclass(kw_only=True, eq=False)
-class Multinomial:
-    """Mixin of the models whose likelihood is multinomial: histories are counts, so no entry may be negative."""
-
-    dropout: Rate = 0.5
-    """Share of a history's entries hidden from the encoder in each training step."""
-
-    def _prepare(self, matrix: sp.csr_matrix) -> sp.csr_matrix:
-        return check_entries(self, matrix, "multinomial")
-
-    def _distribution(self) -> Distribution:
-        return Distribution("multinomial", 1.0)
 
 
 @dataclass(kw_only=True, eq=False)
@@ -78,7 +63,7 @@ class Decoding:
 
 
 @register
-class MultVAE(Multinomial, Annealed, Decoding, Autoencoder):
+class MultVAE(SampledSoftmax, Annealed, Decoding, Autoencoder):
     """Variational autoencoder with a multinomial likelihood, for ranking.
 
     Liang, Krishnan, Hoffman and Jebara 2018. Minimizes, per user, −Σ_i x_i log π_i(z) + β · KL(q(z|x) ‖ N(0, I))
@@ -106,20 +91,19 @@ class MultVAE(Multinomial, Annealed, Decoding, Autoencoder):
         return MultVAENetwork(n_in, self.hidden, self.latent, self.dropout, generator, decoder=self.decoder)
 
     def _objective(self, network: Any, rows: Rows) -> Objective:
-        multinomial_nll, output = MultinomialNLL(), network.output
+        multinomial_nll = self._nll(network, rows)
         beta = self._annealing(self.epochs, self._steps_per_epoch(rows))
 
         def objective(batch: Batch, step: int, noise: torch.Generator) -> Loss:
             mean, log_variance = network.posterior(batch, noise)
-            hidden = network.decode(reparameterized(mean, log_variance, noise))
-            nll = multinomial_nll(hidden, output.weight, output.bias, batch)
+            nll = multinomial_nll(network.decode(reparameterized(mean, log_variance, noise)), batch, noise)
             return Loss(nll + beta(step) * gaussian_kl(mean, log_variance).sum(), len(batch))
 
         return objective
 
 
 @register
-class MultDAE(Multinomial, Autoencoder):
+class MultDAE(SampledSoftmax, Autoencoder):
     """Denoising autoencoder with a multinomial likelihood, for ranking: I → `latent` → I with tanh.
 
     Liang et al. 2018. Minimizes, per user, −Σ_i x_i log π_i (eq. 7), with dropout on the input. As in the authors'
@@ -141,11 +125,10 @@ class MultDAE(Multinomial, Autoencoder):
         return super()._decay(rows) * (1.0 if self.weight_decay is None else 2.0)  # the loop adds c/2 · Σ w²
 
     def _objective(self, network: Any, rows: Rows) -> Objective:
-        multinomial_nll, output = MultinomialNLL(), network.output
+        multinomial_nll = self._nll(network, rows)
 
         def objective(batch: Batch, step: int, noise: torch.Generator) -> Loss:
-            hidden = network.encode(batch, noise)
-            return Loss(multinomial_nll(hidden, output.weight, output.bias, batch), len(batch))
+            return Loss(multinomial_nll(network.encode(batch, noise), batch, noise), len(batch))
 
         return objective
 
@@ -226,7 +209,7 @@ class VAE(WholeRow, Annealed, Decoding, Autoencoder):
 
 
 @register
-class RecVAE(Multinomial, Autoencoder):
+class RecVAE(SampledSoftmax, Autoencoder):
     """Recommender VAE: a deep encoder and a linear decoder, trained in turns, and a prior with an old posterior.
 
     Shenbin, Alekseev, Tutubalina, Malykh and Nikolenko 2020. Minimizes, per user, −Σ_i x_i log π_i(z)
@@ -266,20 +249,23 @@ class RecVAE(Multinomial, Autoencoder):
         output = Output(self.latent, n_in, generator)
         return VariationalNetwork(encoder, nn.Identity(), output, CompositePrior(encoder))
 
+    def _tables(self, network: Any) -> list[nn.Parameter]:
+        return [network.encoder.input.weight, network.output.weight, network.output.bias]
+
     def _objective(self, network: Any, rows: Rows) -> Alternation:
-        multinomial_nll, output = MultinomialNLL(), network.output
+        multinomial_nll = self._nll(network, rows)
 
         def loss(batch: Batch, noise: torch.Generator, denoising: bool) -> Loss:
             mean, log_variance = network.posterior(batch, noise if denoising else None)
             latent = reparameterized(mean, log_variance, noise)
-            nll = multinomial_nll(network.decode(latent), output.weight, output.bias, batch)
+            nll = multinomial_nll(network.decode(latent), batch, noise)
             length = latent.new_zeros(len(batch)).index_add_(0, batch.segments, batch.values)
             posterior = gaussian_log_density(latent, mean, log_variance).sum(1)
             kl = posterior - network.prior.log_density(latent, batch, network.encoder)
             return Loss(nll + self.gamma * length.dot(kl), len(batch), {"nll": nll, "kl": kl.sum()})
 
         encoder = Turn(lambda batch, step, noise: loss(batch, noise, True), list(network.encoder.parameters()))
-        decoder = Turn(lambda batch, step, noise: loss(batch, noise, False), list(output.parameters()))
+        decoder = Turn(lambda batch, step, noise: loss(batch, noise, False), list(network.output.parameters()))
 
         def turns(epoch: int) -> Sequence[Turn]:
             if epoch % (ENCODER_EPOCHS + 1) < ENCODER_EPOCHS:

@@ -10,10 +10,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from recsys.grid import Window
 from recsys.nn.layers import SIGMOID_GAIN, Scale, as_stored, xavier
 from recsys.nn.networks import Autoencoding
 from recsys.nn.products import accumulate_grad, weighted_rows
-from recsys.sparse import Batch, Window
+from recsys.sparse import Batch
 
 
 class KernelizedWeight(NamedTuple):

@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from recsys.nn.lazy import is_lazy, read_rows
 from recsys.sparse import Batch, DenseRows
 
 # Above this share of stored entries, one dense product is faster than products at the stored entries alone. Measured
@@ -29,6 +30,7 @@ def weighted_rows(table: Tensor, batch: Batch | DenseRows, values: Tensor) -> Te
     """
     if isinstance(batch, DenseRows):
         return values @ table
+    table, batch = read_rows(table, batch)
     rows: Tensor = _WeightedRows.apply(table, values, batch)  # type: ignore[no-untyped-call]
     return rows
 
@@ -112,7 +114,7 @@ def add_gradient_buffers(network: nn.Module) -> None:
     does not see them, so do not call this on a network that needs gradients of gradients.
     """
     for parameter in network.parameters():
-        if parameter.numel() >= LARGE and parameter.requires_grad:
+        if parameter.numel() >= LARGE and parameter.requires_grad and not is_lazy(parameter):
             parameter.gradient_buffer = torch.empty_like(parameter)  # type: ignore[attr-defined]
 
 

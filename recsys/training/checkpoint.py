@@ -21,6 +21,7 @@ from recsys import ranks
 from recsys.claims import remove_dead_files
 from recsys.errors import TrainingError, warn
 from recsys.files import replacing
+from recsys.training.optimizer import Optimizer
 
 _OPTIMIZER = "optimiser."
 """Prefix of the optimizer's tensors, spelled as in the files of version 0.1.0."""
@@ -40,7 +41,7 @@ class Checkpoint:
         self._told = False
 
     def save(
-        self, network: nn.Module, optimizer: torch.optim.Optimizer, generators: dict[str, Tensor], state: dict[str, Any]
+        self, network: nn.Module, optimizer: Optimizer, generators: dict[str, Tensor], state: dict[str, Any]
     ) -> None:
         """Write weights, best weights, optimizer, states of generators and position, whole or not at all.
 
@@ -49,8 +50,7 @@ class Checkpoint:
         if not ranks.first():
             return
         tensors = {f"network.{name}": tensor for name, tensor in network.state_dict().items()}
-        for index, values in optimizer.state_dict()["state"].items():
-            tensors.update({f"{_OPTIMIZER}{index}.{name}": value for name, value in values.items()})
+        tensors.update({f"{_OPTIMIZER}{name}": value for name, value in optimizer.state().items()})
         tensors.update({f"best.{name}": tensor for name, tensor in (state["best"] or {}).items()})
         tensors.update({f"rng.{name}": tensor for name, tensor in generators.items()})
         self.write(tensors, {name: value for name, value in state.items() if name != "best"})
@@ -77,7 +77,7 @@ class Checkpoint:
         remove_dead_files(self.path)
 
     def load(
-        self, network: nn.Module, optimizer: torch.optim.Optimizer, generators: dict[str, torch.Generator]
+        self, network: nn.Module, optimizer: Optimizer, generators: dict[str, torch.Generator]
     ) -> dict[str, Any] | None:
         """Restore everything in place and return the position; None without a checkpoint.
 
@@ -91,13 +91,7 @@ class Checkpoint:
             return None
         tensors, state = found
         network.load_state_dict(_under(tensors, "network."))
-        saved = optimizer.state_dict()
-        moments: dict[int, dict[str, Tensor]] = {}
-        for name, tensor in _under(tensors, _OPTIMIZER).items():
-            index, key = name.split(".", 1)
-            moments.setdefault(int(index), {})[key] = tensor
-        saved["state"] = moments
-        optimizer.load_state_dict(saved)
+        optimizer.restore(_under(tensors, _OPTIMIZER))
         for name, generator in generators.items():
             generator.set_state(tensors[f"rng.{name}"])
         device = next(network.parameters()).device

@@ -22,6 +22,7 @@ from recsys.nn.products import add_gradient_buffers
 from recsys.sparse import Batch, Rows
 from recsys.training.checkpoint import Checkpoint
 from recsys.training.config import TrainingConfig
+from recsys.training.optimizer import Optimizer
 from recsys.training.order import Floats, epoch_order, weights_checksum
 from recsys.workspace import as_path
 
@@ -173,10 +174,7 @@ class _Run:
         self.noise_seed = seeds[1]
         self.turns = objective.turns if isinstance(objective, Alternation) else lambda epoch: (Turn(objective),)
         self.trained = [p for p in network.parameters() if p.requires_grad]
-        decayed = [p for p in network.parameters() if _is_decayed(p)]
-        free = [p for p in network.parameters() if not _is_decayed(p)]
-        groups: list[dict[str, Any]] = [{"params": decayed, "weight_decay": config.weight_decay}, {"params": free}]
-        self.optimizer = torch.optim.Adam(groups, lr=config.learning_rate, fused=True)
+        self.optimizer = Optimizer(network, config)
         add_gradient_buffers(network)
         if ranks.size() > 1:
             ranks.check_same("training rows", rows.checksum())
@@ -240,10 +238,9 @@ class _Run:
             step = self.epoch * self.steps_per_epoch + self.position
             if not ranks.first():  # the first alone keeps the state of its generator in the checkpoint
                 self.noise.manual_seed(_seed_of(self.noise_seed, ranks.number(), step))
-            for group in self.optimizer.param_groups:
-                group["lr"] = self.config.rate(step, self.steps_per_epoch)
+            self.optimizer.begin(self.config.rate(step, self.steps_per_epoch))
             for number, turn in enumerate(turns):
-                self.optimizer.zero_grad(set_to_none=True)
+                self.optimizer.forget_gradients()
                 with nullcontext() if turn.parameters is None else _moving(turn.parameters, self.trained):
                     bfloat16 = self.config.precision == "bfloat16"
                     with torch.autocast(self.rows.device.type, torch.bfloat16, enabled=bfloat16):
@@ -332,10 +329,6 @@ def _moving(parameters: Sequence[nn.Parameter], trained: Sequence[nn.Parameter])
     finally:
         for parameter in trained:
             parameter.requires_grad_(True)
-
-
-def _is_decayed(parameter: nn.Parameter) -> bool:
-    return parameter.ndim > 1 and not getattr(parameter, "undecayed", False)
 
 
 def _seed_of(seed: int, number: int, step: int) -> int:

@@ -5,8 +5,9 @@ import pytest
 import scipy.sparse as sp
 import torch
 
+from recsys.grid import Grid
 from recsys.models import DeepAutoRec, DeepRecommender, GLocalK, IAutoRec, SparseFC, UAutoRec, load
-from recsys.sparse import Grid, Rows
+from recsys.sparse import Rows
 from tests.contract import ratings
 
 MATRIX = ratings(n_users=18, n_items=11, density=0.35)

@@ -6,10 +6,11 @@ import scipy.sparse as sp
 import torch
 import torch.nn.functional as F
 
+from recsys.grid import Grid
 from recsys.nn import kernelized
 from recsys.nn.kernelized import GlobalKernelNetwork, KernelNetwork, KernelOutput, KernelWeight, convolved_rows
 from recsys.nn.products import add_gradient_buffers
-from recsys.sparse import Grid, Rows
+from recsys.sparse import Rows
 from tests.contract import csr, random_cells, ratings
 
 N_ROWS, N_COLUMNS = 13, 9

@@ -35,11 +35,21 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "VASP": ("VASP", {"halves": False}),
     "RecVAE": ("RecVAE", {"epochs": 4}),
     "GLocalK": ("GLocalK", {"pretrain_epochs": 2}),
+    "MultVAE, negatives": ("MultVAE", {"negatives": 4, "weight_decay": 0.01}),
     "MultVAE, validation": ("MultVAE", {"weight_decay": 0.01, "patience": 2, "epochs": 4}),
 }
 
 
-QUICK = "UAutoRec", "IAutoRec", "ELSA", "RecVAE", "SparseAE, KL", "ClusteringAE", "MultVAE, validation"
+QUICK = (
+    "UAutoRec",
+    "IAutoRec",
+    "ELSA",
+    "RecVAE",
+    "SparseAE, KL",
+    "ClusteringAE",
+    "MultVAE, negatives",
+    "MultVAE, validation",
+)
 
 
 def models(everything: bool) -> Iterator[tuple[str, Recommender]]:
