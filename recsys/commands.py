@@ -2,59 +2,12 @@
 
 from __future__ import annotations
 
-import argparse
-import math
-import re
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from recsys.workspace import as_path
-
-
-def _whole(text: str, least: int) -> int:
-    if re.fullmatch(r"0*[0-9]{1,18}", text, re.ASCII) and (value := int(text.lstrip("0") or "0")) >= least:
-        return value  # 64 bits hold it
-    raise argparse.ArgumentTypeError(f"must be a whole number of at least {least} and below 10**18, got {text!r}")
-
-
-def _positive(text: str) -> int:
-    return _whole(text, 1)
-
-
-def _natural(text: str) -> int:
-    return _whole(text, 0)
-
-
-def _minutes(text: str) -> float:
-    with suppress(ValueError):
-        if 0 < float(text) < math.inf:
-            return float(text)
-    raise argparse.ArgumentTypeError(f"must be a number above 0, got {text!r}")
-
-
-def _text(text: str) -> str:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        raise argparse.ArgumentTypeError(f"must be text that UTF-8 can encode, got {text!r}") from None
-    return text
-
-
-def _path(text: str) -> Path:
-    if not text:
-        raise argparse.ArgumentTypeError("must name a file or folder, got an empty text")
-    return as_path(text)
-
-
-def _named_path(text: str) -> Path:
-    path = _path(text)
-    if not path.name:  # such as `.`: what is written whole takes the place of a name
-        raise argparse.ArgumentTypeError(f"must end in the name of a file or folder, got {text!r}")
-    return path
-
+from recsys.arguments import minutes, named_path, natural, path, positive, share, text
 
 Option = tuple[tuple[str, ...], dict[str, Any]]
 """Arguments of `argparse.add_argument`; the destination is a parameter of the job, whose default holds."""
@@ -65,10 +18,10 @@ def _option(*flags: str, **settings: Any) -> Option:
 
 
 def _file(flag: str, help: str) -> Option:
-    return _option(flag, type=_named_path, metavar="FILE", help=help)
+    return _option(flag, type=named_path, metavar="FILE", help=help)
 
 
-def _folder(flag: str, help: str, *, required: bool = False, type: Callable[[str], Path] = _named_path) -> Option:
+def _folder(flag: str, help: str, *, required: bool = False, type: Callable[[str], Path] = named_path) -> Option:
     return _option(flag, type=type, metavar="FOLDER", help=help, required=required)
 
 
@@ -93,7 +46,7 @@ class Command:
 
 
 COMMON = (
-    _folder("--root", "folder of mlruns/ and data/raw/ (default: the current one)", type=_path),
+    _folder("--root", "folder of mlruns/ and data/raw/ (default: the current one)", type=path),
     _option("--quiet", action="store_true", help="no progress bars"),
     _option(
         "--import",
@@ -105,7 +58,7 @@ COMMON = (
 )
 """Options of every command."""
 
-CONFIG = _option("config", type=_path, help="TOML file, such as pipelines/configs/multvae-ml1m.toml")
+CONFIG = _option("config", type=path, help="TOML file, such as pipelines/configs/multvae-ml1m.toml")
 SET = _option(
     "--set",
     dest="overrides",
@@ -114,12 +67,12 @@ SET = _option(
     help="in place of the file's value, e.g. --set model.epochs=50; may be repeated",
 )
 MODEL = _option("model", help="folder, models:/NAME@ALIAS, models:/NAME/VERSION or runs:/ID/model")
-NAME = _option("name", type=_text, help="name in the model registry")
-LENGTH = _option("-n", type=_positive, help="recommendations per user (default 10)")
+NAME = _option("name", type=text, help="name in the model registry")
+LENGTH = _option("-n", type=positive, help="recommendations per user (default 10)")
 DATA = _option("--data", help="data set or file with the histories (default: that of the training)")
-ALIAS = _option("--alias", type=_text, help="alias to move (default champion)")
-TRIALS = _option("--trials", type=_positive, metavar="N", help="settings to try per model, in place of tune.trials")
-MINUTES = _option("--minutes", type=_minutes, help="time for the trials of a model, in place of tune.minutes")
+ALIAS = _option("--alias", type=text, help="alias to move (default champion)")
+TRIALS = _option("--trials", type=positive, metavar="N", help="settings to try per model, in place of tune.trials")
+MINUTES = _option("--minutes", type=minutes, help="time for the trials of a model, in place of tune.minutes")
 
 COMMANDS = (
     Command(
@@ -146,8 +99,8 @@ COMMANDS = (
         "tune, train and test several models alike, into one table with intervals and tests",
         "recsys.jobs.compare:run",
         (
-            _option("configs", type=_path, nargs="+", metavar="config", help="TOML files of the same data and split"),
-            _folder("--output", "folder, e.g. data/compared/ml-1m", required=True, type=_path),
+            _option("configs", type=path, nargs="+", metavar="config", help="TOML files of the same data and split"),
+            _folder("--output", "folder, e.g. data/compared/ml-1m", required=True, type=path),
             _option("--metric", help="metric that sorts and is tested (default: train.metric)"),
             TRIALS,
             MINUTES,
@@ -192,7 +145,7 @@ COMMANDS = (
                 help="analysis, such as map or density; may be repeated (default: all that the model can answer)",
             ),
             _file("--users", "csv or parquet with a column user_id and what is known of users, such as age and gender"),
-            _option("--seed", type=_natural, help="of everything that is drawn (default 0)"),
+            _option("--seed", type=natural, help="of everything that is drawn (default 0)"),
         ),
         continues=True,
     ),
@@ -215,7 +168,7 @@ COMMANDS = (
         "recsys.jobs.serve:export",
         (
             MODEL,
-            _option("--onnx", type=_named_path, metavar="FILE", required=True, help="file to write, e.g. model.onnx"),
+            _option("--onnx", type=named_path, metavar="FILE", required=True, help="file to write, e.g. model.onnx"),
         ),
     ),
     Command(
@@ -224,18 +177,18 @@ COMMANDS = (
         "recsys.jobs.contest:promote",
         (
             NAME,
-            _option("--version", type=_positive, help="version (default: the newest)"),
+            _option("--version", type=positive, help="version (default: the newest)"),
             _option(
                 "--challenger",
                 nargs="?",
-                type=_positive,
+                type=positive,
                 const=0,
                 metavar="VERSION",
                 help="test this version (default: the newest) against the champion on the same users; "
                 "it must earn the alias",
             ),
             ALIAS,
-            _option("--reason", type=_text, metavar="TEXT", help="why; stored with the version"),
+            _option("--reason", type=text, metavar="TEXT", help="why; stored with the version"),
             _option("--dry-run", action="store_true", help="say what would change, and change nothing"),
         ),
     ),
@@ -245,13 +198,13 @@ COMMANDS = (
         "registry show",
         "a version's tags, parameters, metrics and notes (default: the champion, else the newest)",
         "recsys.jobs.registry:show",
-        (NAME, _option("version", nargs="?", type=_positive, help="number of the version")),
+        (NAME, _option("version", nargs="?", type=positive, help="number of the version")),
     ),
     Command(
         "registry diff",
         "in what two versions differ",
         "recsys.jobs.registry:diff",
-        (NAME, *(_option(which, type=_positive, help="number of a version") for which in ("one", "other"))),
+        (NAME, *(_option(which, type=positive, help="number of a version") for which in ("one", "other"))),
     ),
     Command(
         "registry prune",
@@ -259,7 +212,7 @@ COMMANDS = (
         "recsys.jobs.registry:prune",
         (
             NAME,
-            _option("--keep", type=_positive, required=True, help="how many to keep of the versions without an alias"),
+            _option("--keep", type=positive, required=True, help="how many to keep of the versions without an alias"),
             _option("--yes", dest="delete", action="store_true", help="delete"),
         ),
         continues=True,
@@ -268,7 +221,7 @@ COMMANDS = (
         "ui",
         "open MLflow's pages on the project's store",
         "recsys.jobs.registry:ui",
-        (_option("--port", type=_positive, help="port on this machine (default 5000)"),),
+        (_option("--port", type=positive, help="port on this machine (default 5000)"),),
     ),
     Command(
         "sync",
@@ -286,7 +239,7 @@ COMMANDS = (
             LENGTH,
             _option(
                 "--batch-size",
-                type=_positive,
+                type=positive,
                 metavar="N",
                 help="users per part file; a killed job continues after its last whole part (default 16384)",
             ),
@@ -299,9 +252,15 @@ COMMANDS = (
                 choices=("raise", "drop"),
                 help="listed users who are not in the data: refuse the list (default) or leave them out",
             ),
+            _option(
+                "--recall",
+                type=share,
+                metavar="SHARE",
+                help="find items by an index that holds this share of the exact lists, e.g. 0.95 (default: exact)",
+            ),
             _option("--engine", choices=("local", "spark"), help="what computes: this process (default), or Spark"),
             _option(
-                "--master", type=_text, metavar="URL", help="of Spark, such as spark://HOST:7077 (default local[*])"
+                "--master", type=text, metavar="URL", help="of Spark, such as spark://HOST:7077 (default local[*])"
             ),
         ),
         continues=True,
@@ -324,7 +283,7 @@ COMMANDS = (
                 choices=("duckdb", "spark", "local"),
                 help="what reads the data: duckdb (default), spark, or local, in memory; all write the same files",
             ),
-            _option("--memory", type=_text, metavar="SIZE", help="for DuckDB's buffers, such as 4GB (default 1GB)"),
+            _option("--memory", type=text, metavar="SIZE", help="for DuckDB's buffers, such as 4GB (default 1GB)"),
             _option("--unsplit", action="store_true", help="all entries in one part: histories to score from"),
             SET,
         ),

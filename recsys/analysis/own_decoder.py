@@ -11,8 +11,7 @@ import torch
 
 from recsys.analysis.plain_codes import BLOCK, lengths
 from recsys.models import Recommender
-from recsys.models.autoencoder import WholeRow
-from recsys.models.multinomial import Multinomial
+from recsys.models.whole_rows import Multinomial, WholeRow
 from recsys.nn.losses import LikelihoodName
 
 

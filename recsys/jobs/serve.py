@@ -113,6 +113,7 @@ def score(
     users: Path | None = None,
     on_unknown: Literal["raise", "drop"] | None = None,
     batch_size: int | None = None,
+    recall: float | None = None,
     engine: Literal["local", "spark"] = "local",
     master: str | None = None,
 ) -> scoring.ScoringResult:
@@ -123,10 +124,11 @@ def score(
             where the data have integers, and the other way round.
         on_unknown: `raise`, the default, or `drop` for listed users that the data do not hold.
         batch_size: users of one part; an interrupted job continues after its last complete part.
-        engine: what computes: this process, or Spark, which takes no `users`, `on_unknown` and `batch_size`.
+        recall: least share of the exact lists, where an index may find the items; exact by default.
+        engine: what computes: this process, or Spark, which takes no `users`, `on_unknown`, `batch_size` and `recall`.
         master: of Spark, such as `spark://HOST:7077`; all cores of this machine by default.
     """
-    others = {"--users": users, "--on-unknown": on_unknown, "--batch-size": batch_size}
+    others = {"--users": users, "--on-unknown": on_unknown, "--batch-size": batch_size, "--recall": recall}
     for flag, value in ({"--master": master} if engine == "local" else others).items():
         if value is not None:
             raise ConfigError(f"{flag} is not for --engine {engine}; leave it out, or choose the other engine")
@@ -146,6 +148,7 @@ def score(
         users=None if users is None else _read_users(users, histories.users, on_unknown),
         on_unknown=on_unknown,
         batch_size=BATCH_SIZE if batch_size is None else batch_size,
+        recall=recall,
         seen=seen,
         model_uri=pinned,
         asked_uri=model,
@@ -162,6 +165,8 @@ def _told(result: scoring.ScoringResult) -> scoring.ScoringResult:
     """Print what was written, and return it."""
     state = "already complete" if result.already_complete else "written"
     print(f"{result.users:,} users, {result.rows:,} rows {state}: {result.output}")
+    if result.recall < 1.0:
+        print(f"found by an index: {100 * result.recall:.1f} % of what exact lists hold, as measured on some users")
     return result
 
 

@@ -22,11 +22,11 @@ from torch import Tensor, nn
 
 from recsys import ranks
 from recsys.models import spaces
-from recsys.models.autoencoder import GENERATES, Autoencoder, WholeRow
+from recsys.models.autoencoder import GENERATES, Autoencoder
 from recsys.models.fitting import FitOptions
-from recsys.models.multinomial import Multinomial
 from recsys.models.registry import register
 from recsys.models.variational import Decoding
+from recsys.models.whole_rows import Multinomial, WholeRow
 from recsys.nn.adversarial import Discriminator, RowDiscriminator
 from recsys.nn.gaussian import reparameterized
 from recsys.nn.layers import standard_normal

@@ -13,18 +13,16 @@ import scipy.sparse as sp
 import torch
 from torch import Tensor, nn
 
-from recsys.errors import ConfigError, DataError, UnsupportedError
+from recsys.errors import ConfigError, UnsupportedError
 from recsys.mapped import MappedMatrix, Matrix
 from recsys.memory import Need
 from recsys.models import spaces
 from recsys.models.base import Recommender
 from recsys.models.capabilities import REFUSALS, Capabilities
-from recsys.models.codes import Distribution
 from recsys.models.fitting import FitOptions, new_generator, pick_device
 from recsys.models.selection import ROW_BLOCK, Histories, Indices
 from recsys.models.stored import Stored
 from recsys.nn.graphs import NetworkScores
-from recsys.nn.losses import Likelihood, LikelihoodName, likelihood
 from recsys.nn.penalties import chance_decay
 from recsys.nn.products import affine
 from recsys.params import Count, NotNegative, Positive, Seed
@@ -241,6 +239,15 @@ class Autoencoder(Recommender):
             weight, bias = weight[index], bias[index]
         return affine(self.network_.decode(latent), weight, bias, out=out)
 
+    def _item_table(self) -> tuple[Tensor, Tensor] | None:
+        cls, output = type(self), self.network_.output
+        as_here = cls._scores is Autoencoder._scores and cls._decode_scores is Autoencoder._decode_scores
+        return (output.weight, output.bias) if as_here else None
+
+    def _queries(self, histories: sp.csr_matrix, userid: Indices) -> Tensor:
+        hidden: Tensor = self.network_.decode(self._codes(histories, userid))
+        return hidden
+
     def _decode(self, codes: Tensor) -> Tensor:
         return self._decode_scores(codes.to(self._device), None)
 
@@ -310,40 +317,3 @@ def encode_rows(encode: Callable[[Batch], Tensor], rows: Rows) -> Tensor:
         for start in range(ROW_BLOCK, len(rows), ROW_BLOCK):
             codes[start : start + ROW_BLOCK] = encode(rows.slice(start, start + ROW_BLOCK))
     return codes
-
-
-@dataclass(kw_only=True, eq=False)
-class WholeRow:
-    """Mixin of the autoencoders that explain whole rows, unstored entries included: they rank and do not rate."""
-
-    likelihood: LikelihoodName = "multinomial"
-    """`multinomial`: counts; `bernoulli`: entries of 0 to 1; `gaussian`: squared error."""
-    unobserved_weight: Positive = 1.0
-    """Weight of the unstored entries as zeros in the `gaussian` likelihood; the others have no such weight. Above 0,
-    since a loss over stored entries alone does not learn to rank."""
-
-    def _prepare(self, matrix: sp.csr_matrix) -> sp.csr_matrix:
-        return check_entries(self, matrix, self.likelihood)
-
-    def _likelihood(self) -> Likelihood:
-        return likelihood(self.likelihood, self.unobserved_weight)
-
-    def _distribution(self) -> Distribution:
-        return Distribution(self.likelihood, self.unobserved_weight)
-
-
-def check_entries(model: object, matrix: sp.csr_matrix, name: LikelihoodName) -> sp.csr_matrix:
-    """Return the histories as they are; a DataError names entries that the likelihood cannot have made."""
-    if name == "gaussian" or not matrix.nnz:
-        return matrix
-    if matrix.data.min() < 0:
-        raise DataError(
-            f"{type(model).__name__} has a {name} likelihood and reads entries as counts: "
-            f"{int((matrix.data < 0).sum())} are negative; use .binarized(), or keep ratings above a threshold"
-        )
-    if name == "bernoulli" and matrix.data.max() > 1:
-        raise DataError(
-            f"{type(model).__name__} has a bernoulli likelihood and reads entries as chances of 0 to 1: "
-            f"{int((matrix.data > 1).sum())} are above 1; use .binarized()"
-        )
-    return matrix

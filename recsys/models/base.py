@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import scipy.sparse as sp
 import torch
 from torch import Tensor, nn
 
@@ -38,6 +39,14 @@ class Recommender(Codes):
             histories: one row per user; None only if the model declares `scores_known_users` or `keeps_users`.
             items: item indices; None for all items.
         """
+
+    def _item_table(self) -> tuple[Tensor, Tensor] | None:
+        """Return vectors w (n_items, d) and offsets b (n_items,) of scores q · w + b; None where scores are others."""
+        return None
+
+    def _queries(self, histories: sp.csr_matrix, userid: Indices) -> Tensor:
+        """Return the (rows, d) vectors q of users, where scores are q · w + b."""
+        raise NotImplementedError
 
     def _graph(self) -> nn.Module:
         """Return a module that maps `DenseRows` to the (n, n_items) scores of users without learned vectors."""

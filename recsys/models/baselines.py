@@ -136,6 +136,12 @@ class Factors(Recommender):
         table = self.item_factors_ if items is None else self.item_factors_[torch.from_numpy(items)]
         return affine(self._users(histories, userid), table, out=out)
 
+    def _item_table(self) -> tuple[Tensor, Tensor] | None:
+        return (self.item_factors_, torch.zeros(self.n_items_)) if type(self)._scores is Factors._scores else None
+
+    def _queries(self, histories: sp.csr_matrix, userid: Indices) -> Tensor:
+        return self._users(histories, userid)
+
     def _decode(self, codes: Tensor) -> Tensor:
         return affine(codes, self.item_factors_)
 
@@ -219,6 +225,9 @@ class BPR(Factors):
     def _scores(self, histories: Histories, userid: Indices, items: Indices | None, out: Tensor | None) -> Tensor:
         offsets = self.offsets_ if items is None else self.offsets_[torch.from_numpy(items)]
         return super()._scores(histories, userid, items, out).add_(offsets)
+
+    def _item_table(self) -> tuple[Tensor, Tensor] | None:
+        return (self.item_factors_, self.offsets_) if type(self)._scores is BPR._scores else None
 
     def _decode(self, codes: Tensor) -> Tensor:
         return super()._decode(codes).add_(self.offsets_)

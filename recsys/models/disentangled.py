@@ -15,10 +15,10 @@ from torch import Tensor, nn
 from recsys.models import spaces
 from recsys.models.autoencoder import GENERATES, Autoencoder, encode_rows
 from recsys.models.fitting import new_generator
-from recsys.models.multinomial import Multinomial
 from recsys.models.registry import register
 from recsys.models.selection import Indices
 from recsys.models.variational import Annealed
+from recsys.models.whole_rows import Multinomial
 from recsys.nn.disentangled import ConceptNetwork, mixture_nll
 from recsys.nn.gaussian import drawn, reparameterized
 from recsys.nn.graphs import ConceptScores

@@ -10,9 +10,10 @@ from torch import nn
 
 from recsys.errors import ConfigError
 from recsys.models import spaces
-from recsys.models.autoencoder import GENERATES, Autoencoder, WholeRow
+from recsys.models.autoencoder import GENERATES, Autoencoder
 from recsys.models.registry import register
 from recsys.models.variational import Decoding
+from recsys.models.whole_rows import WholeRow
 from recsys.nn.gaussian import reparameterized
 from recsys.nn.losses import gaussian_kl, project_means
 from recsys.nn.networks import DeepNetwork, MultVAENetwork

@@ -12,9 +12,10 @@ from torch import Tensor, nn
 
 from recsys.errors import ConfigError
 from recsys.models import spaces
-from recsys.models.autoencoder import Autoencoder, WholeRow, encode_rows
+from recsys.models.autoencoder import Autoencoder, encode_rows
 from recsys.models.registry import register
 from recsys.models.selection import Histories, Indices
+from recsys.models.whole_rows import WholeRow
 from recsys.nn.corruption import masked, projected_gaussian, salt_and_pepper
 from recsys.nn.layers import ActivationName, l2_normalized, standard_normal
 from recsys.nn.networks import AcquisitionNetwork, DeepNetwork, UserNodeNetwork

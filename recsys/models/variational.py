@@ -11,9 +11,9 @@ from annotated_types import MinLen
 from torch import nn
 
 from recsys.models import spaces
-from recsys.models.autoencoder import GENERATES, Autoencoder, WholeRow
-from recsys.models.multinomial import Multinomial, SampledSoftmax
+from recsys.models.autoencoder import GENERATES, Autoencoder
 from recsys.models.registry import register
+from recsys.models.whole_rows import Multinomial, SampledSoftmax, WholeRow
 from recsys.nn.gaussian import gaussian_log_density, kl_between, reparameterized
 from recsys.nn.layers import Output
 from recsys.nn.losses import MultinomialNLL, gaussian_kl

@@ -16,6 +16,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import scipy.sparse as sp
 
+from recsys.approximate import SAMPLE, ItemIndex
 from recsys.columns import ITEM, RANK, SCORE, USER
 from recsys.errors import DataError, ScoringError
 from recsys.ids import IdMap
@@ -131,6 +132,8 @@ class Kernel:
         model._check_fitted()
         self.items = _items_of(model)
         self.model, self.n, self.exclude_seen = model, check_count("n", n), exclude_seen
+        self.index: ItemIndex | None = None
+        """What finds the items, where lists may be approximate."""
 
     @classmethod
     def open(cls, folder: str | Path, n: int = 10, exclude_seen: bool = True) -> Self:
@@ -140,7 +143,7 @@ class Kernel:
     def lists(self, source: Source, rows: Rows) -> Lists:
         """Return the `n` best items of each of these users, fewer where a user has fewer candidates."""
         histories, seen = source.block(rows)
-        ids, scores = self.model.recommend(
+        ids, scores = (self.index or self.model).recommend(
             source.trained[rows],
             histories,
             N=min(self.n, len(self.items)),
@@ -150,6 +153,24 @@ class Kernel:
         filled = ids >= 0
         ranks = np.broadcast_to(np.arange(1, ids.shape[1] + 1, dtype=np.int32), ids.shape)
         return Lists(np.repeat(rows, filled.sum(axis=1)), ids[filled], scores[filled], ranks[filled])
+
+    def approximate(self, source: Source, rows: Rows, recall: float) -> dict[str, float | int]:
+        """Find items by an index from now on; return how much of the exact lists it finds, and where it looks.
+
+        Args:
+            rows: of the users to score; up to `SAMPLE` of them are for measuring.
+            recall: the least share.
+
+        Raises:
+            UnsupportedError: the model's scores are no products of vectors.
+        """
+        index = ItemIndex(self.model)
+        some = np.sort(np.random.default_rng(0).permutation(rows)[:SAMPLE])
+        histories, seen = source.block(some)
+        length = min(self.n, len(self.items))
+        found = index.calibrate(source.trained[some], histories, recall, length, self.exclude_seen, seen=seen)
+        self.index = index
+        return {"measured_recall": found, "index_lists": index.lists, "index_probes": index.probes}
 
     def table(self, lists: Lists, users: pa.Array) -> pa.Table:
         """Return lists as `user_id, item_id, score, rank`, with external ids; `users` has those of the rows."""

@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
+from recsys.approximate import check_faiss, check_recall, item_table
 from recsys.columns import ITEM, RANK, SCORE, USER
 from recsys.errors import ConfigError, DataError, ScoringError, warn
 from recsys.files import MANIFEST
@@ -47,6 +48,8 @@ class ScoringResult:
     """Parts that an interrupted run had finished."""
     already_complete: bool
     """Whether the output was there already, made from the same model, data, users and options."""
+    recall: float = 1.0
+    """Share of the exact lists in those that were written, as measured on some of the users."""
 
 
 def score(
@@ -57,6 +60,7 @@ def score(
     n: int = 10,
     users: Sequence[Hashable] | None = None,
     exclude_seen: bool = True,
+    recall: float | None = None,
     on_unknown: Literal["raise", "drop"] = "raise",
     batch_size: int = BATCH_SIZE,
     seen: Interactions | None = None,
@@ -83,6 +87,8 @@ def score(
         output: folder to write, new, empty or the output of an earlier job; `~` is expanded and a link followed.
         users: external ids, in the order to write; all users of `histories` by default.
         exclude_seen: never recommend an item of the user's history.
+        recall: find items by an index (`recsys.approximate.ItemIndex`) that holds at least this share of the exact
+            lists, as measured on some of the users; None: exact lists. For catalogues of hundreds of thousands.
         on_unknown: `raise` or `drop` for `users` that `histories` does not hold.
         seen: all that these users have seen, where `histories` holds only a part of it, such as what they liked; it is
             filtered in place of the histories.
@@ -93,6 +99,7 @@ def score(
 
     Raises:
         NotFittedError: the model is not fitted.
+        UnsupportedError: there is a `recall`, and the model's scores are no products of vectors.
         UnknownIdError: a user is unknown and `on_unknown` is `raise`.
         ConfigError: an option is out of range, or `output` is no path.
         DataError: `histories` are no Interactions or the model knows none of the items, `seen` lacks a user, or `users`
@@ -103,7 +110,7 @@ def score(
     batch_size = check_count("batch_size", batch_size)
     folder = OutputFolder(as_path(output).absolute())
     folder.check_early()
-    job = _Job.of(model, histories, seen, n, exclude_seen)
+    job = _Job.of(model, histories, seen, n, exclude_seen, recall)
     rows = _choose_rows(histories, users, on_unknown)
     data = {"data": data_id, "seen": None}
     if data_id is None:
@@ -138,13 +145,24 @@ class _Job:
 
     kernel: Kernel
     source: Source
+    recall: float | None = None
 
     @classmethod
     def of(
-        cls, model: Recommender, histories: Interactions, seen: Interactions | None, n: int, exclude_seen: bool
+        cls,
+        model: Recommender,
+        histories: Interactions,
+        seen: Interactions | None,
+        n: int,
+        exclude_seen: bool,
+        recall: float | None = None,
     ) -> _Job:
         """Match the data with the model, and say where little of them is known."""
         kernel = Kernel(model, n, exclude_seen)
+        if recall is not None:
+            check_recall(recall)
+            check_faiss()
+            item_table(model)
         for name, given in (("histories", histories), ("seen", seen)):
             if not isinstance(given, Interactions) and (given is not None or name == "histories"):
                 raise DataError(
@@ -158,7 +176,7 @@ class _Job:
             few_known(source.known_seen(), seen.items, kernel.items)
         if warning := few_trained(model, histories.users, int(np.count_nonzero(source.trained >= 0))):
             warn(warning)
-        return cls(kernel, source)
+        return cls(kernel, source, recall)
 
     def lists(self, rows: Rows) -> Lists:
         """Return the lists of these users."""
@@ -212,7 +230,9 @@ def _write(
     """Write the output unless it is complete; `data` tells the data from others, `origin` is for the manifest."""
     kernel = job.kernel
     user_ids, _ = arrow_ids(job.source.users, "user"), kernel.item_ids
-    options = {"n": kernel.n, "exclude_seen": kernel.exclude_seen}
+    options: dict[str, Any] = {"n": kernel.n, "exclude_seen": kernel.exclude_seen}
+    if job.recall is not None:
+        options["recall"] = job.recall
     identity = {
         "model": model_checksum(kernel.model),
         **data,
@@ -228,6 +248,7 @@ def _write(
         if manifest is None:
             parts = folder.begin(identity, resume=not overwrite)
             resumed = len(parts)
+            measured = {} if job.recall is None else job.kernel.approximate(job.source, rows, job.recall)
             hidden = not show_progress
             with tqdm(total=len(rows), unit="user", unit_scale=True, desc="score", disable=hidden) as bar:
                 for number, block in enumerate(_blocks(rows, batch_size)):
@@ -236,9 +257,10 @@ def _write(
                         parts[name] = folder.write_part(name, kernel.table(job.lists(block), user_ids), len(block))
                     bar.update(len(block))
             model = {"run_id": kernel.model.about_.get("run_id"), "model": type(kernel.model).__name__}
-            manifest = folder.publish({**origin, **model, **options, "users": len(rows)}, parts, identity)
+            manifest = folder.publish({**origin, **model, **options, "users": len(rows), **measured}, parts, identity)
     counts = manifest["users"], manifest["rows"], len(manifest["parts"])
-    return ScoringResult(folder.named, *counts, resumed_parts=resumed, already_complete=complete)
+    recall = manifest.get("measured_recall", 1.0)
+    return ScoringResult(folder.named, *counts, resumed_parts=resumed, already_complete=complete, recall=recall)
 
 
 def model_checksum(model: Recommender) -> str:

@@ -9,7 +9,7 @@ import torch
 from torch.distributions import Normal, kl_divergence
 
 from recsys.errors import ConfigError, DataError, NotFittedError
-from recsys.models import VAE, MultDAE, MultVAE, multinomial, variational
+from recsys.models import VAE, MultDAE, MultVAE, variational, whole_rows
 from recsys.models.fitting import new_generator
 from recsys.nn.networks import MultDAENetwork, MultVAENetwork
 from recsys.sparse import Rows
@@ -133,12 +133,12 @@ def test_users_come_in_a_new_order_each_epoch_and_each_comes_once(model_class):
     """Ports shuffle never, or once; some drop the last, smaller batch."""
     visited = []
 
-    class Spying(multinomial.MultinomialNLL):
+    class Spying(whole_rows.MultinomialNLL):
         def __call__(self, hidden, weight, bias, batch):
             visited.append(batch.rows.tolist())
             return super().__call__(hidden, weight, bias, batch)
 
-    with mock.patch.object(multinomial, "MultinomialNLL", Spying):
+    with mock.patch.object(whole_rows, "MultinomialNLL", Spying):
         fit(model_class, epochs=4)
     assert [len(rows) for rows in visited] == [7, 7, 4] * 4
     epochs = np.concatenate(visited).reshape(4, N_USERS).tolist()

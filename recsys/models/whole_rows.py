@@ -1,4 +1,4 @@
-"""What the models with a multinomial likelihood share, and how they train on catalogues of millions of items."""
+"""Likelihoods of whole rows: what their models share, and how some train on catalogues of millions of items."""
 
 from __future__ import annotations
 
@@ -11,16 +11,37 @@ import scipy.sparse as sp
 import torch
 from torch import Tensor
 
-from recsys.models.autoencoder import Autoencoder, check_entries
+from recsys.errors import DataError
+from recsys.models.autoencoder import Autoencoder
 from recsys.models.codes import Distribution
 from recsys.nn.lazy import make_lazy
-from recsys.nn.losses import MultinomialNLL
+from recsys.nn.losses import Likelihood, LikelihoodName, MultinomialNLL, likelihood
 from recsys.nn.sampled import Negatives, Proposals, SampledMultinomialNLL
-from recsys.params import Count, Rate
+from recsys.params import Count, Positive, Rate
 from recsys.sparse import Batch, Rows
 
 NLL = Callable[[Tensor, Batch, torch.Generator], Tensor]
 """Maps the input of the output layer, a batch and noise to −Σ_u Σ_i x_ui log π_i(z_u), scalar."""
+
+
+@dataclass(kw_only=True, eq=False)
+class WholeRow:
+    """Mixin of the autoencoders that explain whole rows, unstored entries included: they rank and do not rate."""
+
+    likelihood: LikelihoodName = "multinomial"
+    """`multinomial`: counts; `bernoulli`: entries of 0 to 1; `gaussian`: squared error."""
+    unobserved_weight: Positive = 1.0
+    """Weight of the unstored entries as zeros in the `gaussian` likelihood; the others have no such weight. Above 0,
+    since a loss over stored entries alone does not learn to rank."""
+
+    def _prepare(self, matrix: sp.csr_matrix) -> sp.csr_matrix:
+        return check_entries(self, matrix, self.likelihood)
+
+    def _likelihood(self) -> Likelihood:
+        return likelihood(self.likelihood, self.unobserved_weight)
+
+    def _distribution(self) -> Distribution:
+        return Distribution(self.likelihood, self.unobserved_weight)
 
 
 @dataclass(kw_only=True, eq=False)
@@ -76,3 +97,20 @@ class SampledSoftmax(Multinomial, Autoencoder):
 
     def _logits(self) -> int:
         return super()._logits() if self.negatives is None else self.batch_size * self.negatives
+
+
+def check_entries(model: object, matrix: sp.csr_matrix, name: LikelihoodName) -> sp.csr_matrix:
+    """Return the histories as they are; a DataError names entries that the likelihood cannot have made."""
+    if name == "gaussian" or not matrix.nnz:
+        return matrix
+    if matrix.data.min() < 0:
+        raise DataError(
+            f"{type(model).__name__} has a {name} likelihood and reads entries as counts: "
+            f"{int((matrix.data < 0).sum())} are negative; use .binarized(), or keep ratings above a threshold"
+        )
+    if name == "bernoulli" and matrix.data.max() > 1:
+        raise DataError(
+            f"{type(model).__name__} has a bernoulli likelihood and reads entries as chances of 0 to 1: "
+            f"{int((matrix.data > 1).sum())} are above 1; use .binarized()"
+        )
+    return matrix
