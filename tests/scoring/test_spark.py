@@ -1,16 +1,9 @@
 """Scoring on Spark: the lists of the local job, bit for bit; what is not ours stays; a killed executor."""
 
-import json
 import os
 import shutil
-import signal
-import subprocess
-import sys
-import threading
-import time
 from dataclasses import replace
 from importlib.util import find_spec
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -291,74 +284,3 @@ def test_java_is_asked_for(monkeypatch, tmp_path):
     monkeypatch.setenv("JAVA_HOME", str(tmp_path))
     with pytest.raises(ConfigError, match="install openjdk-17-jre-headless"), session():
         pass
-
-
-KILLED = """
-import sys, pandas as pd
-from recsys.scoring import score_spark
-from recsys.scoring.spark_session import session
-from recsys.workspace import Workspace
-from tests.scoring.worlds import assert_same_lists
-if __name__ == "__main__":
-    with session("local-cluster[2,1,1024]") as spark:
-        result = score_spark(spark, sys.argv[1], sys.argv[2], sys.argv[3], partitions=40)
-        print("rows", result.rows)
-"""
-
-
-def children(pid):
-    """All descendants of a process, with their command lines."""
-    found, waiting = {}, [pid]
-    while waiting:
-        parent = waiting.pop()
-        for task in Path(f"/proc/{parent}/task").glob("*"):
-            try:
-                below = [int(child) for child in (task / "children").read_text().split()]
-                found |= {child: Path(f"/proc/{child}/cmdline").read_bytes().replace(b"\0", b" ") for child in below}
-            except OSError:
-                continue
-            waiting += below
-    return found
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-def test_a_killed_executor_costs_neither_rows_nor_duplicates(tmp_path):
-    rng = np.random.default_rng(0)
-    users = np.repeat(np.arange(60_000), 6)
-    frame = pd.DataFrame({"user_id": users, "item_id": rng.integers(0, 90, len(users))}).drop_duplicates()
-    model = fitted("ALS")
-    model.save(tmp_path / "bundle")
-    (tmp_path / "job.py").write_text(KILLED)
-    environment = {**os.environ, "PYSPARK_SUBMIT_ARGS": submit_args(), "PYTHONWARNINGS": "ignore"}
-    arguments = [tmp_path / "job.py", tmp_path / "bundle", stored(frame, tmp_path), tmp_path / "out"]
-    killed = []
-    with subprocess.Popen(
-        [sys.executable, *map(str, arguments)],
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    ) as job:
-        printed = []
-        reader = threading.Thread(target=lambda: printed.append(job.stdout.read()))
-        reader.start()
-        until = time.monotonic() + 500
-        while job.poll() is None and time.monotonic() < until:
-            begun = list(tmp_path.glob(".out.recsys-*/lists/_temporary/0/task_*"))
-            if begun and not killed:
-                executors = [pid for pid, line in children(job.pid).items() if b"CoarseGrainedExecutorBackend" in line]
-                os.kill(executors[0], signal.SIGKILL)
-                killed.append(executors[0])
-            time.sleep(0.05)
-        if job.poll() is None:
-            job.kill()
-        reader.join()
-    assert job.returncode == 0, printed[0][-3000:]
-    assert killed
-    got = read(tmp_path / "out")
-    assert not got.duplicated(["user_id", "item_id"]).any()
-    with pytest.warns(match="was trained on"):
-        wanted = recommend_frame(model, Interactions.from_frame(frame))
-    assert_same_lists(got, wanted)
-    assert json.loads((tmp_path / "out" / MANIFEST).read_text())["rows"] == len(wanted)
