@@ -7,6 +7,7 @@ import torch
 from recsys.models import MODELS
 from recsys.nn.losses import MultinomialNLL, masked_squared_error
 from recsys.nn.products import sampled_products, weighted_rows
+from recsys.nn.sampled import SampledMultinomialNLL
 from recsys.ranking import select
 from recsys.sparse import Batch, Rows
 from tests.contract import new_model, ratings
@@ -34,8 +35,16 @@ def batches_fields():
     return tuple([b.rows, b.offsets, b.columns, b.values, b.segments, *vars(b.by_column).values()] for b in batches())
 
 
+class EveryThird:
+    """A draw that is the same on all devices."""
+
+    def draw(self, batch, noise):
+        items = torch.arange(0, 170, 3, device=batch.columns.device)
+        return items, torch.full(items.shape, 1.1, device=items.device)
+
+
 @pytest.mark.parametrize("density", [-1.0, 2.0], ids=["dense", "sampled"])
-@pytest.mark.parametrize("name", ["rows", "sampled", "squares", "whole", "likelihood", "likelihood in parts"])
+@pytest.mark.parametrize("name", ["rows", "sampled", "squares", "whole", "likelihood", "likelihood in parts", "drawn"])
 def test_losses_and_gradients_agree(name, density, monkeypatch):
     from recsys.nn import products
 
@@ -47,6 +56,7 @@ def test_losses_and_gradients_agree(name, density, monkeypatch):
         "whole": lambda *leaves: masked_squared_error(*leaves, unobserved_weight=0.2),
         "likelihood": MultinomialNLL(),
         "likelihood in parts": MultinomialNLL(memory=170 * 4 * 50),
+        "drawn": lambda *parts: SampledMultinomialNLL(EveryThird())(*parts, noise=None),
     }
     rng = np.random.default_rng(0)
     arrays = [rng.normal(size=shape).astype(np.float32) for shape in ((128, 16), (170, 16), (170,))]
@@ -84,6 +94,13 @@ def test_models_trained_there_score_as_those_trained_here(name):
     if name not in SAMPLING:
         np.testing.assert_allclose(*tables, rtol=0.01, atol=0.01 * np.abs(tables[0]).max())
     assert MODELS[name].capabilities.encodes is False or there.encode(MATRIX).shape[0] == 300
+
+
+@pytest.mark.parametrize("how", ["popularity", "uniform", "batch"])
+def test_a_model_of_drawn_items_trains_there(how):
+    model = new_model("MultVAE", device="cuda", negatives=20, negatives_from=how).fit(MATRIX, show_progress=False)
+    assert model.record_.epochs[-1]["loss"] < model.record_.epochs[0]["loss"]
+    assert all(torch.isfinite(weight).all() for weight in model.network_.state_dict().values())
 
 
 def test_selection_breaks_ties_by_index_there_too():
