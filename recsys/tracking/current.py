@@ -72,7 +72,7 @@ def start_run(
         resumed = record is not None
         if record is None:
             key, job = None if parent is None else parent.record.key, file.stem if resumable else ""
-            record = RunRecord(place, experiment, run_name, facts, key, resumable=resumable, job=job)
+            record = RunRecord(place, experiment, run_name, facts, key, resumable=resumable, kept=keep, job=job)
         recovery.remember(file, record)  # before there is a run, so that a kill leaves none that nobody knows
         key = record.key
         outbox = _open(record, facts, workspace, parent, resumed=resumed, reached=reached, began=began)
@@ -96,7 +96,7 @@ def start_run(
             raise
         finally:
             outbox.end(status)
-            recovery.end(file, record, status, keep=keep)
+            recovery.end(file, record, status)
 
 
 def _claimed(stack: ExitStack, resume: Path | None, workspace: Workspace) -> Path:

@@ -93,8 +93,7 @@ def close_killed(workspace: Workspace) -> list[str]:
         with suppress(OSError, TrackingUnavailable), locked(lock_of(file), wait=False):
             record = recorded(file) or record  # its process may have ended it since
             if record is not None and record.status is None:
-                _close(record, file, workspace)
-                closed.append(record.name)
+                closed += [record.name] if _close(record, file, workspace) else []
     remove_leftovers(workspace)
     return closed
 
@@ -155,36 +154,39 @@ def recorded(file: Path) -> RunRecord | None:
     return RunRecord(**facts) if isinstance(facts.get("start_time", 0), int) else None
 
 
-def _close(record: RunRecord, file: Path, workspace: Workspace) -> None:
-    """Mark one run as killed when its file was written last, in the store or in what waits for it."""
+def _close(record: RunRecord, file: Path, workspace: Workspace) -> bool:
+    """Close a run whose process is gone; return whether it was killed, and not only its file left as it was.
+
+    A run that was killed ends when its file was written last, in the store or in what waits for it.
+    """
     last = int(os.stat(file).st_mtime * 1000)
-    spool = Spool(store.pending(workspace) / record.key)
+    spool, status = Spool(store.pending(workspace) / record.key), None
     if spool.exists:
         with locked(spool.lock, wait=False):
-            event = End(status="KILLED", time=last)
-            spool.add(event.kind, event.to_json())
+            last_event = next(reversed(list(spool)), None)
+            if last_event is not None and last_event.kind == End.kind:
+                status = last_event.values["status"]
+            else:
+                killed = End(status="KILLED", time=last)
+                spool.add(killed.kind, killed.to_json())
     else:
         with store.request(f"cannot close the run {record.name}"):
             run_id = record.run_id or runs.find(record.experiment, record.key)
-            if run_id is not None and runs.is_running(run_id):
+            status = None if run_id is None else runs.status_of(run_id)
+            if run_id is not None and status == "RUNNING":
                 MlflowClient().set_terminated(run_id, "KILLED", last)
-    record.status = "KILLED"
-    if record.resumable:
-        remember(file, record)
+                status = None
+    end(file, record, status or "KILLED")
+    if file.exists():
         os.utime(file, ns=(last * 10**6, last * 10**6))
-    else:
-        file.unlink(missing_ok=True)
+    return status is None
 
 
-def end(file: Path, record: RunRecord, status: str, *, keep: bool) -> None:
-    """Forget a run that has ended, or remember how it ended, for the same job's next start.
-
-    Args:
-        keep: remember it even if it has finished.
-    """
+def end(file: Path, record: RunRecord, status: str) -> None:
+    """Forget a run that has ended, or remember how it ended, for the same job's next start."""
     record.status = status
-    with suppress(OSError):  # on a full disk it stays as it is, and the next command closes the run
-        if record.resumable and (keep or status != "FINISHED"):
+    with suppress(OSError):  # on a full disk it stays as it is, and the next command finds how the run has ended
+        if record.resumable and (record.kept or status != "FINISHED"):
             remember(file, record)
         else:
             file.unlink(missing_ok=True)

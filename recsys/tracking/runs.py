@@ -91,6 +91,8 @@ class RunRecord:
     """Another start of the same job continues the run; False where its file only tells that it is in progress."""
     continues: bool = False
     """Another start of the job continues it though it failed: its model is logged, or store or disk were at fault."""
+    kept: bool = False
+    """Its file stays when it has finished, until the job has no more use for the run's result."""
     job: str = ""
     """What a resumable run is found by if its file is damaged; it keeps it as its tag `recsys.job`."""
     status: str | None = None
@@ -118,7 +120,7 @@ def start(record: RunRecord, workspace: Workspace, tags: dict[str, str], parent:
         if resumed and record.run_id is None:
             record.run_id = find(record.experiment, record.key)
         if record.run_id is not None:
-            if _status(record.run_id) is not None:
+            if status_of(record.run_id) is not None:
                 mlflow.start_run(record.run_id, tags={**tags, "resumed": now()}, nested=nested)
                 return record.run_id
             # It was deleted, so a new run takes its place.
@@ -251,10 +253,10 @@ def last_of(job: str, place: str) -> RunRecord | None:
 
 def is_running(run_id: str) -> bool:
     """Return whether a run that is not deleted has the status RUNNING."""
-    return _status(run_id) == "RUNNING"
+    return status_of(run_id) == "RUNNING"
 
 
-def _status(run_id: str) -> str | None:
+def status_of(run_id: str) -> str | None:
     """Return the status of a run; None if it was deleted."""
     try:
         info = MlflowClient().get_run(run_id).info
