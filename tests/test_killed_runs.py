@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 
 import mlflow
 import pytest
@@ -14,7 +15,7 @@ from recsys import cli, tracking
 from recsys.commands import COMMANDS
 from recsys.errors import TrackingError
 from recsys.files import locked
-from recsys.tracking import aliases, store
+from recsys.tracking import aliases, recovery, store
 from recsys.workspace import Workspace
 from tests.places import CONFIG, read_only, untouched
 
@@ -116,6 +117,26 @@ def test_a_killed_run_of_whose_queue_the_empty_folder_is_left_is_closed_in_the_s
     assert cli.main(["registry", "list"]) == 0
     assert statuses(*runs) == ["KILLED", "KILLED"]
     assert list(pending.iterdir()) == []
+
+
+@pytest.mark.parametrize("status", ["FINISHED", "FAILED"])
+@pytest.mark.parametrize("keep", [False, True])
+def test_a_run_that_has_ended_is_no_killed_one_where_its_file_could_not_say_so(mlflow_root, monkeypatch, status, keep):
+    workspace = Workspace()
+    file = tracking.resume_file(workspace, "job")
+    with monkeypatch.context() as patch:
+        patch.setattr(recovery, "end", lambda *_: None)  # as on a folder that may no longer be written
+        with suppress(KeyError), tracking.start_run(workspace, "jobs", "one", resume=file, keep=keep) as tracker:
+            first = tracker.run_id
+            if status == "FAILED":
+                raise KeyError
+    assert file.is_file()
+    assert recovery.close_killed(workspace) == []
+    assert statuses(first) == [status]
+    assert file.is_file() == (keep or status == "FAILED")
+    with tracking.start_run(workspace, "jobs", "one", resume=file, keep=keep, interrupted=False) as tracker:
+        again = tracker.run_id
+    assert (again == first) == (keep and status == "FINISHED")
 
 
 def test_what_a_killed_run_was_about_to_send_goes_with_the_next_command_and_no_other_folder(mlflow_root):

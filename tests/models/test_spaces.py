@@ -20,6 +20,7 @@ FIXED = {
     "layers decoder_layers probes dim perceptual discriminator pretraining_share": "the shape beside the code",
     "likelihood prior penalty corruption activation acquisition decoder": "which one of several it is",
     "samples target halves": "which model of several it is",
+    "negatives negatives_from": "how nearly the softmax is computed, which the catalog decides",
     "center biases clip cold_rating": "what ratings are, which the data set decides",
 }
 """Hyperparameters that no search varies, and why."""
