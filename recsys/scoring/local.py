@@ -236,7 +236,7 @@ def _write(
     identity = {
         "model": model_checksum(kernel.model),
         **data,
-        "users": hashlib.sha256(rows.tobytes()).hexdigest(),
+        "users": hashlib.sha256(np.ascontiguousarray(rows).data).hexdigest(),
         **options,
         "batch_size": batch_size,
         "recsys": version(),
