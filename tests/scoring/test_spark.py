@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 import torch
 
+from recsys.claims import claimed
 from recsys.config import DataConfig
 from recsys.errors import ConfigError, DataError, DataWarning, ScoringError
 from recsys.files import MANIFEST
@@ -21,7 +22,7 @@ from recsys.scoring import TableReading, recommend_frame
 from recsys.scoring import score_spark as score_in_parts
 from recsys.scoring.output import read_manifest
 from recsys.scoring.rows import Reading
-from recsys.scoring.spark import _Setup, score_partition
+from recsys.scoring.spark import _remove_dead, _Setup, score_partition
 from recsys.scoring.spark_session import session
 from recsys.workspace import Workspace
 from tests.scoring.worlds import assert_same_lists
@@ -278,6 +279,27 @@ def test_options_of_the_other_engine_are_refused(tmp_path, options, message):
 def test_what_spark_would_read_otherwise_than_the_training_is_refused(keys, message):
     with pytest.raises(ConfigError, match=message):
         reading_of(DataConfig.model_validate({"file": "t.csv", **keys}))
+
+
+def test_what_a_killed_driver_gathered_goes_and_nothing_else(tmp_path):
+    def attempt(name, *files):
+        folder = tmp_path / f".out.recsys-{name}"
+        for file in files:
+            (folder / file).parent.mkdir(parents=True, exist_ok=True)
+            (folder / file).write_bytes(b"")
+        folder.mkdir(exist_ok=True)
+        return folder
+
+    written = ("lists/part-00000-1f-c000.zstd.parquet", "lists/_temporary/0/task_1/.part-00001-1f.parquet.crc")
+    gone = [attempt("00000000"), attempt("00000001", *written), attempt("00000002", "lists/_SUCCESS")]
+    kept = [attempt("00000003", *written, "thesis.tex"), attempt("00000004", "lists/photos/cat.jpg"), attempt("5")]
+    with claimed(tmp_path / "out", folder=True) as held:
+        (held / "lists").mkdir()
+        _remove_dead(tmp_path / "out")
+        assert held.is_dir()
+    assert not any(folder.exists() for folder in gone)
+    assert all(folder.is_dir() for folder in kept)
+    assert (kept[0] / "thesis.tex").exists()
 
 
 def test_java_is_asked_for(monkeypatch, tmp_path):
