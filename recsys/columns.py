@@ -9,6 +9,9 @@ TIMESTAMP: Final = "timestamp"
 SCORE: Final = "score"
 RANK: Final = "rank"
 TITLE: Final = "title"
+CONTRIBUTION: Final = "contribution"
+REASONS: Final = "reasons"
+"""Column of lists: the items of the history that speak for a recommended item, the strongest first."""
 
 RECOMMENDATIONS: Final = (USER, ITEM, SCORE, RANK)
 """Columns of every table of recommendations; `rank` counts from 1."""

@@ -235,6 +235,13 @@ def observed(model: Recommender) -> dict[str, bool]:
         likelihood = model.log_conditional(matrix, codes)
         return sizes and np.allclose(mean, model.encode(matrix), atol=1e-6) and bool((likelihood < 0).all())
 
+    def explains() -> bool:
+        found = [model.explain(user, matrix[user], items) for user in range(3)]
+        for one in (one for of_user in found for one in of_user):
+            rest = one.score - one.baseline - one.contributions["contribution"].sum()
+            assert np.isclose(rest, one.remainder, atol=1e-9)
+        return any(one.contributions["contribution"].any() for of_user in found for one in of_user)
+
     def has_prior() -> bool:
         codes = model.draw_prior(50, 0)
         densities = model.log_prior(codes), model.log_prior(codes + 100.0)
@@ -244,6 +251,7 @@ def observed(model: Recommender) -> dict[str, bool]:
     return {
         "rates": _works(lambda: model.predict(users, matrix, np.tile(items, (24, 1)))),
         "personal": personal,
+        "explains": _works(explains),
         "encodes": _works(lambda: model.encode(matrix)),
         "decodes": _works(decodes),
         "generates": _works(generates),

@@ -19,10 +19,12 @@ from recsys.memory import Need
 from recsys.models import spaces
 from recsys.models.base import Recommender
 from recsys.models.capabilities import REFUSALS, Capabilities
+from recsys.models.codes import Doubles
 from recsys.models.fitting import FitOptions, new_generator, pick_device
 from recsys.models.selection import ROW_BLOCK, Histories, Indices
 from recsys.models.stored import Stored
 from recsys.nn.graphs import NetworkScores
+from recsys.nn.paths import integrated_gradients, without_gradients
 from recsys.nn.penalties import chance_decay
 from recsys.nn.products import affine
 from recsys.params import Count, NotNegative, Positive, Seed
@@ -44,6 +46,8 @@ class Autoencoder(Recommender):
         trains_by_epochs=True, in_ranks=True, weighs_users=True, decodes=True
     )
     search_space = spaces.NETWORK
+    unit_ = 1.0
+    """What the network's outputs are multiplied by to be scores."""
 
     epochs: Count = 100
     """Passes over the training rows."""
@@ -247,6 +251,20 @@ class Autoencoder(Recommender):
     def _queries(self, histories: sp.csr_matrix, userid: Indices) -> Tensor:
         hidden: Tensor = self.network_.decode(self._codes(histories, userid))
         return hidden
+
+    def _path_scores(self, network: Any, batch: Batch, userid: Indices) -> Tensor:
+        """Return the (len(batch), n_items) scores of prepared rows of one user, with gradients of their values."""
+        scores: Tensor = NetworkScores(network)(batch)
+        return scores.mul(self.unit_)
+
+    def _gradients(self, history: sp.csr_matrix, userid: Indices, items: Indices) -> Doubles | None:
+        if self.capabilities.new_users == "fold-in":
+            return None  # its rows are items
+        network, device = without_gradients(self.network_), self._device
+        row = Rows(self._prepare(history), device).slice(0, 1)
+        chosen = torch.from_numpy(items).to(device)
+        found = integrated_gradients(lambda batch: self._path_scores(network, batch, userid), row, chosen)
+        return found.cpu().numpy()
 
     def _decode(self, codes: Tensor) -> Tensor:
         return self._decode_scores(codes.to(self._device), None)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-from abc import abstractmethod
 from functools import partial
 from typing import Any
 
@@ -14,31 +12,22 @@ import torch
 from torch import Tensor, nn
 
 from recsys.errors import DataError, UnsupportedError
-from recsys.models.codes import Codes
 from recsys.models.fallback import fill, readable
 from recsys.models.learner import Floats
+from recsys.models.reasons import Reasons
 from recsys.models.selection import ROW_BLOCK, Histories, Indices, as_array, check_length, cosine, indices, most_similar
 from recsys.ranking import Ids, Scores, top_n
 from recsys.sparse import as_csr
 
 
-class Recommender(Codes):
+class Recommender(Reasons):
     """A model of users × items interactions: it recommends items, and what else its `capabilities` declare.
 
     All models take a user's history as an argument, so that a user whom training never saw is served by the same call.
     A user without a usable history gets the most popular items: see `recommend`. A model of your own gives
     `capabilities`, `_fit`, `_scores`, `_arrays` and `_restore`, and for what it declares the hooks `_item_vectors` or
-    `_item_similarity`, `_user_vectors`, `_ratings`, and those of `Codes`, such as `_encode`.
+    `_item_similarity`, `_user_vectors`, `_ratings`, and those of `Reasons` and `Codes`, such as `_encode`.
     """
-
-    @abstractmethod
-    def _scores(self, histories: Histories, userid: Indices, items: Indices | None, out: Tensor | None) -> Tensor:
-        """Return a (rows, items) float32 block of scores, perhaps in the memory of `out`.
-
-        Args:
-            histories: one row per user; None only if the model declares `scores_known_users` or `keeps_users`.
-            items: item indices; None for all items.
-        """
 
     def _item_table(self) -> tuple[Tensor, Tensor] | None:
         """Return vectors w (n_items, d) and offsets b (n_items,) of scores q · w + b; None where scores are others."""
@@ -312,24 +301,6 @@ class Recommender(Codes):
         if matrix.shape[0] != len(users):
             raise DataError(f"user_items must have one row per userid ({len(users)}), got {matrix.shape[0]} rows")
         return self._scored_as(users, matrix), matrix
-
-    def _checked(self, histories: Histories, userid: Indices, items: Indices | None, out: Tensor | None) -> Tensor:
-        """Return `_scores`; a block of another shape or type would name users or items that do not exist."""
-        scores = self._scores(histories, userid, items, out)
-        expected = (len(userid), self.n_items_ if items is None else len(items))
-        if not isinstance(scores, Tensor) or scores.shape != expected or not scores.is_floating_point():
-            found = f"{tuple(scores.shape)} {scores.dtype}" if isinstance(scores, Tensor) else type(scores).__name__
-            raise DataError(f"_scores of {type(self).__name__} must give a float tensor {expected}, got {found}")
-        if not self._of_package() and (out is None or scores.data_ptr() != out.data_ptr()):
-            # Masks are written into the block, which may be a view of what a model of one's own has learned.
-            scores = scores.to(torch.float32, copy=True, memory_format=torch.contiguous_format)
-        # The largest is NaN if any is; -inf is how a model says that it never recommends an item.
-        if scores.numel() and not float(scores.amax()) < math.inf:
-            raise DataError(
-                f"{type(self).__name__} gives scores that are NaN or infinite, by which nothing can be ordered; look "
-                "at the values of the histories, and at what was learned"
-            )
-        return scores
 
     def _filled(self, histories: Histories, userid: Indices, items: Indices | None, out: Tensor | None) -> Tensor:
         """Return the scores, with the most popular items for users without a usable history, as `recommend` says."""

@@ -26,6 +26,7 @@ from recsys.memory import Need
 from recsys.models import spaces
 from recsys.models.base import Recommender
 from recsys.models.capabilities import NO_GRAPH_OF_EQUATIONS, Capabilities
+from recsys.models.codes import Doubles
 from recsys.models.fitting import FitOptions
 from recsys.models.pairwise import pairwise_fold_in
 from recsys.models.registry import register
@@ -42,7 +43,12 @@ class Popularity(Recommender):
     """The same items for everyone: those with the most training users. What any other model must beat."""
 
     capabilities: ClassVar[Capabilities] = Capabilities(
-        personal=False, encodes=False, compares_items=False, keeps_users=False, scores_known_users=True
+        personal=False,
+        explains=False,
+        encodes=False,
+        compares_items=False,
+        keeps_users=False,
+        scores_known_users=True,
     )
 
     def reads_shards(self) -> bool:
@@ -194,6 +200,16 @@ class ALS(Factors):
             vectors = model.recalculate_user(np.arange(histories.shape[0]), _writeable(histories))
         return torch.from_numpy(np.atleast_2d(np.asarray(vectors, dtype=np.float32)))
 
+    def _contributions(self, history: sp.csr_matrix, items: Indices) -> Doubles:
+        # §5 of the paper: y_iᵀ W c_j y_j with W = (YᵀCY + λI)⁻¹. Entries below 0 are confidences that items are
+        # not liked: they are in C alone.
+        vectors, confidence = self.item_factors_.double().numpy(), self.alpha * history.data.astype(np.float64)
+        own = vectors[history.indices]
+        normal = vectors.T @ vectors + self.regularization * np.eye(self.factors)
+        normal += (own * (np.abs(confidence) - 1.0)[:, None]).T @ own
+        weights: Doubles = np.maximum(confidence, 0.0)[:, None] * (own @ np.linalg.solve(normal, vectors[items].T))
+        return weights
+
 
 @register
 class BPR(Factors):
@@ -311,6 +327,10 @@ class ItemKNN(Recommender):
         assert histories is not None  # no user is known without
         table = self.similarity_ if items is None else self.similarity_[:, items]
         return torch.from_numpy((histories @ table).toarray())
+
+    def _contributions(self, history: sp.csr_matrix, items: Indices) -> Doubles:
+        shares: Doubles = self.similarity_[history.indices][:, items].toarray().astype(np.float64)
+        return history.data[:, None] * shares
 
     def _graph(self) -> nn.Module:
         return LinearScores(dense_table(self.similarity_))

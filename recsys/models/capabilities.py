@@ -16,6 +16,8 @@ class Capabilities:
     """Hyperparameter that must be above 0 for lists worth reading; the scores are then no ratings. None: it ranks."""
     personal: bool = True
     """Lists differ from user to user."""
+    explains: bool = True
+    """`explain` says which items of the history speak for an item."""
     encodes: bool = True
     """`encode` gives embeddings of users from their histories."""
     decodes: bool = False
@@ -52,6 +54,7 @@ class Capabilities:
 
 
 REFUSALS: Final = {
+    "explains": "gives no reasons: its lists do not depend on the history; use EASE, ALS or MultVAE",
     "encodes": "has no embeddings of users; use a model that has, such as MultVAE, DenoisingAE, UAE or ALS",
     "decodes": "has no scores of a code alone; use MultVAE, MultDAE, UAutoRec or ALS",
     "generates": "has no posterior of codes with a likelihood of histories; use MultVAE, VAE, HVamp or AAE",

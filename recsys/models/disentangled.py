@@ -108,6 +108,10 @@ class MacridVAE(Multinomial, Annealed, Autoencoder):
         units = F.normalize(codes.view(len(codes), self.concepts, self.latent), dim=2)  # scores are of directions
         return super()._decode(units.flatten(1))
 
+    def _path_scores(self, network: Any, batch: Batch, userid: Indices) -> Tensor:
+        scores: Tensor = ConceptScores(network)(batch)
+        return scores
+
     def _graph(self) -> nn.Module:
         return ConceptScores(self.network_)
 

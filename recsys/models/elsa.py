@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from recsys.models import spaces
 from recsys.models.autoencoder import Autoencoder
+from recsys.models.codes import Doubles
 from recsys.models.registry import register
 from recsys.models.selection import Histories, Indices
 from recsys.nn.graphs import LessOwnScores
@@ -62,6 +63,12 @@ class ELSA(Autoencoder):
         batch = own.slice(0, len(own))
         scores[batch.segments, batch.columns] -= batch.values
         return scores
+
+    def _contributions(self, history: sp.csr_matrix, items: Indices) -> Doubles:
+        vectors = self.network_.output.weight.detach().double().cpu().numpy()
+        shares: Doubles = vectors[history.indices] @ vectors[items].T
+        shares -= history.indices[:, None] == items
+        return history.data[:, None] * shares
 
     def _graph(self) -> nn.Module:
         return LessOwnScores(self.network_)

@@ -36,8 +36,10 @@ from recsys.memory import Need
 from recsys.models import spaces
 from recsys.models.base import Recommender
 from recsys.models.capabilities import Capabilities
+from recsys.models.codes import Doubles
 from recsys.models.fitting import FitOptions, pick_device
 from recsys.models.inverse import dense_inverse_need, regularized_inverse
+from recsys.models.pairs import frequent_pairs
 from recsys.models.registry import register
 from recsys.models.selection import Histories, Indices
 from recsys.models.stored import Stored
@@ -141,6 +143,14 @@ class EASE(Recommender):
         rows = Rows(self._features(histories), device)
         batch = rows.slice(0, len(rows))
         return weighted_rows(table, batch, batch.values)
+
+    def _contributions(self, history: sp.csr_matrix, items: Indices) -> Doubles:
+        return history.data[:, None] * self._weights_of(history.indices, items)
+
+    def _weights_of(self, rows: npt.NDArray[Any], items: Indices) -> Doubles:
+        """Return the (rows, items) weights of these features in the scores of these items."""
+        one, other = (torch.from_numpy(index.astype(np.int64)).to(self.weights_.device) for index in (rows, items))
+        return self.weights_[one[:, None], other].double().cpu().numpy()
 
     def _graph(self) -> nn.Module:
         return LinearScores(self.weights_)
@@ -304,6 +314,17 @@ class HigherOrderEASE(EASE):
         weights.fill_diagonal_(0.0)
         return weights
 
+    def _contributions(self, history: sp.csr_matrix, items: Indices) -> Doubles:
+        found, n = super()._contributions(history, items), self.n_items_
+        features = self._features(history)
+        pairs, products = features.indices[features.indices >= n], features.data[features.indices >= n]
+        shares = 0.5 * products[:, None] * self._weights_of(pairs, items)  # of each of the two items
+        place = np.zeros(n, dtype=np.int64)
+        place[history.indices] = np.arange(history.nnz)
+        for one in self.pairs_[pairs - n].T:
+            np.add.at(found, place[one], shares)
+        return found
+
     def _graph(self) -> nn.Module:
         return LinearScores(self.weights_, torch.from_numpy(self.pairs_.astype(np.int64)).to(self.weights_.device))
 
@@ -315,25 +336,3 @@ class HigherOrderEASE(EASE):
         if (self.pairs_[:, 0] >= self.pairs_[:, 1]).any():
             raise BundleError("the first item of each of the pairs must lie below the second")
         self._restore_weights(arrays, self.n_items_ + len(self.pairs_))
-
-
-def frequent_pairs(matrix: sp.csr_matrix, number: int) -> npt.NDArray[np.int32]:
-    """Return the (number, 2) pairs of columns, first below second, that most rows have stored together.
-
-    Ties go to the smaller first and then second column. There are fewer where fewer pairs occur.
-    """
-    stored = sp.csr_matrix((np.ones_like(matrix.data), matrix.indices, matrix.indptr), shape=matrix.shape)
-    turned = sp.csr_matrix(stored.T)
-    first, second, counts = (np.empty(0, np.int64) for _ in range(3))
-    for start in range(0, matrix.shape[1], _COLUMNS):
-        block = sp.triu(turned[start : start + _COLUMNS] @ stored, k=start + 1, format="csr").tocoo()
-        first = np.concatenate([first, block.row + start])
-        second = np.concatenate([second, block.col])
-        counts = np.concatenate([counts, block.data])
-        best = np.lexsort((second, first, -counts))[:number]
-        first, second, counts = first[best], second[best], counts[best]
-    return np.stack([first, second], axis=1).astype(np.int32)
-
-
-_COLUMNS = 1024
-"""Columns whose pairs are counted at a time."""

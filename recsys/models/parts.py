@@ -86,6 +86,7 @@ def capabilities_of(models: Iterable[Recommender]) -> Capabilities:
     return Capabilities(
         rates=all(not model.why_no_ratings() for model in can),
         personal=any(own.personal for own in can.values()),
+        explains=any(own.explains for own in can.values()),
         encodes=False,
         compares_items=any(own.compares_items for own in can.values()),
         keeps_users=False,

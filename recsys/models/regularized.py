@@ -222,6 +222,12 @@ class CDAE(BottleneckAE):
         users = torch.from_numpy(np.where(self._known(userid), userid, -1)).to(self._device)
         return self._encode_users(Rows(self._prepare(histories), self._device), users)
 
+    def _path_scores(self, network: Any, batch: Batch, userid: Indices) -> Tensor:
+        known = int(np.where(self._known(userid), userid, -1)[0])
+        users = torch.full((len(batch),), known, device=batch.values.device)
+        scores: Tensor = network.output(network.decode(network.encode(batch, users=users)))
+        return scores
+
     def _encode_users(self, rows: Rows, users: Tensor) -> Tensor:
         """Return the embeddings of rows of training users, -1 for those of whom training had no entries."""
         return encode_rows(lambda batch: self.network_.encode(batch, users=users[batch.rows]), rows)

@@ -17,6 +17,7 @@ from recsys.memory import Need
 from recsys.models import spaces
 from recsys.models.base import Recommender
 from recsys.models.capabilities import Capabilities
+from recsys.models.codes import Doubles
 from recsys.models.fitting import FitOptions
 from recsys.models.registry import register
 from recsys.models.selection import Histories, Indices, dense_table
@@ -89,6 +90,11 @@ class SANSA(Recommender):
         decoder, own = (self.decoder_, histories) if items is None else (self.decoder_[:, items], histories[:, items])
         scores = (histories @ self.encoder_) @ decoder + own
         return torch.from_numpy(scores.toarray(out=None if out is None else out.numpy()))
+
+    def _contributions(self, history: sp.csr_matrix, items: Indices) -> Doubles:
+        shares: Doubles = (self.encoder_[history.indices] @ self.decoder_[:, items]).toarray().astype(np.float64)
+        shares += history.indices[:, None] == items
+        return history.data[:, None] * shares
 
     def _graph(self) -> nn.Module:
         whole = self.encoder_ @ self.decoder_ + sp.identity(self.n_items_, np.float32, "csr")

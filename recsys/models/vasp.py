@@ -152,6 +152,10 @@ class VASP(FLVAE):
             shallow = shallow[:, torch.from_numpy(items).to(self._device)]
         return F.logsigmoid(deep) + F.logsigmoid(shallow)
 
+    def _path_scores(self, network: Any, batch: Batch, userid: Indices) -> Tensor:
+        scores: Tensor = ParallelScores(network)(batch)
+        return scores
+
     def _graph(self) -> nn.Module:
         return ParallelScores(self.network_)
 

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from recsys.nn.blocks import OutputGradients
 from recsys.nn.layers import SparseLinear, dropout, standard_gumbel, xavier
 from recsys.nn.networks import Autoencoding, Tied
+from recsys.nn.paths import whole_values
 from recsys.nn.products import affine, apply_exactly, row_sums, sampled_products, weighted_rows
 from recsys.nn.variational import GaussianLayer
 from recsys.sparse import Batch, DenseRows
@@ -59,7 +60,7 @@ class ConceptNetwork(Autoencoding):
         `rows` are x ⊙ c_k, of any concepts; `noise` draws the input dropout.
         """
         values = rows.values
-        squares = values.square().sum(1) if isinstance(rows, DenseRows) else row_sums(rows, values.square())
+        squares = values.square().sum(1) if isinstance(rows, DenseRows) else row_sums(rows, whole_values(rows).square())
         # The division by the length comes after the product: then its gradient is one number per row.
         summed = weighted_rows(self.input.weight, rows, dropout(values, self.dropout, noise))
         first = summed * squares.clamp_min(1e-24).rsqrt()[:, None] + self.input.bias

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from recsys.nn.paths import whole_values
 from recsys.nn.products import affine, row_sums, weighted_rows
 from recsys.sparse import Batch, DenseRows
 
@@ -129,7 +130,7 @@ def l2_normalized(batch: Batch | DenseRows, floor: float | Tensor = 1e-12) -> Te
     least = floor**2
     if isinstance(batch, DenseRows):
         return batch.values * batch.values.square().sum(1, keepdim=True).clamp_min(least).rsqrt()
-    squares = row_sums(batch, batch.values.square())
+    squares = row_sums(batch, whole_values(batch).square())
     return batch.values * squares.clamp_min(least).rsqrt()[batch.segments]
 
 

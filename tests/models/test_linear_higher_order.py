@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recsys.errors import ConfigError
-from recsys.models import EASE, HigherOrderEASE, linear
-from recsys.models.linear import frequent_pairs
+from recsys.models import EASE, HigherOrderEASE
+from recsys.models.pairs import frequent_pairs
 from tests.contract import cells_of, csr, random_cells, ratings
 
 RATINGS = ratings(n_users=24, n_items=13, density=0.4)
@@ -134,7 +134,7 @@ def test_the_pairs_are_those_that_most_users_have(n_users, n_items, number, colu
     together = Counter(pair for row in cells for pair in combinations(np.flatnonzero(~np.isnan(row)).tolist(), 2))
     expected = sorted(together, key=lambda pair: (-together[pair], pair))[:number]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(linear, "_COLUMNS", columns)
+        patch.setattr("recsys.models.pairs._COLUMNS", columns)
         found = frequent_pairs(csr(cells), number)
     assert found.tolist() == [list(pair) for pair in expected]
     assert (found.dtype, found.shape) == (np.int32, (len(expected), 2))
