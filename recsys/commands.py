@@ -163,6 +163,23 @@ COMMANDS = (
         ),
     ),
     Command(
+        "explain",
+        "print which items of a user's history speak for an item, and which against it",
+        "recsys.jobs.explain:run",
+        (
+            MODEL,
+            _option("--user", required=True, metavar="ID", help="user id"),
+            _option("--item", required=True, metavar="ID", help="item id"),
+            _option(
+                "--method",
+                choices=("exact", "leave-one-out", "gradients"),
+                help="how contributions are found (default: exact where scores are sums, else leave-one-out)",
+            ),
+            _option("-n", type=positive, help="items of the history to print (default 10)"),
+            DATA,
+        ),
+    ),
+    Command(
         "export",
         "write a saved model as a graph for runtimes without Python",
         "recsys.jobs.serve:export",
@@ -257,6 +274,12 @@ COMMANDS = (
                 type=share,
                 metavar="SHARE",
                 help="find items by an index that holds this share of the exact lists, e.g. 0.95 (default: exact)",
+            ),
+            _option(
+                "--reasons",
+                type=positive,
+                metavar="N",
+                help="also write up to N items of the history that speak for each item, as a column of lists",
             ),
             _option("--engine", choices=("local", "spark"), help="what computes: this process (default), or Spark"),
             _option(

@@ -114,6 +114,7 @@ def score(
     on_unknown: Literal["raise", "drop"] | None = None,
     batch_size: int | None = None,
     recall: float | None = None,
+    reasons: int | None = None,
     engine: Literal["local", "spark"] = "local",
     master: str | None = None,
 ) -> scoring.ScoringResult:
@@ -125,10 +126,12 @@ def score(
         on_unknown: `raise`, the default, or `drop` for listed users that the data do not hold.
         batch_size: users of one part; an interrupted job continues after its last complete part.
         recall: least share of the exact lists, where an index may find the items; exact by default.
-        engine: what computes: this process, or Spark, which takes no `users`, `on_unknown`, `batch_size` and `recall`.
+        reasons: also write up to so many items of the history that speak for each item, as a column of lists.
+        engine: what computes: this process, or Spark, which takes none of the options from `users` to `reasons`.
         master: of Spark, such as `spark://HOST:7077`; all cores of this machine by default.
     """
     others = {"--users": users, "--on-unknown": on_unknown, "--batch-size": batch_size, "--recall": recall}
+    others |= {"--reasons": reasons}
     for flag, value in ({"--master": master} if engine == "local" else others).items():
         if value is not None:
             raise ConfigError(f"{flag} is not for --engine {engine}; leave it out, or choose the other engine")
@@ -149,6 +152,7 @@ def score(
         on_unknown=on_unknown,
         batch_size=BATCH_SIZE if batch_size is None else batch_size,
         recall=recall,
+        reasons=reasons,
         seen=seen,
         model_uri=pinned,
         asked_uri=model,

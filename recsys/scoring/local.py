@@ -12,10 +12,11 @@ from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 from tqdm import tqdm
 
 from recsys.approximate import check_faiss, check_recall, item_table
-from recsys.columns import ITEM, RANK, SCORE, USER
+from recsys.columns import ITEM, RANK, REASONS, SCORE, USER
 from recsys.errors import ConfigError, DataError, ScoringError, warn
 from recsys.files import MANIFEST
 from recsys.ids import IdMap
@@ -25,6 +26,7 @@ from recsys.models import Recommender
 from recsys.params import check_count
 from recsys.scoring.kernel import Kernel, Lists, Rows, Source
 from recsys.scoring.output import OutputFolder, arrow_ids
+from recsys.scoring.reasons import check_reasons, reasons_of
 from recsys.workspace import as_path
 
 __all__ = ["BATCH_SIZE", "MANIFEST", "ScoringResult", "recommend_frame", "score"]
@@ -61,6 +63,7 @@ def score(
     users: Sequence[Hashable] | None = None,
     exclude_seen: bool = True,
     recall: float | None = None,
+    reasons: int | None = None,
     on_unknown: Literal["raise", "drop"] = "raise",
     batch_size: int = BATCH_SIZE,
     seen: Interactions | None = None,
@@ -89,6 +92,9 @@ def score(
         exclude_seen: never recommend an item of the user's history.
         recall: find items by an index (`recsys.approximate.ItemIndex`) that holds at least this share of the exact
             lists, as measured on some of the users; None: exact lists. For catalogues of hundreds of thousands.
+        reasons: also write a column `reasons`: a list of up to so many items of the user's history, by external id,
+            with the largest contributions above 0 to the score (`Recommender.explain`), the largest first. Networks
+            score the history once without each of its items for that, which takes many times as long as the lists.
         on_unknown: `raise` or `drop` for `users` that `histories` does not hold.
         seen: all that these users have seen, where `histories` holds only a part of it, such as what they liked; it is
             filtered in place of the histories.
@@ -99,7 +105,8 @@ def score(
 
     Raises:
         NotFittedError: the model is not fitted.
-        UnsupportedError: there is a `recall`, and the model's scores are no products of vectors.
+        UnsupportedError: there is a `recall`, and the model's scores are no products of vectors; or there are to be
+            `reasons`, and the model gives none.
         UnknownIdError: a user is unknown and `on_unknown` is `raise`.
         ConfigError: an option is out of range, or `output` is no path.
         DataError: `histories` are no Interactions or the model knows none of the items, `seen` lacks a user, or `users`
@@ -110,7 +117,7 @@ def score(
     batch_size = check_count("batch_size", batch_size)
     folder = OutputFolder(as_path(output).absolute())
     folder.check_early()
-    job = _Job.of(model, histories, seen, n, exclude_seen, recall)
+    job = _Job.of(model, histories, seen, n, exclude_seen, recall, reasons)
     rows = _choose_rows(histories, users, on_unknown)
     data = {"data": data_id, "seen": None}
     if data_id is None:
@@ -128,15 +135,21 @@ def recommend_frame(
     exclude_seen: bool = True,
     on_unknown: Literal["raise", "drop"] = "raise",
     seen: Interactions | None = None,
+    reasons: int | None = None,
 ) -> pd.DataFrame:
     """Return what `score` writes as one frame in memory: `user_id, item_id, score, rank`, ids of any kind.
 
-    Arguments and errors are those of `score`.
+    Arguments and errors are those of `score`. With `reasons` there is a column of that name, of lists of item ids.
     """
-    job = _Job.of(model, histories, seen, n, exclude_seen)
+    job = _Job.of(model, histories, seen, n, exclude_seen, reasons=reasons)
     lists = [job.lists(block) for block in _blocks(_choose_rows(histories, users, on_unknown), BATCH_SIZE)]
     user, item, scores, ranks = (np.concatenate(arrays) for arrays in zip(*lists, strict=True))
-    return pd.DataFrame({USER: histories.users.ids(user), ITEM: job.kernel.items.ids(item), SCORE: scores, RANK: ranks})
+    ids = job.kernel.items
+    frame = pd.DataFrame({USER: histories.users.ids(user), ITEM: ids.ids(item), SCORE: scores, RANK: ranks})
+    if job.reasons is None:
+        return frame
+    found = [reasons_of(model, job.source, block, job.reasons).lists(ids) for block in lists]
+    return frame.assign(**{REASONS: pd.Series([one for block in found for one in block], dtype=object)})
 
 
 @dataclass(frozen=True, eq=False)
@@ -146,6 +159,7 @@ class _Job:
     kernel: Kernel
     source: Source
     recall: float | None = None
+    reasons: int | None = None
 
     @classmethod
     def of(
@@ -156,6 +170,7 @@ class _Job:
         n: int,
         exclude_seen: bool,
         recall: float | None = None,
+        reasons: int | None = None,
     ) -> _Job:
         """Match the data with the model, and say where little of them is known."""
         kernel = Kernel(model, n, exclude_seen)
@@ -163,6 +178,8 @@ class _Job:
             check_recall(recall)
             check_faiss()
             item_table(model)
+        if reasons is not None:
+            reasons = check_reasons(model, reasons)
         for name, given in (("histories", histories), ("seen", seen)):
             if not isinstance(given, Interactions) and (given is not None or name == "histories"):
                 raise DataError(
@@ -176,11 +193,20 @@ class _Job:
             few_known(source.known_seen(), seen.items, kernel.items)
         if warning := few_trained(model, histories.users, int(np.count_nonzero(source.trained >= 0))):
             warn(warning)
-        return cls(kernel, source, recall)
+        return cls(kernel, source, recall, reasons)
 
     def lists(self, rows: Rows) -> Lists:
         """Return the lists of these users."""
         return self.kernel.lists(self.source, rows)
+
+    def table(self, rows: Rows, users: pa.Array) -> pa.Table:
+        """Return the table to write of these users; `users` are the ids of all."""
+        lists = self.lists(rows)
+        table = self.kernel.table(lists, users)
+        if self.reasons is None:
+            return table
+        found = reasons_of(self.kernel.model, self.source, lists, self.reasons)
+        return table.append_column(REASONS, found.arrow(self.kernel.item_ids))
 
 
 def _choose_rows(
@@ -233,6 +259,8 @@ def _write(
     options: dict[str, Any] = {"n": kernel.n, "exclude_seen": kernel.exclude_seen}
     if job.recall is not None:
         options["recall"] = job.recall
+    if job.reasons is not None:
+        options["reasons"] = job.reasons
     identity = {
         "model": model_checksum(kernel.model),
         **data,
@@ -254,7 +282,7 @@ def _write(
                 for number, block in enumerate(_blocks(rows, batch_size)):
                     name = f"part-{number:05d}.parquet"
                     if name not in parts:
-                        parts[name] = folder.write_part(name, kernel.table(job.lists(block), user_ids), len(block))
+                        parts[name] = folder.write_part(name, job.table(block, user_ids), len(block))
                     bar.update(len(block))
             model = {"run_id": kernel.model.about_.get("run_id"), "model": type(kernel.model).__name__}
             manifest = folder.publish({**origin, **model, **options, "users": len(rows), **measured}, parts, identity)

@@ -176,9 +176,8 @@ def test_integrated_gradients_are_those_of_finite_differences():
 
     def score(x):
         with torch.no_grad():
-            first = network.encoder.input
-            hidden = torch.from_numpy(x).float() @ first.weight[columns] + first.bias
-            mean, _ = network.encoder.posterior_layer(network.encoder.body(hidden[None]))
+            hidden = torch.from_numpy(x).float() @ network.input.weight[columns] + network.input.bias
+            mean, _ = network.posterior_layer(torch.tanh(hidden[None])).chunk(2, 1)
             return float(network.output(network.decode(mean))[0, item])
 
     expected = np.zeros(row.nnz)
@@ -193,6 +192,7 @@ def test_integrated_gradients_are_those_of_finite_differences():
 
 def test_gradients_leave_the_model_as_it_is():
     model = fitted("MultVAE", TASTES)
+    model.network_.zero_grad()
     before = {name: tensor.clone() for name, tensor in model.network_.state_dict().items()}
     model.explain(-1, UNSEEN[0], ITEMS, method="gradients")
     assert all(parameter.grad is None for parameter in model.network_.parameters())
@@ -293,7 +293,7 @@ def test_a_history_of_thousands_of_items_is_left_out_in_blocks(monkeypatch):
 
 
 def test_more_than_memory_holds_is_refused(monkeypatch):
-    monkeypatch.setattr("recsys.memory.available", lambda *args: 1000)
+    monkeypatch.setattr("recsys.memory.free", lambda: 1000)
     with pytest.raises(DataError, match="explain fewer items at a time"):
         on_tastes("EASE").explain(-1, UNSEEN[1], ITEMS)
 
