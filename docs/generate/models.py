@@ -13,7 +13,7 @@ from recsys.models import MODELS, Capabilities, Recommender
 from recsys.models.spaces import shown, space_of
 
 ROOT = Path(__file__).parents[2]
-YES, NO = "yes", "–"
+YES, NO, LEFT_OUT = "yes", "–", "leave-one-out"
 
 
 def abilities(cls: type[Recommender]) -> tuple[str, ...]:
@@ -21,22 +21,24 @@ def abilities(cls: type[Recommender]) -> tuple[str, ...]:
     can: Capabilities = cls.capabilities
     if not isinstance(inspect.getattr_static(cls, "capabilities"), Capabilities):  # it follows from what it is made of
         everything, some = "if all parts do", "if a part does"
-        return (everything, YES, "as its parts do", NO, NO, NO, some, NO, everything, everything)
+        return (everything, YES, "as its parts do", NO, NO, NO, LEFT_OUT, some, NO, everything, everything)
     ranking = "yes" if can.ranks_with is None else f"with `{can.ranks_with}` > 0"
     new_users = "folded in" if can.new_users == "fold-in" else "from their history"
     new_users = new_users if can.personal else "the same list"
     said = can.compares_items, can.keeps_users, can.weighs_users, not can.no_graph
     ratings, embeddings, scores, *others = (YES if yes else NO for yes in (can.rates, can.encodes, can.decodes, *said))
     generates = (YES if can.has_prior else "given a history") if can.generates else NO
-    return (ratings, ranking, new_users, embeddings, scores, generates, *others)
+    exact = cls._contributions is not Recommender._contributions
+    reasons = ("exact" if exact else LEFT_OUT) if can.explains else NO
+    return (ratings, ranking, new_users, embeddings, scores, generates, reasons, *others)
 
 
 def table() -> str:
     """Return one row for all models that can do the same."""
     lines = [
-        "| models | ratings | ranking | new users | `encode` | `decode` | generates | `similar_items` "
+        "| models | ratings | ranking | new users | `encode` | `decode` | generates | `explain` | `similar_items` "
         "| keeps its users | weights | ONNX |",
-        "|---|---|---|---|---|---|---|---|---|---|---|",
+        "|---|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     order = list(MODELS)
     rows = sorted(MODELS, key=lambda name: (abilities(MODELS[name]), order.index(name)))

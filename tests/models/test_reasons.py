@@ -293,9 +293,10 @@ def test_a_history_of_thousands_of_items_is_left_out_in_blocks(monkeypatch):
 
 
 def test_more_than_memory_holds_is_refused(monkeypatch):
-    monkeypatch.setattr("recsys.memory.free", lambda: 1000)
+    model = on_tastes("EASE")
+    monkeypatch.setenv("RECSYS_MEMORY", "0.0000001")
     with pytest.raises(DataError, match="explain fewer items at a time"):
-        on_tastes("EASE").explain(-1, UNSEEN[1], ITEMS)
+        model.explain(-1, UNSEEN[1], ITEMS)
 
 
 def test_the_largest_contribution_is_first_and_equal_ones_go_by_index():
