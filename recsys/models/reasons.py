@@ -172,9 +172,9 @@ class Reasons(Codes):
         used, found = self._found(user, read, distinct, method)
         if len(found) < n:  # no training user has any of its items: nothing is read of it
             found = np.zeros((n, len(distinct)))
-        none = sp.csr_matrix(np.zeros(history.shape, np.float32))
+        both = sp.csr_matrix((read.data, read.indices, [0, read.nnz, read.nnz]), shape=(2, self.n_items_))
         with torch.inference_mode():
-            scores, baselines = (self._scores_of(row, user, distinct)[0, place] for row in (read, none))
+            scores, baselines = self._scores_of(both, user, distinct)[:, place]
         return Contributions(scores, baselines, found[:, place], used)
 
     def _found(
