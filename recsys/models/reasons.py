@@ -136,7 +136,8 @@ class Reasons(Codes):
         Raises:
             UnsupportedError: the model's lists do not depend on the history, or it has no such method.
             OutOfRangeError: an item index is not in 0..n_items-1.
-            DataError: not one user, the history is missing or has another shape, or what is asked for exceeds memory.
+            DataError: not one user, the history is missing or has another shape, what is asked for exceeds memory, or a
+                score is -inf.
             ConfigError: there is no such method.
         """
         self._check_fitted()
@@ -169,12 +170,14 @@ class Reasons(Codes):
         user = -1 if self.capabilities.new_users == "fold-in" else user
         read = readable(history, self.popularity_)
         distinct, place = np.unique(items, return_inverse=True)
-        used, found = self._found(user, read, distinct, method)
-        if len(found) < n:  # no training user has any of its items: nothing is read of it
-            found = np.zeros((n, len(distinct)))
         both = sp.csr_matrix((read.data, read.indices, [0, read.nnz, read.nnz]), shape=(2, self.n_items_))
         with torch.inference_mode():
             scores, baselines = self._scores_of(both, user, distinct)[:, place]
+        if len(never := items[scores == -np.inf]):
+            raise DataError(f"{type(self).__name__} never recommends item {never[0]} to this user: its score is -inf")
+        used, found = self._found(user, read, distinct, method)
+        if len(found) < n:  # no training user has any of its items: nothing is read of it
+            found = np.zeros((n, len(distinct)))
         return Contributions(scores, baselines, found[:, place], used)
 
     def _found(

@@ -386,6 +386,22 @@ def test_a_model_of_one_s_own_needs_no_more_than_scores():
     assert first["contribution"] == pytest.approx(scores_of(model, UNSEEN[0])[3] - left[3], abs=1e-4)
 
 
+class Never(Neighbors):
+    """Never recommends item 3."""
+
+    def _scores(self, histories, userid, items, out):
+        found = super()._scores(histories, userid, None, out)
+        found[:, 3] = -torch.inf
+        return found if items is None else found[:, items]
+
+
+def test_what_is_never_recommended_has_no_reasons():
+    model = Never().fit(TASTES, show_progress=False)
+    with pytest.raises(DataError, match="Never never recommends item 3 to this user: its score is -inf"):
+        model.explain(-1, UNSEEN[0], [2, 3])
+    assert model.explain(-1, UNSEEN[0], 2).score > 0
+
+
 class Squared(recsys.EASE):
     """Scores in a way of its own, so that what EASE says of its sums does not hold."""
 
