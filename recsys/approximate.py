@@ -90,7 +90,13 @@ class ItemIndex:
         users = indices(userid, "userid")
         if recalculate_user:
             users = np.full_like(users, -1)
-        ids, scores, _ = self._lists(users, user_items, check_length(N), filter_already_liked_items, seen)
+        scored_as, history, known, hidden = self._read(users, user_items, filter_already_liked_items, seen)
+        ids, scores, popular, few = self._lists(scored_as, history, hidden, check_length(N))
+        if len(left := np.concatenate([popular, few])):
+            own = None if seen is None else known[left]
+            ids[left], scores[left] = self.model.recommend(
+                users[left], history[left], N, filter_already_liked_items, seen=own
+            )
         return (ids[0], scores[0]) if np.ndim(userid) == 0 else (ids, scores)
 
     def calibrate(
@@ -117,41 +123,42 @@ class ItemIndex:
         check_recall(recall)
         users = indices(userid, "userid")
         some = np.sort(np.random.default_rng(seed).permutation(len(users))[:SAMPLE])
-        history, hidden = (
-            None if matrix is None else self.model._matrix(matrix)[some] for matrix in (user_items, seen)
-        )
-        exact, _ = self.model.recommend(users[some], history, N, filter_already_liked_items, seen=hidden)
+        own = [None if matrix is None else self.model._matrix(matrix)[some] for matrix in (user_items, seen)]
+        exact, _ = self.model.recommend(users[some], own[0], N, filter_already_liked_items, seen=own[1])
+        scored_as, history, _, hidden = self._read(users[some], own[0], filter_already_liked_items, own[1])
         self.probes = 1
         while True:
-            ids, _, short = self._lists(users[some], history, check_length(N), filter_already_liked_items, hidden)
-            ids[short] = -1
+            ids, _, popular, few = self._lists(scored_as, history, hidden, check_length(N))
+            ids[popular], ids[few] = exact[popular], -1
             found = share_found(exact, ids)
             if found >= recall or self.probes == self.lists:
                 return found
             self.probes = min(self.lists, 2 * self.probes)
 
-    def _lists(
-        self, asked: Indices, user_items: Any, length: int, filter_seen: bool, seen: Any
-    ) -> tuple[Ids, Scores, npt.NDArray[np.int64]]:
-        """Return lists, and the rows for which the search found too little, so that they have exact lists."""
-        model = self.model
-        users, history = model._histories(user_items, asked, needed=True)
+    def _read(
+        self, users: Indices, user_items: Any, filter_seen: bool, seen: Any
+    ) -> tuple[Indices, sp.csr_matrix, sp.csr_matrix, sp.csr_matrix]:
+        """Return the indices by which users are scored, their histories, what they have seen, and what stays hidden."""
+        scored_as, history = self.model._histories(user_items, users, needed=True)
         assert history is not None
-        known = history if seen is None else model._matrix(seen)
+        known = history if seen is None else self.model._matrix(seen)
         if known.shape[0] != len(users):
             raise DataError(f"seen must have one row per userid ({len(users)}), got {known.shape[0]} rows")
-        hidden = known if filter_seen else known[:, np.zeros(known.shape[1], dtype=bool)]
+        return scored_as, history, known, known if filter_seen else known[:, np.zeros(known.shape[1], dtype=bool)]
+
+    def _lists(
+        self, users: Indices, history: sp.csr_matrix, hidden: sp.csr_matrix, length: int
+    ) -> tuple[Ids, Scores, npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """Return lists, and the rows that `_search` returns, of which these are not the lists."""
         ids = np.full((len(users), length), -1, dtype=np.int32)
         scores = np.full((len(users), length), -np.finfo(np.float32).max, dtype=np.float32)
-        short = [np.empty(0, dtype=np.int64)]
+        popular, few = [np.empty(0, dtype=np.int64)], [np.empty(0, dtype=np.int64)]
         for start in range(0, len(users), _BLOCK):
             rows = slice(start, start + _BLOCK)
-            popular, few = self._search(users[rows], history[rows], hidden[rows], ids[rows], scores[rows])
-            short.append(few + start)
-            if len(left := np.concatenate([popular, few]) + start):
-                own = None if seen is None else known[left]
-                ids[left], scores[left] = model.recommend(asked[left], history[left], length, filter_seen, seen=own)
-        return ids, scores, np.concatenate(short)
+            left = self._search(users[rows], history[rows], hidden[rows], ids[rows], scores[rows])
+            for of_all, of_block in zip((popular, few), left, strict=True):
+                of_all.append(of_block + start)
+        return ids, scores, np.concatenate(popular), np.concatenate(few)
 
     def _search(
         self, users: Indices, history: sp.csr_matrix, hidden: sp.csr_matrix, ids: Ids, scores: Scores

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import math
 import re
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -27,20 +28,21 @@ def natural(text: str) -> int:
     return _whole(text, 0)
 
 
+def _number(text: str, fits: Callable[[float], bool], expected: str) -> float:
+    with suppress(ValueError):
+        if fits(value := float(text)):
+            return value
+    raise argparse.ArgumentTypeError(f"must be a number above 0{expected}, got {text!r}")
+
+
 def minutes(text: str) -> float:
     """Return a number above 0."""
-    with suppress(ValueError):
-        if 0 < float(text) < math.inf:
-            return float(text)
-    raise argparse.ArgumentTypeError(f"must be a number above 0, got {text!r}")
+    return _number(text, lambda value: 0 < value < math.inf, "")
 
 
 def share(text: str) -> float:
     """Return a number above 0 and at most 1."""
-    with suppress(ValueError):
-        if 0 < float(text) <= 1:
-            return float(text)
-    raise argparse.ArgumentTypeError(f"must be a number above 0 and at most 1, got {text!r}")
+    return _number(text, lambda value: 0 < value <= 1, " and at most 1")
 
 
 def text(text: str) -> str:

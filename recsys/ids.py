@@ -204,8 +204,7 @@ class IdMap:
         codes = np.full(len(index), -1, dtype=np.int32)
         try:
             if self._holds_type_of(index):
-                for start in range(0, len(index), _AT_ONCE):  # pandas makes several arrays as long as what is asked
-                    codes[start : start + _AT_ONCE] = self._index.get_indexer(index[start : start + _AT_ONCE])
+                codes[:] = self._index.get_indexer(index)
                 return codes
             # One by one: pandas would find 1 for True, and would not find it for "1".
             meant = list(map(self._meaning(), index.tolist()))
@@ -229,10 +228,6 @@ class IdMap:
         if self.kind == "str":
             return pd.api.types.infer_dtype(index, skipna=False) == "string"
         return bool(index.dtype == self._index.dtype) and index.dtype != object
-
-
-_AT_ONCE = 2**20
-"""Ids that are looked up at a time."""
 
 
 def _as_integer(value: Any) -> int | None:

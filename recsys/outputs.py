@@ -106,8 +106,9 @@ def recover(target: Path, kind: Kind | None = None) -> None:
     for folder in leftovers(target, folder=True):
         with dead(folder) as gone, suppress(OSError):
             if gone:
-                names = [name for name in _entries(folder) if kind is not None and kind.unfinished(name)]
-                _remove(folder, None if kind is None else names, "", () if kind is None else kind.folders)
+                inside = list(_entries(folder))
+                names = None if kind is None else [name for name in inside if kind.unfinished(name)]
+                _remove(folder, names, "", [name for name in inside if (folder / name).is_dir()])
 
 
 def remove_files(folder: Path, names: Collection[str], folders: Collection[str] = ()) -> None:

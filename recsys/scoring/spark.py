@@ -20,7 +20,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from recsys import errors
-from recsys.claims import claimed, dead, leftovers
+from recsys.claims import claimed
 from recsys.columns import ITEM, RANK, RATING, SCORE, USER
 from recsys.errors import BundleError, ConfigError, DataError, RecsysError, ScoringError, warn
 from recsys.extras import check_installed
@@ -118,7 +118,6 @@ def _publish(
         manifest = None if overwrite else folder.manifest(identity)
         complete = manifest is not None
         if manifest is None:
-            _remove_dead(folder.target)
             parts = folder.begin(identity, resume=False)
             with claimed(folder.target, folder=True) as beside, _removed(beside), _translated():
                 work(beside / "lists")
@@ -126,7 +125,7 @@ def _publish(
                     name = f"part-{number:05d}.parquet"
                     parts[name] = folder.take_part(name, file, rows, users)
             users = sum(part["users"] for part in parts.values())
-            _remove_dead(folder.target)  # executors of a killed driver may have written on for a while
+            folder.check()  # again: executors of a killed driver may have written on for a while
             manifest = folder.publish({**facts, "users": users}, parts, identity)
     counts = manifest["users"], manifest["rows"], len(manifest["parts"])
     return ScoringResult(folder.named, *counts, resumed_parts=0, already_complete=complete)
@@ -290,21 +289,6 @@ def _sent(spark: SparkSession, model: Recommender) -> str:
     shutil.make_archive(str(Path(folder, name)), "zip", Path(folder, "bundle"))
     context.addArchive(f"{Path(folder, name)}.zip#{name}")
     return name
-
-
-def _remove_dead(target: Path) -> None:
-    """Remove the folders in which killed drivers gathered lists for this output, unless something else is in them."""
-    for attempt in leftovers(target, folder=True):
-        with dead(attempt) as gone:
-            files = (path.relative_to(attempt).as_posix() for path in attempt.rglob("*") if not path.is_dir())
-            if gone and all(_OF_ATTEMPT.fullmatch(file) for file in files):
-                shutil.rmtree(attempt, ignore_errors=True)
-
-
-_OF_ATTEMPT = re.compile(
-    r"lists/(_temporary/.+/)?\.?(part-[^/]+\.parquet|_SUCCESS|_committed[^/]*|_started[^/]*)(\.crc)?"
-)
-"""Files that Spark writes where it gathers lists."""
 
 
 @contextmanager

@@ -20,9 +20,9 @@ from recsys.jobs.score_spark import reading_of
 from recsys.models import ALS, EASE, MultVAE
 from recsys.scoring import TableReading, recommend_frame
 from recsys.scoring import score_spark as score_in_parts
-from recsys.scoring.output import read_manifest
+from recsys.scoring.output import OutputFolder, read_manifest
 from recsys.scoring.rows import Reading
-from recsys.scoring.spark import _remove_dead, _Setup, score_partition
+from recsys.scoring.spark import _Setup, score_partition
 from recsys.scoring.spark_session import session
 from recsys.workspace import Workspace
 from tests.scoring.worlds import assert_same_lists
@@ -290,12 +290,14 @@ def test_what_a_killed_driver_gathered_goes_and_nothing_else(tmp_path):
         folder.mkdir(exist_ok=True)
         return folder
 
-    written = ("lists/part-00000-1f-c000.zstd.parquet", "lists/_temporary/0/task_1/.part-00001-1f.parquet.crc")
+    job = "1f2e3d4c-0000-4000-8000-0123456789ab"
+    written = (f"lists/part-00000-{job}-c000.zstd.parquet", f"lists/_temporary/0/task_1/.part-00001-{job}.parquet.crc")
     gone = [attempt("00000000"), attempt("00000001", *written), attempt("00000002", "lists/_SUCCESS")]
+    (gone[1] / "lists/_temporary/0/_temporary/attempt_2_m_1").mkdir(parents=True)  # of a task that had not written yet
     kept = [attempt("00000003", *written, "thesis.tex"), attempt("00000004", "lists/photos/cat.jpg"), attempt("5")]
     with claimed(tmp_path / "out", folder=True) as held:
         (held / "lists").mkdir()
-        _remove_dead(tmp_path / "out")
+        OutputFolder(tmp_path / "out").check()
         assert held.is_dir()
     assert not any(folder.exists() for folder in gone)
     assert all(folder.is_dir() for folder in kept)
