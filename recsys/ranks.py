@@ -5,6 +5,7 @@ Outside `joined` there is one process, and every function here returns what it i
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -62,6 +63,9 @@ def joined() -> Iterator[None]:
     if torch.cuda.is_available():
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]) % torch.cuda.device_count())
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+    # Its functions take the group of all processes as a default: imported later, as torch's optimizers do, they would
+    # keep that group and its threads until the interpreter ends, which can abort the process.
+    importlib.import_module("torch.distributed.nn.functional")
     try:
         torch.distributed.init_process_group(backend, timeout=PATIENCE)
     except (RuntimeError, ValueError) as error:

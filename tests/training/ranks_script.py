@@ -153,8 +153,12 @@ def main(file: Path, everything: bool) -> None:
     with ranks.joined():
         found = {"equal": equal_to_one_process(everything), "continued": continued(file.parent), "refused": refused()}
         found["sums"] = [ranks.totals([1.0, ranks.number()]), ranks.from_first(lambda: {"é": [ranks.number(), None]})]
-        if ranks.first():
-            file.write_text(json.dumps(found))
+        first = ranks.first()
+    threads = [path.read_text().strip() for path in Path("/proc/self/task").glob("*/comm")]
+    if left := [name for name in threads if "gloo" in name]:
+        raise RuntimeError(f"threads of the group are left, and can abort the interpreter's end: {left}")
+    if first:
+        file.write_text(json.dumps(found))
 
 
 if __name__ == "__main__":
