@@ -23,6 +23,7 @@ from recsys.evaluation import cold_user_curve as cold_user_curve
 from recsys.evaluation import compare as compare
 from recsys.evaluation import evaluate as evaluate
 from recsys.evaluation import intervals as intervals
+from recsys.features import Features as Features
 from recsys.ids import IdMap as IdMap
 from recsys.interactions import Interactions as Interactions
 from recsys.models import Recommender as Recommender
@@ -46,6 +47,8 @@ from recsys.models import ItemKNN as ItemKNN
 from recsys.models import Popularity as Popularity
 from recsys.models import Blend as Blend
 from recsys.models import ClusteringAE as ClusteringAE
+from recsys.models import ContentKNN as ContentKNN
+from recsys.models import FEASE as FEASE
 from recsys.models import DeepAutoRec as DeepAutoRec
 from recsys.models import DeepRecommender as DeepRecommender
 from recsys.models import MacridVAE as MacridVAE
@@ -74,6 +77,7 @@ from recsys.models import RecVAE as RecVAE
 from recsys.models import VAE as VAE
 from recsys.models import FLVAE as FLVAE
 from recsys.models import VASP as VASP
+from recsys.models import WithFeatures as WithFeatures
 # End of the models.
 # isort: on
 

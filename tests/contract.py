@@ -130,11 +130,16 @@ CASES: dict[str, dict[str, Any]] = {
     "BPR": {"factors": 4, "iterations": 60, "learning_rate": 0.3},
     "ItemKNN": {"neighbors": 20},
     "Popularity": {},
+    "ContentKNN": {},
+    "FEASE": {"regularization": 1.0},
+    "WithFeatures": {"model": {"name": "EASE", "regularization": 1.0}},
     "Blend": {
         "parts": ({"name": "EASE", "regularization": 1.0}, {"name": "MultVAE", **VAE, "hidden": 16, "latent": 4})
     },
 }
 """Hyperparameters with which each model fits in a fraction of a second and still solves the checkerboard."""
+COMPOSED = ("Blend", "WithFeatures")
+"""Those made of others, whose epochs and values to search are those of their parts."""
 
 
 def new_model(name: str, **changes: Any) -> Recommender:
@@ -223,6 +228,13 @@ def observed(model: Recommender) -> dict[str, bool]:
         again.fit(matrix, show_progress=False, user_weights=np.where(users % 3, 1.0, 20.0))
         return not np.allclose(again.recommend(users, matrix, **everything)[1], found, rtol=1e-4, atol=1e-4)
 
+    def starts_from() -> bool:
+        again, anew = copy.copy(model), copy.copy(model)
+        again.fit(matrix, show_progress=False, start=model)
+        anew.fit(matrix, show_progress=False)
+        differs = [one.recommend(users, matrix, **everything)[1] for one in (again, anew)]
+        return not np.allclose(*differs, rtol=1e-4, atol=1e-4)
+
     def decodes() -> bool:
         ids, scores = model.recommend(users - 24, matrix, **everything)
         found = np.take_along_axis(model.decode(model.encode(matrix)), ids, 1)
@@ -260,6 +272,7 @@ def observed(model: Recommender) -> dict[str, bool]:
         "keeps_users": _works(best_users_agree),
         "scores_known_users": _works(scores_known_users),
         "weighs_users": _works(weighs_users),
+        "starts_from": _works(starts_from),
         "trains_by_epochs": len(model.record_.epochs) > 1 and all("calls" in epoch for epoch in model.record_.epochs),
         "popularity_fallback": not model.recommend(-1, sp.csr_matrix((1, 15)), **everything)[1].any(),
     }

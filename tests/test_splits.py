@@ -725,7 +725,7 @@ def test_what_cannot_be_a_splitter_is_refused():
         with pytest.raises(ConfigError, match=message):
             register(splitter)
     own = [name for name in SPLITTERS if name != "prepared"]  # which comes with recsys.shards
-    assert own == ["hold_out_users", "hold_out_ratings", "leave_last_out", "by_time", "given"]
+    assert own == ["hold_out_users", "hold_out_ratings", "leave_last_out", "by_time", "given", "cold_items"]
     assert register(by_time) is by_time
 
 

@@ -20,6 +20,7 @@ from recsys.models import MODELS
 from recsys.sparse import Rows
 from recsys.training.order import epoch_order
 from recsys.workspace import Workspace
+from tests.contract import COMPOSED
 
 RATED = recsys.datasets.synthetic(150, 40, 2500)
 SHORT = {"epochs": 2, "batch_size": 32}
@@ -57,7 +58,7 @@ def test_weights_are_those_of_a_training_in_memory(folders, monkeypatch, name, b
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [name for name in MODELS if name != "Blend"])
+@pytest.mark.parametrize("name", [name for name in MODELS if name not in COMPOSED])
 def test_every_model_takes_shards(folders, name):
     in_memory, from_disk = fitted(name, RATED), fitted(name, shards.open(folders[False]).train)
     for array, values in in_memory.learned_arrays().items():

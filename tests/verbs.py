@@ -51,7 +51,8 @@ def interactions(matrix: sp.csr_matrix, items: Any = None) -> Interactions:
     rows, columns = matrix.nonzero()
     items = np.arange(N_ITEMS) * 10 if items is None else items
     table = {"user_id": 100 + rows, "item_id": items[columns], "rating": np.asarray(matrix[rows, columns]).ravel()}
-    return Interactions.from_frame(pd.DataFrame(table))
+    about = pd.DataFrame({"item_id": items, "tags": [[f"t{n % 3}", f"u{n % 4}"] for n in range(len(items))]})
+    return Interactions.from_frame(pd.DataFrame(table), items=about)
 
 
 DATA = interactions(TABLE)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from dataclasses import fields
 from itertools import groupby
 from pathlib import Path
 
@@ -20,6 +21,9 @@ def abilities(cls: type[Recommender]) -> tuple[str, ...]:
     """Return the cells of a model's row."""
     can: Capabilities = cls.capabilities
     if not isinstance(inspect.getattr_static(cls, "capabilities"), Capabilities):  # it follows from what it is made of
+        if "parts" not in {field.name for field in fields(cls)}:
+            inner = "if its model does"
+            return (NO, YES, "as its model does", inner, NO, NO, inner, inner, inner, inner, NO)
         everything, some = "if all parts do", "if a part does"
         return (everything, YES, "as its parts do", NO, NO, NO, LEFT_OUT, some, NO, everything, everything)
     ranking = "yes" if can.ranks_with is None else f"with `{can.ranks_with}` > 0"

@@ -34,6 +34,10 @@ class TrainConfig(Section):
     refit: bool = False
     """Fit again on training and validation entries before the test, up to the epoch that was best on validation;
     what is a share of `epochs`, such as the cosine of the learning rate, stays that of all of them."""
+    start: str | None = None
+    """A fitted model with whose weights training begins, where the model is a network: a folder or an address such as
+    `models:/shop@champion`. Rows of its items and users, by their ids, and all layers are taken over; new ones begin
+    anew. Where the registry has no such model yet, training begins anew, with a notice."""
     repeats: Count = 1
     """Train with this many seeds of model and split, and report mean and standard deviation."""
 

@@ -199,6 +199,14 @@ def top_lists(model: Ranker, part: Part, block: Rows, length: int) -> npt.NDArra
                 "evaluate a part without seen, or use a model of this package"
             )
         options["seen"] = part.seen[block]
+    if part.candidates is not None:
+        if "items" not in signature(model.recommend).parameters:
+            raise UnsupportedError(
+                f"recommend of {type(model).__name__} takes no items=, so it cannot choose among some items only; "
+                "evaluate a part without candidates, or use a model of this package"
+            )
+        options["items"] = part.candidates
+        length = min(length, len(part.candidates))
     ids = np.asarray(model.recommend(userid, part.context[block], N=length, **options)[0])
     if ids.shape != (len(block), length):
         raise DataError(f"recommend must return ids of shape {(len(block), length)}, empty slots -1, got {ids.shape}")
@@ -244,7 +252,8 @@ def _measure_lists(
     rows = {name: mean_over_users(values) for name, values in columns.items()}
     for name, (metric, k) in wanted.items():
         if not metric.per_user:
-            rows[name] = (metric.of_all_lists(counts[k][0], catalog), float("nan"), len(users))
+            able = slice(None) if part.candidates is None else part.candidates
+            rows[name] = (metric.of_all_lists(counts[k][0][able], catalog), float("nan"), len(users))
     per_item = {"relevant": np.bincount(relevant.indices, minlength=n_items)}
     for k in sorted(counts):
         per_item |= {f"recommended@{k}": counts[k][0], f"hits@{k}": counts[k][1]}

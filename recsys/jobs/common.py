@@ -11,7 +11,7 @@ from recsys import tracking
 from recsys.config import DataConfig, JobConfig, check_config
 from recsys.config.data import of_everyone
 from recsys.datasets import NAMES
-from recsys.errors import ConfigError, DataError, TrackingError, did_you_mean
+from recsys.errors import ConfigError, DataError, TrackingError, TrackingUnavailable, did_you_mean
 from recsys.evaluation import Evaluation, Ranker, Validation, evaluate
 from recsys.files import sha256_of_json
 from recsys.interactions import Interactions
@@ -34,6 +34,27 @@ def load_model(workspace: Workspace, uri: str) -> tuple[Recommender, str]:
         tracking.configure(workspace, create=False)
     pinned = tracking.pin(uri)
     return tracking.load(pinned), pinned
+
+
+def start_of(workspace: Workspace, job: JobConfig) -> tuple[Recommender | None, str]:
+    """Return the model that `train.start` names, and its pinned address.
+
+    None, and no address, where none is named, or where the registry has no such model yet.
+    """
+    uri = job.train.start
+    if uri is None:
+        return None, ""
+    try:
+        model, pinned = load_model(workspace, uri)
+    except TrackingUnavailable:
+        raise
+    except TrackingError as error:
+        if not uri.startswith("models:/"):
+            raise
+        print(f"training begins anew: {error}")
+        return None, ""
+    print(f"training begins with the weights of {pinned}")
+    return model, pinned
 
 
 def config_of(model: Recommender, uri: str) -> JobConfig:

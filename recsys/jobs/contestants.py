@@ -101,7 +101,7 @@ def _seconds(rankers: Sequence[Ranker], part: Part, metrics: Sequence[str]) -> l
     rows = np.flatnonzero(np.diff(part.target.indptr))[:_TIMED]
     seen = None if part.seen is None else part.seen[rows]
     users = part.users.take(rows), part.user_index[rows]
-    some = Part(part.context[rows], part.target[rows], *users, seen, part.allow_overlap)
+    some = Part(part.context[rows], part.target[rows], *users, seen, part.allow_overlap, part.candidates)
     times: tuple[list[float], list[float]] = ([], [])
     for turn in (0, 1, 1, 0):
         began = time.perf_counter()

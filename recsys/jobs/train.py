@@ -17,7 +17,7 @@ from recsys.errors import RegistrationRefused, TrackingUnavailable
 from recsys.evaluation import DEFAULT, Evaluation, Validation, along_k
 from recsys.interactions import Interactions
 from recsys.jobs.baseline import Baseline
-from recsys.jobs.common import Sources, measure, split_of, validation_of
+from recsys.jobs.common import Sources, measure, split_of, start_of, validation_of
 from recsys.jobs.train_files import forget, in_order, resume_files, trained_earlier
 from recsys.jobs.train_ranks import announce, dismiss, follow
 from recsys.models import Recommender
@@ -144,10 +144,10 @@ def train_one(
         model_tags: of the model in MLflow, and of its version.
         force: register a model that is worse than the baseline (`Baseline.above`) too.
     """
-    model = job.new_model()
     everything = split.refit() if job.train.refit else None
-    fitted_on = split.train if everything is None else everything
-    about, tags = _origin(job, split, fitted_on, data, model_tags)
+    model, fitted_on = job.new_model(), split.train if everything is None else everything
+    start, pinned = start_of(workspace, job)
+    about, tags = _origin(job, split, fitted_on, data, model_tags, pinned)
     files = resume_files(workspace, model, about)
     with tracking.start_run(
         workspace,
@@ -161,7 +161,7 @@ def train_one(
     ) as tracker:
         _log_inputs(tracker, model, split, data, about["config"])
         earlier = trained_earlier()
-        model, chosen, record = earlier or _train(workspace, model, job, split, everything, files, tracker)
+        model, chosen, record = earlier or _train(workspace, model, job, (split, everything), files, tracker, start)
         tracker.log_best(record)
         metrics = {f"validation_{name}": value for name, value in chosen.items()}
         if earlier is None:  # before the test, so that an error there does not cost the training
@@ -204,7 +204,12 @@ def _refusal(worse: str, register_as: str | None, force: bool, run_id: str | Non
 
 
 def _origin(
-    job: JobConfig, split: Split, trained_on: Interactions, data: Interactions, model_tags: Mapping[str, str] | None
+    job: JobConfig,
+    split: Split,
+    trained_on: Interactions,
+    data: Interactions,
+    model_tags: Mapping[str, str] | None,
+    start: str,
 ) -> tuple[dict[str, Any], dict[str, str]]:
     """Return what a saved model says of its origin, and the tags of its run."""
     # Of a split by time: nothing that a model was trained on is as late as its test entries.
@@ -212,11 +217,13 @@ def _origin(
     until = (
         {} if first is None else {"until": first - 1 if isinstance(first, int) else math.nextafter(first, -math.inf)}
     )
-    about = {
+    about: dict[str, Any] = {
         "config": job.as_dict(),
         "data": data.summary(),
         "trained_on": {"refit": job.train.refit, "fingerprint": trained_on.fingerprint(), **until},
     }
+    if start:
+        about["start"] = start
     if model_tags:
         about["tags"] = dict(model_tags)
     tags = {
@@ -249,18 +256,24 @@ def _train(
     workspace: Workspace,
     model: Recommender,
     job: JobConfig,
-    split: Split,
-    everything: Interactions | None,
+    data: tuple[Split, Interactions | None],
     files: Mapping[str, Path],
     tracker: tracking.Tracker,
+    start: Recommender | None,
 ) -> tuple[Recommender, dict[str, float], Record]:
-    """Return the model, fitted on `everything` if that is given; the validation metrics and record of the first fit."""
-    chosen = _fit_and_validate(workspace, model, job, split, files.get("fit"), tracker)
+    """Return the model, fitted on all of the data if there is such a refit; what the first fit chose, and its record.
+
+    Args:
+        data: the split, and what a refit takes.
+        start: the model with whose weights training begins.
+    """
+    split, everything = data
+    chosen = _fit_and_validate(workspace, model, job, split, files.get("fit"), tracker, start)
     record = model.record_
     if everything is not None:
         model = model.for_refit()
         joined = announce(model, job, "refit", files.get("refit"))
-        _fit(workspace, model, everything, tracking.Tracker(), files.get("refit"), joined=joined)
+        _fit(workspace, model, everything, tracking.Tracker(), files.get("refit"), joined=joined, start=start)
     return model, chosen, record
 
 
@@ -271,12 +284,13 @@ def _fit_and_validate(
     split: Split,
     checkpoint: Path | None,
     tracker: tracking.Tracker,
+    start: Recommender | None,
 ) -> dict[str, float]:
     """Fit on the training part and return the validation metrics of the kept weights."""
     validation = validation_of(job, split)
     each_epoch = validation if job.train.validate_epochs else None
     joined = announce(model, job, "fit", checkpoint)
-    _fit(workspace, model, split.train, tracker, checkpoint, each_epoch, joined=joined)
+    _fit(workspace, model, split.train, tracker, checkpoint, each_epoch, joined=joined, start=start)
     if validation is None:
         return {}
     if each_epoch is None:
@@ -295,10 +309,13 @@ def _fit(
     validation: Validation | None = None,
     *,
     joined: bool,
+    start: Recommender | None,
 ) -> None:
     """Fit the model, from its checkpoint where there is one, and report every epoch to `tracker`.
 
-    `joined`: the other processes that were started train with this one.
+    Args:
+        joined: the other processes that were started train with this one.
+        start: the model with whose weights training begins.
     """
     reported: list[int] = []
 
@@ -310,7 +327,8 @@ def _fit(
         tracker.log_epoch(entry)
 
     with nullcontext() if joined else ranks.alone():
-        model.fit(interactions, workspace.progress, validation=validation, on_epoch=on_epoch, checkpoint=checkpoint)
+        options: dict[str, Any] = {"validation": validation, "on_epoch": on_epoch, "checkpoint": checkpoint}
+        model.fit(interactions, workspace.progress, **options, start=start)
     for entry in model.record_.epochs:
         if int(entry["epoch"]) not in reported:  # of the training that was killed
             tracker.log_epoch(entry)

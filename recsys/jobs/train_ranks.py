@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import warnings
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from recsys import ranks
 from recsys.config import JobConfig, check_config
 from recsys.config.data import DataConfig
 from recsys.errors import warn
 from recsys.interactions import Interactions
-from recsys.jobs.common import Sources, validation_of
+from recsys.jobs.common import Sources, start_of, validation_of
 from recsys.models import Recommender
 from recsys.workspace import Workspace
 
@@ -51,7 +51,9 @@ def follow(workspace: Workspace) -> None:
             split = job.split.split(data[1])
             if told["step"] == "refit":
                 assert model is not None  # whose fit came before
-                model = model.for_refit().fit(split.refit(), False, checkpoint=checkpoint)
+                start, _ = start_of(workspace, job)
+                model = model.for_refit().fit(split.refit(), False, checkpoint=checkpoint, start=start)
                 continue
             validation = validation_of(job, split) if job.train.validate_epochs else None
-            model = job.new_model().fit(split.train, False, validation=validation, checkpoint=checkpoint)
+            options: dict[str, Any] = {"validation": validation, "checkpoint": checkpoint}
+            model = job.new_model().fit(split.train, False, **options, start=start_of(workspace, job)[0])

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from recsys.models.baselines import Popularity as Popularity
     from recsys.models.blend import Blend as Blend
     from recsys.models.clustering import ClusteringAE as ClusteringAE
+    from recsys.models.content import ContentKNN as ContentKNN
+    from recsys.models.content import FEASE as FEASE
     from recsys.models.deep_autorec import DeepAutoRec as DeepAutoRec
     from recsys.models.deep_autorec import DeepRecommender as DeepRecommender
     from recsys.models.disentangled import MacridVAE as MacridVAE
@@ -58,6 +60,7 @@ if TYPE_CHECKING:
     from recsys.models.variational import VAE as VAE
     from recsys.models.vasp import FLVAE as FLVAE
     from recsys.models.vasp import VASP as VASP
+    from recsys.models.with_features import WithFeatures as WithFeatures
     # End of the names.
     # isort: on
 

@@ -23,6 +23,7 @@ from recsys.models.codes import Doubles
 from recsys.models.fitting import FitOptions, new_generator, pick_device
 from recsys.models.selection import ROW_BLOCK, Histories, Indices
 from recsys.models.stored import Stored
+from recsys.models.warm_start import checksum, take_weights
 from recsys.nn.graphs import NetworkScores
 from recsys.nn.paths import integrated_gradients, without_gradients
 from recsys.nn.penalties import chance_decay
@@ -43,7 +44,7 @@ class Autoencoder(Recommender):
     """
 
     capabilities: ClassVar[Capabilities] = Capabilities(
-        trains_by_epochs=True, in_ranks=True, weighs_users=True, decodes=True
+        trains_by_epochs=True, in_ranks=True, weighs_users=True, decodes=True, starts_from=True
     )
     search_space = spaces.NETWORK
     unit_ = 1.0
@@ -139,6 +140,8 @@ class Autoencoder(Recommender):
         generator = new_generator(self.seed)
         network = self._network(rows.n_columns, generator)
         self._initialize(network, rows)
+        if options.start is not None:
+            take_weights(self, network, options.start)
         self.network_: Any = network
 
         def on_epoch(entry: dict[str, float]) -> None:
@@ -171,6 +174,7 @@ class Autoencoder(Recommender):
                 "model": type(self).__name__,
                 # `auto` and `cuda` may be the same device: the loop tells kinds of devices apart.
                 **{name: value for name, value in self.params().items() if name != "device"},
+                **({} if options.start is None else {"start": checksum(options.start)}),
             },
         )
         self._refresh(rows)

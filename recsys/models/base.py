@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -36,6 +37,14 @@ class Recommender(Reasons):
     def _queries(self, histories: sp.csr_matrix, userid: Indices) -> Tensor:
         """Return the (rows, d) vectors q of users, where scores are q · w + b."""
         raise NotImplementedError
+
+    def _vectors_for_new(self) -> tuple[Tensor, Tensor] | None:
+        """Return what `_item_table` does, where at least items outside of the history score q · w + b."""
+        return self._item_table()
+
+    def _weights_for_new(self) -> Tensor | None:
+        """Return a dense (n_features, n_items) B where items outside of the history score `_features(history)` B."""
+        return None
 
     def _graph(self) -> nn.Module:
         """Return a module that maps `DenseRows` to the (n, n_items) scores of users without learned vectors."""
@@ -215,6 +224,23 @@ class Recommender(Reasons):
             raise DataError(f"rows and items must name one pair each, got {len(of)} rows and {len(wanted)} items")
         with torch.inference_mode():
             return self._ratings(users, histories, of, wanted)
+
+    def with_items(self, items: Any, user_items: Any, **options: Any) -> Recommender:
+        """Return a model that also recommends items that training never saw, by their features (`WithFeatures`).
+
+        Args:
+            items: a table with a row per item, of those that the model knows and of new ones: `item_id` and the columns
+                that describe them; or `Features`.
+            user_items: the interactions that the model was fitted to: items of these are held out to choose how far
+                features are trusted.
+            options: hyperparameters of `WithFeatures`, such as `columns`, `min_count` and `strength`.
+
+        Raises:
+            DataError: the model knows no external ids, or the table describes none of its items.
+        """
+        self._check_fitted()
+        found: Recommender = import_module("recsys.models.with_features").extended(self, items, user_items, options)
+        return found
 
     def why_no_ratings(self) -> str:
         """Return why this model, with these hyperparameters, predicts no ratings; empty where it does."""

@@ -64,6 +64,10 @@ class ELSA(Autoencoder):
         scores[batch.segments, batch.columns] -= batch.values
         return scores
 
+    def _vectors_for_new(self) -> tuple[Tensor, Tensor]:
+        table = self.network_.output.weight
+        return table, torch.zeros(len(table))
+
     def _contributions(self, history: sp.csr_matrix, items: Indices) -> Doubles:
         vectors = self.network_.output.weight.detach().double().cpu().numpy()
         shares: Doubles = vectors[history.indices] @ vectors[items].T

@@ -13,6 +13,7 @@ import torch
 
 from recsys import memory
 from recsys.errors import ConfigError, DataError
+from recsys.interactions import Interactions
 from recsys.mapped import MappedMatrix
 from recsys.models.selection import as_array
 from recsys.sparse import as_csr
@@ -44,6 +45,10 @@ class FitOptions:
     checkpoint: str | Path | None = None
     user_weights: npt.NDArray[np.float64] | None = None
     """Of mean 1; None where all count the same."""
+    start: Any = None
+    """A fitted model with whose weights training begins."""
+    data: Interactions | None = None
+    """What the matrix was taken from, if that was more than a matrix: it may have columns of items."""
 
 
 def relative_weights(weights: npt.ArrayLike | None, n_users: int) -> npt.NDArray[np.float64] | None:

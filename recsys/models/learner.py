@@ -94,10 +94,7 @@ class Learner(Parameters, RecommenderBase):  # type: ignore[misc]
         return type(self)(**self.get_params())
 
     def _memory(self, matrix: sp.csr_matrix) -> memory.Need | None:
-        """Return what a fit to this matrix takes at its peak, from its shape and the hyperparameters.
-
-        None: nobody has estimated it. `n_users_` and `n_items_` are set.
-        """
+        """Return what a fit takes at its peak, for `n_users_`, `n_items_` and the hyperparameters; None: unknown."""
         return None
 
     def members(self) -> Sequence[Learner]:
@@ -111,9 +108,7 @@ class Learner(Parameters, RecommenderBase):  # type: ignore[misc]
         return probe._memory(user_items)
 
     def check_memory(self, user_items: sp.csr_matrix) -> None:
-        """Refuse a fit that takes more memory than is free where it computes; nothing is allocated for that.
-
-        `fit` begins with it. A job that fits several models calls it for all of them first.
+        """Refuse a fit that takes more memory than is free; `fit` begins with it, a job of several fits too.
 
         Raises:
             DataError: it does not fit; the message says how much it takes and what to use instead.
@@ -135,31 +130,34 @@ class Learner(Parameters, RecommenderBase):  # type: ignore[misc]
         on_epoch: Callable[[dict[str, float]], None] | None = None,
         checkpoint: str | Path | None = None,
         user_weights: npt.ArrayLike | None = None,
+        start: Any = None,
     ) -> Self:
         """Learn from a users × items matrix.
 
         Args:
             user_items: `Interactions`, also of shards (their ids are remembered), or a scipy sparse matrix.
-            callback: called with (iteration from 0, the iteration's seconds, loss) after each epoch, as in `implicit`;
-                models without epochs call it once. The loss is None where the model reports none.
+            callback: called with (iteration from 0, its seconds, loss) after each epoch, as in `implicit`; models
+                without epochs call it once. The loss is None where the model reports none.
             validation: measures each epoch and chooses the weights to keep; models without epochs are measured once.
             on_epoch: called with each epoch's entry of `record_`.
             checkpoint: file from which an interrupted training continues (models that train by epochs only).
+            start: a fitted model of the class, with whose weights training begins (networks; `models.warm_start`).
             user_weights: (n_users,) how much each row counts, above 0; only their ratios matter. Linear models weigh
                 the squared errors, networks draw the rows of an epoch by them. A refit needs its own.
 
         Raises:
             DataError: not a sparse matrix, nothing stored, values this model cannot take, or too little memory.
-            UnsupportedError: `user_weights` are given and the model cannot weigh its users.
+            UnsupportedError: the model cannot weigh its users, or start from another.
             ConfigError: a hyperparameter of the wrong type or out of range.
             TrainingError: the loss, or what was learned, is not finite.
         """
+        start = copy.copy(start)  # it may be this model, which is about to forget
         self._forget()
         data = user_items if isinstance(user_items, Interactions) else None
         matrix = training_matrix(data.matrix if data else user_items, on_disk=self.reads_shards())
         if not matrix.nnz:
             raise DataError(f"cannot fit {type(self).__name__} on a matrix of shape {matrix.shape} with nothing stored")
-        # Before training, since validation uses the model as it grows; a failed fit leaves none of it behind.
+        # Validation uses the model as it grows; a failed fit leaves none of it behind.
         self.n_users_, self.n_items_ = matrix.shape
         self.users_, self.items_ = ids_to_keep(self, data) if data else (None, None)
         self.titles_, self.about_ = data.titles if data else None, {}
@@ -170,11 +168,12 @@ class Learner(Parameters, RecommenderBase):  # type: ignore[misc]
         try:
             self.check_params()
             self.check_memory(matrix)
-            if user_weights is not None:
-                self._require("weighs_users")
-            weights = relative_weights(user_weights, self.n_users_)
-            began = time.perf_counter()
-            record = self._fit(matrix, FitOptions(show_progress, callback, validation, on_epoch, checkpoint, weights))
+            for given, ability in ((user_weights, "weighs_users"), (start, "starts_from")):
+                if given is not None:
+                    self._require(ability)
+            weights, began = relative_weights(user_weights, self.n_users_), time.perf_counter()
+            told = FitOptions(show_progress, callback, validation, on_epoch, checkpoint, weights, start, data)
+            record = self._fit(matrix, told)
             self._check_finite(matrix)
             if not isinstance(record, Record | None):
                 raise DataError(f"_fit of {type(self).__name__} must return a Record or None, got {record!r}")

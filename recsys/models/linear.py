@@ -89,6 +89,10 @@ class EASE(Recommender):
         """Return the columns that B weighs: the items, and after them what a model adds."""
         return matrix
 
+    def _rows(self, weighed: sp.csr_matrix) -> sp.csr_matrix:
+        """Return the rows of the squared error: weighed histories, and below them what a model adds."""
+        return weighed
+
     def _penalty(self, energy: Tensor) -> Tensor:
         """Return Λ from diag G, both (n_features,)."""
         return torch.full_like(energy, self.regularization)
@@ -120,6 +124,7 @@ class EASE(Recommender):
             shares = shares * np.maximum(np.diff(matrix.indptr), 1) ** -self.user_exponent
         if (shares != 1.0).any():
             weighed = sp.csr_matrix(sp.diags_array(np.sqrt(shares)) @ weighed)
+        weighed = self._rows(weighed)
         energy = torch.from_numpy(np.bincount(weighed.indices, weights=weighed.data**2, minlength=weighed.shape[1]))
         penalty = self._penalty(energy)
         try:
@@ -143,6 +148,9 @@ class EASE(Recommender):
         rows = Rows(self._features(histories), device)
         batch = rows.slice(0, len(rows))
         return weighted_rows(table, batch, batch.values)
+
+    def _weights_for_new(self) -> Tensor:
+        return self.weights_
 
     def _contributions(self, history: sp.csr_matrix, items: Indices) -> Doubles:
         return history.data[:, None] * self._weights_of(history.indices, items)

@@ -81,7 +81,7 @@ class PartFits:
         else:
             callback, on_epoch = self.options.callback, self.options.on_epoch
             model.fit(
-                self.matrix,
+                self._data(),
                 self.options.show_progress,
                 callback and (lambda number, *figures: callback(begun + number, *figures)),
                 validation=self.options.validation,
@@ -94,6 +94,11 @@ class PartFits:
             self._keep()
         self.record.epochs += map(numbered, model.record_.epochs)
         return model
+
+    def _data(self) -> Any:
+        """Return what parts are fitted to: with the columns of items, where there are any, which parts may read."""
+        data = self.options.data
+        return data if data is not None and data.item_columns else self.matrix
 
     def _same(self, model: Recommender, place: int) -> Recommender:
         """Return a model that was fitted before; a DataError refuses one of other users or items."""

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields
-from inspect import getattr_static
 from typing import Annotated, Any
 
+import numpy as np
 import numpy.typing as npt
 from annotated_types import MinLen
 from pydantic import AfterValidator
@@ -22,13 +22,16 @@ from recsys.params import Seed, check, check_value
 PREFIX = "parts"
 
 
-def checked(parts: tuple[Any, ...]) -> tuple[Any, ...]:
+def checked(parts: tuple[Any, ...], owner: str = "") -> tuple[Any, ...]:
     """Return models as they are, and tables with the names of classes and hyperparameters as Python values.
+
+    Args:
+        owner: what the message calls a part, in place of its number in a blend.
 
     Raises:
         ConfigError: what the configuration of such a model alone would raise, after the place of the part.
     """
-    return tuple(_at(place, _checked, part) for place, part in enumerate(parts))
+    return tuple(_at(owner or f"{PREFIX}.{place} of Blend", _checked, part) for place, part in enumerate(parts))
 
 
 Parts = Annotated[tuple[Recommender | Mapping[str, Any], ...], MinLen(1), AfterValidator(checked)]
@@ -63,7 +66,7 @@ def check_models(models: Sequence[Recommender]) -> None:
     """Check what no single hyperparameter of a part can say; a ConfigError names the part."""
     for place, model in enumerate(models):
         if not is_fitted(model):
-            _at(place, lambda model: model.check_params(), model)
+            _at(f"{PREFIX}.{place} of Blend", lambda model: model.check_params(), model)
 
 
 def is_fitted(model: Recommender) -> bool:
@@ -110,11 +113,14 @@ def stored(models: Sequence[Recommender]) -> tuple[dict[str, npt.NDArray[Any]], 
     return arrays, rest
 
 
-def restored(owner: Recommender, arrays: Stored, rest: Any, device: str | None = None) -> list[Recommender]:
+def restored(
+    owner: Recommender, arrays: Stored, rest: Any, device: str | None = None, *, n_items: int | None = None
+) -> list[Recommender]:
     """Return the models that `stored` gave, with the ids of the model that they are parts of.
 
     Args:
         device: where they compute from now on; None: where they did.
+        n_items: how many items they know, the first of the owner's; None: all of them.
 
     Raises:
         BundleError: they are not as they were, or of classes that are not registered.
@@ -127,14 +133,17 @@ def restored(owner: Recommender, arrays: Stored, rest: Any, device: str | None =
         for entry in rest
     ):
         raise BundleError("its parts must be a list of models with their hyperparameters and what they have learned")
+    n_items = owner.n_items_ if n_items is None else n_items
+    items = None if owner.items_ is None else owner.items_.take(np.arange(n_items))
+    titles = None if owner.titles_ is None else owner.titles_[:n_items]
     models = []
     for place, entry in enumerate(rest):
         own = {name: arrays[name] for name in arrays if name.startswith(f"{PREFIX}.{place}.")}
         own = {name.removeprefix(f"{PREFIX}.{place}."): array for name, array in own.items()}
-        bundle = Bundle(**entry, arrays=own, users=owner.users_, items=owner.items_, titles=owner.titles_)
+        bundle = Bundle(**entry, arrays=own, users=owner.users_, items=items, titles=titles)
         own_device = str(entry["params"].get("device", "auto")) if device is None else device
         model = class_of(bundle, f"part {place}")._from_bundle(bundle, f"part {place}", own_device)
-        if (model.n_users_, model.n_items_) != (owner.n_users_, owner.n_items_):
+        if (model.n_users_, model.n_items_) != (owner.n_users_, n_items):
             raise BundleError(f"part {place} was fitted to another number of users or items")
         models.append(model)
     return models
@@ -160,21 +169,22 @@ def _checked(part: Any) -> Any:
 
 
 def _check_alone(cls: type[Recommender]) -> None:
-    """Refuse a blend within a blend, whose parts may as well be parts of the outer one."""
-    if not isinstance(getattr_static(cls, "capabilities"), Capabilities):
+    """Refuse a blend within another model, whose parts may as well be parts of the outer one."""
+    if "parts" in {field.name for field in fields(cls)}:
         raise ConfigError(f"a {cls.__name__} has parts itself; name these")
 
 
 def classes_in(config: Mapping[str, Any]) -> list[tuple[Any, Any]]:
     """Return the names of the classes and their modules that a bundle's `config.json` needs, parts included."""
-    parts = config["state"].get(PREFIX)
+    state = config.get("state")
+    parts = state.get(PREFIX) if isinstance(state, Mapping) else None
     inner = [part for part in parts if isinstance(part, dict)] if isinstance(parts, list) else []
-    return [(part.get("model"), part.get("module")) for part in (config, *inner)]
+    return [(config.get("model"), config.get("module")), *(pair for part in inner for pair in classes_in(part))]
 
 
-def _at(place: int, function: Any, part: Any) -> Any:
+def _at(place: str, function: Any, part: Any) -> Any:
     """Return function(part); a ConfigError says which part it is about."""
     try:
         return function(part)
     except ConfigError as error:
-        raise ConfigError(f"{PREFIX}.{place} of Blend: {error}") from None
+        raise ConfigError(f"{place}: {error}") from None

@@ -194,6 +194,13 @@ EASE: Final[Space] = _LINEAR
 EDLAE: Final[Space] = {**_LINEAR, "dropout": Range(low=0.0, high=0.9)}
 RDLAE: Final[Space] = {**EDLAE, "relaxation": Range(low=0.0, high=1.0)}
 DEQL: Final[Space] = {**EDLAE, "emphasis": Range(low=0.0, high=2.0)}
+FEASE: Final[Space] = {
+    **_LINEAR,
+    "feature_weight": log(0.1, 30.0),
+    "prior_weight": (0.0, 1.0, 10.0, 30.0, 100.0, 300.0, 1000.0),
+    "prior": ("cosine", "semantic"),
+    "prior_regularization": log(0.1, 100.0),
+}
 HIGHER_ORDER: Final[Space] = {**_LINEAR, "pairs": (500, 1000, 2000), "pair_regularization": log(500.0, 50_000.0)}
 SANSA: Final[Space] = {"regularization": log(5.0, 5000.0), "density": log(1e-4, 1e-2)}
 INFINITE: Final[Space] = {"regularization": log(0.1, 100.0), "bias_std": log(0.01, 1.0)}
@@ -210,3 +217,4 @@ ITEM_KNN: Final[Space] = {
     "neighbors": Range(low=10, high=500, log=True),
     "similarity": ("cosine", "bm25", "tfidf"),
 }
+CONTENT_KNN: Final[Space] = {"length_exponent": Range(low=0.0, high=1.0)}

@@ -106,6 +106,7 @@ class KeptScores:
         filter_already_liked_items: bool = True,
         recalculate_user: bool = False,
         *,
+        items: Any = None,
         seen: Any = None,
     ) -> tuple[Ids, Scores]:
         """Return lists as `Recommender.recommend` does, of the items that are kept; what was seen never is."""
@@ -113,7 +114,7 @@ class KeptScores:
             users = indices(userid, "userid")
             users = np.full_like(users, -1) if recalculate_user else users
             with torch.inference_mode():
-                self._calls.append(self._blocks(users, user_items, seen, N))
+                self._calls.append(self._blocks(users, user_items, seen, items, N))
         blocks = self._calls[self.place]
         self.place += 1
         weights = torch.tensor([*self.weights.tolist(), 1.0])
@@ -121,11 +122,15 @@ class KeptScores:
         ids, values = zip(*lists, strict=True)
         return np.concatenate(ids), np.concatenate(values)
 
-    def _blocks(self, users: Indices, user_items: Any, seen: Any, n: int) -> list[tuple[Tensor, Tensor]]:
+    def _blocks(self, users: Indices, user_items: Any, seen: Any, chosen: Any, n: int) -> list[tuple[Tensor, Tensor]]:
         """Return the items (rows, kept) and their scores (models, rows, kept), -inf where a list may not hold them."""
         histories = as_csr(user_items)
         masked = histories if seen is None else as_csr(seen)
         step = max(1, _BLOCK_VALUES // histories.shape[1])
+        able = None
+        if chosen is not None:
+            able = torch.zeros(histories.shape[1], dtype=torch.bool)
+            able[torch.from_numpy(indices(chosen, "items", histories.shape[1]))] = True
         blocks = []
         for start in range(0, len(users), step):
             rows = slice(start, start + step)
@@ -134,6 +139,8 @@ class KeptScores:
             for model in self.models:
                 block = on_one_scale(model, readable(histories[rows], model.popularity_), users[rows]).cpu()
                 block[torch.from_numpy(own), torch.from_numpy(columns).long()] = -torch.inf
+                if able is not None:
+                    block[:, ~able] = -torch.inf
                 scores.append(block)
             blocks.append(_leading(torch.stack(scores), max(AROUND, 3 * n)))
         return blocks

@@ -2,7 +2,7 @@
 
 from recsys.splits.parts import Part, Split, by_entries, count_shared
 from recsys.splits.registry import SPLITTERS, check_together, checked, options_of_kind, register, splitter_of
-from recsys.splits.splitters import by_time, given, hold_out_ratings, hold_out_users, leave_last_out
+from recsys.splits.splitters import by_time, cold_items, given, hold_out_ratings, hold_out_users, leave_last_out
 
 __all__ = [
     "SPLITTERS",
@@ -12,6 +12,7 @@ __all__ = [
     "by_time",
     "check_together",
     "checked",
+    "cold_items",
     "count_shared",
     "given",
     "hold_out_ratings",

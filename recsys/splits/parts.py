@@ -6,7 +6,7 @@ The context of the test part holds the training and the validation entries: ever
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -42,6 +42,8 @@ class Part:
     """(n_rows, n_items): items not to recommend, if these are more than the model may read; by default the context."""
     allow_overlap: bool = False
     """Accept target entries that are in the context or in `seen` too. They are never recommended: each is a miss."""
+    candidates: npt.NDArray[np.int64] | None = None
+    """(n,) the only items that lists may hold, ascending, such as those that training never saw; None: all items."""
 
     def __post_init__(self) -> None:
         if self.context.shape != self.target.shape or self.context.shape[0] != len(self.users):
@@ -54,6 +56,11 @@ class Part:
         for name, matrix in stored.items():
             if matrix is not None and (twice := matrix.nnz - _marks(matrix).nnz):
                 raise DataError(f"{twice} entries of the {name} are stored twice; store each user and item once")
+        if self.candidates is not None:
+            object.__setattr__(self, "candidates", _checked_items(self.candidates, self.target.shape[1]))
+            outside = int(np.count_nonzero(~np.isin(self.target.indices, self.candidates)))
+            if outside:
+                raise DataError(f"{outside} target entries are of items that no list may hold; see of_items")
         for name in () if self.allow_overlap else ("context", "seen"):
             matrix = stored[name]
             if matrix is not None and (both := count_shared(matrix, self.target)):
@@ -61,6 +68,24 @@ class Part:
                     f"{both} of the {self.target.nnz} target entries are in the {name} too: a model cannot be tested "
                     "on what it reads; remove them from one of the two, or pass allow_overlap=True"
                 )
+
+    def of_items(self, targets: npt.ArrayLike, candidates: npt.ArrayLike | None = None) -> Part:
+        """Return the part with the target entries of some items alone, found among some items or all.
+
+        Args:
+            targets: item indices whose entries are to be predicted.
+            candidates: item indices that lists may hold, which must contain the targets; None: those of this part.
+
+        Raises:
+            DataError: no target entry is left, or one is not among the candidates.
+        """
+        kept = np.isin(self.target.indices, _checked_items(targets, self.target.shape[1]))
+        if not kept.any():
+            raise DataError("no target entry is of these items")
+        indptr = np.append(0, np.cumsum(kept))[self.target.indptr]
+        target = sp.csr_matrix((self.target.data[kept], self.target.indices[kept], indptr), shape=self.target.shape)
+        able = self.candidates if candidates is None else _checked_items(candidates, self.target.shape[1])
+        return replace(self, target=target, candidates=able)
 
     def __repr__(self) -> str:
         return f"Part({len(self.users):,} users, {self.context.nnz:,} context, {self.target.nnz:,} target)"
@@ -154,6 +179,14 @@ def by_entries(data: Interactions, is_validation: Entries | None, is_test: Entri
     if is_validation is not None:
         validation = Part(train.matrix, data.select(is_validation).matrix, data.users, index)
     return Split(train, validation, Part(known.matrix, test.matrix, data.users, index))
+
+
+def _checked_items(items: npt.ArrayLike, n_items: int) -> npt.NDArray[np.int64]:
+    """Return distinct item indices, ascending."""
+    given = np.asarray(items)
+    if given.ndim != 1 or not len(given) or given.dtype.kind not in "iu" or given.min() < 0 or given.max() >= n_items:
+        raise DataError(f"items must be indices of 0..{n_items - 1}, at least one, in a flat array")
+    return np.unique(given).astype(np.int64)
 
 
 def count_shared(a: sp.csr_matrix, b: sp.csr_matrix) -> int:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Hashable
 from dataclasses import replace
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 from annotated_types import Gt
 
 from recsys.errors import DataError, did_you_mean
@@ -194,6 +195,87 @@ def given(
         is_validation = np.zeros(data.nnz, dtype=bool)
         is_validation[np.random.default_rng(seed).permutation(rest)[: round(validation_fraction * len(rest))]] = True
     return by_entries(data, is_validation, is_test)
+
+
+@register
+@checked()
+def cold_items(
+    data: Interactions,
+    *,
+    test: Rate = 0.2,
+    validation: Rate = 0.1,
+    item_column: str | None = None,
+    entries: Rate = 0.0,
+    among: Literal["cold", "warm", "all"] = "cold",
+    seed: Seed = 0,
+) -> Split:
+    """Hold out whole items, which training never sees, to measure how models recommend new items by their features.
+
+    All parts share the users and items of the data: the columns of held-out items are empty in training. A user's
+    context is the entries of warm items in training, and for the test part those of validation too. A held-out item of
+    the test part is in no list of the validation part.
+
+    Args:
+        test: share of the items for the test part.
+        validation: share of the items for the validation part; 0 for none.
+        item_column: a column of the items that marks their parts (`test`; `validation`, `val` or `valid`; others are
+            warm), in place of random shares.
+        entries: share of the entries of warm items to hold out too, for the test part and, of the rest, for the
+            validation part; needed unless `among` is `cold`.
+        among: which items are to be found, and which lists may hold: `cold` or `warm` ones alone, or `all`.
+        seed: seed of the draws.
+
+    Raises:
+        DataError: the column is missing or marks no part, a part would be empty, or `among` needs entries.
+    """
+    if among != "cold" and not entries:
+        raise DataError(f"among={among!r} needs held-out entries of warm items: give entries=0.1, say")
+    rng = np.random.default_rng(seed)
+    part = _parts_of_items(data, item_column, test, validation, rng)
+    of_entry = part[data.matrix.indices]
+    is_test, is_validation = of_entry == 2, of_entry == 1
+    has_validation = bool((part == 1).any())
+    if entries:
+        drawn = rng.random((2, data.nnz)) < entries
+        is_test = is_test | ((of_entry == 0) & drawn[0])
+        is_validation = is_validation | ((of_entry == 0) & drawn[1] & ~drawn[0] & has_validation)
+    whole = by_entries(data, is_validation if has_validation else None, is_test)
+    warm = part == 0
+
+    def chosen(held: Part | None, cold: npt.NDArray[np.bool_]) -> Part | None:
+        able = {"cold": cold, "warm": warm, "all": cold | warm}[among]
+        return None if held is None else held.of_items(np.flatnonzero(able), np.flatnonzero(able))
+
+    tested = chosen(whole.test, part == 2)
+    assert tested is not None
+    return replace(whole, validation=chosen(whole.validation, part == 1), test=tested)
+
+
+def _parts_of_items(
+    data: Interactions, column: str | None, test: float, validation: float, rng: np.random.Generator
+) -> npt.NDArray[np.int64]:
+    """Return 2 for items of the test part, 1 for those of the validation part, 0 for warm ones."""
+    n_items = data.shape[1]
+    part = np.zeros(n_items, dtype=np.int64)
+    if column is None:
+        order = rng.permutation(n_items)
+        n_test = round(test * n_items)
+        part[order[:n_test]] = 2
+        part[order[n_test : n_test + round(validation * n_items)]] = 1
+        return part
+    if column not in data.item_columns:
+        raise DataError(
+            f"the items have no column {column!r}{did_you_mean(column, data.item_columns)}; "
+            "give a table of items with it: from_frame(..., items=table)"
+        )
+    marks = pd.Series(np.asarray(data.item_columns[column], dtype=object))
+    part[marks.isin(["validation", "val", "valid"])] = 1
+    part[marks == "test"] = 2
+    if not (part == 2).any():
+        raise DataError(
+            f"column {column!r} marks no item as 'test'; its values are {sorted(map(str, marks.unique()))[:5]}"
+        )
+    return part
 
 
 def _refuse_future(times: Times, before: Entries, after: Entries, name: str) -> None:

@@ -25,6 +25,7 @@ EMPTY = sp.csr_matrix((1, 15), dtype=np.float32)
 ITEMS = np.arange(15)
 EXPLAINED = [name for name in CASES if MODELS[name].capabilities.explains]
 EXACT = ["EASE", "EDLAE", "DLAE", "RDLAE", "DEQL", "HigherOrderEASE", "ELSA", "SANSA", "ALS", "ItemKNN"]
+EXACT += ["ContentKNN", "FEASE", "WithFeatures"]
 NETWORKS = [
     name
     for name in EXPLAINED

@@ -12,11 +12,10 @@ from recsys.interactions import Interactions
 from recsys.models import MODELS, Capabilities, MultVAE, Positive, Recommender
 from recsys.splits import hold_out_ratings
 from recsys.training import Alternation
-from tests.contract import CASES, checkerboard, new_model, ratings
+from tests.contract import CASES, COMPOSED, checkerboard, new_model, ratings
 
 pytestmark = pytest.mark.filterwarnings("ignore:patience = ")  # so few steps are meant
-# A blend has the epochs of its parts.
-NETWORKS = [name for name in CASES if MODELS[name].capabilities.trains_by_epochs and name != "Blend"]
+NETWORKS = [name for name in CASES if MODELS[name].capabilities.trains_by_epochs and name not in COMPOSED]
 networks = pytest.mark.parametrize("name", NETWORKS)
 EPOCHS = 10
 

@@ -10,15 +10,17 @@ from recsys.errors import ConfigError
 from recsys.models import EASE, MODELS, MultVAE, Range, Recommender, UAutoRec, register, registry
 from recsys.models.spaces import ends, log, shown, space_of
 from recsys.params import Positive, check, plain
+from tests.contract import COMPOSED
 
 FIXED = {
-    "parts weights intercept": "what a blend is made of",
+    "parts weights intercept model": "what it is made of",
+    "columns min_count strength": "how features are read, and a ridge whose strength the fit chooses",
     "epochs iterations pretrain_epochs patience stop_after schedule": "how long it trains",
     "batch_size anneal_steps": "how long and how a network trains",
     "device precision seed": "where it computes",
     "keep_users": "what is kept",
     "layers decoder_layers probes dim perceptual discriminator pretraining_share": "the shape beside the code",
-    "likelihood prior penalty corruption activation acquisition decoder": "which one of several it is",
+    "likelihood penalty corruption activation acquisition decoder": "which one of several it is",
     "samples target halves": "which model of several it is",
     "negatives negatives_from": "how nearly the softmax is computed, which the catalog decides",
     "center biases clip cold_rating": "what ratings are, which the data set decides",
@@ -27,7 +29,9 @@ FIXED = {
 SHAPE = {
     "hidden": {"UAutoRec", "IAutoRec"},
     "unobserved_weight": {name for name, cls in MODELS.items() if cls.capabilities.ranks_with == "unobserved_weight"},
+    "neighbors": {"ItemKNN"},
     "pseudo_inputs": {"HVamp"},
+    "prior": {"FEASE"},
 }
 """Those that are searched in these models and fixed in others: a second width, what one likelihood or prior has."""
 
@@ -44,7 +48,7 @@ def _own_models_are_forgotten():
 def test_every_model_has_a_space_that_it_can_take(name):
     cls = MODELS[name]
     space = space_of(cls)
-    assert bool(space) == (name not in ("Popularity", "Blend"))
+    assert bool(space) == (name not in ("Popularity", *COMPOSED))
     for knob, values in space.items():
         for value in ends(values):
             check(cls, {knob: value})
@@ -75,7 +79,7 @@ def test_a_search_may_begin_at_the_defaults(name):
 
 
 def test_models_of_a_kind_may_touch_the_same():
-    single = {name: cls for name, cls in MODELS.items() if name != "Blend"}
+    single = {name: cls for name, cls in MODELS.items() if name not in COMPOSED}
     networks = {name: space_of(cls) for name, cls in single.items() if cls.capabilities.trains_by_epochs}
     rating = {name for name, cls in single.items() if cls.capabilities.rates}
     assert len(networks) > 20
@@ -176,7 +180,7 @@ def test_what_the_configuration_sets_must_go_with_the_declared_space():
 @pytest.mark.parametrize("name", MODELS)
 def test_a_configuration_without_values_can_be_searched(name):
     job = check_config({"model": {"name": name}, "tune": {"start": "sample"}})
-    if name in ("Popularity", "Blend"):
+    if name in ("Popularity", *COMPOSED):
         with pytest.raises(ConfigError, match=f"nothing to tune: {name} declares no search space"):
             job.search()
     else:

@@ -1,0 +1,338 @@
+"""A model and items that it has never met, which it recommends by their features."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Annotated, Any, Self, cast
+
+import numpy as np
+import numpy.typing as npt
+import scipy.sparse as sp
+import torch
+from pydantic import AfterValidator
+from torch import Tensor
+
+from recsys.columns import ITEM, TITLE
+from recsys.errors import BundleError, DataError, UnsupportedError
+from recsys.features import Features
+from recsys.frames import as_table
+from recsys.interactions import Interactions
+from recsys.memory import Need
+from recsys.metrics.lists import unit_rows
+from recsys.models.base import Recommender
+from recsys.models.capabilities import Capabilities
+from recsys.models.codes import Doubles
+from recsys.models.described import Described
+from recsys.models.fitting import FitOptions, Validates
+from recsys.models.linear import EASE
+from recsys.models.new_items import chosen_strength, derived, nearest
+from recsys.models.new_items import restored as new_items
+from recsys.models.part_fits import PartFits
+from recsys.models.parts import checked, is_fitted, made, restored, stored, tables
+from recsys.models.registry import register
+from recsys.models.selection import Histories, Indices
+from recsys.models.stored import Size, Stored, number
+from recsys.params import Count, Positive, Seed
+from recsys.training import Record
+
+PREFIX = "new."
+
+
+def _one(part: Any) -> Any:
+    return checked(({"name": part} if isinstance(part, str) else part,), "model of WithFeatures")[0]
+
+
+Inner = Annotated[str | Recommender | Mapping[str, Any], AfterValidator(_one)]
+"""A model, its name, or a table of its `name` and hyperparameters."""
+
+
+class _OfInner:
+    """The capabilities: those of the model inside, less what it cannot do with new items."""
+
+    def __get__(self, model: WithFeatures | None, owner: type | None = None) -> Capabilities:
+        if model is None:
+            return _less(EASE.capabilities)
+        return _less(model.inner().capabilities)
+
+
+def _less(own: Capabilities) -> Capabilities:
+    """Return what a model of these capabilities can do together with new items."""
+    return replace(
+        own,
+        rates=False,
+        ranks_with=None,
+        decodes=False,
+        generates=False,
+        has_prior=False,
+        trains_by_epochs=True,
+        in_ranks=False,
+        starts_from=False,
+        no_graph=own.no_graph or "a graph reads the items of training alone",
+    )
+
+
+class _Whole:
+    """Measures the epochs of the model inside by what the whole recommends: new items may be what is to be found."""
+
+    def __init__(self, whole: WithFeatures, validation: Validates) -> None:
+        self.whole, self.validation = whole, validation
+        self.metric, self.higher_is_better = validation.metric, validation.higher_is_better
+
+    def __call__(self, model: Recommender) -> Mapping[str, float]:
+        """Return the metrics of the whole with this model inside; λ is chosen when the model is fitted."""
+        self.whole.model_, self.whole.strength_ = model, self.whole.strength or _STRENGTH
+        self.whole._settle()
+        return self.validation(self.whole)
+
+
+_STRENGTH = 1.0
+"""λ of the ridge until it is chosen."""
+
+
+@register
+class WithFeatures(Described):
+    """A model that also recommends items that training never saw, by their features; for ranking.
+
+    `fit` fits `model` to the interactions. Items without any interaction, and those of a later
+    `with_items(table)`, are new items: a ridge from features to what was learned of the known ones gives each its
+    vector, or its column of a linear model's B, or its shares in the known items' scores, at the mean length of those
+    (see `models.new_items`). In a history, a new item is read as the known ones whose features are nearest. An item
+    without any feature is never recommended. `similar_items` compares new items by the model's own vectors where it
+    has them, else by the cosine of features.
+
+    Known items are scored as `model` scores them. What is fitted to a bare matrix,
+    which has no features, is `model` alone.
+    """
+
+    capabilities = _OfInner()
+
+    model: Inner = "EASE"
+    """The model to fit, or one that is fitted; in a configuration its name or a table of `name` and hyperparameters."""
+    strength: Positive | None = None
+    """λ of the ridge, for rows of features of length 1; None: chosen on items that are held out of the ridge."""
+    neighbors: Count = 10
+    """Known items in whose place a new item of a history is read."""
+    seed: Seed = 0
+    """Added to the seed of `model` if it is to be fitted; also that by which items are held out."""
+    device: str = "auto"
+    """Where `model` computes if it does not say it itself: `auto`, `cpu`, `cuda` or `cuda:1`."""
+
+    def inner(self) -> Recommender:
+        """Return the model inside, fitted if this one is."""
+        own: Recommender | None = vars(self).get("model_")
+        return made((_one(self.model),), self.seed, self.device)[0] if own is None else own
+
+    def params(self) -> dict[str, Any]:
+        """Return the hyperparameters as JSON values; a model becomes a table."""
+        return {**super().params(), "model": tables((_one(self.model),))[0]}
+
+    def _check_params(self) -> None:
+        self.inner().check_params()
+
+    def chosen_on_validation(self) -> str:
+        """Return what the model inside chooses on validation."""
+        return self.inner().chosen_on_validation()
+
+    def _for_refit(self) -> Self:
+        chosen = {"model": self.model_.for_refit(), "seed": 0, "strength": self.strength_ or self.strength}
+        return type(self)(**{**self.get_params(), **chosen})
+
+    def _memory(self, matrix: sp.csr_matrix) -> Need | None:
+        inner = self.inner()
+        return None if is_fitted(inner) else inner.memory_needed(matrix)
+
+    def _fit(self, matrix: sp.csr_matrix, options: FitOptions) -> Record:
+        self._describe(options)
+        if options.validation and self.features_ is not None:
+            fits = PartFits(self, matrix, replace(options, validation=_Whole(self, options.validation)))
+        else:
+            fits = PartFits(self, matrix, options)
+        [self.model_] = fits.run([self.inner()])
+        began = time.perf_counter()
+        self.strength_ = self.strength or _STRENGTH
+        if self.features_ is not None and self.strength is None:
+            self.strength_ = self._chosen_strength(matrix)
+        self._settle()
+        figures = options.validation(self) if options.validation else {}
+        return fits.end({"seconds": time.perf_counter() - began, **figures})
+
+    def _chosen_strength(self, matrix: sp.csr_matrix) -> float:
+        known, rows = self._described()
+        return chosen_strength(self.model_, matrix, known, rows[known], self.seed)
+
+    def _described(self) -> tuple[Indices, sp.csr_matrix]:
+        """Return the items that training had entries of, and the features of all items in rows of length 1."""
+        assert self.features_ is not None
+        known = np.flatnonzero(self._trained())
+        rows = unit_rows(self.features_.matrix, self.n_items_)
+        if not np.diff(rows.indptr)[known].any():
+            raise DataError("no item of the training data has a feature, so that nothing can be learned from features")
+        return known, sp.csr_matrix(rows)
+
+    def _settle(self) -> None:
+        """Derive what new items score, and as what they are read, from the model inside and the features."""
+        self.new_, self.derived_ = np.zeros(0, np.int64), None
+        self.read_as_ = sp.csr_matrix(np.zeros((0, self.model_.n_items_), np.float32))
+        if self.features_ is None:
+            return
+        known, rows = self._described()
+        self.new_ = self._new_items()
+        if not len(self.new_):
+            return
+        new, of_known = rows[self.new_], rows[known]
+        self.derived_ = derived(self.model_, known, of_known, new, self.strength_)
+        self.read_as_ = nearest(new, of_known, known, self.model_.n_items_, self.neighbors)
+        self._count_new(self.new_)
+
+    def _as_read(self, histories: Histories) -> Histories:
+        """Return the histories as the model inside reads them, with the nearest known items in place of new ones."""
+        if histories is None or self.derived_ is None:
+            return None if histories is None else sp.csr_matrix(histories[:, : self.model_.n_items_])
+        own = sp.csr_matrix(histories[:, : self.model_.n_items_])
+        new = sp.csr_matrix(histories[:, self.new_])
+        if not new.nnz:
+            return own
+        # Those among the columns of the model are empty in its training, and mean nothing to it.
+        inside = self.new_[self.new_ < self.model_.n_items_]
+        kept = np.ones(self.model_.n_items_, np.float32)
+        kept[inside] = 0.0
+        own = sp.csr_matrix(own @ sp.diags_array(kept) + new @ self.read_as_, dtype=np.float32)
+        own.eliminate_zeros()
+        own.sort_indices()
+        return own
+
+    def _scored_as(self, userid: Indices, histories: Histories) -> Indices:
+        return userid  # the model inside says which users it folds in
+
+    def _known(self, userid: Indices) -> npt.NDArray[np.bool_]:
+        return self.inner()._known(userid)
+
+    def _scores(self, histories: Histories, userid: Indices, items: Indices | None, out: Tensor | None) -> Tensor:
+        read, model = self._as_read(histories), self.model_
+        users = model._scored_as(userid, read)
+        wanted = np.arange(self.n_items_) if items is None else items
+        place = np.full(self.n_items_, -1)
+        place[self.new_] = np.arange(len(self.new_))
+        of_model = np.flatnonzero((place[wanted] < 0) & (wanted < model.n_items_))
+        of_new = np.flatnonzero(place[wanted] >= 0)
+        chosen = None if items is None and len(of_model) == model.n_items_ else wanted[of_model]
+        own = model._checked(read, users, chosen, out if len(of_model) == len(wanted) else None)
+        if len(of_model) == len(wanted):
+            return own
+        scores = torch.full((len(userid), len(wanted)), -torch.inf, device=own.device)
+        scores[:, torch.from_numpy(of_model)] = own
+        if len(of_new):
+            assert self.derived_ is not None
+            new = self.derived_.scores(model, read, users)
+            scores[:, torch.from_numpy(of_new)] = new[:, torch.from_numpy(place[wanted[of_new]])].to(own.device)
+        return scores
+
+    def _contributions(self, history: sp.csr_matrix, items: Indices) -> Doubles | None:
+        if self.derived_ is not None and (len(self.new_) and np.isin(items, self.new_).any()):
+            return None
+        if np.isin(history.indices, self.new_).any() or (items >= self.model_.n_items_).any():
+            return None
+        return self.model_._contributions(sp.csr_matrix(history[:, : self.model_.n_items_]), items)
+
+    def _encode(self, histories: sp.csr_matrix) -> Tensor:
+        return self.model_._encode(cast(sp.csr_matrix, self._as_read(histories)))
+
+    def _user_vectors(self) -> Tensor:
+        return self.model_._user_vectors()
+
+    def _item_vectors(self) -> Tensor:
+        own = self.model_._item_vectors()
+        new = None if self.derived_ is None else self.derived_.vectors()
+        if len(self.new_) and (new is None or new.shape[1] != own.shape[1]):
+            raise UnsupportedError(f"{type(self.model_).__name__} has no vectors of new items; see similar_items()")
+        whole = torch.zeros(self.n_items_, own.shape[1])
+        whole[: len(own)] = own.detach().cpu()
+        if new is not None:
+            whole[torch.from_numpy(self.new_)] = new
+        return whole
+
+    def _item_similarity(self, asked: Indices, among: Indices) -> Tensor:
+        trained = np.ones(self.n_items_, bool)
+        trained[self.new_] = trained[self.model_.n_items_ :] = False
+        found = torch.zeros(len(asked), len(among))
+        old = [np.flatnonzero(trained[one]) for one in (asked, among)]
+        if len(old[0]) and len(old[1]):
+            own = self.model_._item_similarity(asked[old[0]], among[old[1]]).cpu()
+            found[torch.from_numpy(old[0])[:, None], torch.from_numpy(old[1])] = own
+        if self.features_ is not None and (len(old[0]) < len(asked) or len(old[1]) < len(among)):
+            rows = sp.csr_matrix(unit_rows(self.features_.matrix, self.n_items_))
+            cosines = torch.from_numpy((rows[asked] @ rows[among].T).toarray().astype(np.float32))
+            new = torch.from_numpy(~(trained[asked][:, None] & trained[among]))
+            found[new] = cosines[new]
+        return found
+
+    def _check_finite(self, matrix: sp.csr_matrix) -> None:
+        """Check what was derived; the model inside has checked what it learned."""
+        arrays = {} if self.derived_ is None else self.derived_.arrays()
+        if any(not np.isfinite(array).all() for array in arrays.values()):
+            raise self._not_finite("has derived NaN or infinite values for new items")
+
+    def _arrays(self) -> dict[str, npt.NDArray[Any]]:
+        own = {} if self.derived_ is None else self.derived_.arrays()
+        read = {name: getattr(self.read_as_, name) for name in ("data", "indices", "indptr")}
+        new = {f"{PREFIX}{name}": array for name, array in {**own, **read, "items": self.new_}.items()}
+        return {**stored([self.model_])[0], **self._feature_arrays(), **new}
+
+    def _state(self) -> dict[str, Any]:
+        kind = None if self.derived_ is None else self.derived_.kind
+        own = {"n_items": self.model_.n_items_, "strength": self.strength_, "kind": kind}
+        return {"parts": stored([self.model_])[1], "inside": own, **self._feature_state()}
+
+    def _restore(self, arrays: Stored, state: Mapping[str, Any]) -> None:
+        own = state.get("inside")
+        if not isinstance(own, Mapping):
+            raise BundleError("there is no table `inside`, what its model knows")
+        n_base = number(own, "n_items", Size)
+        if n_base > self.n_items_:
+            raise BundleError(f"the model inside has {n_base:,} items, more than the {self.n_items_:,} of the whole")
+        expected = type(self.inner()).__name__
+        [self.model_] = restored(self, arrays, state.get("parts"), self.device, n_items=n_base)
+        if type(self.model_).__name__ != expected:
+            raise BundleError("the model inside must be that which its hyperparameters name")
+        self.strength_ = number(own, "strength")
+        self._restore_features(arrays, state)
+        self.new_ = arrays.array(f"{PREFIX}items", (None,), np.int64, within=(0, self.n_items_ - 1))
+        if not np.array_equal(self.new_, self._new_items()):
+            raise BundleError("its new items must be those with features that training did not see")
+        self.read_as_ = arrays.csr((len(self.new_), n_base), PREFIX)
+        kind = own.get("kind")
+        self.derived_ = None if kind is None else new_items(kind, arrays, PREFIX, len(self.new_), self.model_)
+        if (self.derived_ is None) != (not len(self.new_)):
+            raise BundleError("it must say what its new items score")
+
+
+def extended(model: Recommender, items: Any, user_items: Any, options: Mapping[str, Any]) -> WithFeatures:
+    """Return a fitted model with the items of a table; see `Recommender.with_items`."""
+    if model.items_ is None:
+        raise DataError(
+            f"this {type(model).__name__} knows no external ids, by which a table names its items; fit it to "
+            "Interactions, or make them with Interactions.from_frame"
+        )
+    whole = WithFeatures(model=model, **options)
+    whole.check_params()
+    for name in ("n_users_", "users_", "about_", "user_counts_", "record_", "titles_", "items_", "n_items_"):
+        setattr(whole, name, getattr(model, name))
+    whole.popularity_, whole.user_digests_, whole.model_ = model.popularity_, None, model
+    data = user_items if isinstance(user_items, Interactions) else None
+    matrix = data.histories(model.items_) if data else whole._matrix(user_items)
+    table = as_table(items, [ITEM])
+    features = Features.from_frame(
+        table.drop(columns=[TITLE], errors="ignore"), columns=whole.columns, min_count=whole.min_count
+    )
+    whole.features_ = Features(model.items_, features.rows(model.items_), features.recipe)
+    known = int(np.count_nonzero(features.ids.codes_of(model.items_, "item") >= 0))
+    if not known:
+        raise DataError(
+            f"the table describes none of the items that the model knows: {features.ids!r} there, {model.items_!r} here"
+        )
+    whole.strength_ = whole.strength or whole._chosen_strength(matrix)
+    whole._append(features, table)
+    whole._settle()
+    return whole

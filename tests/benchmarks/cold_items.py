@@ -1,0 +1,100 @@
+"""Items that nobody has met, on citeulike-a: `python -m tests.benchmarks.cold_items [NAME ...]`.
+
+The papers of part `test` are cold. Models are fitted to those of part `train`; choices are made on those of part `val`.
+Lists hold cold papers alone; users have the history of training, as a content baseline would read it, or that of
+training and validation. With `--warm` a tenth of the entries of warm papers is held out too, and lists are measured
+with and without cold papers among the candidates.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from recsys import Validation, datasets, evaluate, splits
+from recsys.models import model_class
+from tests.benchmarks import machine
+
+FEATURES: dict[str, Any] = {"columns": {"tags": "tags"}, "min_count": 3}
+EASE: dict[str, Any] = {"name": "EASE", "regularization": 200.0, "precision": "float32"}
+INSIDE: dict[str, dict[str, Any]] = {
+    "EASE": EASE,
+    "ELSA": {"name": "ELSA", "factors": 256, "epochs": 15},
+    "MultVAE": {"name": "MultVAE", "epochs": 40, "decoder": "affine", "schedule": "cosine"},
+    "MultDAE": {"name": "MultDAE", "epochs": 40, "schedule": "cosine"},
+    "RecVAE": {"name": "RecVAE", "epochs": 40},
+    "ALS": {"name": "ALS", "factors": 128},
+    "ItemKNN": {"name": "ItemKNN"},
+}
+MODELS: dict[str, dict[str, Any]] = {
+    "ContentKNN": {"name": "ContentKNN", **FEATURES},
+    **{f"{name} with features": {"name": "WithFeatures", "model": own, **FEATURES} for name, own in INSIDE.items()},
+    "FEASE": {**EASE, "name": "FEASE", "feature_weight": 3.0, "prior_weight": 300.0, **FEATURES},
+    "Blend": {
+        "name": "Blend",
+        "parts": ({"name": "WithFeatures", "model": EASE, **FEATURES}, {"name": "ContentKNN", **FEATURES}),
+    },
+}
+METRICS = ("recall@20", "ndcg@20", "recall@100")
+
+
+def made(options: dict[str, Any]) -> Any:
+    own = dict(options)
+    return model_class(own.pop("name"))(**own)
+
+
+def cold(names: list[str], *, refit: bool) -> None:
+    """Print a line for each model."""
+    split = splits.cold_items(datasets.load("citeulike-a").binarized(), item_column="part")
+    validation = Validation(split.validation, "ndcg@20", also=("recall@20", "recall@100"))
+    alone = replace(split.test, context=split.train.matrix)
+    for name in names:
+        began = time.perf_counter()
+        model = made(MODELS[name]).fit(split.train, show_progress=False, validation=validation)
+        line: dict[str, Any] = {"model": name, "seconds": round(time.perf_counter() - began, 1)}
+        line["validation"] = {metric: round(value, 4) for metric, value in validation(model).items()}
+        line["test, training history"] = _rounded(evaluate(model, alone, METRICS))
+        line["test, whole history"] = _rounded(evaluate(model, split.test, METRICS))
+        if refit:
+            again = model.for_refit().fit(split.refit(), show_progress=False)
+            line["test, refitted"] = _rounded(evaluate(again, split.test, METRICS))
+        print(line, flush=True)
+
+
+def warm(names: list[str]) -> None:
+    """Print nDCG@20 of warm entries with lists of warm papers alone and of all, and the share that is lost."""
+    data = datasets.load("citeulike-a").binarized()
+    split = splits.cold_items(data, item_column="part", entries=0.1, among="all")
+    items = np.flatnonzero(~pd.Series(data.item_columns["part"]).isin(["test", "val"]))
+    for name in names:
+        model = made(MODELS[name]).fit(split.train, show_progress=False)
+        few = evaluate(model, split.test.of_items(items, items), ("ndcg@20",)).values["ndcg@20"]
+        many = evaluate(model, split.test.of_items(items), ("ndcg@20",)).values["ndcg@20"]
+        everything = evaluate(model, split.test, ("ndcg@20",)).values["ndcg@20"]
+        figures = {"warm alone": few, "warm among all": many, "lost": 1 - many / few, "all among all": everything}
+        print({"model": name, **{key: round(value, 4) for key, value in figures.items()}}, flush=True)
+
+
+def _rounded(found: Any) -> dict[str, float]:
+    return {metric: round(value, 4) for metric, value in found.values.items()}
+
+
+def main() -> None:
+    """Measure the models that are named, or all."""
+    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.cold_items", description=__doc__)
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"one of {', '.join(MODELS)}")
+    parser.add_argument("--warm", action="store_true", help="what warm papers lose by cold ones in the catalog")
+    parser.add_argument("--refit", action="store_true", help="also fit to training and validation papers alike")
+    options = parser.parse_args()
+    print(machine.name("cpu"), flush=True)
+    names = options.names or list(MODELS)
+    warm(names) if options.warm else cold(names, refit=options.refit)
+
+
+if __name__ == "__main__":
+    main()
