@@ -70,7 +70,8 @@ def table():
     matrix = ratings(n_users=24, n_items=15, density=0.3)
     rows, columns = matrix.nonzero()
     frame = pd.DataFrame({"user_id": [f"u{row}" for row in rows], "item_id": columns + 100, "rating": matrix.data})
-    return recsys.Interactions.from_frame(frame, titles={n: f"Title {n}" for n in range(100, 115)})
+    about = pd.DataFrame({"item_id": range(100, 115), "kind": [["ab"[n % 2], "cde"[n % 3]] for n in range(15)]})
+    return recsys.Interactions.from_frame(frame, titles={n: f"Title {n}" for n in range(100, 115)}, items=about)
 
 
 DATA = table()

@@ -88,7 +88,10 @@ def file(tmp_path):
         ("split.kind=given", "split.kind = 'given': unknown key 'split.n_users'"),
         ("split.n_users=a", "split.n_users"),
         ("train.refit=true", "train.refit adds the validation entries of the training users, and this split has none"),
-        ("split.kind=random", "split.kind = 'random': there is no splitter 'random'; known: by_time, given"),
+        (
+            "split.kind=random",
+            "split.kind = 'random': there is no splitter 'random'; known: by_time, cold_items, given",
+        ),
         ("data.min_rating=many", "data.min_rating must be a finite number or None, got 'many'"),
         ("data.layout=1", "data.layout must be text, got 1"),
         ("promote.minimum_gian=1", r"unknown key 'promote.minimum_gian'; did you mean 'minimum_gain'\?"),

@@ -32,12 +32,13 @@ COLUMNS: Mapping[str, tuple[tuple[str, str], ...]] = {
         ("coverage@10", "coverage@10"),
     ),
     "lists-gowalla": (("recall@20", "recall@20"), ("ndcg@20", "nDCG@20"), ("coverage@20", "coverage@20")),
+    "lists-citeulike": (("recall@20", "recall@20"), ("ndcg@20", "nDCG@20"), ("recall@100", "recall@100")),
 }
 """Metrics of the tables whose name begins so, the deciding one first, with their headings."""
 TABLES = (
     *("ratings-ml1m", "ratings-ml100k", "ratings-douban"),
     *(f"{LISTS}-{family}" for family in ("variational", "regularized", "autorec", "linear", "refit")),
-    "lists-gowalla",
+    *("lists-gowalla", "lists-citeulike"),
 )
 
 README: tuple[tuple[str, str, tuple[tuple[str, str], ...]], ...] = (

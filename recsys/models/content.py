@@ -45,6 +45,10 @@ class ContentKNN(Described):
     length_exponent: Fraction = 0.25
     """γ: how much an item gains by having many or rare features; 0 is the cosine."""
 
+    def _memory(self, matrix: sp.csr_matrix) -> Need:
+        stored = matrix.nnz  # of features there are about as many, or fewer
+        return Need(24.0 * stored + 8.0 * self.n_items_, "keep fewer features (min_count) or items")
+
     def _fit(self, matrix: sp.csr_matrix, options: FitOptions) -> None:
         self._describe(options)
         self.table_ = sp.csr_matrix(matrix.T, dtype=np.float32)

@@ -69,7 +69,7 @@ def _less(own: Capabilities) -> Capabilities:
         trains_by_epochs=True,
         in_ranks=False,
         starts_from=False,
-        no_graph=own.no_graph or "a graph reads the items of training alone",
+        no_graph=own.no_graph or "it reads features of items, and a graph the items of training alone",
     )
 
 
