@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING
 
-from recsys import tracking
 from recsys.config import DataConfig, JobConfig, check_config
 from recsys.config.data import of_everyone
 from recsys.datasets import NAMES
@@ -15,11 +15,15 @@ from recsys.errors import ConfigError, DataError, TrackingError, did_you_mean
 from recsys.evaluation import Evaluation, Ranker, Validation, evaluate
 from recsys.files import sha256_of_json
 from recsys.interactions import Interactions
-from recsys.models import Recommender
+from recsys.models import Recommender, load
+from recsys.models.saved import find_bundle
 from recsys.models.stored import known_users, number_in, part_of
 from recsys.shards import is_shards
 from recsys.splits import Part, Split
 from recsys.workspace import Workspace, as_path
+
+if TYPE_CHECKING:
+    from recsys.tracking import RegisteredModel
 
 
 def load_model(workspace: Workspace, uri: str) -> tuple[Recommender, str]:
@@ -30,8 +34,12 @@ def load_model(workspace: Workspace, uri: str) -> tuple[Recommender, str]:
     Raises:
         TrackingError: there is no store, or no such model.
     """
-    if uri.startswith(("models:/", "runs:/")):
-        tracking.configure(workspace, create=False)
+    if not uri.startswith(("models:/", "runs:/")):
+        pinned = str(as_path(uri).absolute())
+        return load(find_bundle(pinned)), pinned
+    from recsys import tracking  # which imports MLflow: seconds that a folder does not cost
+
+    tracking.configure(workspace, create=False)
     pinned = tracking.pin(uri)
     return tracking.load(pinned), pinned
 
@@ -174,7 +182,7 @@ class Sources:
 class Versions:
     """The versions of a registered model as a job finds them; each is loaded once."""
 
-    def __init__(self, name: str, alias: str, registered: Sequence[tracking.RegisteredModel]) -> None:
+    def __init__(self, name: str, alias: str, registered: Sequence[RegisteredModel]) -> None:
         self.name, self.alias = name, alias
         self.numbers = [version.version for version in registered]
         """Newest first."""
@@ -195,5 +203,7 @@ class Versions:
     def load(self, version: int) -> Recommender:
         """Return the model of a version; a TrackingError where there is no such version."""
         if version not in self._loaded:
+            from recsys import tracking
+
             self._loaded[version] = tracking.load(self.uri(version))
         return self._loaded[version]

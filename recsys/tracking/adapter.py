@@ -24,13 +24,11 @@ from recsys.matching import FEW_KNOWN
 from recsys.models import load as load_bundle
 from recsys.models.parts import classes_in
 from recsys.models.registry import MODELS, register
+from recsys.models.saved import BUNDLE, refuse_pickles
 from recsys.tracking._mlflow import MlflowException, mlflow, types
 
-BUNDLE = "bundle"
-"""Name of the bundle among the artifacts of a logged model."""
 PARAMS: dict[str, Any] = {"n": 10, "exclude_seen": True, "items": []}
 """Parameters of a request, with their defaults."""
-_PICKLES = (".pkl", ".pickle", ".joblib", ".pt", ".pth")
 
 
 class RecommendationModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
@@ -164,16 +162,6 @@ def example(histories: pd.DataFrame, n: int) -> pd.DataFrame:
     if (histories[RATING] != 1).any():
         frame["ratings"] = [rows[RATING].tolist() for _, rows in users]
     return frame
-
-
-def refuse_pickles(folder: Path) -> None:
-    """Raise BundleError if a logged model's folder holds a pickle: none is ever logged."""
-    pickles = [file.name for file in sorted(folder.iterdir()) if file.suffix in _PICKLES]
-    if pickles:
-        raise BundleError(
-            f"{folder} holds {', '.join(pickles)}: models are logged without pickles, so it was added later; "
-            "neither it nor the model was read"
-        )
 
 
 def set_pyfunc_model() -> None:
