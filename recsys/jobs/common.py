@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING
 from recsys.config import DataConfig, JobConfig, check_config
 from recsys.config.data import of_everyone
 from recsys.datasets import NAMES
-from recsys.errors import ConfigError, DataError, TrackingError, did_you_mean
+from recsys.errors import ConfigError, DataError, TrackingError, UnknownIdError, did_you_mean
 from recsys.evaluation import Evaluation, Ranker, Validation, evaluate
 from recsys.files import sha256_of_json
+from recsys.ids import IdMap
 from recsys.interactions import Interactions
 from recsys.models import Recommender, load
 from recsys.models.saved import find_bundle
@@ -42,6 +43,28 @@ def load_model(workspace: Workspace, uri: str) -> tuple[Recommender, str]:
     tracking.configure(workspace, create=False)
     pinned = tracking.pin(uri)
     return tracking.load(pinned), pinned
+
+
+def named(ids: IdMap, texts: Sequence[str], what: str, where: str) -> list[Hashable]:
+    """Return the ids of the users or items (`what`) that a person typed.
+
+    Args:
+        where: what those who are known are, for the message: `in the data`.
+
+    Raises:
+        UnknownIdError: some are unknown.
+    """
+    if len(texts) == 1:
+        return [ids.parse(texts[0])]
+    codes = ids.codes(texts, on_unknown="mark")
+    unknown = [text for text, code in zip(texts, codes, strict=True) if code < 0]
+    if unknown:
+        shown = [text if len(text) <= 60 else f"{text[:57]}..." for text in unknown[:3]]
+        raise UnknownIdError(
+            f"{len(unknown)} of the {len(texts)} {what} are not {where}, for instance {shown}; known ids look like "
+            f"{list(ids.take(range(min(3, len(ids)))))}"
+        )
+    return [ids.parse(text) for text in texts]
 
 
 def config_of(model: Recommender, uri: str) -> JobConfig:

@@ -168,12 +168,13 @@ class Recommender(Reasons):
         filtered = history if seen is None else self._matrix(seen)
         if filtered is not None and filtered.shape[0] != n_users:
             raise DataError(f"seen must have one row per user ({n_users}), got {filtered.shape[0]} rows")
+        read = None if history is None else readable(history, self.popularity_)
 
         def block(items: slice, out: Tensor | None) -> Tensor:
             table = torch.empty(len(distinct[items]), n_users)
             for start in range(0, n_users, ROW_BLOCK):
                 rows = slice(start, start + ROW_BLOCK)
-                own = None if history is None else history[rows]
+                own = None if read is None else read[rows]
                 table[:, rows] = self._checked(own, of_rows[rows], distinct[items], None).T.cpu()
             return table
 

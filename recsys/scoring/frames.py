@@ -198,7 +198,7 @@ def explain_frame(
         asked += 1
         if found[0].contributions.empty:
             silent.append(user)
-        tables += [_table_of(user, one, n) for one in found]
+        tables += [explanation_table(user, one, n) for one in found]
     _warn_of(histories.users, histories.users.codes(silent), asked, "users")
     return pd.concat([table for table in tables if len(table)] or tables[:1], ignore_index=True)
 
@@ -223,6 +223,18 @@ def explained(
         found = model.explain(int(source.trained[row]), history, codes, method=method)
         assert isinstance(found, tuple)  # of an array of items
         yield user, found
+
+
+def explanation_table(user: Hashable, one: Explanation, n: int | None) -> pd.DataFrame:
+    """Return an explanation as the rows of `explain_frame`, of the `n` largest contributions on either side of 0."""
+    rows = one.contributions
+    if n is not None:
+        order = np.argsort(-rows[CONTRIBUTION].abs().to_numpy(), kind="stable")
+        rows = rows.iloc[np.sort(order[:n])]
+    table = rows.rename(columns={ITEM: HISTORY_ITEM})
+    pair = {USER: [user] * len(rows), ITEM: [one.item_id] * len(rows)}
+    facts = {SCORE: one.score, "baseline": one.baseline, "remainder": one.remainder, "method": one.method}
+    return pd.concat([pd.DataFrame(pair, index=rows.index), table], axis=1).assign(**facts)
 
 
 def _asked(ids: IdMap, asked: Sequence[Hashable] | None, on_unknown: OnUnknown, what: str, where: str) -> Rows:
@@ -273,15 +285,3 @@ def _others(found: tuple[Ids, Scores], codes: Rows) -> npt.NDArray[np.bool_]:
     """Return which filled slots hold another one than was asked for."""
     row, code, _, _ = _flat(found)
     return np.asarray(code != codes[row])
-
-
-def _table_of(user: Hashable, one: Explanation, n: int | None) -> pd.DataFrame:
-    """Return an explanation as rows of `explain_frame`."""
-    rows = one.contributions
-    if n is not None:
-        order = np.argsort(-rows[CONTRIBUTION].abs().to_numpy(), kind="stable")
-        rows = rows.iloc[np.sort(order[:n])]
-    table = rows.rename(columns={ITEM: HISTORY_ITEM})
-    pair = {USER: [user] * len(rows), ITEM: [one.item_id] * len(rows)}
-    facts = {SCORE: one.score, "baseline": one.baseline, "remainder": one.remainder, "method": one.method}
-    return pd.concat([pd.DataFrame(pair, index=rows.index), table], axis=1).assign(**facts)
