@@ -28,8 +28,12 @@ from recsys.ids import IdMap as IdMap
 from recsys.interactions import Interactions as Interactions
 from recsys.models import Recommender as Recommender
 from recsys.models import load as load
+from recsys.scoring import explain_frame as explain_frame
 from recsys.scoring import recommend_frame as recommend_frame
+from recsys.scoring import recommend_users_frame as recommend_users_frame
 from recsys.scoring import score as score
+from recsys.scoring import similar_items_frame as similar_items_frame
+from recsys.scoring import similar_users_frame as similar_users_frame
 from recsys.splits import Part as Part
 from recsys.splits import Split as Split
 from recsys.workspace import Workspace as Workspace

@@ -11,14 +11,15 @@ import threading
 import time
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, redirect_stdout
 from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
 
-from recsys.commands import COMMANDS, COMMON, GROUPS, Command
+from recsys.arguments import COMMON, FORMS, Command
+from recsys.commands import COMMANDS, GROUPS
 from recsys.errors import ConfigError, DataWarning, PeerEnded, RecsysError
 from recsys.workspace import Workspace
 
@@ -158,7 +159,8 @@ def call(command: Command, arguments: dict[str, Any]) -> None:
         if ranks.asked() > 1:
             able = " and ".join(f"recsys {one.name}" for one in COMMANDS if one.in_ranks)
             raise ConfigError(f"it runs in one process, and torchrun started {ranks.asked()}; they can share {able}")
-    workspace = Workspace(arguments.pop("root", Path()), not arguments.pop("quiet", False))
+    form = arguments.pop("form", None)
+    workspace = Workspace(arguments.pop("root", Path()), not arguments.pop("quiet", False), form is None)
     modules, overrides = arguments.pop("modules", ()), arguments.pop("overrides", ())
     if modules or "config" in arguments or "configs" in arguments:
         from recsys.config import import_modules, load_config, load_configs
@@ -169,7 +171,22 @@ def call(command: Command, arguments: dict[str, Any]) -> None:
         if "configs" in arguments:
             arguments["configs"] = load_configs(arguments["configs"], overrides)
     module, _, function = command.function.partition(":")
-    getattr(import_module(module), function)(workspace, **arguments)
+    with nullcontext() if form is None else redirect_stdout(sys.stderr):
+        result = getattr(import_module(module), function)(workspace, **arguments)
+    if form is not None and command.table is not None:
+        from recsys.jobs.render import rendered
+
+        _print_bytes(rendered(command.table(result), form))
+
+
+def _print_bytes(text: str) -> None:
+    """Write text to standard output as UTF-8, whatever the terminal's encoding is: programs read it."""
+    sys.stdout.flush()
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.buffer.write(text.encode(errors="backslashreplace"))
+        sys.stdout.flush()
+    else:
+        sys.stdout.write(text)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -191,6 +208,10 @@ def parser() -> argparse.ArgumentParser:
         for flags, settings in (*command.options, *COMMON):
             # An option that is not given leaves the function's own default; argparse has no such way for positionals.
             sub.add_argument(*flags, default=argparse.SUPPRESS if flags[0].startswith("-") else None, **settings)
+        if command.table is not None:
+            one = sub.add_mutually_exclusive_group()
+            for flags, settings in FORMS:
+                one.add_argument(*flags, default=argparse.SUPPRESS, **settings)
     return top
 
 

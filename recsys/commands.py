@@ -2,61 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
+from operator import attrgetter
 from typing import Any
 
-from recsys.arguments import minutes, named_path, natural, path, positive, share, text
-
-Option = tuple[tuple[str, ...], dict[str, Any]]
-"""Arguments of `argparse.add_argument`; the destination is a parameter of the job, whose default holds."""
-
-
-def _option(*flags: str, **settings: Any) -> Option:
-    return flags, settings
+from recsys.arguments import Command, minutes, named_path, natural, path, positive, readable_path, share, text
+from recsys.arguments import file_option as _file
+from recsys.arguments import folder_option as _folder
+from recsys.arguments import option as _option
 
 
-def _file(flag: str, help: str) -> Option:
-    return _option(flag, type=named_path, metavar="FILE", help=help)
+def _itself(table: Any) -> Any:
+    return table
 
 
-def _folder(flag: str, help: str, *, required: bool = False, type: Callable[[str], Path] = named_path) -> Option:
-    return _option(flag, type=type, metavar="FOLDER", help=help, required=required)
+def _facts(facts: Any) -> Any:
+    from recsys.jobs.registry import facts_table
+
+    return facts_table(facts)
 
 
-@dataclass(frozen=True)
-class Command:
-    """A job: what it is called, what it does, the function that does it, and that function's options.
+def _compared(result: Any) -> Any:
+    return result.table.reset_index()
 
-    The function takes a `Workspace` first, and each option under the name of its destination. Configuration files
-    (`config`, `configs`) are read before it is called.
-    """
-
-    name: str
-    """`train`, or two words such as `registry list`."""
-    help: str
-    function: str
-    """`module:function`; imported when the command runs, because torch and MLflow take seconds."""
-    options: tuple[Option, ...] = ()
-    continues: bool = False
-    """If it is interrupted, the same command goes on where it stopped."""
-    in_ranks: bool = False
-    """`torchrun` may start several processes of it."""
-
-
-COMMON = (
-    _folder("--root", "folder of mlruns/ and data/raw/ (default: the current one)", type=path),
-    _option("--quiet", action="store_true", help="no progress bars"),
-    _option(
-        "--import",
-        dest="modules",
-        action="append",
-        metavar="MODULE",
-        help="Python module that registers models, metrics or splitters of your own; may be repeated",
-    ),
-)
-"""Options of every command."""
 
 CONFIG = _option("config", type=path, help="TOML file, such as pipelines/configs/multvae-ml1m.toml")
 SET = _option(
@@ -70,6 +37,7 @@ MODEL = _option("model", help="folder, models:/NAME@ALIAS, models:/NAME/VERSION 
 NAME = _option("name", type=text, help="name in the model registry")
 LENGTH = _option("-n", type=positive, help="recommendations per user (default 10)")
 DATA = _option("--data", help="data set or file with the histories (default: that of the training)")
+ITEMS = _option("items", nargs="+", metavar="ITEM", help="item id")
 ALIAS = _option("--alias", type=text, help="alias to move (default champion)")
 TRIALS = _option("--trials", type=positive, metavar="N", help="settings to try per model, in place of tune.trials")
 MINUTES = _option("--minutes", type=minutes, help="time for the trials of a model, in place of tune.minutes")
@@ -107,6 +75,7 @@ COMMANDS = (
             SET,
         ),
         continues=True,
+        table=_compared,
     ),
     Command(
         "evaluate",
@@ -130,6 +99,7 @@ COMMANDS = (
                 help="evaluate even if the model may have been trained on the test entries, with a warning",
             ),
         ),
+        table=attrgetter("summary"),
     ),
     Command(
         "analyze",
@@ -144,7 +114,12 @@ COMMANDS = (
                 metavar="NAME",
                 help="analysis, such as map or density; may be repeated (default: all that the model can answer)",
             ),
-            _file("--users", "csv or parquet with a column user_id and what is known of users, such as age and gender"),
+            _file(
+                "--users",
+                "csv or parquet with a column user_id and what is known of users, such as age and gender; - is "
+                "standard input",
+                type=readable_path,
+            ),
             _option("--seed", type=natural, help="of everything that is drawn (default 0)"),
         ),
         continues=True,
@@ -161,6 +136,21 @@ COMMANDS = (
             LENGTH,
             DATA,
         ),
+        table=_itself,
+    ),
+    Command(
+        "similar",
+        "print the items most similar to some items, by title",
+        "recsys.jobs.neighbors:similar",
+        (MODEL, ITEMS, _option("-n", type=positive, help="similar items per item (default 10)")),
+        table=_itself,
+    ),
+    Command(
+        "users",
+        "print the users to whom some items are best offered, who have not seen them",
+        "recsys.jobs.neighbors:users",
+        (MODEL, ITEMS, _option("-n", type=positive, help="users per item (default 10)"), DATA),
+        table=_itself,
     ),
     Command(
         "explain",
@@ -178,6 +168,7 @@ COMMANDS = (
             _option("-n", type=positive, help="items of the history to print (default 10)"),
             DATA,
         ),
+        table=_itself,
     ),
     Command(
         "export",
@@ -210,18 +201,20 @@ COMMANDS = (
         ),
     ),
     Command("rollback", "give the alias back to its previous holder", "recsys.jobs.contest:rollback", (NAME, ALIAS)),
-    Command("registry list", "every version of every model", "recsys.jobs.registry:list_models"),
+    Command("registry list", "every version of every model", "recsys.jobs.registry:list_models", table=_itself),
     Command(
         "registry show",
         "a version's tags, parameters, metrics and notes (default: the champion, else the newest)",
         "recsys.jobs.registry:show",
         (NAME, _option("version", nargs="?", type=positive, help="number of the version")),
+        table=_facts,
     ),
     Command(
         "registry diff",
         "in what two versions differ",
         "recsys.jobs.registry:diff",
         (NAME, *(_option(which, type=positive, help="number of a version") for which in ("one", "other"))),
+        table=_itself,
     ),
     Command(
         "registry prune",
@@ -262,7 +255,10 @@ COMMANDS = (
             ),
             DATA,
             _file(
-                "--users", "user ids to score: text, one a line, or csv or parquet with a column user_id (default: all)"
+                "--users",
+                "user ids to score: text, one a line, or csv or parquet with a column user_id; - is standard input "
+                "(default: all)",
+                type=readable_path,
             ),
             _option(
                 "--on-unknown",

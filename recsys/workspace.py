@@ -85,6 +85,8 @@ class Workspace:
     """The working folder by default, `~` expanded; an absolute path once made."""
     progress: bool = True
     """Show progress bars."""
+    in_words: bool = True
+    """Print the tables that a job returns, for people; False where a program reads them."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "root", as_path(self.root).resolve())

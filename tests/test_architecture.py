@@ -149,6 +149,7 @@ def test_the_public_names_are_these():
     expected = {
         "Comparison DataReport Evaluation IdMap Interactions Part Recommender Split Validation Workspace __version__",
         "activity_groups cold_user_curve compare describe evaluate intervals leaks load recommend_frame score",
+        "explain_frame recommend_users_frame similar_items_frame similar_users_frame",
         "analysis datasets errors export metrics models promotion ranks report shards splits tracking tuning",
         "UAutoRec IAutoRec DeepAutoRec DeepRecommender SparseFC GLocalK MultVAE MultDAE VAE RecVAE MacridVAE HVamp",
         "FLVAE VASP BottleneckAE SparseAE DenoisingAE ContractiveAE CDAE ClusteringAE FeatureConsistentAE AAE VAEGAN",

@@ -42,7 +42,7 @@ def test_every_argument_has_a_help_and_no_placeholder_named_after_a_variable():
 def test_every_option_is_a_parameter_that_its_function_reads(command):
     module, _, name = command.function.partition(":")
     function = getattr(import_module(module), name)
-    options = {action.dest for action in parser_of(command)._actions} - {"help", "root", "quiet", "modules"}
+    options = {action.dest for action in parser_of(command)._actions} - {"help", "root", "quiet", "modules", "form"}
     if options & {"config", "configs"}:
         options -= {"overrides"}  # read with the file
     (workspace, *parameters) = inspect.signature(function).parameters
@@ -166,7 +166,7 @@ def test_recommendations_show_what_the_data_know_of_the_items(capsys):
     rows = recsys.Interactions.from_frame(frame, items=items)
     model = recsys.EASE().fit(recsys.Interactions.from_frame(frame), show_progress=False)
     lists = serve.with_titles(model, rows, recsys.recommend_frame(model, rows, [2, 3], n=2))
-    assert lists.columns.tolist() == ["user_id", "item_id", "score", "rank", "title", "brand", "price"]
+    assert lists.columns.tolist() == ["user_id", "item_id", "score", "rank", "source", "title", "brand", "price"]
     shown = lists.set_index("item_id")
     assert shown.loc[7, ["title", "brand", "price"]].tolist() == ["Heat", "A", 2.5]
     assert shown.loc[9, "title"] == "9"

@@ -17,8 +17,9 @@ from hypothesis import strategies as st
 
 import recsys
 from recsys import tracking
+from recsys.arguments import COMMON, FORMS, Command
 from recsys.cli import main
-from recsys.commands import COMMANDS, COMMON, Command
+from recsys.commands import COMMANDS
 from recsys.errors import DataError, DataWarning
 from recsys.metrics import METRICS
 from recsys.models import MODELS
@@ -169,17 +170,24 @@ def arguments(draw: Callable[..., Any], files: tuple[str, ...]) -> list[str]:
     """Return a command with values for what it needs and for some of its options, odd or not."""
     command: Command = draw(st.sampled_from(COMMANDS))
     value = st.one_of(st.sampled_from(ODD), st.sampled_from(files), WORDS)
-    fitting = {"config": files[-2:], "configs": files[-2:], "model": ("model", *files), "name": ("small",)}
+    fitting = {
+        "config": files[-2:],
+        "configs": files[-2:],
+        "model": ("model", *files),
+        "name": ("small",),
+        "items": ("1", "2", "30"),
+    }
     found = command.name.split()
-    for flags, options in (*command.options, *COMMON):
+    for flags, options in (*command.options, *COMMON, *(FORMS if command.table else ())):
         flag, count = flags[0], 1 if options.get("nargs") != "+" else draw(st.integers(1, 3))
         if not flag.startswith("-"):
             good = st.sampled_from(fitting[flag]) if flag in fitting else value
             found += draw(st.lists(st.one_of(good, value), min_size=count, max_size=count))
         elif options.get("required") or draw(st.integers(0, 3)) == 0:
             glued = draw(st.booleans())
-            text = "" if options.get("action") == "store_true" else draw(value)
-            found += [flag] if options.get("action") == "store_true" else [f"{flag}={text}"] if glued else [flag, text]
+            alone = options.get("action") in ("store_true", "store_const")
+            text = "" if alone else draw(value)
+            found += [flag] if alone else [f"{flag}={text}"] if glued else [flag, text]
     if draw(st.integers(0, 19)) == 0:
         found.insert(draw(st.integers(0, len(found))), draw(value))
     return found

@@ -16,6 +16,7 @@ from recsys.models import MODELS
 from tests.contract import same
 from tests.verbs import DATA, N_USERS, PART, TABLE, Caller, model
 from tests.verbs_of_codes import CodeCaller
+from tests.verbs_of_frames import FrameCaller
 
 QUICK = ["EASE", "SANSA", "InfiniteAE", "ItemKNN", "ALS", "Popularity", "UAutoRec", "IAutoRec", "MultVAE", "CDAE"]
 
@@ -41,8 +42,15 @@ def test_verbs_of_codes_take_arguments_right_or_refuse_them_with_the_reason(name
     assert caller.lists > 10 or name == "EASE"  # which has no codes
 
 
+@pytest.mark.parametrize("name", QUICK)
+def test_verbs_that_return_frames_answer_as_those_of_indices_or_refuse_with_the_reason(name):
+    caller = called(name, 80, seed=1, caller=FrameCaller)
+    assert not caller.faults, "\n".join(caller.faults[:5])
+    assert min(caller.refused, caller.lists) > 10
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("caller", [Caller, CodeCaller])
+@pytest.mark.parametrize("caller", [Caller, CodeCaller, FrameCaller])
 @pytest.mark.parametrize("name", MODELS)
 def test_many_calls_of_every_model(name, caller):
     made = called(name, 600, seed=2, caller=caller)

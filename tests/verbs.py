@@ -437,7 +437,7 @@ class Caller:
         scores = self.scores(DATA.users.codes(users.means), read[rows], False)
         found = np.full((len(rows), n.means), -1, np.int32), np.full((len(rows), n.means), EMPTY, np.float32)
         place = {user: row for row, user in enumerate(np.asarray(users.means).tolist())}
-        for user, item, score, rank in frame.itertuples(index=False, name=None):
+        for user, item, score, rank, _ in frame.itertuples(index=False, name=None):
             found[0][place[user], rank - 1], found[1][place[user], rank - 1] = item // 10, score
         self.judge(f"recommend_frame({arguments!r})", found, scores, n.means, masked, False)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import bz2
 import codecs
 import gzip
+import io
 import re
 import zlib
 from collections.abc import Iterator
@@ -37,9 +38,12 @@ def content(path: Path, encoding: str | None = None) -> pa.Buffer:
             mark).
     """
     named = _codec(encoding)
-    with _unpacked(path) as stream:
+    whole = None if path.is_file() else path.read_bytes()  # what a pipe gives, it gives once
+    with _unpacked(path, whole) as stream:
         unpacked = None if stream is None else pa.py_buffer(stream.read())
-    buffer = pa.memory_map(str(path)).read_buffer() if unpacked is None else unpacked
+    if unpacked is None:
+        unpacked = pa.memory_map(str(path)).read_buffer() if whole is None else pa.py_buffer(whole)
+    buffer = unpacked
     start = bytes(buffer[:4])
     mark, found = next(((mark, name) for mark, name in _UNICODE if start.startswith(mark)), (b"", encoding or "utf-8"))
     if found == "utf-8" or named == "utf-8":
@@ -75,9 +79,13 @@ def bare(path: Path) -> Path:
 
 
 @contextmanager
-def _unpacked(path: Path) -> Iterator[Any]:
-    """Give a compressed file unpacked, as a stream; None for a file that is not. What is damaged is a DataError."""
-    with path.open("rb") as file:
+def _unpacked(path: Path, whole: bytes | None = None) -> Iterator[Any]:
+    """Give a compressed file unpacked, as a stream; None for a file that is not. What is damaged is a DataError.
+
+    Args:
+        whole: what the file holds, where it can be read once.
+    """
+    with path.open("rb") if whole is None else io.BytesIO(whole) as file:
         start = file.read(16)
         file.seek(0)
         kind = next((name for name, mark in _MARKS.items() if re.match(mark, start, re.DOTALL)), None)

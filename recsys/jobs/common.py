@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING
 
-from recsys import tracking
 from recsys.config import DataConfig, JobConfig, check_config
 from recsys.config.data import of_everyone
 from recsys.datasets import NAMES
-from recsys.errors import ConfigError, DataError, TrackingError, TrackingUnavailable, did_you_mean
+from recsys.errors import ConfigError, DataError, TrackingError, TrackingUnavailable, UnknownIdError, did_you_mean
 from recsys.evaluation import Evaluation, Ranker, Validation, evaluate
 from recsys.files import sha256_of_json
+from recsys.ids import IdMap
 from recsys.interactions import Interactions
-from recsys.models import Recommender
+from recsys.models import Recommender, load
+from recsys.models.saved import find_bundle
 from recsys.models.stored import known_users, number_in, part_of
 from recsys.shards import is_shards
 from recsys.splits import Part, Split
 from recsys.workspace import Workspace, as_path
+
+if TYPE_CHECKING:
+    from recsys.tracking import RegisteredModel
 
 
 def load_model(workspace: Workspace, uri: str) -> tuple[Recommender, str]:
@@ -30,8 +35,12 @@ def load_model(workspace: Workspace, uri: str) -> tuple[Recommender, str]:
     Raises:
         TrackingError: there is no store, or no such model.
     """
-    if uri.startswith(("models:/", "runs:/")):
-        tracking.configure(workspace, create=False)
+    if not uri.startswith(("models:/", "runs:/")):
+        pinned = str(as_path(uri).absolute())
+        return load(find_bundle(pinned)), pinned
+    from recsys import tracking  # which imports MLflow: seconds that a folder does not cost
+
+    tracking.configure(workspace, create=False)
     pinned = tracking.pin(uri)
     return tracking.load(pinned), pinned
 
@@ -55,6 +64,28 @@ def start_of(workspace: Workspace, job: JobConfig) -> tuple[Recommender | None, 
         return None, ""
     print(f"training begins with the weights of {pinned}")
     return model, pinned
+
+
+def named(ids: IdMap, texts: Sequence[str], what: str, where: str) -> list[Hashable]:
+    """Return the ids of the users or items (`what`) that a person typed.
+
+    Args:
+        where: what those who are known are, for the message: `in the data`.
+
+    Raises:
+        UnknownIdError: some are unknown.
+    """
+    if len(texts) == 1:
+        return [ids.parse(texts[0])]
+    codes = ids.codes(texts, on_unknown="mark")
+    unknown = [text for text, code in zip(texts, codes, strict=True) if code < 0]
+    if unknown:
+        shown = [text if len(text) <= 60 else f"{text[:57]}..." for text in unknown[:3]]
+        raise UnknownIdError(
+            f"{len(unknown)} of the {len(texts)} {what} are not {where}, for instance {shown}; known ids look like "
+            f"{list(ids.take(range(min(3, len(ids)))))}"
+        )
+    return [ids.parse(text) for text in texts]
 
 
 def config_of(model: Recommender, uri: str) -> JobConfig:
@@ -195,7 +226,7 @@ class Sources:
 class Versions:
     """The versions of a registered model as a job finds them; each is loaded once."""
 
-    def __init__(self, name: str, alias: str, registered: Sequence[tracking.RegisteredModel]) -> None:
+    def __init__(self, name: str, alias: str, registered: Sequence[RegisteredModel]) -> None:
         self.name, self.alias = name, alias
         self.numbers = [version.version for version in registered]
         """Newest first."""
@@ -216,5 +247,7 @@ class Versions:
     def load(self, version: int) -> Recommender:
         """Return the model of a version; a TrackingError where there is no such version."""
         if version not in self._loaded:
+            from recsys import tracking
+
             self._loaded[version] = tracking.load(self.uri(version))
         return self._loaded[version]

@@ -78,7 +78,9 @@ def run(
     _check_metric(metric, first)
     with folder.locked():
         scores, comparison, text = _run(workspace, jobs, folder, metric)
-    print(f"\n{text}\nwritten  {output}")
+    if workspace.in_words:
+        print(f"\n{text}")
+    print(f"written  {output}")
     print(f"runs     {tracking.describe(workspace)}")
     return Compared(scores, comparison, output)
 

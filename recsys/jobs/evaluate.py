@@ -68,7 +68,8 @@ def run(
         curves = measure(workspace, config, fitted, split, measured)
         result = curves.only(names)
         baseline = Baseline.of(workspace, config, own, fitted_part(fitted, own), names)
-        print(baseline.table(result))
+        if workspace.in_words:
+            print(baseline.table(result))
         if table is not None:
             result.per_user.to_parquet(table)
             print(f"per user: {output}")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
@@ -27,7 +28,8 @@ def list_models(workspace: Workspace) -> pd.DataFrame:
             cells = version.version, ", ".join(version.aliases), tags.get("model", ""), facts["created"]
             rows.append((name, *cells, tags.get("champion_decision", "")))
     frame = pd.DataFrame(rows, columns=["model", "version", "aliases", "class", "created", "decision"])
-    print(frame.to_string(index=False) if len(frame) else "nothing is registered")
+    if workspace.in_words:
+        print(frame.to_string(index=False) if len(frame) else "nothing is registered")
     return frame
 
 
@@ -40,15 +42,30 @@ def show(workspace: Workspace, name: str, version: int | None = None) -> dict[st
             raise TrackingError(f"model {name!r} has no versions")
         version = next((v.version for v in versions if "champion" in v.aliases), versions[0].version)
     facts = tracking.version_facts(name, version)
+    if workspace.in_words:
+        _print_facts(name, version, facts)
+    return facts
+
+
+def facts_table(facts: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the facts of a version as rows `what, name, value`."""
+    single = [("version", key, value) for key, value in facts.items() if key not in _TABLES]
+    several = [(what, key, value) for what in _TABLES for key, value in sorted(facts[what].items())]
+    return [dict(zip(("what", "name", "value"), row, strict=True)) for row in single + several]
+
+
+_TABLES = ("tags", "params", "metrics")
+
+
+def _print_facts(name: str, version: int, facts: Mapping[str, Any]) -> None:
     aliases = f" ({', '.join(facts['aliases'])})" if facts["aliases"] else ""
     print(f"models:/{name}/{version}{aliases}, {facts['created']}, run {facts['run']}")
-    for title in ("tags", "params", "metrics"):
+    for title in _TABLES:
         print(f"\n{title}")
         for key, value in sorted(facts[title].items()):
             print(f"  {key:<32} {value:.4f}" if isinstance(value, float) else f"  {key:<32} {value}")
     if facts["description"]:
         print(f"\n{facts['description']}")
-    return facts
 
 
 def diff(workspace: Workspace, name: str, one: int, other: int) -> pd.DataFrame:
@@ -62,6 +79,8 @@ def diff(workspace: Workspace, name: str, one: int, other: int) -> pd.DataFrame:
         if left[what].get(key) != right[what].get(key)
     ]
     frame = pd.DataFrame(rows, columns=["what", "name", f"version {one}", f"version {other}"])
+    if not workspace.in_words:
+        return frame
     if len(frame):
         print(frame.map(_cell).to_string(index=False))
     else:

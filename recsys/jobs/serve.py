@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
 
 from recsys import scoring
-from recsys.columns import ITEM, RANK, SCORE, TITLE, USER
-from recsys.datasets.encoding import bare, content
-from recsys.datasets.layouts import columns_of
-from recsys.datasets.text import Request, table
-from recsys.errors import ConfigError, DataError, ScoringError, UnknownIdError
+from recsys.columns import ITEM, POPULARITY, RANK, SCORE, SOURCE, TITLE, USER
+from recsys.errors import ConfigError
 from recsys.export import INPUT, OUTPUT, export_onnx, graph_file
 from recsys.frames import about_items, in_words
 from recsys.ids import IdMap
 from recsys.interactions import Interactions
-from recsys.jobs.common import histories_for, load_model, section_for
+from recsys.jobs.common import histories_for, load_model, named, section_for
+from recsys.jobs.users_file import read_users
 from recsys.models import Recommender
 from recsys.scoring.local import BATCH_SIZE
 from recsys.workspace import Workspace
@@ -31,7 +28,7 @@ def recommend(
 ) -> pd.DataFrame:
     """Print each user's latest history and `n` recommendations by title.
 
-    Returns `user_id, item_id, score, rank, title` and the further columns that the data have of their items.
+    Returns `user_id, item_id, score, rank, source, title` and the further columns that the data have of their items.
 
     Raises:
         UnknownIdError: the data hold no user with that id.
@@ -43,35 +40,45 @@ def recommend(
     section = section_for(fitted, model, data)
     histories, seen = section.histories(workspace.folder)
     whole = histories if seen is None else seen
-    ids = [whole.users.parse(user) for user in users]
+    ids = named(whole.users, users, "users", "in the data")
     lists = scoring.recommend_frame(fitted, histories, ids, n=n, seen=seen)
     frame = with_titles(fitted, whole, lists, section.item_table())
     unread = {user for user in ids if not histories.matrix[histories.users.codes([user])].nnz}
-    for user, lists in frame.groupby(USER, sort=False):
+    for user, lists in frame.groupby(USER, sort=False) if workspace.in_words else ():
         print_user(whole, user, lists)
         if user in unread:
             print("  (as for a user without a history: the model reads nothing below data.min_rating)")
+        elif (lists[SOURCE] == POPULARITY).all() and fitted.capabilities.personal:
+            print("  (as for a user without a history: what this one holds says nothing to the model)")
     return frame
 
 
 def with_titles(
-    model: Recommender, histories: Interactions, frame: pd.DataFrame, about: tuple[pd.DataFrame, str] | None = None
+    model: Recommender,
+    histories: Interactions | None,
+    frame: pd.DataFrame,
+    about: tuple[pd.DataFrame, str] | None = None,
+    *,
+    of: str = ITEM,
 ) -> pd.DataFrame:
-    """Return the frame with a column `title` and the further columns of its items.
+    """Return the frame with a column `title` and the further columns of its items, which are in the column `of`.
 
     Titles are those of the histories, else of the model; items without one show their id. The table of items `about`,
     with the name of its column of items, also describes items that the histories do not hold.
     """
-    titles = frame[ITEM].astype(str).to_numpy(dtype=object)
+    titles = frame[of].astype(str).to_numpy(dtype=object)
     if model.items_ is not None and model.titles_ is not None:
-        titles = model.titles_[model.items_.codes(frame[ITEM])]
-    items, named, columns = histories.items, histories.titles, histories.item_columns
+        titles = model.titles_[model.items_.codes(frame[of])]
+    items, names = IdMap([]), None
+    columns: Mapping[str, Any] = {}
+    if histories is not None:
+        items, names, columns = histories.items, histories.titles, histories.item_columns
     if about is not None and model.items_ is not None:
-        items, (named, columns) = model.items_, about_items(*about, model.items_)
-    codes = items.codes(frame[ITEM], on_unknown="mark")
+        items, (names, columns) = model.items_, about_items(*about, model.items_)
+    codes = items.codes(frame[of], on_unknown="mark")
     known = codes >= 0
-    if named is not None:
-        titles = np.where(known, named[codes], titles)
+    if names is not None:
+        titles = np.where(known, names[codes], titles)
     details: dict[str, Any] = {
         name: pd.Series(values[codes], index=frame.index).where(known)
         for name, values in columns.items()
@@ -90,15 +97,15 @@ def print_user(histories: Interactions, user: Hashable, lists: pd.DataFrame, sho
     print(f"\nuser {user}: {len(entries)} interactions, among them")
     for entry in best:
         value, item = histories.matrix.data[entry], int(histories.matrix.indices[entry])
-        print(f"    {f'{value:4.1f}  ' if rated else ''}{histories.title(item)}{_after(histories.details(item))}")
+        print(f"    {f'{value:4.1f}  ' if rated else ''}{histories.title(item)}{after(histories.details(item))}")
     print("  recommended (score)")
     further = lists.columns[lists.columns.tolist().index(TITLE) + 1 :]
     rows = zip(lists[RANK], lists[SCORE], lists[TITLE], lists[further].itertuples(index=False), strict=True)
     for rank, score, title, values in rows:
-        print(f"    {rank:2d}.  {title}  ({score:.3f}){_after(in_words(values))}")
+        print(f"    {rank:2d}.  {title}  ({score:.3f}){after(in_words(values))}")
 
 
-def _after(text: str) -> str:
+def after(text: str) -> str:
     """Return what else is known of an item, set off from its title; empty if nothing is."""
     return f"  {text}" if text else ""
 
@@ -121,8 +128,8 @@ def score(
     """Write the `n` best items of every user (or of a listed few) as Parquet parts with a manifest.
 
     Args:
-        users: a text file with one user id per line, or a Parquet or CSV file with a column `user_id`; ids may be text
-            where the data have integers, and the other way round.
+        users: a text file with one user id per line, or a Parquet or CSV file with a column `user_id`, or a pipe of one
+            of these; ids may be text where the data have integers, and the other way round.
         on_unknown: `raise`, the default, or `drop` for listed users that the data do not hold.
         batch_size: users of one part; an interrupted job continues after its last complete part.
         recall: least share of the exact lists, where an index may find the items; exact by default.
@@ -148,7 +155,7 @@ def score(
         histories,
         output,
         n=n,
-        users=None if users is None else _read_users(users, histories.users, on_unknown),
+        users=None if users is None else read_users(users, histories.users, on_unknown),
         on_unknown=on_unknown,
         batch_size=BATCH_SIZE if batch_size is None else batch_size,
         recall=recall,
@@ -172,58 +179,6 @@ def _told(result: scoring.ScoringResult) -> scoring.ScoringResult:
     if result.recall < 1.0:
         print(f"found by an index: {100 * result.recall:.1f} % of what exact lists hold, as measured on some users")
     return result
-
-
-def _read_users(path: Path, known: IdMap, on_unknown: Literal["raise", "drop"]) -> list[Hashable]:
-    """Return the user ids that a file lists; ScoringError where it cannot be read, UnknownIdError as in `score`."""
-    try:
-        kind = bare(path).suffix
-        if kind == ".parquet":
-            users = _column_of_parquet(path)
-        else:
-            users = _column_of_csv(path) if kind == ".csv" else _lines(path, known)
-    except (OSError, ValueError, KeyError, pa.ArrowException) as error:
-        raise ScoringError(f"the list of users {path} cannot be read: {error}") from None
-    missing = np.flatnonzero(known.codes(users, on_unknown="mark") < 0)
-    if len(missing) and on_unknown == "raise":
-        examples = [users[row] for row in missing[:3]]
-        raise UnknownIdError(
-            f"{len(missing)} of the {len(users)} users in {path} are not in the data, for instance {examples} "
-            f"(there ids are like {next(iter(known))!r}); leave them out with --on-unknown drop"
-        )
-    return users
-
-
-def _column_of_parquet(path: Path) -> list[Hashable]:
-    """Return the column of users, which may be the index of a pandas frame."""
-    found = columns_of(path, Request(user=USER, item=USER))
-    if USER not in found.column_names:
-        raise ScoringError(f"{path} has no column user_id; it has {', '.join(found.column_names)}")
-    users: list[Hashable] = found[USER].to_pandas(integer_object_nulls=True).tolist()
-    return users
-
-
-def _column_of_csv(path: Path) -> list[Hashable]:
-    """Return the column of users."""
-    try:
-        found = table(content(path), Request(item=USER))
-    except DataError as error:
-        raise ScoringError(f"{path} must be a csv file with a header and a column user_id: {error}") from None
-    if USER not in found:
-        raise ScoringError(f"{path} has no column user_id; it has {', '.join(map(str, found))}")
-    column = found[USER]
-    if column.isna().any():
-        raise ScoringError(f"{path} lacks {int(column.isna().sum())} ids in the column user_id")
-    users: list[Hashable] = column.tolist()
-    return users
-
-
-def _lines(path: Path, known: IdMap) -> list[Hashable]:
-    """Return one id a line as text; spaces around it count where the data have such an id."""
-    text = bytes(content(path)).decode().replace("\r\n", "\n").replace("\r", "\n")
-    lines = [line for line in text.split("\n") if line.strip()]
-    exact = known.codes(lines, on_unknown="mark") >= 0
-    return [line if found else line.strip() for line, found in zip(lines, exact, strict=True)]
 
 
 def export(workspace: Workspace, model: str, onnx: Path) -> Path:

@@ -142,6 +142,7 @@ class Recommender(Reasons):
         filter_already_liked_users: bool = True,
         *,
         userid: npt.ArrayLike | None = None,
+        seen: Any = None,
     ) -> tuple[Ids, Scores]:
         """Return the best potential users of one item or of several, by the models' own scores.
 
@@ -154,6 +155,7 @@ class Recommender(Reasons):
             filter_already_liked_users: never return a user whose row holds the item; needs `user_items`.
             userid: (n,) training indices of those rows, as in `recommend`, -1 for others; without it every row is
                 scored from its history alone.
+            seen: (n, n_items) all that these users have seen, in place of the histories where users are filtered.
 
         Returns:
             user indices int32 and scores float32: (N,) for one item, (len(itemid), N) for an array.
@@ -172,16 +174,20 @@ class Recommender(Reasons):
         if len(of_rows) != n_users:
             raise DataError(f"userid must name the user of each of the {n_users} rows, got {len(of_rows)}")
         of_rows = np.arange(n_users) if history is None else self._scored_as(of_rows, history)
+        filtered = history if seen is None else self._matrix(seen)
+        if filtered is not None and filtered.shape[0] != n_users:
+            raise DataError(f"seen must have one row per user ({n_users}), got {filtered.shape[0]} rows")
+        read = None if history is None else readable(history, self.popularity_)
 
         def block(items: slice, out: Tensor | None) -> Tensor:
             table = torch.empty(len(distinct[items]), n_users)
             for start in range(0, n_users, ROW_BLOCK):
                 rows = slice(start, start + ROW_BLOCK)
-                own = None if history is None else history[rows]
+                own = None if read is None else read[rows]
                 table[:, rows] = self._checked(own, of_rows[rows], distinct[items], None).T.cpu()
             return table
 
-        exclude = as_csr(history[:, distinct].T) if history is not None and filter_already_liked_users else None
+        exclude = as_csr(filtered[:, distinct].T) if filtered is not None and filter_already_liked_users else None
         with torch.inference_mode():
             ids, scores = top_n(block, len(distinct), n_users, length, exclude=exclude)
         return (ids[0], scores[0]) if np.ndim(itemid) == 0 else (ids[place], scores[place])

@@ -16,17 +16,17 @@ import pyarrow as pa
 from tqdm import tqdm
 
 from recsys.approximate import check_faiss, check_recall, item_table
-from recsys.columns import ITEM, RANK, REASONS, SCORE, USER
-from recsys.errors import ConfigError, DataError, ScoringError, warn
+from recsys.columns import ITEM, RANK, REASONS, SCORE, SOURCE, USER
+from recsys.errors import ScoringError
 from recsys.files import MANIFEST
-from recsys.ids import IdMap
 from recsys.interactions import Interactions
-from recsys.matching import FEW_KNOWN, few_known
 from recsys.models import Recommender
 from recsys.params import check_count
+from recsys.scoring.choosing import chosen, source_for
 from recsys.scoring.kernel import Kernel, Lists, Rows, Source
 from recsys.scoring.output import OutputFolder, arrow_ids
 from recsys.scoring.reasons import check_reasons, reasons_of
+from recsys.scoring.sources import sources_in
 from recsys.workspace import as_path
 
 __all__ = ["BATCH_SIZE", "MANIFEST", "ScoringResult", "recommend_frame", "score"]
@@ -137,15 +137,18 @@ def recommend_frame(
     seen: Interactions | None = None,
     reasons: int | None = None,
 ) -> pd.DataFrame:
-    """Return what `score` writes as one frame in memory: `user_id, item_id, score, rank`, ids of any kind.
+    """Return what `score` writes as one frame in memory: `user_id, item_id, score, rank, source`, ids of any kind.
 
-    Arguments and errors are those of `score`. With `reasons` there is a column of that name, of lists of item ids.
+    Arguments and errors are those of `score`. `source` says what the list of a user rests on (`recsys.columns`):
+    `learned` is what training learned of the user, `history` the history, `popularity` neither, so that these are the
+    most popular items. With `reasons` there is a column of that name, of lists of item ids.
     """
     job = _Job.of(model, histories, seen, n, exclude_seen, reasons=reasons)
     lists = [job.lists(block) for block in _blocks(_choose_rows(histories, users, on_unknown), BATCH_SIZE)]
     user, item, scores, ranks = (np.concatenate(arrays) for arrays in zip(*lists, strict=True))
     ids = job.kernel.items
     frame = pd.DataFrame({USER: histories.users.ids(user), ITEM: ids.ids(item), SCORE: scores, RANK: ranks})
+    frame[SOURCE] = np.concatenate([sources_in(model, job.source, block) for block in lists])
     if job.reasons is None:
         return frame
     found = [reasons_of(model, job.source, block, job.reasons).lists(ids) for block in lists]
@@ -180,20 +183,7 @@ class _Job:
             item_table(model)
         if reasons is not None:
             reasons = check_reasons(model, reasons)
-        for name, given in (("histories", histories), ("seen", seen)):
-            if not isinstance(given, Interactions) and (given is not None or name == "histories"):
-                raise DataError(
-                    f"{name} must be Interactions, which hold the ids, got {type(given).__name__}; "
-                    "build them of a table with Interactions.from_frame(...)"
-                )
-        source = Source(model, histories, seen)
-        if warning := few_known(source.known(), histories.items, kernel.items):
-            warn(warning)
-        if seen is not None:  # the histories have said if few items are known, and others need no mask
-            few_known(source.known_seen(), seen.items, kernel.items)
-        if warning := few_trained(model, histories.users, int(np.count_nonzero(source.trained >= 0))):
-            warn(warning)
-        return cls(kernel, source, recall, reasons)
+        return cls(kernel, source_for(model, histories, seen), recall, reasons)
 
     def lists(self, rows: Rows) -> Lists:
         """Return the lists of these users."""
@@ -213,15 +203,7 @@ def _choose_rows(
     histories: Interactions, users: Sequence[Hashable] | None, on_unknown: Literal["raise", "drop"]
 ) -> Rows:
     """Return the rows of the users to score, in their order; all users by default."""
-    if on_unknown not in ("raise", "drop"):
-        raise ConfigError(f"on_unknown must be 'raise' or 'drop', got {on_unknown!r}")
-    rows = np.arange(histories.shape[0], dtype=np.int32)
-    if users is not None:
-        rows = histories.users.codes(users, on_unknown=on_unknown)
-        if 0 < len(rows) < FEW_KNOWN * len(users):
-            warn(f"only {len(rows):,} of the {len(users):,} users asked for are in the data; the others are left out")
-        if len(np.unique(rows)) != len(rows):
-            raise DataError(f"users must name each user once, got {len(rows) - len(np.unique(rows))} repeats")
+    rows = chosen(histories.users, users, on_unknown, "users", "in the data")
     if not len(rows):
         raise ScoringError("there are no users to score: the data hold none of those asked for")
     return rows
@@ -230,17 +212,6 @@ def _choose_rows(
 def _blocks(rows: Rows, size: int) -> Iterator[Rows]:
     """Cut the rows into blocks of at most `size`."""
     return (rows[start : start + size] for start in range(0, len(rows), size))
-
-
-def few_trained(model: Recommender, users: IdMap, known: int) -> str:
-    """Return a warning where few users, `known` of them, have vectors in a model of vectors; empty where enough do."""
-    assert model.users_ is not None
-    if not (model.capabilities.scores_known_users and model.capabilities.personal) or known >= FEW_KNOWN * len(users):
-        return ""
-    return (
-        f"{type(model).__name__} was trained on {known:,} of these {len(users):,} users and takes the others for "
-        f"strangers: their ids are like {next(iter(users))!r}, those of its users like {next(iter(model.users_))!r}"
-    )
 
 
 def _write(

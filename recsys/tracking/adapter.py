@@ -18,19 +18,18 @@ import pandas as pd
 import scipy.sparse as sp
 
 from recsys.artifacts import read_config
-from recsys.columns import ITEM, RATING, USER
+from recsys.columns import ITEM, RATING, SOURCE, USER
 from recsys.errors import BundleError, DataError, RecsysError, warn
 from recsys.matching import FEW_KNOWN
 from recsys.models import load as load_bundle
 from recsys.models.parts import classes_in
 from recsys.models.registry import MODELS, register
+from recsys.models.saved import BUNDLE, refuse_pickles
+from recsys.models.sources import popular_lists, sources_of
 from recsys.tracking._mlflow import MlflowException, mlflow, types
 
-BUNDLE = "bundle"
-"""Name of the bundle among the artifacts of a logged model."""
 PARAMS: dict[str, Any] = {"n": 10, "exclude_seen": True, "items": []}
 """Parameters of a request, with their defaults."""
-_PICKLES = (".pkl", ".pickle", ".joblib", ".pt", ".pth")
 
 
 class RecommendationModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
@@ -41,7 +40,9 @@ class RecommendationModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
     ignored, with a warning in the log if they are more than half. If an item is listed twice, the last entry counts.
     Unknown users are served from their history, and without a usable one by the most popular items.
 
-    Output columns: `user_id`, `items` and `scores`, best first; a list is shorter than `n` if candidates run out.
+    Output columns: `user_id`, `items` and `scores`, best first; a list is shorter than `n` if candidates run out; and
+    `source`, what the list rests on: `learned` (what training learned of the user), `history`, or `popularity` where
+    neither is usable.
 
     A wrong request raises MlflowException with code INVALID_PARAMETER_VALUE, which MLflow's server answers by status
     400 with the reason. MLflow itself drops columns and parameters that are not in the signature, with a warning.
@@ -93,19 +94,23 @@ class RecommendationModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
             codes = (self._items.get(item, -1) for item in _texts(params["items"], "the parameter items"))
             among = np.unique([code for code in codes if code >= 0]).astype(np.int64)
         users = _texts(requests[USER], USER)
+        known = np.array([self._users.get(user, -1) for user in users], dtype=np.int64)
+        histories = self._histories(requests)
         ids, scores = self._model.recommend(
-            np.array([self._users.get(user, -1) for user in users], dtype=np.int64),
-            self._histories(requests),
+            known,
+            histories,
             N=min(int(n), len(self._items)),
             filter_already_liked_items=params["exclude_seen"],
             items=among,
         )
-        lengths = (ids >= 0).sum(axis=1)
+        lengths, rows = (ids >= 0).sum(axis=1), np.nonzero(ids >= 0)[0]
+        popular = popular_lists(self._model, rows, ids[ids >= 0], scores[ids >= 0], len(users))
         return pd.DataFrame(
             {
                 USER: users,
                 "items": [self._names[row[:n]].tolist() for row, n in zip(ids, lengths, strict=True)],
                 "scores": [row[:n].tolist() for row, n in zip(scores, lengths, strict=True)],
+                SOURCE: sources_of(self._model, known, histories, popular),
             }
         )
 
@@ -147,7 +152,7 @@ def signature(rated: bool) -> mlflow.models.ModelSignature:
     ]
     return mlflow.models.ModelSignature(
         inputs=types.Schema(columns),
-        outputs=types.Schema([column(text, USER), column(texts, "items"), scores]),
+        outputs=types.Schema([column(text, USER), column(texts, "items"), scores, column(text, SOURCE)]),
         params=types.ParamSchema(params),
     )
 
@@ -164,16 +169,6 @@ def example(histories: pd.DataFrame, n: int) -> pd.DataFrame:
     if (histories[RATING] != 1).any():
         frame["ratings"] = [rows[RATING].tolist() for _, rows in users]
     return frame
-
-
-def refuse_pickles(folder: Path) -> None:
-    """Raise BundleError if a logged model's folder holds a pickle: none is ever logged."""
-    pickles = [file.name for file in sorted(folder.iterdir()) if file.suffix in _PICKLES]
-    if pickles:
-        raise BundleError(
-            f"{folder} holds {', '.join(pickles)}: models are logged without pickles, so it was added later; "
-            "neither it nor the model was read"
-        )
 
 
 def set_pyfunc_model() -> None:

@@ -22,18 +22,19 @@ import pandas as pd
 from recsys import artifacts
 from recsys.artifacts import read_bundle, write_bundle
 from recsys.columns import ITEM, RATING, USER
-from recsys.errors import BundleError, TrackingError
+from recsys.errors import TrackingError
 from recsys.files import read_json
 from recsys.interactions import Interactions
 from recsys.mapped import rows_of
 from recsys.models import Recommender
 from recsys.models import load as load_bundle
+from recsys.models.saved import BUNDLE, find_bundle
 from recsys.outputs import recover
 from recsys.shards import Stored
 from recsys.splits import Part
 from recsys.tracking import adapter, runs
 from recsys.tracking._mlflow import MlflowClient, entities, mlflow
-from recsys.tracking.adapter import BUNDLE, PARAMS, refuse_pickles
+from recsys.tracking.adapter import PARAMS
 from recsys.tracking.home import local_path, present_address
 from recsys.tracking.model_files import CODE_FILES, code_files, find
 from recsys.tracking.registry import MODEL, RegisteredModel, find_version, logged_models, was_deleted
@@ -201,13 +202,7 @@ def resolve(uri: str | Path) -> Path:
         folder = _resolve_run(text)
     else:
         folder = as_path(text)
-    for candidate in (folder, folder / "artifacts" / BUNDLE):
-        if (candidate / "config.json").is_file():
-            if candidate != folder:
-                refuse_pickles(folder)
-            return candidate
-    absent = "there is no such folder" if str(folder) == text else f"{folder} does not exist"
-    raise BundleError(f"{text} holds no saved model" + ("" if folder.exists() else f": {absent}"))
+    return find_bundle(folder, text)
 
 
 def load(uri: str | Path) -> Recommender:

@@ -14,8 +14,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from recsys.errors import TrackingError
+from recsys.models.saved import BUNDLE
 from recsys.tracking._mlflow import ArtifactRepository, artifact_repository, mlflow
-from recsys.tracking.adapter import BUNDLE
 from recsys.tracking.home import local_path
 from recsys.tracking.home import uri as local_uri
 from recsys.tracking.store import connect, request
