@@ -8,13 +8,10 @@ from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
 
 from recsys import scoring
 from recsys.columns import ITEM, RANK, SCORE, TITLE, USER
-from recsys.datasets.encoding import bare, content
-from recsys.datasets.layouts import columns_of
-from recsys.datasets.text import Request, table
+from recsys.datasets.id_lists import read_ids
 from recsys.errors import ConfigError, DataError, ScoringError, UnknownIdError
 from recsys.export import INPUT, OUTPUT, export_onnx, graph_file
 from recsys.frames import about_items, in_words
@@ -177,13 +174,9 @@ def _told(result: scoring.ScoringResult) -> scoring.ScoringResult:
 def _read_users(path: Path, known: IdMap, on_unknown: Literal["raise", "drop"]) -> list[Hashable]:
     """Return the user ids that a file lists; ScoringError where it cannot be read, UnknownIdError as in `score`."""
     try:
-        kind = bare(path).suffix
-        if kind == ".parquet":
-            users = _column_of_parquet(path)
-        else:
-            users = _column_of_csv(path) if kind == ".csv" else _lines(path, known)
-    except (OSError, ValueError, KeyError, pa.ArrowException) as error:
-        raise ScoringError(f"the list of users {path} cannot be read: {error}") from None
+        users = read_ids(path, USER, known)
+    except DataError as error:
+        raise ScoringError(str(error)) from None
     missing = np.flatnonzero(known.codes(users, on_unknown="mark") < 0)
     if len(missing) and on_unknown == "raise":
         examples = [users[row] for row in missing[:3]]
@@ -192,38 +185,6 @@ def _read_users(path: Path, known: IdMap, on_unknown: Literal["raise", "drop"]) 
             f"(there ids are like {next(iter(known))!r}); leave them out with --on-unknown drop"
         )
     return users
-
-
-def _column_of_parquet(path: Path) -> list[Hashable]:
-    """Return the column of users, which may be the index of a pandas frame."""
-    found = columns_of(path, Request(user=USER, item=USER))
-    if USER not in found.column_names:
-        raise ScoringError(f"{path} has no column user_id; it has {', '.join(found.column_names)}")
-    users: list[Hashable] = found[USER].to_pandas(integer_object_nulls=True).tolist()
-    return users
-
-
-def _column_of_csv(path: Path) -> list[Hashable]:
-    """Return the column of users."""
-    try:
-        found = table(content(path), Request(item=USER))
-    except DataError as error:
-        raise ScoringError(f"{path} must be a csv file with a header and a column user_id: {error}") from None
-    if USER not in found:
-        raise ScoringError(f"{path} has no column user_id; it has {', '.join(map(str, found))}")
-    column = found[USER]
-    if column.isna().any():
-        raise ScoringError(f"{path} lacks {int(column.isna().sum())} ids in the column user_id")
-    users: list[Hashable] = column.tolist()
-    return users
-
-
-def _lines(path: Path, known: IdMap) -> list[Hashable]:
-    """Return one id a line as text; spaces around it count where the data have such an id."""
-    text = bytes(content(path)).decode().replace("\r\n", "\n").replace("\r", "\n")
-    lines = [line for line in text.split("\n") if line.strip()]
-    exact = known.codes(lines, on_unknown="mark") >= 0
-    return [line if found else line.strip() for line, found in zip(lines, exact, strict=True)]
 
 
 def export(workspace: Workspace, model: str, onnx: Path) -> Path:
