@@ -15,7 +15,7 @@ from recsys.rules import BoundRules, Rules, bind
 
 
 def bound_rules(
-    model: Recommender, histories: Interactions, rules: Rules | BoundRules | None, items: Any = None
+    model: Recommender, histories: Any, rules: Rules | BoundRules | None, items: Any = None
 ) -> BoundRules | None:
     """Return rules in terms of the model's items; None where there is no rule.
 
@@ -31,12 +31,17 @@ def bound_rules(
         return rules
     if not isinstance(rules, Rules):
         raise ConfigError(f"rules must be recsys.Rules, got {type(rules).__name__}; make them by Rules(at_most=...)")
-    if items is None and rules.items is None and getattr(histories, "item_columns", None):
-        items = pd.DataFrame({ITEM: histories.items.ids(), **histories.item_columns})
+    if items is None and rules.items is None and isinstance(histories, Interactions) and histories.item_columns:
+        items = described_items(histories)
     if not rules:
         return None
     model._check_fitted()
     return bind(rules, items, model.items_)
+
+
+def described_items(data: Interactions) -> pd.DataFrame:
+    """Return what the data say of their items as a table."""
+    return pd.DataFrame({ITEM: data.items.ids(), **data.item_columns})
 
 
 @dataclass(frozen=True)

@@ -225,7 +225,7 @@ def test_a_csv_file_that_spark_reads_otherwise_is_refused(spark, tmp_path, text,
 
 
 def test_a_worker_refuses_another_place_and_other_packages(tmp_path):
-    setup = _Setup("bundle", (), 10, True, Reading(), tmp_path / "elsewhere")
+    setup = _Setup("bundle", (), 10, True, None, Reading(), tmp_path / "elsewhere")
     with pytest.raises(ScoringError, match=r"a worker does not see .*elsewhere"):
         list(score_partition([], setup, None))
     with pytest.raises(ScoringError, match=r"a worker has recsys .*, torch .*, and the driver recsys 0\.0\.1; install"):
