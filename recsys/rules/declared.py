@@ -84,6 +84,8 @@ class Rules:
                 _named(name, given)
         if isinstance(self.allow, tuple) and not self.allow:
             raise ConfigError("rules.allow is an empty list, which allows nothing; leave it out to allow everything")
+        for name in ("exclude", "exclude_pairs", "at_most", "calibration", "separators"):  # equal to their absence
+            object.__setattr__(self, name, getattr(self, name) or None)
         if self.calibration is not None and len(self.calibration) != 1:
             raise ConfigError(f"rules.calibration takes one column, got {sorted(self.calibration)}")
         if self.diversity and self.calibration:
@@ -186,7 +188,7 @@ class Rules:
 
     def _is_default(self, name: str) -> bool:
         value = getattr(self, name)
-        return value is None or (isinstance(value, Mapping) and not value) or value == type(self)._default(name)
+        return bool(value == type(self)._default(name))
 
     @classmethod
     def _default(cls, name: str) -> Any:
