@@ -170,6 +170,15 @@ def bind(rules: Rules, items: Any, known: IdMap | None) -> BoundRules:
     return replace(found, digest=found._digest())
 
 
+def shares_of(rules: Rules, items: Any, known: IdMap) -> sp.csr_matrix | None:
+    """Return the shares of values in items, by the column of `calibration` or the first of `at_most`; None without one.
+
+    Arguments and errors are those of `bind`; the result is (n_items, n_values).
+    """
+    named = [*(rules.calibration or ()), *(rules.at_most or ())]
+    return _shares(_columns(rules, items, known)[named[0]], len(known)) if named else None
+
+
 def table_of(items: Any, named: str | None = None) -> pd.DataFrame | None:
     """Return a table of items: a frame as it is, that of a path, or that of the file which the rules name."""
     if items is None:

@@ -9,14 +9,14 @@ from typing import Any, Final
 import numpy as np
 import pandas as pd
 
-from recsys.errors import DataError
+from recsys.errors import ConfigError, DataError, UnsupportedError
 from recsys.evaluation import evaluate
 from recsys.ids import IdMap
 from recsys.interactions import Interactions
 from recsys.metrics import of
 from recsys.models import Recommender
 from recsys.params import check_count
-from recsys.rules.bound import BoundRules, bind
+from recsys.rules.bound import BoundRules, bind, shares_of
 from recsys.rules.declared import Rules
 from recsys.rules.ruled import Ruled
 from recsys.splits import Part
@@ -46,7 +46,8 @@ def costs(
         k: length of the lists.
         metrics: names of list metrics without cut-off (see `recsys.metrics`).
         popularity: as in `recsys.evaluate`; by default what the users of the part have seen.
-        item_vectors: (n_items, d) of `diversity`, as in `recsys.evaluate`; by default the model's own, and without any
+        item_vectors: (n_items, d) of `diversity`, as in `recsys.evaluate`; by default the model's own, of a model
+            without any the shares of values in the column of `calibration`, or in the first of `at_most`; without these
             there is no diversity in the table.
 
     Returns:
@@ -60,7 +61,9 @@ def costs(
     k = check_count("k", k)
     if not isinstance(part, Part):
         raise DataError(f"expected one part of a split, such as split.test, got {type(part).__name__}")
-    vectors = _vectors(model) if item_vectors is None else item_vectors
+    if not rules:
+        raise ConfigError("there are no rules to measure; give one, such as Rules(at_most={'brand': 2})")
+    vectors = _vectors(model, rules, items) if item_vectors is None else item_vectors
     asked = [name for name in metrics if vectors is not None or not of(f"{name}@{k}").needs_item_vectors]
     names = [f"{name}@{k}" for name in asked]
     seen = part.context if part.seen is None else part.seen
@@ -104,9 +107,9 @@ def in_words(frame: pd.DataFrame) -> str:
     return "\n".join(lines)
 
 
-def _vectors(model: Recommender) -> Any:
-    """Return the model's vectors of items; None where it has none."""
+def _vectors(model: Recommender, rules: Rules, items: Any) -> Any:
+    """Return the model's vectors of items, or the values that the rules read; None where there are neither."""
     try:
         return np.asarray(model.item_vectors())
-    except NotImplementedError:
-        return None
+    except UnsupportedError:
+        return None if model.items_ is None else shares_of(rules, items, model.items_)

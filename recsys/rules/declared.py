@@ -56,10 +56,10 @@ class Rules:
     """Most items of one value of a column in a list, such as `{brand = 2}`. Items without a value are not limited; one
     with several values counts for each of them."""
     diversity: Fraction = 0.0
-    """λ of maximal marginal relevance (Carbonell and Goldstein 1998): the next item has the largest
+    """Weight λ of maximal marginal relevance (Carbonell and Goldstein 1998): the next item has the largest
     (1 − λ) · score − λ · its largest similarity to the items before it. Similarity is that of `similar_items`."""
     calibration: Mapping[str, Fraction] | None = None
-    """λ by the one column whose mix in the history the list should have, such as `{genre = 0.5}` (Steck 2018): the next
+    """Weight λ by the one column whose mix in the history the list should have, such as `{genre = 0.5}` (Steck 2018): the next
     item has the largest (1 − λ) · score − λ · KL, the divergence of the history's mix from that of the list with it."""
     pool: Count = 100
     """From how many of the user's best candidates `diversity` and `calibration` choose, at least the length of the
