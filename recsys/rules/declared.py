@@ -59,8 +59,8 @@ class Rules:
     """Weight λ of maximal marginal relevance (Carbonell and Goldstein 1998): the next item has the largest
     (1 − λ) · score − λ · its largest similarity to the items before it. Similarity is that of `similar_items`."""
     calibration: Mapping[str, Fraction] | None = None
-    """Weight λ by the one column whose mix in the history the list should have, such as `{genre = 0.5}` (Steck 2018): the next
-    item has the largest (1 − λ) · score − λ · KL, the divergence of the history's mix from that of the list with it."""
+    """Weight λ by the one column whose mix in the history the list should have, such as `{genre = 0.5}` (Steck 2018):
+    the next item has the largest (1 − λ) · score − λ · KL, the divergence of the history's mix from the list's."""
     pool: Count = 100
     """From how many of the user's best candidates `diversity` and `calibration` choose, at least the length of the
     list; their scores are brought to 0..1. Where `at_most` leaves a list short, from four times as many, and so on."""
