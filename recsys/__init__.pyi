@@ -8,6 +8,7 @@ from recsys import models as models
 from recsys import promotion as promotion
 from recsys import ranks as ranks
 from recsys import report as report
+from recsys import rules as rules
 from recsys import shards as shards
 from recsys import splits as splits
 from recsys import tracking as tracking
@@ -28,6 +29,7 @@ from recsys.ids import IdMap as IdMap
 from recsys.interactions import Interactions as Interactions
 from recsys.models import Recommender as Recommender
 from recsys.models import load as load
+from recsys.rules import Rules as Rules
 from recsys.scoring import explain_frame as explain_frame
 from recsys.scoring import recommend_frame as recommend_frame
 from recsys.scoring import recommend_users_frame as recommend_users_frame

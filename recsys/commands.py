@@ -39,6 +39,8 @@ LENGTH = _option("-n", type=positive, help="recommendations per user (default 10
 DATA = _option("--data", help="data set or file with the histories (default: that of the training)")
 ITEMS = _option("items", nargs="+", metavar="ITEM", help="item id")
 ALIAS = _option("--alias", type=text, help="alias to move (default champion)")
+RULES = _file("--rules", "TOML file of rules for lists, or a configuration with a section [rules]")
+RULED = (RULES, _file("--items", "csv or parquet with what the rules read of items (default: that of rules or data)"))
 TRIALS = _option("--trials", type=positive, metavar="N", help="settings to try per model, in place of tune.trials")
 MINUTES = _option("--minutes", type=minutes, help="time for the trials of a model, in place of tune.minutes")
 
@@ -93,6 +95,7 @@ COMMANDS = (
             ),
             _file("--output", "parquet file for the metrics of each user"),
             _file("--report", "HTML file: figures, breakdowns, example users"),
+            RULES,
             _option(
                 "--allow-other-split",
                 action="store_true",
@@ -135,6 +138,7 @@ COMMANDS = (
             ),
             LENGTH,
             DATA,
+            *RULED,
         ),
         table=_itself,
     ),
@@ -277,6 +281,9 @@ COMMANDS = (
                 metavar="N",
                 help="also write up to N items of the history that speak for each item, as a column of lists",
             ),
+            *RULED,
+            _file("--allow", "recommend only these items: text, one id a line, or csv or parquet with item_id"),
+            _file("--exclude", "never recommend these items: the same"),
             _option("--engine", choices=("local", "spark"), help="what computes: this process (default), or Spark"),
             _option(
                 "--master", type=text, metavar="URL", help="of Spark, such as spark://HOST:7077 (default local[*])"

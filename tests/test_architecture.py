@@ -24,7 +24,7 @@ LAYERS = [
     {"datasets", "splits", "training", "features"},
     {"shards"},
     {"data_report", "models", "evaluation", "error_budget"},
-    {"approximate"},
+    {"approximate", "rules"},
     {"drift", "export", "preparing", "promotion", "report", "scoring", "tracking"},
     {"analysis", "pyfunc_model", "config"},
     {"tuning"},
@@ -147,10 +147,11 @@ def test_every_public_name_exists_and_has_a_docstring():
 def test_the_public_names_are_these():
     """A name that appears or goes is a change of the public API: it belongs in the changelog, and here."""
     expected = {
-        "Comparison DataReport Evaluation IdMap Interactions Part Recommender Split Validation Workspace __version__",
+        "Comparison DataReport Evaluation IdMap Interactions Part Recommender Rules Split Validation Workspace",
+        "__version__",
         "activity_groups cold_user_curve compare describe evaluate intervals leaks load recommend_frame score",
         "explain_frame recommend_users_frame similar_items_frame similar_users_frame",
-        "analysis datasets errors export metrics models promotion ranks report shards splits tracking tuning",
+        "analysis datasets errors export metrics models promotion ranks report rules shards splits tracking tuning",
         "UAutoRec IAutoRec DeepAutoRec DeepRecommender SparseFC GLocalK MultVAE MultDAE VAE RecVAE MacridVAE HVamp",
         "FLVAE VASP BottleneckAE SparseAE DenoisingAE ContractiveAE CDAE ClusteringAE FeatureConsistentAE AAE VAEGAN",
         "ALI UAE EASE EDLAE DLAE RDLAE DEQL HigherOrderEASE ELSA SANSA InfiniteAE ALS BPR ItemKNN Popularity Blend",

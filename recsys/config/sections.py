@@ -19,6 +19,7 @@ from recsys.models.fitting import named_device
 from recsys.models.spaces import Range, ends, space_of
 from recsys.params import Count, Positive, Seed, check
 from recsys.promotion import Rule
+from recsys.rules import Rules
 
 RESERVED: Final = ("name", "import")
 """Keys of `[model]` that are no hyperparameters."""
@@ -108,6 +109,8 @@ class JobConfig(Section):
     track: TrackConfig = TrackConfig()
     promote: Rule = Rule()
     drift: Limits = Limits()
+    rules: Rules | None = None
+    """What `recsys nightly` may write into lists; `recsys train` does not read it."""
     tune: TuneConfig | None = None
     """The search; `recsys train` does not read it."""
 

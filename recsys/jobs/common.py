@@ -106,16 +106,6 @@ def section_of(source: str) -> dict[str, str]:
     raise ConfigError(f"there is no file or folder {source}, nor a data set of that name{did_you_mean(source, NAMES)}")
 
 
-def histories_for(
-    workspace: Workspace, model: Recommender, uri: str, data: str | None
-) -> tuple[Interactions, Interactions | None]:
-    """Return what to recommend from, of the named data set or file, read as for training: see `DataConfig.histories`.
-
-    Users with few interactions are there too, and users without any that the model reads (all below `min_rating`, say).
-    """
-    return section_for(model, uri, data).histories(workspace.folder)
-
-
 def section_for(model: Recommender, uri: str, data: str | None) -> DataConfig:
     """Return how to read the named data set or file as for training, or what the model was trained on."""
     if data is None:

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
 from recsys import report as pages
 from recsys.config import JobConfig, check_metrics
@@ -17,8 +18,10 @@ from recsys.evaluation import DEFAULT, Evaluation, along_k
 from recsys.files import replacing
 from recsys.jobs.baseline import Baseline
 from recsys.jobs.common import config_of, fitted_part, load_model, may_have_seen, measure, split_of
+from recsys.jobs.list_rules import items_for, rules_of
 from recsys.models import Recommender
 from recsys.models.stored import part_of
+from recsys.rules import Rules, costs, in_words
 from recsys.splits import Split
 from recsys.workspace import Workspace, output_file
 
@@ -32,6 +35,7 @@ def run(
     output: Path | None = None,
     report: Path | None = None,
     allow_other_split: bool = False,
+    rules: Path | None = None,
 ) -> Evaluation:
     """Measure a saved model on the test part of `config`, by default of the configuration it was trained with.
 
@@ -42,6 +46,7 @@ def run(
         report: HTML file for the report (see `recsys.report.page`).
         allow_other_split: measure even if the split's training part is not what the model was trained on, with a
             warning.
+        rules: TOML file of rules for lists; what each of them costs and gives is printed after the metrics.
 
     Raises:
         ConfigError: `output` is not a .parquet file, `report` not a .html file, one of them cannot be written (nothing
@@ -54,6 +59,7 @@ def run(
             raise ConfigError(f"{option} of evaluate is a {suffix} file, got {path}")
     table_file = None if output is None else output_file(output, "--output")
     page_file = None if report is None else output_file(report, "--report")
+    chosen = rules_of(rules)
     with _writable(table_file) as table, _writable(page_file) as page:
         fitted, pinned = load_model(workspace, model)
         config = config or config_of(fitted, model)
@@ -70,6 +76,8 @@ def run(
         baseline = Baseline.of(workspace, config, own, fitted_part(fitted, own), names)
         if workspace.in_words:
             print(baseline.table(result))
+        if chosen is not None:
+            _print_costs(fitted, split, chosen, items_for(chosen, None, config.data, data))
         if table is not None:
             result.per_user.to_parquet(table)
             print(f"per user: {output}")
@@ -89,6 +97,11 @@ def run(
             page.write_text(text, encoding="utf-8")
             print(f"report: {report}")
     return result
+
+
+def _print_costs(model: Recommender, split: Split, rules: Rules, items: pd.DataFrame | None) -> None:
+    """Print what each rule costs and gives on the test part."""
+    print(f"\n{in_words(costs(model, split.test, rules, items, popularity=split.train))}")
 
 
 def split_for(model: Recommender, split: Split) -> Split:

@@ -22,6 +22,7 @@ from recsys.files import locked, sha256_of_json, write_text
 from recsys.jobs.common import Sources, Versions
 from recsys.jobs.contest import POPULARITY, settle
 from recsys.jobs.contestants import refuse_seen
+from recsys.jobs.list_rules import items_for
 from recsys.jobs.night_files import Files, digest_of
 from recsys.jobs.train import Trained, train_one
 from recsys.jobs.train_files import files_of, forget
@@ -121,12 +122,14 @@ def _run(workspace: Workspace, night: Night, config: JobConfig, files: Files, ou
     tracking.configure(workspace)  # first, since a server that does not answer makes all else vain
     sources = Sources.read(workspace, config.repeat(0))
     versions = Versions(name, ALIAS, tracking.versions_if_any(name))
+    items = items_for(config.rules or None, None, config.data, sources.raw)  # refused before the training
     digest = _training_digest(config, sources)
-    began = files.begin(sha256_of_json([digest, config.promote.as_text(), str(output), n]), versions)
+    facts = [digest, config.promote.as_text(), str(output), n]
+    began = files.begin(sha256_of_json([*facts, config.rules.as_dict()] if config.rules else facts), versions)
     if "night" in began:  # it had ended, and was killed before it had removed its files
         vars(night).update(began["night"])
         return began
-    steps = _Steps(workspace, night, config, sources, versions, files, digest, began)
+    steps = _Steps(workspace, night, config, sources, versions, files, digest, began, items)
     night.record("prepare", lambda: f"done: {sources.data}")
     night.record("train", steps.train)
     night.record("promote", steps.promote)
@@ -154,6 +157,8 @@ class _Steps:
     """Of what the training depends on."""
     began: dict[str, Any]
     """What the night found when it began, see `Files`; more than it finds now if it was killed in between."""
+    items: pd.DataFrame | None = None
+    """What the rules for the lists read."""
 
     def train(self) -> str:
         night, versions, sources = self.night, self.versions, self.sources
@@ -258,6 +263,8 @@ class _Steps:
             output,
             n=n,
             seen=seen,
+            rules=self.config.rules,
+            items=self.items,
             data_id=self.sources.identity,
             model_uri=night.champion,
             asked_uri=f"models:/{self.versions.name}@{ALIAS}",
@@ -283,7 +290,7 @@ class _Steps:
 def _training_digest(config: JobConfig, sources: Sources) -> str:
     """Return a digest of what a training depends on: data, configuration and version of this package."""
     facts = config.as_dict()
-    for section in ("track", "promote", "drift", "tune"):
+    for section in ("track", "promote", "drift", "tune", "rules"):
         facts.pop(section, None)
     facts["model"].pop("device", None)
     return sha256_of_json([facts, sources.data.fingerprint(), tracking.version("recsys")])

@@ -8,6 +8,8 @@ from typing import Any, Final
 from recsys.config import DataConfig
 from recsys.errors import ConfigError
 from recsys.jobs.common import load_model, section_for
+from recsys.jobs.list_rules import items_for
+from recsys.rules import Rules
 from recsys.scoring import ScoringResult, TableReading, score_spark
 from recsys.scoring.spark_session import session
 from recsys.workspace import Workspace
@@ -18,9 +20,20 @@ _NO_MATTER: Final = ("timestamp", "time_unit", "titles", "items", "min_user", "m
 
 
 def run(
-    workspace: Workspace, model: str, output: Path, *, n: int, data: str | None, master: str | None
+    workspace: Workspace,
+    model: str,
+    output: Path,
+    *,
+    n: int,
+    data: str | None,
+    master: str | None,
+    rules: tuple[Rules | None, Path | None] = (None, None),
 ) -> ScoringResult:
-    """Write the `n` best items of every user of a table by Spark; see `recsys.scoring.score_spark`."""
+    """Write the `n` best items of every user of a table by Spark; see `recsys.scoring.score_spark`.
+
+    Args:
+        rules: of the lists, and the table of items that was named for them.
+    """
     fitted, pinned = load_model(workspace, model)
     section = section_for(fitted, model, data)
     if section.shards is not None:
@@ -28,8 +41,11 @@ def run(
     if section.file is None:
         raise ConfigError("--engine spark needs a table that Spark can read: --data FILE|FOLDER, parquet or simple csv")
     reading = reading_of(section)
+    chosen, named = rules
+    about: dict[str, Any] = {"model_uri": pinned, "asked_uri": model}
+    about |= {"rules": chosen, "items": items_for(chosen, named, section)}
     with session(master, progress=workspace.progress) as spark:
-        return score_spark(spark, fitted, section.file, output, n=n, reading=reading, model_uri=pinned, asked_uri=model)
+        return score_spark(spark, fitted, section.file, output, n=n, reading=reading, **about)
 
 
 def reading_of(section: DataConfig) -> TableReading:

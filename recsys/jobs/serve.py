@@ -16,7 +16,8 @@ from recsys.export import INPUT, OUTPUT, export_onnx, graph_file
 from recsys.frames import about_items, in_words
 from recsys.ids import IdMap
 from recsys.interactions import Interactions
-from recsys.jobs.common import histories_for, load_model, named, section_for
+from recsys.jobs.common import load_model, named, section_for
+from recsys.jobs.list_rules import items_for, rules_of
 from recsys.jobs.users_file import read_users
 from recsys.models import Recommender
 from recsys.scoring.local import BATCH_SIZE
@@ -24,11 +25,21 @@ from recsys.workspace import Workspace
 
 
 def recommend(
-    workspace: Workspace, model: str, users: Sequence[str], *, n: int = 10, data: str | None = None
+    workspace: Workspace,
+    model: str,
+    users: Sequence[str],
+    *,
+    n: int = 10,
+    data: str | None = None,
+    rules: Path | None = None,
+    items: Path | None = None,
 ) -> pd.DataFrame:
     """Print each user's latest history and `n` recommendations by title.
 
     Returns `user_id, item_id, score, rank, source, title` and the further columns that the data have of their items.
+
+    Args:
+        rules, items: as in `score`.
 
     Raises:
         UnknownIdError: the data hold no user with that id.
@@ -36,12 +47,14 @@ def recommend(
     """
     if not users:
         raise ConfigError("name at least one user with --user")
+    chosen = rules_of(rules)
     fitted, _ = load_model(workspace, model)
     section = section_for(fitted, model, data)
     histories, seen = section.histories(workspace.folder)
     whole = histories if seen is None else seen
     ids = named(whole.users, users, "users", "in the data")
-    lists = scoring.recommend_frame(fitted, histories, ids, n=n, seen=seen)
+    table = items_for(chosen, items, section, whole)
+    lists = scoring.recommend_frame(fitted, histories, ids, n=n, seen=seen, rules=chosen, items=table)
     frame = with_titles(fitted, whole, lists, section.item_table())
     unread = {user for user in ids if not histories.matrix[histories.users.codes([user])].nnz}
     for user, lists in frame.groupby(USER, sort=False) if workspace.in_words else ():
@@ -122,6 +135,10 @@ def score(
     batch_size: int | None = None,
     recall: float | None = None,
     reasons: int | None = None,
+    rules: Path | None = None,
+    items: Path | None = None,
+    allow: Path | None = None,
+    exclude: Path | None = None,
     engine: Literal["local", "spark"] = "local",
     master: str | None = None,
 ) -> scoring.ScoringResult:
@@ -134,22 +151,24 @@ def score(
         batch_size: users of one part; an interrupted job continues after its last complete part.
         recall: least share of the exact lists, where an index may find the items; exact by default.
         reasons: also write up to so many items of the history that speak for each item, as a column of lists.
+        rules: TOML file of rules for the lists (`recsys.Rules`), or a configuration with a section `[rules]`.
+        items: csv or parquet file with what the rules read of items; by default what the rules or the data name.
+        allow, exclude: files of item ids, csv or parquet with a column `item_id`, or text with an id a line.
         engine: what computes: this process, or Spark, which takes none of the options from `users` to `reasons`.
         master: of Spark, such as `spark://HOST:7077`; all cores of this machine by default.
     """
-    others = {"--users": users, "--on-unknown": on_unknown, "--batch-size": batch_size, "--recall": recall}
-    others |= {"--reasons": reasons}
-    for flag, value in ({"--master": master} if engine == "local" else others).items():
-        if value is not None:
-            raise ConfigError(f"{flag} is not for --engine {engine}; leave it out, or choose the other engine")
+    of_local = {"--users": users, "--on-unknown": on_unknown, "--batch-size": batch_size, "--recall": recall}
+    _check_engine(engine, {"--master": master} if engine == "local" else {**of_local, "--reasons": reasons})
     scoring.check_output(output)  # before the model is loaded
+    chosen = rules_of(rules, allow, exclude)
     if engine == "spark":
         from recsys.jobs import score_spark
 
-        return _told(score_spark.run(workspace, model, output, n=n, data=data, master=master))
+        return _told(score_spark.run(workspace, model, output, n=n, data=data, master=master, rules=(chosen, items)))
     on_unknown = on_unknown or "raise"
     fitted, pinned = load_model(workspace, model)
-    histories, seen = histories_for(workspace, fitted, model, data)
+    section = section_for(fitted, model, data)
+    histories, seen = section.histories(workspace.folder)
     result = scoring.score(
         fitted,
         histories,
@@ -161,6 +180,8 @@ def score(
         recall=recall,
         reasons=reasons,
         seen=seen,
+        rules=chosen,
+        items=items_for(chosen, items, section, histories),
         model_uri=pinned,
         asked_uri=model,
         show_progress=workspace.progress,
@@ -170,6 +191,13 @@ def score(
     if unread:
         print(f"users with a list as for no history, because all their ratings lie below data.min_rating: {unread:,}")
     return result
+
+
+def _check_engine(engine: str, others: Mapping[str, Any]) -> None:
+    """Refuse options that are for the other engine alone."""
+    for flag, value in others.items():
+        if value is not None:
+            raise ConfigError(f"{flag} is not for --engine {engine}; leave it out, or choose the other engine")
 
 
 def _told(result: scoring.ScoringResult) -> scoring.ScoringResult:

@@ -25,6 +25,7 @@ from recsys.matching import Known, known_of
 from recsys.models import Recommender, load
 from recsys.params import check_count
 from recsys.ranking import Ids, Scores
+from recsys.rules import BoundRules, Ruled
 from recsys.scoring.output import arrow_ids
 from recsys.scoring.rows import Reading, interactions_of, whole_users
 
@@ -121,33 +122,42 @@ class Source:
 class Kernel:
     """A fitted model that turns the histories of any users into their lists, as `Recommender.recommend` does."""
 
-    def __init__(self, model: Recommender, n: int = 10, exclude_seen: bool = True) -> None:
-        """Check the model and the length of the lists.
+    def __init__(
+        self, model: Recommender, n: int = 10, exclude_seen: bool = True, rules: BoundRules | None = None
+    ) -> None:
+        """Check the model, the length of the lists and their rules.
 
         Raises:
             NotFittedError: the model is not fitted.
             ScoringError: it does not know its item ids.
             ConfigError: `n` is no count.
+            DataError: the rules are bound to other items.
+            UnsupportedError: the rules ask for diversity, and the model does not compare items.
         """
         model._check_fitted()
         self.items = _items_of(model)
-        self.model, self.n, self.exclude_seen = model, check_count("n", n), exclude_seen
+        self.model, self.n, self.exclude_seen, self.rules = model, check_count("n", n), exclude_seen, rules
+        self._ruled = None if rules is None else Ruled(model, rules)
         self.index: ItemIndex | None = None
         """What finds the items, where lists may be approximate."""
 
     @classmethod
-    def open(cls, folder: str | Path, n: int = 10, exclude_seen: bool = True) -> Self:
+    def open(cls, folder: str | Path, n: int = 10, exclude_seen: bool = True, rules: BoundRules | None = None) -> Self:
         """Return the kernel of a saved model, which computes on a CPU; a BundleError where there is none."""
-        return cls(load(folder, device="cpu"), n, exclude_seen)
+        return cls(load(folder, device="cpu"), n, exclude_seen, rules)
 
     def lists(self, source: Source, rows: Rows) -> Lists:
         """Return the `n` best items of each of these users, fewer where a user has fewer candidates."""
         histories, seen = source.block(rows)
-        ids, scores = (self.index or self.model).recommend(
+        filters = self.exclude_seen
+        if self.rules is not None and self.rules.hidden is not None:
+            shown = (histories if seen is None else seen) if filters else None
+            seen, filters = self.rules.hide(source.users.ids(rows).tolist(), shown), True
+        ids, scores = (self.index or self._ruled or self.model).recommend(
             source.trained[rows],
             histories,
             N=min(self.n, len(self.items)),
-            filter_already_liked_items=self.exclude_seen,
+            filter_already_liked_items=filters,
             seen=seen,
         )
         filled = ids >= 0

@@ -17,11 +17,13 @@ from tqdm import tqdm
 
 from recsys.approximate import check_faiss, check_recall, item_table
 from recsys.columns import ITEM, RANK, REASONS, SCORE, SOURCE, USER
-from recsys.errors import ScoringError
+from recsys.errors import ConfigError, ScoringError, warn
 from recsys.files import MANIFEST
 from recsys.interactions import Interactions
 from recsys.models import Recommender
 from recsys.params import check_count
+from recsys.rules import BoundRules, Rules
+from recsys.scoring.asked import Asked, bound_rules
 from recsys.scoring.choosing import chosen, source_for
 from recsys.scoring.kernel import Kernel, Lists, Rows, Source
 from recsys.scoring.output import OutputFolder, arrow_ids
@@ -67,6 +69,8 @@ def score(
     on_unknown: Literal["raise", "drop"] = "raise",
     batch_size: int = BATCH_SIZE,
     seen: Interactions | None = None,
+    rules: Rules | BoundRules | None = None,
+    items: Any = None,
     data_id: str | None = None,
     model_uri: str | None = None,
     asked_uri: str | None = None,
@@ -75,9 +79,9 @@ def score(
 ) -> ScoringResult:
     """Write the `n` best items of each user as a folder of Parquet parts with a manifest, `_manifest.json`.
 
-    Rows hold `user_id, item_id, score, rank` with external ids, score float32 and rank int32 from 1, by user and rank;
-    a user with fewer than `n` candidates gets fewer rows. The lists are those of `model.recommend`, where a user
-    without a usable history gets the most popular items. User ids are of the histories' type, item ids of the model's.
+    Rows hold `user_id, item_id, score, rank`, score float32 and rank int32 from 1, by user and rank; a user with fewer
+    than `n` candidates gets fewer rows. The lists are those of `model.recommend`, also for users without a usable
+    history, or of `recsys.rules.Ruled`. User ids are of the histories' type, item ids of the model's.
 
     The output appears by one rename when all parts are written. An interrupted job continues from its finished parts
     if it is called with the same model, data, users, options and version of this package, and starts over otherwise.
@@ -92,38 +96,34 @@ def score(
         exclude_seen: never recommend an item of the user's history.
         recall: find items by an index (`recsys.approximate.ItemIndex`) that holds at least this share of the exact
             lists, as measured on some of the users; None: exact lists. For catalogues of hundreds of thousands.
-        reasons: also write a column `reasons`: a list of up to so many items of the user's history, by external id,
-            with the largest contributions above 0 to the score (`Recommender.explain`), the largest first. Networks
-            score the history once without each of its items for that, which takes many times as long as the lists.
+        reasons: also write a column `reasons`: lists of up to so many items of the user's history with the largest
+            contributions above 0 to the score (`Recommender.explain`). With networks that takes many times as long.
         on_unknown: `raise` or `drop` for `users` that `histories` does not hold.
         seen: all that these users have seen, where `histories` holds only a part of it, such as what they liked; it is
             filtered in place of the histories.
+        rules: what may stand in a list and how it is chosen (`recsys.Rules`); bound by `items`, see `bound_rules`.
         data_id: a digest that stands for histories and `seen`; by default their fingerprints.
-        model_uri: where the model comes from, for the manifest.
-        asked_uri: the address by which it was requested, such as an alias, for the manifest.
+        model_uri, asked_uri: where the model comes from, and the address, such as an alias, that was asked for.
         overwrite: start over even if this job is complete or was interrupted.
 
     Raises:
         NotFittedError: the model is not fitted.
-        UnsupportedError: there is a `recall`, and the model's scores are no products of vectors; or there are to be
-            `reasons`, and the model gives none.
+        UnsupportedError: a `recall`, `reasons` or rules of diversity, and the model does not have what they need.
         UnknownIdError: a user is unknown and `on_unknown` is `raise`.
-        ConfigError: an option is out of range, or `output` is no path.
-        DataError: `histories` are no Interactions or the model knows none of the items, `seen` lacks a user, or `users`
-            names one twice.
+        ConfigError: an option is out of range, `output` is no path, or there are rules and a `recall`.
+        DataError: `histories` are no Interactions or the model knows none of the items, `seen` lacks a user, `users`
+            names one twice, or the rules do not fit the items.
         ScoringError: the model does not know its items, Parquet cannot store the ids, nobody is left to score, another
             job writes the same output, or `output` is or holds what no scoring job has written; the message names it.
     """
     batch_size = check_count("batch_size", batch_size)
     folder = OutputFolder(as_path(output).absolute())
     folder.check_early()
-    job = _Job.of(model, histories, seen, n, exclude_seen, recall, reasons)
+    bound = bound_rules(model, histories, rules, items)
+    job = _Job.of(model, histories, seen, Asked(n, exclude_seen, recall, reasons, bound))
     rows = _choose_rows(histories, users, on_unknown)
-    data = {"data": data_id, "seen": None}
-    if data_id is None:
-        data = {"data": histories.fingerprint(), "seen": None if seen is None else seen.fingerprint()}
     origin = {"model_uri": model_uri, "asked_uri": asked_uri}
-    return _write(job, rows, folder, data, origin, batch_size, overwrite, show_progress)
+    return _write(job, rows, folder, _data(histories, seen, data_id), origin, batch_size, overwrite, show_progress)
 
 
 def recommend_frame(
@@ -136,14 +136,18 @@ def recommend_frame(
     on_unknown: Literal["raise", "drop"] = "raise",
     seen: Interactions | None = None,
     reasons: int | None = None,
+    rules: Rules | BoundRules | None = None,
+    items: Any = None,
 ) -> pd.DataFrame:
     """Return what `score` writes as one frame in memory: `user_id, item_id, score, rank, source`, ids of any kind.
 
     Arguments and errors are those of `score`. `source` says what the list of a user rests on (`recsys.columns`):
     `learned` is what training learned of the user, `history` the history, `popularity` neither, so that these are the
-    most popular items. With `reasons` there is a column of that name, of lists of item ids.
+    most popular items. Where diversity or calibration chooses, scores do not fall with the rank. With `reasons` there
+    is a column of that name, of lists of item ids.
     """
-    job = _Job.of(model, histories, seen, n, exclude_seen, reasons=reasons)
+    bound = bound_rules(model, histories, rules, items)
+    job = _Job.of(model, histories, seen, Asked(n, exclude_seen, None, reasons, bound))
     lists = [job.lists(block) for block in _blocks(_choose_rows(histories, users, on_unknown), BATCH_SIZE)]
     user, item, scores, ranks = (np.concatenate(arrays) for arrays in zip(*lists, strict=True))
     ids = job.kernel.items
@@ -170,20 +174,23 @@ class _Job:
         model: Recommender,
         histories: Interactions,
         seen: Interactions | None,
-        n: int,
-        exclude_seen: bool,
-        recall: float | None = None,
-        reasons: int | None = None,
+        asked: Asked,
     ) -> _Job:
         """Match the data with the model, and say where little of them is known."""
-        kernel = Kernel(model, n, exclude_seen)
+        kernel = Kernel(model, asked.n, asked.exclude_seen, asked.rules)
+        recall, reasons = asked.recall, asked.reasons
         if recall is not None:
+            if asked.rules is not None:
+                raise ConfigError("an index finds the model's own lists, and no rules hold there; leave out recall")
             check_recall(recall)
             check_faiss()
             item_table(model)
         if reasons is not None:
             reasons = check_reasons(model, reasons)
-        return cls(kernel, source_for(model, histories, seen), recall, reasons)
+        source = source_for(model, histories, seen)
+        if asked.rules is not None and (warning := asked.rules.few_hidden(histories.users)):
+            warn(warning)
+        return cls(kernel, source, recall, reasons)
 
     def lists(self, rows: Rows) -> Lists:
         """Return the lists of these users."""
@@ -214,6 +221,13 @@ def _blocks(rows: Rows, size: int) -> Iterator[Rows]:
     return (rows[start : start + size] for start in range(0, len(rows), size))
 
 
+def _data(histories: Interactions, seen: Interactions | None, given: str | None) -> dict[str, Any]:
+    """Return what tells the data from others."""
+    if given is not None:
+        return {"data": given, "seen": None}
+    return {"data": histories.fingerprint(), "seen": None if seen is None else seen.fingerprint()}
+
+
 def _write(
     job: _Job,
     rows: Rows,
@@ -232,6 +246,8 @@ def _write(
         options["recall"] = job.recall
     if job.reasons is not None:
         options["reasons"] = job.reasons
+    if kernel.rules is not None:
+        options["rules"] = kernel.rules.about()
     identity = {
         "model": model_checksum(kernel.model),
         **data,

@@ -27,6 +27,8 @@ from recsys.extras import check_installed
 from recsys.matching import FEW_KNOWN
 from recsys.models import Recommender, load
 from recsys.params import check_count
+from recsys.rules import BoundRules, Rules
+from recsys.scoring.asked import bound_rules
 from recsys.scoring.kernel import Counts, Kernel
 from recsys.scoring.local import ScoringResult, model_checksum, version
 from recsys.scoring.output import Identity, OutputFolder
@@ -51,6 +53,8 @@ def score_spark(
     exclude_seen: bool = True,
     seen: DataFrame | str | Path | None = None,
     reading: TableReading | None = None,
+    rules: Rules | BoundRules | None = None,
+    items: Any = None,
     partitions: int | None = None,
     model_uri: str | None = None,
     asked_uri: str | None = None,
@@ -74,6 +78,7 @@ def score_spark(
         output: folder to write, on a file system with atomic renames.
         seen: all that these users have seen, as in `score`; its ratings are not read.
         reading: names of columns, and what to do with repeated and low-rated rows.
+        rules, items: as in `score`; they are sent to the workers whole, with the pairs of `exclude_pairs`.
         partitions: into how many parts users are cut; four a core by default. It changes no list.
         model_uri, asked_uri: as in `score`.
         overwrite: write anew even if this job is complete.
@@ -95,13 +100,14 @@ def score_spark(
     folder = OutputFolder(as_path(output).absolute())
     folder.check_early()
     fitted = model if isinstance(model, Recommender) else load(model, device="cpu")
-    kernel = Kernel(fitted, n, exclude_seen)
+    kernel = Kernel(fitted, n, exclude_seen, bound_rules(fitted, histories, rules, items))
     cut = 4 * spark.sparkContext.defaultParallelism if partitions is None else check_count("partitions", partitions)
     kernel.item_ids  # noqa: B018 - refused before the work
     with _translated():
         rows, identity = _rows(spark, histories, seen, reading)
     read = {"duplicates": reading.duplicates, "min_rating": reading.min_rating, "binary": reading.binary}
-    options = {"n": kernel.n, "exclude_seen": exclude_seen, "engine": "spark"}
+    options: dict[str, Any] = {"n": kernel.n, "exclude_seen": exclude_seen, "engine": "spark"}
+    options |= {} if kernel.rules is None else {"rules": kernel.rules.about()}
     identity |= {"model": model_checksum(fitted), **options, "reading": read, "recsys": version()}
     work = partial(_write, kernel, rows.repartition(cut, USER), reading)
     origin = {"model_uri": model_uri, "asked_uri": asked_uri}
@@ -161,10 +167,8 @@ def _write(kernel: Kernel, rows: DataFrame, reading: TableReading, folder: Path)
         raise ScoringError("Spark scores models whose item ids are integers or strings; use score for others")
     counts: Any = spark.sparkContext.accumulator(Counts(), _Adding())  # type: ignore[arg-type]
     plain = Reading(duplicates=reading.duplicates, min_rating=reading.min_rating, binary=reading.binary)
-    work = _work(
-        _Setup(_sent(spark, kernel.model), _modules(kernel.model), kernel.n, kernel.exclude_seen, plain, folder.parent),
-        counts,
-    )
+    lists_of = kernel.n, kernel.exclude_seen, kernel.rules
+    work = _work(_Setup(_sent(spark, kernel.model), _modules(kernel.model), *lists_of, plain, folder.parent), counts)
     sorted_rows = rows.sortWithinPartitions(USER, ITEM)
     lists = sorted_rows.mapInArrow(work, f"{USER} {user}, {ITEM} {item}, {SCORE} float, {RANK} int")
     lists.write.option("compression", "zstd").parquet(f"file://{folder}")
@@ -209,6 +213,7 @@ class _Setup:
     """That register the model and what it is made of."""
     n: int
     exclude_seen: bool
+    rules: BoundRules | None
     reading: Reading
     shared: Path
     """Folder that the driver has just made, in which all write."""
@@ -237,21 +242,23 @@ def score_partition(batches: Iterable[pa.RecordBatch], setup: _Setup, counts: An
         raise ScoringError(
             f"a worker does not see {setup.shared}, which the driver has made; the output must be in one folder for all"
         )
-    kernel = _opened(SparkFiles.get(setup.archive), setup.modules, setup.n, setup.exclude_seen)
+    kernel = _opened(SparkFiles.get(setup.archive), setup.modules, setup.n, setup.exclude_seen, setup.rules)
     found = Counts()
     yield from kernel.batches(batches, setup.reading, found)
     counts.add(found)
 
 
 @lru_cache(maxsize=1)
-def _opened(folder: str, modules: tuple[str, ...], n: int, exclude_seen: bool) -> Kernel:
+def _opened(
+    folder: str, modules: tuple[str, ...], n: int, exclude_seen: bool, rules: BoundRules | None = None
+) -> Kernel:
     """Return the kernel of a bundle, once per Python worker."""
     import torch
 
     torch.set_num_threads(1)  # Spark has a worker per core
     for module in modules:
         import_module(module)
-    return Kernel.open(folder, n, exclude_seen)
+    return Kernel.open(folder, n, exclude_seen, rules)
 
 
 def _versions() -> tuple[str, ...]:

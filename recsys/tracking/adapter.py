@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from importlib import import_module
 from importlib.machinery import PathFinder
 from itertools import chain
@@ -19,6 +21,7 @@ import scipy.sparse as sp
 
 from recsys.artifacts import read_config
 from recsys.columns import ITEM, RATING, SOURCE, USER
+from recsys.datasets import read_items
 from recsys.errors import BundleError, DataError, RecsysError, warn
 from recsys.matching import FEW_KNOWN
 from recsys.models import load as load_bundle
@@ -26,10 +29,15 @@ from recsys.models.parts import classes_in
 from recsys.models.registry import MODELS, register
 from recsys.models.saved import BUNDLE, refuse_pickles
 from recsys.models.sources import popular_lists, sources_of
+from recsys.rules import BoundRules, Ruled, Rules, bind
 from recsys.tracking._mlflow import MlflowException, mlflow, types
 
-PARAMS: dict[str, Any] = {"n": 10, "exclude_seen": True, "items": []}
+PARAMS: dict[str, Any] = {"n": 10, "exclude_seen": True, "items": [], "rules": ""}
 """Parameters of a request, with their defaults."""
+ITEMS_FILE = "RECSYS_ITEMS"
+"""Environment variable: a csv or parquet file with what the rules of requests read of items; read at the start."""
+_BOUND = 16
+"""Different rules that are kept, so that equal requests bind them once."""
 
 
 class RecommendationModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
@@ -67,13 +75,17 @@ class RecommendationModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
         # An IdMap indexes the ids of each call, which costs more than the few look-ups of a request.
         self._users, self._items = ({str(id_): code for code, id_ in enumerate(ids)} for ids in (users, items))
         self._names = np.fromiter(self._items, dtype=object, count=len(self._items))
+        file = os.environ.get(ITEMS_FILE)
+        self._described = read_items(file) if file else None
+        self._bound = lru_cache(maxsize=_BOUND)(self._bind)
 
     def predict(self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:
         """Return recommendations for each row's history.
 
         Args:
             params: `n`, the length of the lists (10); `exclude_seen`, never recommend an item of the history (True);
-                `items`, rank only these and ignore unknown ones ([]: all items).
+                `items`, rank only these and ignore unknown ones ([]: all items); `rules`, JSON of `recsys.Rules`
+                without files (empty: none).
 
         Raises:
             MlflowException: the request is wrong; INVALID_PARAMETER_VALUE.
@@ -95,14 +107,15 @@ class RecommendationModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
             among = np.unique([code for code in codes if code >= 0]).astype(np.int64)
         users = _texts(requests[USER], USER)
         known = np.array([self._users.get(user, -1) for user in users], dtype=np.int64)
-        histories = self._histories(requests)
-        ids, scores = self._model.recommend(
-            known,
-            histories,
-            N=min(int(n), len(self._items)),
-            filter_already_liked_items=params["exclude_seen"],
-            items=among,
-        )
+        histories, length = self._histories(requests), min(int(n), len(self._items))
+        if params["rules"]:
+            rules = self._bound(params["rules"])
+            seen = rules.hide(users, histories if params["exclude_seen"] else None)
+            ruled = Ruled(self._model, rules if among is None else rules.only(among))
+            ids, scores = ruled.recommend(known, histories, length, seen is not None, seen=seen)
+        else:
+            filters = params["exclude_seen"]
+            ids, scores = self._model.recommend(known, histories, length, filters, items=among)
         lengths, rows = (ids >= 0).sum(axis=1), np.nonzero(ids >= 0)[0]
         popular = popular_lists(self._model, rows, ids[ids >= 0], scores[ids >= 0], len(users))
         return pd.DataFrame(
@@ -113,6 +126,18 @@ class RecommendationModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
                 SOURCE: sources_of(self._model, known, histories, popular),
             }
         )
+
+    def _bind(self, text: str) -> BoundRules:
+        """Return the rules of a request in terms of the model's items."""
+        rules = Rules.from_json(text)
+        if rules.reads_files:
+            raise DataError(f"the rules of a request name no files: list ids, and describe items in {ITEMS_FILE}")
+        if rules.columns and self._described is None:
+            raise DataError(
+                f"the rules read {', '.join(map(repr, rules.columns))} of the items, of which this server knows "
+                f"nothing; start it with {ITEMS_FILE}=FILE, a csv or parquet file with a column item_id"
+            )
+        return bind(rules, self._described, self._model.items_)
 
     def _histories(self, frame: pd.DataFrame) -> sp.csr_matrix:
         lists = [list(items) for items in frame["items"]]
@@ -149,6 +174,7 @@ def signature(rated: bool) -> mlflow.models.ModelSignature:
         types.ParamSpec("n", types.DataType.long, PARAMS["n"]),
         types.ParamSpec("exclude_seen", types.DataType.boolean, PARAMS["exclude_seen"]),
         types.ParamSpec("items", text, PARAMS["items"], shape=(-1,)),
+        types.ParamSpec("rules", text, PARAMS["rules"]),
     ]
     return mlflow.models.ModelSignature(
         inputs=types.Schema(columns),

@@ -18,6 +18,7 @@ from recsys.interactions import Interactions
 from recsys.jobs import serve
 from recsys.jobs.score_spark import reading_of
 from recsys.models import ALS, EASE, MultVAE
+from recsys.rules import Rules
 from recsys.scoring import TableReading, recommend_frame
 from recsys.scoring import score_spark as score_in_parts
 from recsys.scoring.output import OutputFolder, read_manifest
@@ -143,6 +144,28 @@ def test_lists_are_those_of_the_local_job_bit_for_bit(spark, tmp_path, name, tex
     assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
 
 
+@pytest.mark.parametrize("name", ["MultVAE", "EASE"])
+def test_lists_under_rules_are_those_of_the_local_job_bit_for_bit(spark, tmp_path, name):
+    frame, model, rng = to_score(), fitted(name), np.random.default_rng(1)
+    table = pd.DataFrame({"item_id": range(ITEMS), "brand": rng.integers(0, 9, ITEMS).astype(str)})
+    rules = Rules(
+        exclude="brand = '3'",
+        exclude_pairs=[(user, item) for user in range(0, USERS, 7) for item in range(40)],
+        at_most={"brand": 2},
+        diversity=0.4,
+        pool=30,
+    )
+    wanted = recommend_frame(model, Interactions.from_frame(frame), n=8, rules=rules, items=table)
+    result = score_spark(spark, model, stored(frame, tmp_path), tmp_path / "out", n=8, rules=rules, items=table)
+    assert_same_lists(read(result.output), wanted)
+    assert read_manifest(result.output)["rules"]["at_most"] == {"brand": 2}
+    again = score_spark(spark, model, stored(frame, tmp_path), tmp_path / "out", n=8, rules=rules, items=table)
+    assert again.already_complete
+    other = score_spark(spark, model, stored(frame, tmp_path), tmp_path / "out", n=8)
+    assert not other.already_complete
+    assert_same_lists(read(other.output), recommend_frame(model, Interactions.from_frame(frame), n=8))
+
+
 def test_a_complete_output_stays_and_another_job_replaces_it(spark, tmp_path):
     frame, model = to_score(), fitted("EASE")
     of_spark = spark.createDataFrame(frame.astype({"user_id": int, "item_id": int}))
@@ -225,7 +248,7 @@ def test_a_csv_file_that_spark_reads_otherwise_is_refused(spark, tmp_path, text,
 
 
 def test_a_worker_refuses_another_place_and_other_packages(tmp_path):
-    setup = _Setup("bundle", (), 10, True, Reading(), tmp_path / "elsewhere")
+    setup = _Setup("bundle", (), 10, True, None, Reading(), tmp_path / "elsewhere")
     with pytest.raises(ScoringError, match=r"a worker does not see .*elsewhere"):
         list(score_partition([], setup, None))
     with pytest.raises(ScoringError, match=r"a worker has recsys .*, torch .*, and the driver recsys 0\.0\.1; install"):
