@@ -40,7 +40,10 @@ DATA = _option("--data", help="data set or file with the histories (default: tha
 ITEMS = _option("items", nargs="+", metavar="ITEM", help="item id")
 ALIAS = _option("--alias", type=text, help="alias to move (default champion)")
 RULES = _file("--rules", "TOML file of rules for lists, or a configuration with a section [rules]")
-RULED = (RULES, _file("--items", "csv or parquet with what the rules read of items (default: that of rules or data)"))
+RULED = (
+    RULES,
+    _file("--items", "csv or parquet with columns of items: new items for a model with features, and what rules read"),
+)
 TRIALS = _option("--trials", type=positive, metavar="N", help="settings to try per model, in place of tune.trials")
 MINUTES = _option("--minutes", type=minutes, help="time for the trials of a model, in place of tune.minutes")
 

@@ -162,6 +162,7 @@ def as_toml(value):
     return f"[{', '.join(map(as_toml, value))}]" if isinstance(value, list | tuple) else json.dumps(value)
 
 
+@pytest.mark.filterwarnings("ignore:the interactions say nothing about their items")
 @pytest.mark.parametrize("name", kinds_first(sorted(MODELS)))
 def test_every_model_trains_from_a_configuration(run, name):
     small = {key: 1 if key in ("epochs", "iterations") else value for key, value in CASES[name].items()}

@@ -187,7 +187,7 @@ def test_the_server_gives_what_recommend_gives(server):
         ({"items": ["8", "9", "30"]}, {"items": DATA.items.codes([8, 9, 30])}),
     ):
         for row, got in enumerate(predictions(server, records(), **params)):
-            assert list(got) == ["user_id", "items", "scores"]
+            assert list(got) == ["user_id", "items", "scores", "source"]
             assert got["user_id"] == records()[row]["user_id"]
             assert (got["items"], got["scores"]) == answer(histories[row], row, **options)
 
@@ -203,7 +203,8 @@ def test_unknown_users_and_items_are_served_from_what_is_known(server):
     assert got[3] == got[4] == answer(sp.csr_matrix((1, len(DATA.items)), dtype=np.float32))
     whole = {**known, "ratings": [int(value) for value in known["ratings"]]}  # as JSON has 5.0 from most languages
     assert predictions(server, [whole])[0]["items"] == got[0][0]
-    assert predictions(server, [known], items=["999"]) == [{"user_id": known["user_id"], "items": [], "scores": []}]
+    [nothing] = predictions(server, [known], items=["999"])
+    assert (nothing["user_id"], nothing["items"], nothing["scores"]) == (known["user_id"], [], [])
 
 
 GOOD = {"user_id": "100", "items": ["7", "8"], "ratings": [5.0, 3.0]}

@@ -83,14 +83,13 @@ def run(
             print(f"per user: {output}")
         if page is not None:
             about = {"config": config.as_dict(), "data": data.summary()}
-            relevance = config.evaluate.min_relevance
             text = pages.page(
                 fitted,
                 split,
                 curves,
                 metrics=names,
                 about=about,
-                min_relevance=relevance,
+                min_relevance=config.evaluate.min_relevance,
                 source=pinned,
                 baseline=(baseline.title, baseline.values),
             )

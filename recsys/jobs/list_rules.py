@@ -10,8 +10,10 @@ import pandas as pd
 
 from recsys.columns import ITEM
 from recsys.config import DataConfig
+from recsys.datasets import read_items
 from recsys.errors import ConfigError
 from recsys.interactions import Interactions
+from recsys.models import Recommender
 from recsys.rules import Rules, check_table, table_of
 from recsys.rules.declared import FILE
 from recsys.scoring.asked import described_items
@@ -34,20 +36,45 @@ def rules_of(file: Path | None, allow: Path | None = None, exclude: Path | None 
     return rules or None
 
 
+def with_new_items(model: Recommender, items: Path | None) -> Recommender:
+    """Return a model with the new items of a table, where it reads features of items; else as it is.
+
+    Raises:
+        DataError: the table cannot be read, or lacks a column.
+    """
+    return model.with_items(read_items(items)) if items is not None and reads_features(model) else model
+
+
+def reads_features(model: Recommender) -> bool:
+    """Return whether a model takes new items from a table alone."""
+    return all(getattr(part, "features_", None) is not None for part in model.members())
+
+
 def items_for(
-    rules: Rules | None, given: Path | None, section: DataConfig, data: Interactions | None = None
+    rules: Rules | None,
+    given: Path | None,
+    section: DataConfig,
+    data: Interactions | None = None,
+    *,
+    taken: bool = False,
 ) -> pd.DataFrame | None:
     """Return the table of items that rules read; None where they read no column, or where the data are to say it.
 
     It is that of the option, of the rules, of `[data] items`, or what the data say of their items, in this order.
+
+    Args:
+        taken: the model has read what was given.
 
     Raises:
         ConfigError: the rules read columns and there is no table, or the option is given without rules.
         DataError: it cannot be read, or lacks a column.
     """
     if rules is None:
-        if given is not None:
-            raise ConfigError("--items is the table for rules, and there are none; name them with --rules")
+        if given is not None and not taken:
+            raise ConfigError(
+                "--items is a table for rules, or for a model with features of items (docs/new-items.md); there are no "
+                "rules, and this model reads none: name rules with --rules"
+            )
         return None
     if not rules.columns:
         return None

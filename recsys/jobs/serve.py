@@ -17,7 +17,7 @@ from recsys.frames import about_items, in_words
 from recsys.ids import IdMap
 from recsys.interactions import Interactions
 from recsys.jobs.common import load_model, named, section_for
-from recsys.jobs.list_rules import items_for, rules_of
+from recsys.jobs.list_rules import items_for, reads_features, rules_of, with_new_items
 from recsys.jobs.users_file import read_users
 from recsys.models import Recommender
 from recsys.scoring.local import BATCH_SIZE
@@ -49,11 +49,12 @@ def recommend(
         raise ConfigError("name at least one user with --user")
     chosen = rules_of(rules)
     fitted, _ = load_model(workspace, model)
+    fitted = with_new_items(fitted, items)
     section = section_for(fitted, model, data)
     histories, seen = section.histories(workspace.folder)
     whole = histories if seen is None else seen
     ids = named(whole.users, users, "users", "in the data")
-    table = items_for(chosen, items, section, whole)
+    table = items_for(chosen, items, section, whole, taken=reads_features(fitted))
     lists = scoring.recommend_frame(fitted, histories, ids, n=n, seen=seen, rules=chosen, items=table)
     frame = with_titles(fitted, whole, lists, section.item_table())
     unread = {user for user in ids if not histories.matrix[histories.users.codes([user])].nnz}
@@ -91,7 +92,8 @@ def with_titles(
     codes = items.codes(frame[of], on_unknown="mark")
     known = codes >= 0
     if names is not None:
-        titles = np.where(known, names[codes], titles)
+        own = names[codes]
+        titles = np.where(known & (own != frame[of].astype(str).to_numpy(dtype=object)), own, titles)
     details: dict[str, Any] = {
         name: pd.Series(values[codes], index=frame.index).where(known)
         for name, values in columns.items()
@@ -152,7 +154,8 @@ def score(
         recall: least share of the exact lists, where an index may find the items; exact by default.
         reasons: also write up to so many items of the history that speak for each item, as a column of lists.
         rules: TOML file of rules for the lists (`recsys.Rules`), or a configuration with a section `[rules]`.
-        items: csv or parquet file with what the rules read of items; by default what the rules or the data name.
+        items: csv or parquet file with columns of items: a model with features takes new items from it, and rules read
+            it; by default rules read what they or the data name.
         allow, exclude: files of item ids, csv or parquet with a column `item_id`, or text with an id a line.
         engine: what computes: this process, or Spark, which takes none of the options from `users` to `reasons`.
         master: of Spark, such as `spark://HOST:7077`; all cores of this machine by default.
@@ -167,6 +170,7 @@ def score(
         return _told(score_spark.run(workspace, model, output, n=n, data=data, master=master, rules=(chosen, items)))
     on_unknown = on_unknown or "raise"
     fitted, pinned = load_model(workspace, model)
+    fitted = with_new_items(fitted, items)
     section = section_for(fitted, model, data)
     histories, seen = section.histories(workspace.folder)
     result = scoring.score(
@@ -181,7 +185,7 @@ def score(
         reasons=reasons,
         seen=seen,
         rules=chosen,
-        items=items_for(chosen, items, section, histories),
+        items=items_for(chosen, items, section, histories, taken=reads_features(fitted)),
         model_uri=pinned,
         asked_uri=model,
         show_progress=workspace.progress,

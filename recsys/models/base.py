@@ -231,7 +231,7 @@ class Recommender(Reasons):
         with torch.inference_mode():
             return self._ratings(users, histories, of, wanted)
 
-    def with_items(self, items: Any, user_items: Any, **options: Any) -> Recommender:
+    def with_items(self, items: Any, user_items: Any = None, **options: Any) -> Recommender:
         """Return a model that also recommends items that training never saw, by their features (`WithFeatures`).
 
         Args:

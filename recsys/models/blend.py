@@ -13,7 +13,7 @@ import scipy.sparse as sp
 import torch
 from torch import Tensor, nn
 
-from recsys.errors import BundleError, ConfigError
+from recsys.errors import BundleError, ConfigError, UnsupportedError
 from recsys.memory import Need
 from recsys.models.base import Recommender
 from recsys.models.capabilities import Capabilities
@@ -85,6 +85,28 @@ class Blend(Recommender):
     def params(self) -> dict[str, Any]:
         """Return the hyperparameters as JSON values; models among the parts become tables."""
         return {**super().params(), "parts": tables(self.parts)}
+
+    def with_items(self, items: Any, user_items: Any = None, **options: Any) -> Recommender:
+        """Return this blend with further items, where all of its parts read features; else see `Recommender`.
+
+        Raises:
+            UnsupportedError: some parts read features and others do not.
+        """
+        self._check_fitted()
+        able = [getattr(part, "features_", None) is not None for part in self.parts_]
+        if not any(able):
+            return super().with_items(items, user_items, **options)
+        if not all(able):
+            lacking = ", ".join(type(part).__name__ for part, reads in zip(self.parts_, able, strict=True) if not reads)
+            raise UnsupportedError(
+                f"{lacking} of this blend read no features of items; make them parts as "
+                '{ name = "WithFeatures", model = ... }'
+            )
+        whole = copy.copy(self)
+        whole.parts_ = [part.with_items(items, user_items, **options) for part in self.parts_]
+        for name in ("items_", "titles_", "n_items_", "popularity_"):
+            setattr(whole, name, getattr(whole.parts_[0], name))
+        return whole
 
     def _check_params(self) -> None:
         models = made(self.parts, self.seed, self.device)

@@ -6,7 +6,9 @@ With F the features of the known items, λ the strength and f those of a new ite
 
 in the known ones, and with that Σ_i a_i t_i of whatever t was learned of item i: its vector, or its column of a linear
 model's B, or its scores themselves. A ridge makes short what it is unsure of, so that an item with few or rare features
-would always lose: each result, seen from the mean of the known items' t, is brought to their mean distance from it.
+would always lose: each result, seen from the mean of the known items' t, is brought to one length, their mean distance
+from it times the trust: the slope of what known items score on what the ridge says of them without having seen them.
+New items whose features say little so stand near the mean, and not before what is known.
 """
 
 from __future__ import annotations
@@ -34,7 +36,7 @@ from recsys.sparse import Rows
 
 STRENGTHS: Final = (0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
 """λ that are tried, for rows of features of length 1."""
-_HELD_OUT, _MOST_HELD, _MOST_USERS, _CUTOFF = 0.1, 500, 2000, 20
+_HELD_OUT, _LEAST_HELD, _MOST_HELD, _MOST_USERS, _CUTOFF = 0.1, 20, 500, 2000, 20
 _TOGETHER = 512
 """New items whose shares are solved for at a time."""
 _SAMPLE = 256
@@ -118,6 +120,7 @@ def derived(
     features: sp.csr_matrix,
     new: sp.csr_matrix,
     strength: float,
+    trust: float = 1.0,
 ) -> NewItems:
     """Return what new items score.
 
@@ -127,6 +130,7 @@ def derived(
         features: (n_known, d), their features, rows of length 1.
         new: (n_new, d) features of the new items, rows of length 1.
         strength: λ.
+        trust: as a share of the mean distance of known items from their mean, that of the new ones.
     """
     at = torch.from_numpy(known)
     if (table := model._vectors_for_new()) is not None:
@@ -135,7 +139,8 @@ def derived(
         vectors = vectors - center
         targets = torch.cat([vectors, (offsets - middle)[:, None]], dim=1).numpy()
         found = torch.from_numpy((new @ (features.T @ ridge_duals(features, targets, strength))).astype(np.float32))
-        return ByVectors(_long_as(found[:, :-1], vectors.norm(dim=1).mean()) + center, found[:, -1] + middle)
+        length = vectors.norm(dim=1).mean() * trust
+        return ByVectors(_long_as(found[:, :-1], length) + center, found[:, -1] + middle)
     if (weights := model._weights_for_new()) is not None:
         columns = weights.detach().float().cpu()[:, at]
         memory.require(4 * (new.shape[0] + len(known)) * len(columns), "the weights of new items need", "add fewer")
@@ -143,13 +148,14 @@ def derived(
         columns = columns - center
         pieces = [columns @ shares for shares in _shares(features, new, strength)]
         result = torch.cat([columns[:, :0], *pieces], dim=1)
-        return ByWeights((_long_as(result.T, columns.norm(dim=0).mean()).T + center).contiguous())
+        length = columns.norm(dim=0).mean() * trust
+        return ByWeights((_long_as(result.T, length).T + center).contiguous())
     memory.require(8 * new.shape[0] * len(known), "the shares of new items in the known ones need", "add fewer items")
     shares = torch.cat([torch.zeros(len(known), 0), *_shares(features, new, strength)], dim=1)
     some = known[:: max(1, len(known) // _SAMPLE)]
     alone = sp.csr_matrix((np.ones(len(some), np.float32), (range(len(some)), some)), shape=(len(some), model.n_items_))
     own, _ = _centered(model, alone, np.full(len(some), -1), at)
-    reach = own.cpu().norm(dim=0).mean()
+    reach = own.cpu().norm(dim=0).mean() * trust
     lengths = (own.cpu() @ shares).norm(dim=0)
     return ByShares((shares * (reach / lengths.clamp_min(1e-12))).T.contiguous(), at)
 
@@ -168,40 +174,67 @@ def restored(kind: Any, arrays: Stored, prefix: str, n_new: int, model: Recommen
     return ByShares(torch.from_numpy(shares), torch.from_numpy(known))
 
 
-def chosen_strength(
-    model: Recommender, matrix: sp.csr_matrix, known: Indices, features: sp.csr_matrix, seed: int
-) -> float:
-    """Return the λ of `STRENGTHS` by which items that are held out are ranked best.
+class Trial:
+    """Known items that are taken for new ones, and users who have them: how far the ridge finds what it has not seen.
 
-    A tenth of the known items that have features, 500 at most, are taken for new ones: the ridge does not see them, and
-    they leave the histories of up to 2,000 users who have one and something else. λ has the highest mean nDCG@20 of
-    lists of these items. The model itself has seen them in training, the ridge from features to what it learned not.
+    A tenth of the known items that have features, of few items 20 or half of them, 500 at most, are held out of the
+    ridge, and leave the histories of up to 2,000 users who have one and something else. The model itself has seen them
+    in training, the ridge from features to what it learned not.
+
+    Args:
+        known, features: as in `derived`.
+        seed: of the draws.
     """
-    rng = np.random.default_rng(seed)
-    able = np.flatnonzero(np.diff(features.indptr))
-    held = np.sort(rng.permutation(able)[: min(_MOST_HELD, int(len(able) * _HELD_OUT))])
-    rest = np.setdiff1d(np.arange(len(known)), held)
-    target = sp.csr_matrix(matrix[:, known[held]])
-    context = _without(matrix, known[held])
-    users = np.flatnonzero((np.diff(target.indptr) > 0) & (np.diff(context.indptr) > 0))
-    users = np.sort(rng.permutation(users)[:_MOST_USERS])
-    if len(held) < 2 or not len(users):
-        return 1.0
-    target, context = target[users], context[users]
-    catalog = Catalog(target, None)
 
-    def quality(strength: float) -> float:
-        new = derived(model, known[rest], features[rest], features[held], strength)
+    def __init__(
+        self, model: Recommender, matrix: sp.csr_matrix, known: Indices, features: sp.csr_matrix, seed: int
+    ) -> None:
+        rng = np.random.default_rng(seed)
+        able = np.flatnonzero(np.diff(features.indptr))
+        n_held = min(_MOST_HELD, max(int(len(able) * _HELD_OUT), min(len(able) // 2, _LEAST_HELD)))
+        held = np.sort(rng.permutation(able)[:n_held])
+        rest = np.setdiff1d(np.arange(len(known)), held)
+        target = sp.csr_matrix(matrix[:, known[held]])
+        context = _without(matrix, known[held])
+        users = np.flatnonzero((np.diff(target.indptr) > 0) & (np.diff(context.indptr) > 0))
+        users = np.sort(rng.permutation(users)[:_MOST_USERS])
+        self.model, self.held = model, known[held]
+        self.target, self.context = target[users], context[users]
+        self.known = known[rest], features[rest], features[held]
+        self.enough = len(held) > 1 and len(users) > 0
+        """Whether there is anything to find."""
+
+    def strength(self) -> float:
+        """Return the λ of `STRENGTHS` with the highest mean nDCG@20 of lists of the held-out items."""
+        return max(STRENGTHS, key=self._quality) if self.enough else 1.0
+
+    def trust(self, strength: float) -> float:
+        """Return the slope, 0 to 1, of the held-out items' own scores on the ridge's, each user's means aside."""
+        if not self.enough:
+            return 1.0
+        with torch.no_grad():
+            scores = self.model._checked(self.context, self._strangers(), self.held, None).cpu()
+            found = self._new(strength).scores(self.model, self.context, self._strangers()).cpu()
+        scores, found = (table.double() - table.double().mean(1, keepdim=True) for table in (scores, found))
+        return float(((scores * found).sum() / found.square().sum().clamp_min(1e-12)).clamp(0.0, 1.0))
+
+    def _quality(self, strength: float) -> float:
+        new, n_users = self._new(strength), self.target.shape[0]
 
         def block(rows: slice, out: Tensor | None) -> Tensor:
-            return new.scores(model, context[rows], np.full(rows.stop - rows.start, -1))
+            return new.scores(self.model, self.context[rows], np.full(rows.stop - rows.start, -1))
 
         with torch.no_grad():
-            ids, _ = top_n(block, len(users), len(held), min(_CUTOFF, len(held)))
-        found = Lists(catalog, ids, target, sp.csr_matrix(np.zeros(target.shape, np.float32)))
+            ids, _ = top_n(block, n_users, len(self.held), min(_CUTOFF, len(self.held)))
+        seen = sp.csr_matrix(np.zeros(self.target.shape, np.float32))
+        found = Lists(Catalog(self.target, None), ids, self.target, seen)
         return float(np.nanmean(of(f"ndcg@{_CUTOFF}").of_lists(found, _CUTOFF)))
 
-    return max(STRENGTHS, key=quality)
+    def _new(self, strength: float) -> NewItems:
+        return derived(self.model, *self.known, strength)
+
+    def _strangers(self) -> Indices:
+        return np.full(self.target.shape[0], -1)
 
 
 def nearest(new: sp.csr_matrix, features: sp.csr_matrix, known: Indices, n_items: int, n: int) -> sp.csr_matrix:

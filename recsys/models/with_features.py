@@ -27,7 +27,7 @@ from recsys.models.codes import Doubles
 from recsys.models.described import Described
 from recsys.models.fitting import FitOptions, Validates
 from recsys.models.linear import EASE
-from recsys.models.new_items import chosen_strength, derived, nearest
+from recsys.models.new_items import Trial, derived, nearest
 from recsys.models.new_items import restored as new_items
 from recsys.models.part_fits import PartFits
 from recsys.models.parts import checked, is_fitted, made, restored, stored, tables
@@ -82,7 +82,7 @@ class _Whole:
 
     def __call__(self, model: Recommender) -> Mapping[str, float]:
         """Return the metrics of the whole with this model inside; λ is chosen when the model is fitted."""
-        self.whole.model_, self.whole.strength_ = model, self.whole.strength or _STRENGTH
+        self.whole.model_, self.whole.strength_, self.whole.trust_ = model, self.whole.strength or _STRENGTH, 1.0
         self.whole._settle()
         return self.validation(self.whole)
 
@@ -151,16 +151,19 @@ class WithFeatures(Described):
             fits = PartFits(self, matrix, options)
         [self.model_] = fits.run([self.inner()])
         began = time.perf_counter()
-        self.strength_ = self.strength or _STRENGTH
-        if self.features_ is not None and self.strength is None:
-            self.strength_ = self._chosen_strength(matrix)
+        self._choose(matrix)
         self._settle()
         figures = options.validation(self) if options.validation else {}
         return fits.end({"seconds": time.perf_counter() - began, **figures})
 
-    def _chosen_strength(self, matrix: sp.csr_matrix) -> float:
-        known, rows = self._described()
-        return chosen_strength(self.model_, matrix, known, rows[known], self.seed)
+    def _choose(self, matrix: sp.csr_matrix) -> None:
+        """Choose λ, unless it is given, and how far features can be trusted."""
+        self.strength_, self.trust_ = self.strength or _STRENGTH, 1.0
+        if self.features_ is not None:
+            known, rows = self._described()
+            trial = Trial(self.model_, matrix[:, : self.model_.n_items_], known, rows[known], self.seed)
+            self.strength_ = self.strength or trial.strength()
+            self.trust_ = trial.trust(self.strength_)
 
     def _described(self) -> tuple[Indices, sp.csr_matrix]:
         """Return the items that training had entries of, and the features of all items in rows of length 1."""
@@ -182,7 +185,7 @@ class WithFeatures(Described):
         if not len(self.new_):
             return
         new, of_known = rows[self.new_], rows[known]
-        self.derived_ = derived(self.model_, known, of_known, new, self.strength_)
+        self.derived_ = derived(self.model_, known, of_known, new, self.strength_, self.trust_)
         self.read_as_ = nearest(new, of_known, known, self.model_.n_items_, self.neighbors)
         self._count_new(self.new_)
 
@@ -282,7 +285,7 @@ class WithFeatures(Described):
 
     def _state(self) -> dict[str, Any]:
         kind = None if self.derived_ is None else self.derived_.kind
-        own = {"n_items": self.model_.n_items_, "strength": self.strength_, "kind": kind}
+        own = {"n_items": self.model_.n_items_, "strength": self.strength_, "trust": self.trust_, "kind": kind}
         return {"parts": stored([self.model_])[1], "inside": own, **self._feature_state()}
 
     def _restore(self, arrays: Stored, state: Mapping[str, Any]) -> None:
@@ -296,7 +299,7 @@ class WithFeatures(Described):
         [self.model_] = restored(self, arrays, state.get("parts"), self.device, n_items=n_base)
         if type(self.model_).__name__ != expected:
             raise BundleError("the model inside must be that which its hyperparameters name")
-        self.strength_ = number(own, "strength")
+        self.strength_, self.trust_ = number(own, "strength"), number(own, "trust")
         self._restore_features(arrays, state)
         self.new_ = arrays.array(f"{PREFIX}items", (None,), np.int64, within=(0, self.n_items_ - 1))
         if not np.array_equal(self.new_, self._new_items()):
@@ -315,6 +318,8 @@ def extended(model: Recommender, items: Any, user_items: Any, options: Mapping[s
             f"this {type(model).__name__} knows no external ids, by which a table names its items; fit it to "
             "Interactions, or make them with Interactions.from_frame"
         )
+    if user_items is None:
+        raise DataError("pass the interactions that the model was fitted to: they show how far features can be trusted")
     whole = WithFeatures(model=model, **options)
     whole.check_params()
     for name in ("n_users_", "users_", "about_", "user_counts_", "record_", "titles_", "items_", "n_items_"):
@@ -332,7 +337,7 @@ def extended(model: Recommender, items: Any, user_items: Any, options: Mapping[s
         raise DataError(
             f"the table describes none of the items that the model knows: {features.ids!r} there, {model.items_!r} here"
         )
-    whole.strength_ = whole.strength or whole._chosen_strength(matrix)
+    whole._choose(matrix)
     whole._append(features, table)
     whole._settle()
     return whole

@@ -13,7 +13,7 @@ from recsys.features import Features
 from recsys.interactions import Interactions
 from recsys.models import ALS, EASE, FEASE, MODELS, ContentKNN, WithFeatures
 from recsys.models.described import ridge_duals
-from recsys.models.new_items import ByShares, ByVectors, ByWeights, chosen_strength, derived, nearest
+from recsys.models.new_items import ByShares, ByVectors, ByWeights, Trial, derived, nearest
 from tests.contract import CASES, checkerboard
 
 SIZE = 24
@@ -232,8 +232,27 @@ def test_nearest_keeps_the_best_of_a_positive_cosine():
 def test_the_strength_is_chosen_by_items_that_are_held_out(data):
     rows = sp.csr_matrix(np.eye(SIZE, dtype=np.float32))  # features that say nothing of other items: all alike
     model = EASE(regularization=1.0).fit(data, show_progress=False)
-    assert chosen_strength(model, data.matrix, np.arange(SIZE), rows, 0) in recsys.models.new_items.STRENGTHS
-    assert chosen_strength(model, data.matrix, np.arange(3), rows[:3], 0) == 1.0  # too few to hold any out
+    trial = Trial(model, data.matrix, np.arange(SIZE), rows, 0)
+    assert trial.strength() in recsys.models.new_items.STRENGTHS
+    assert trial.trust(1.0) == pytest.approx(0.0, abs=1e-6)
+    few = Trial(model, data.matrix, np.arange(3), rows[:3], 0)  # too few to hold any out
+    assert (few.strength(), few.trust(1.0)) == (1.0, 1.0)
+
+
+def test_trust_is_the_slope_of_scores_on_what_the_ridge_says(data):
+    model = EASE(regularization=1.0).fit(data, show_progress=False)
+    rows = sp.csr_matrix(np.eye(2, dtype=np.float32)[np.arange(SIZE) % 2])
+    trial = Trial(model, data.matrix, np.arange(SIZE), rows, 0)
+    assert set(trial.context.indices) & set(trial.held) == set()
+    weights = model.weights_.double().numpy()
+    new = derived(model, *trial.known, 0.3).weights.double().numpy()
+    own, found = trial.context @ weights[:, trial.held], trial.context @ new
+    own, found = (table - table.mean(1, keepdims=True) for table in (own, found))
+    expected = min(1.0, max(0.0, (own * found).sum() / (found**2).sum()))
+    assert trial.trust(0.3) == pytest.approx(expected, abs=1e-5)
+    less = derived(model, *trial.known, 0.3, 0.5).weights.double().numpy()
+    center = weights[:, trial.known[0]].mean(1, keepdims=True)
+    np.testing.assert_allclose(less - center, (new - center) / 2, atol=1e-6)
 
 
 def test_what_is_refused(data, tmp_path):
