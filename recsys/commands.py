@@ -25,7 +25,7 @@ def _compared(result: Any) -> Any:
     return result.table.reset_index()
 
 
-CONFIG = _option("config", type=path, help="TOML file, such as pipelines/configs/multvae-ml1m.toml")
+CONFIG = _option("config", type=readable_path, help="TOML file, such as pipelines/configs/multvae-ml1m.toml")
 SET = _option(
     "--set",
     dest="overrides",
@@ -88,7 +88,7 @@ COMMANDS = (
         "recsys.jobs.evaluate:run",
         (
             MODEL,
-            _file("--config", "TOML file with data and split (default: the training's)"),
+            _file("--config", "TOML file with data and split (default: the training's)", type=readable_path),
             _option(
                 "--metric",
                 dest="metrics",

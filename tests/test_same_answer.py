@@ -1,9 +1,12 @@
 """The same question at every door: Python, the command, the logged model. The same lists, or the same refusal."""
 
 import gzip
+import os
 import re
 import shutil
+import subprocess
 import sys
+import threading
 import warnings
 from contextlib import contextmanager
 
@@ -371,6 +374,47 @@ def test_a_list_of_users_is_read_whatever_wrote_it(places, tmp_path, name, text)
         assert status == 2
     else:
         assert (status, users) == (0, ["3", "12", "7"])
+
+
+PIPED = {
+    "lines": b"3\n12\n\n 7 \n",
+    "packed lines": gzip.compress(b"3\n12\n7\n", mtime=0),
+    "wide lines": "3\r\n12\r\n7\r\n".encode("utf-16"),
+    "table": FILES["excel.csv"],
+    "packed table": gzip.compress(FILES["marked.csv"], mtime=0),
+    "one column": b"user_id\n3\n12\n7\n",
+}
+
+
+@pytest.mark.parametrize("name", [*PIPED, *FRAMES])
+def test_a_list_of_users_is_read_from_a_pipe_too(places, tmp_path, name):
+    pipe = tmp_path / "users"
+    os.mkfifo(pipe)
+    content = PIPED.get(name)
+    if content is None:
+        FRAMES[name].to_parquet(tmp_path / "users.parquet")
+        content = (tmp_path / "users.parquet").read_bytes()
+    writer = threading.Thread(target=pipe.write_bytes, args=(content,))
+    writer.start()
+    found = listed(places["int"], tmp_path, pipe)
+    writer.join()
+    assert found == (0, ["3", "12", "7"])
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"3\n003\n", r"1 of the 2 users in /dev/stdin are not in the data, for instance \['003'\] "),
+        (b"user_id,name\n3\n", r"/dev/stdin must be a csv file with .*: line 2 has 1 fields, expected 2"),
+        (b"PAR1", "the list of users /dev/stdin cannot be read: "),
+        (b"", "there are no users to score"),
+    ],
+)
+def test_what_comes_through_standard_input_is_refused_by_its_name(places, tmp_path, content, message):
+    words = ["score", str(places["int"][0]), "--output", str(tmp_path / "out"), "--users", "-", "--quiet"]
+    ended = subprocess.run([sys.executable, "-m", "recsys", *words], input=content, capture_output=True, check=False)
+    assert ended.returncode == 2
+    assert re.search(message, ended.stderr.decode())
 
 
 def test_a_list_of_users_may_be_a_range_that_pandas_stored_as_the_index(places, tmp_path):
