@@ -87,11 +87,19 @@ class _Tasteless:
     biases: Biases | None
 
     def recommend(
-        self, userid: Any, user_items: sp.csr_matrix, *, N: int, seen: sp.csr_matrix | None = None, **options: bool
+        self,
+        userid: Any,
+        user_items: sp.csr_matrix,
+        *,
+        N: int,
+        items: npt.NDArray[np.int64] | None = None,
+        seen: sp.csr_matrix | None = None,
+        **options: bool,
     ) -> tuple[Ids, Scores]:
         """Return ids and scores as `Popularity.recommend`."""
         longest = int(np.diff((user_items if seen is None else seen).indptr).max(initial=0))
-        first = np.argsort(-self.popularity.counts_.numpy(), kind="stable")[: N + longest]
+        able = np.arange(self.popularity.n_items_) if items is None else items
+        first = able[np.argsort(-self.popularity.counts_.numpy()[able], kind="stable")[: N + longest]]
         return self.popularity.recommend(userid, user_items, N=N, items=first, seen=seen, **options)
 
     def predict_pairs(

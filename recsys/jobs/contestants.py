@@ -139,14 +139,21 @@ class RemappedModel:
         self._users = model.users_.codes_of(users, "user").astype(np.int64)
 
     def recommend(
-        self, userid: npt.NDArray[np.integer], user_items: Any, *, N: int, seen: Any = None, **options: bool
+        self,
+        userid: npt.NDArray[np.integer],
+        user_items: Any,
+        *,
+        N: int,
+        items: npt.NDArray[np.int64] | None = None,
+        seen: Any = None,
+        **options: bool,
     ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
         """Return ids of the caller's catalog and scores, as `Recommender.recommend`."""
         ids, scores = self._model.recommend(
             np.where(userid >= 0, self._users[userid], -1),
             self._remapped(user_items),
             N=N,
-            items=self._own,
+            items=self._own if items is None else self._places[items][self._places[items] >= 0],
             seen=None if seen is None else self._remapped(seen),
             **options,
         )
