@@ -198,13 +198,15 @@ def test_unknown_users_and_items_are_served_from_what_is_known(server):
     more = {**known, "items": [*known["items"], "999", "no item"], "ratings": [*known["ratings"], 5, 1]}
     empty = {"user_id": "new", "items": [], "ratings": []}
     nothing_known = {"user_id": "new", "items": ["999"], "ratings": [3]}
-    got = [(row["items"], row["scores"]) for row in predictions(server, [known, stranger, more, empty, nothing_known])]
+    found = predictions(server, [known, stranger, more, empty, nothing_known])
+    assert [row["source"] for row in found] == ["history"] * 3 + ["popularity"] * 2
+    got = [(row["items"], row["scores"]) for row in found]
     assert got[0] == got[1] == got[2] == answer(DATA.matrix[0])
     assert got[3] == got[4] == answer(sp.csr_matrix((1, len(DATA.items)), dtype=np.float32))
     whole = {**known, "ratings": [int(value) for value in known["ratings"]]}  # as JSON has 5.0 from most languages
     assert predictions(server, [whole])[0]["items"] == got[0][0]
-    [nothing] = predictions(server, [known], items=["999"])
-    assert (nothing["user_id"], nothing["items"], nothing["scores"]) == (known["user_id"], [], [])
+    (none,) = predictions(server, [known], items=["999"])
+    assert none == {"user_id": known["user_id"], "items": [], "scores": [], "source": "history"}
 
 
 GOOD = {"user_id": "100", "items": ["7", "8"], "ratings": [5.0, 3.0]}

@@ -476,7 +476,7 @@ def test_the_served_model_gives_what_recommend_gives(served, registry, monkeypat
         frame = frame.drop(columns="ratings")
     served_model = load_pyfunc(uri, monkeypatch)
     got = served_model.predict(frame, params={"n": 5})
-    assert got.columns.tolist() == ["user_id", "items", "scores"]
+    assert got.columns.tolist() == ["user_id", "items", "scores", "source"]
     assert got["user_id"].tolist() == frame["user_id"].tolist()
     assert got["items"].tolist() == [[str(item) for item in data.items.ids(row)] for row in ids]
     np.testing.assert_allclose(np.array(got["scores"].tolist()), scores, rtol=1e-5, atol=1e-6)
