@@ -119,7 +119,7 @@ def test_commands_take_rules_and_lists_of_ids(shop, capsys):
     assert [line.split()[1] for line in printed.splitlines() if line.startswith("+ ")] == ["allow", "at_most"]
     refused = {
         "says what to allow, and --allow does too": [*command[:4], "--rules", "job.toml", "--allow", "allowed.txt"],
-        "--items is a table for rules, or for a model with features of items": [*command[:4], "--items", "other.parquet"],
+        "--items is a table for rules, or for a model with features": [*command[:4], "--items", "other.parquet"],
         "the rules read 'brand' of the items, and there is no table": [*command[:4], "--rules", "caps.toml"],
         "there is no file of rules": [*command[:4], "--rules", "absent.toml"],
         "no rules hold there": [*command[:4], "--exclude", "allowed.txt", "--recall", "0.9"],
