@@ -127,9 +127,10 @@ class FrameCaller(Caller):
     def explain_frame(self) -> None:
         users, items = self.known(DATA.users), self.known(DATA.items)
         n = self.pick(Given(None, 10**6), self.count(10**6))
+        n = Given(None, 10**6) if n.value is None else n  # all of them
         histories = self.pick(*right(DATA) * 6, *wrong(TABLE, None, 3))
         able = None if self.model.capabilities.explains else NOT
-        given = self.unknown_too(items)
+        given = {"value": items.value} if users.means is NOT else self.unknown_too(items)
         arguments = {
             "histories": histories.value,
             "users": users.value,
@@ -137,7 +138,7 @@ class FrameCaller(Caller):
             "n": n.value,
             **given,
         }
-        if "on_unknown" in arguments and users.means is not NOT:
+        if "on_unknown" in arguments:
             arguments["users"] = [*users.value, "nobody"]
         means = [histories.means, users.means, items.means, n.means, able]
         call = self.attempt(lambda **options: recsys.explain_frame(self.model, **options), means, **arguments)
