@@ -6,6 +6,7 @@ from zlib import crc32
 
 import numpy as np
 import pytest
+import scipy.sparse as sp
 
 import recsys
 from recsys import cli, tracking
@@ -230,3 +231,19 @@ def test_scores_that_are_no_numbers_are_refused(ease, value):
             call()
     broken.weights_[3] = -np.inf  # never recommended
     broken.recommend(row, TABLE[row])
+
+
+@pytest.mark.parametrize("name", ["EASE", "ALS", "MultVAE", "CDAE"])
+def test_users_who_have_seen_an_item_are_left_out_by_what_they_have_seen(name):
+    fitted, liked = model(name), DATA.select(DATA.matrix.data >= 4).matrix
+    items, users = np.array([0, 3, 7]), np.arange(N_USERS)
+    ids, scores = fitted.recommend_users(items, liked, N_USERS, False, userid=users)
+    found = fitted.recommend_users(items, liked, N_USERS, userid=users, seen=TABLE)
+    stored = sp.csr_matrix((np.ones(TABLE.nnz), TABLE.indices, TABLE.indptr), shape=TABLE.shape).toarray() > 0
+    for row, item in enumerate(items):
+        left = [place for place, user in enumerate(ids[row]) if not stored[user, item]]
+        assert 0 < len(left) < N_USERS
+        same((found[0][row, : len(left)], found[1][row, : len(left)]), (ids[row, left], scores[row, left]))
+        assert (found[0][row, len(left) :] == -1).all()
+    with pytest.raises(DataError, match=r"seen must have one row per user \(24\), got 3 rows"):
+        fitted.recommend_users(items, liked, seen=TABLE[:3])
