@@ -133,7 +133,7 @@ def test_a_project_is_used_where_it_lies_now(project, tmp_path, monkeypatch, cap
             warnings.simplefilter("ignore")
             monkeypatch.setattr(sys, "path", list(sys.path))
             served = mlflow.pyfunc.load_model("models:/toy@champion")
-        assert served.predict(pd.DataFrame({"user_id": ["a"], "items": [["1", "2"]]})).shape == (1, 3)
+        assert served.predict(pd.DataFrame({"user_id": ["a"], "items": [["1", "2"]]})).shape == (1, 4)
     lists, again = (pd.read_parquet(new / name) for name in ("lists", "again"))
     pd.testing.assert_frame_equal(lists, again)
     assert [version.version for version in tracking.model_versions("toy")] == [2, 1]

@@ -562,9 +562,10 @@ def test_no_pickle_is_stored_and_the_signature_is_the_promised_one(registry):
         "n": 10,
         "exclude_seen": True,
         "items": [],
+        "rules": "",
     }
     example = json.loads((folder / "serving_input_example.json").read_text())
-    assert example["params"] == {"n": 10, "exclude_seen": True, "items": []}
+    assert example["params"] == {"n": 10, "exclude_seen": True, "items": [], "rules": ""}
     assert example["dataframe_split"]["columns"] == ["user_id", "items"]
     needed = (folder / "requirements.txt").read_text().split()
     assert f"numpy=={np.__version__}" in needed
