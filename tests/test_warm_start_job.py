@@ -47,6 +47,12 @@ def test_training_starts_from_the_version_of_the_day_before(workspace, capsys, t
     assert model_checksum(third.model) == model_checksum(second.model)
 
 
+def test_a_search_does_not_start_from_one_network():
+    config = check_config({**CONFIG, "train": {"start": "models:/shop/1"}, "tune": {}})
+    with pytest.raises(ConfigError, match=r"train\.start gives the weights of one network, and a search tries several"):
+        config.search()
+
+
 def test_what_cannot_start_is_said_before_training(workspace, tmp_path):
     with pytest.raises(BundleError, match="there is no such folder"):
         train.run(workspace, job(str(tmp_path / "nowhere")), force=True)

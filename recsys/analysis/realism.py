@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Final
 
 import numpy as np
@@ -150,7 +151,7 @@ def train_on_generated(
         some = data.matrix[np.sort(rng.choice(data.shape[0], n, replace=False))].copy()
         some.data = np.ones_like(some.data)
         model = EASE(regularization=regularization).fit(some, show_progress=False)
-        strangers = Part(test.context, test.target, test.users, np.full(len(test.users), -1, np.int32), seen=test.seen)
+        strangers = replace(test, user_index=np.full(len(test.users), -1, np.int32))
         rows.append({"source": name, "users": n, metric: evaluate(model, strangers, [metric])[metric]})
     frame = pd.DataFrame(rows)
     frame["share"] = frame[metric] / frame[metric].iloc[0]

@@ -270,6 +270,8 @@ class JobConfig(Section):
                 f"there is nothing to tune: {self.model['name']} declares no search space; name the hyperparameters "
                 "and their values under [tune.space], such as learning_rate = {low = 1e-4, high = 1e-2, log = true}"
             )
+        if self.train.start is not None:
+            raise ConfigError("train.start gives the weights of one network, and a search tries several; leave it out")
         if self.split.without_validation:
             raise ConfigError("a search chooses on the validation part; set split.validation above 0")
         settings = self.tune or TuneConfig()

@@ -66,6 +66,11 @@ def build(folder: Path, data: Interactions | Split, about: Mapping[str, Any], mo
 
 def _add_part(builder: Builder, name: str, part: Part, split: Split) -> dict[str, Any]:
     """Write a held-out part; return what the manifest says of it."""
+    if part.candidates is not None:
+        raise DataError(
+            f"shards do not say which items the lists of a part may hold, as the {name} part of this split does; keep "
+            "the split in memory, or write its training part alone"
+        )
     train, own_users = split.train, part.users != split.train.users
     users = f"{name}-users.parquet" if own_users else "users.parquet"
     if own_users:
