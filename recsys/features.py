@@ -17,10 +17,11 @@ import scipy.sparse as sp
 from pydantic import TypeAdapter, ValidationError
 
 from recsys.columns import ITEM, TITLE
-from recsys.errors import ConfigError, DataError, did_you_mean, warn
-from recsys.frames import as_table, column_of
+from recsys.errors import ConfigError, DataError, did_you_mean
+from recsys.frames import LISTS, as_table, column_of, is_missing
 from recsys.ids import IdMap
 from recsys.interactions import Interactions
+from recsys.metrics.lists import squared_lengths
 from recsys.params import check_count
 
 Kind = Literal["category", "tags", "text", "number", "vector"]
@@ -63,7 +64,7 @@ class Encoding:
             knots = np.unique(np.quantile(found, np.linspace(0, 1, KNOTS))) if len(found) else found
             whole = cls(column, kind, knots=tuple(knots.tolist()))
         elif kind == "vector":
-            lengths = {len(value) for value in values if not _missing(value)}
+            lengths = {len(value) for value in values if not is_missing(value)}
             if len(lengths) != 1:
                 raise DataError(f"vectors in column {column!r} must have one length, got {sorted(lengths)}")
             whole = cls(column, kind, width=lengths.pop())
@@ -76,7 +77,7 @@ class Encoding:
             # A term that every item has would weigh nothing, also where it is the only one.
             weights = np.maximum(weights, np.log(2) / 2)
             whole = cls(column, kind, terms=tuple(kept.index.tolist()), weights=tuple(weights.tolist()))
-        lengths_of = _lengths(whole.encode(values))
+        lengths_of = np.sqrt(squared_lengths(whole.encode(values)))
         mean = float(lengths_of[lengths_of > 0].mean()) if (lengths_of > 0).any() else 1.0
         return cls(whole.column, kind, whole.terms, whole.weights, whole.knots, whole.width, mean)
 
@@ -95,7 +96,7 @@ class Encoding:
             share = place - left
             data, at = np.concatenate([1 - share, share]), (np.tile(rows, 2), np.concatenate([left, right]))
         elif self.kind == "vector":
-            rows = np.flatnonzero([not _missing(value) for value in values])
+            rows = np.flatnonzero([not is_missing(value) for value in values])
             if wrong := sum(len(values.iloc[row]) != self.width for row in rows):
                 raise DataError(f"{wrong} vectors in column {self.column!r} do not have {self.width} numbers")
             dense = np.array([values.iloc[row] for row in rows], dtype=np.float64).reshape(len(rows), self.width)
@@ -129,7 +130,7 @@ class Recipe:
         """Return the recipe that a table gives.
 
         Args:
-            columns: the columns to use and their kinds; None: all of them but the id, with kinds recognized.
+            columns: the columns to use and their kinds; None: all but the id and the title, with kinds recognized.
             min_count: items that a category, tag or word must have to be kept; one of a single item says nothing about
                 another.
 
@@ -139,7 +140,7 @@ class Recipe:
         """
         check_count("min_count", min_count)
         if columns is None:
-            columns = {str(name): recognized(table[name]) for name in table if name not in (ITEM,)}
+            columns = {str(name): recognized(table[name]) for name in table if name not in (ITEM, TITLE)}
         for name, kind in columns.items():
             if name not in table:
                 raise ConfigError(
@@ -209,7 +210,7 @@ class Features:
         Args:
             table: a pandas frame, or anything with `to_pandas()` (polars, Arrow).
             item: column of item ids.
-            columns, min_count: as `Recipe.learned`; the title counts as a column like any.
+            columns, min_count: as `Recipe.learned`.
 
         Raises:
             DataError: a column is missing, an item occurs twice, or nothing is left.
@@ -235,8 +236,6 @@ class Features:
                 "the interactions say nothing about their items; give a table of items with them: "
                 "Interactions.from_frame(..., items=table), or [data] items"
             )
-        if columns is None:
-            columns = {str(name): recognized(table[name]) for name in table if name != TITLE}
         recipe = Recipe.learned(table, columns, min_count)
         return cls(interactions.items, recipe.encode(table), recipe)
 
@@ -280,8 +279,8 @@ def recognized(values: pd.Series[Any]) -> Kind:
         return "category"
     if pd.api.types.is_numeric_dtype(values) or pd.api.types.is_datetime64_any_dtype(values):
         return "number"
-    known = [value for value in values if not _missing(value)]
-    if known and all(isinstance(value, list | tuple | np.ndarray | set | frozenset) for value in known):
+    known = [value for value in values if not is_missing(value)]
+    if known and all(isinstance(value, LISTS) for value in known):
         inner = [element for value in known[:1000] for element in value]
         return "vector" if inner and all(_is_number(element) for element in inner) else "tags"
     if known and all(_is_number(value) for value in known):
@@ -293,20 +292,7 @@ def recognized(values: pd.Series[Any]) -> Kind:
     return "text" if text and words > _WORDS and len(set(text)) > len(text) / 2 else "category"
 
 
-def warn_of_empty(matrix: sp.csr_matrix, what: str) -> int:
-    """Return how many rows have no feature, with a warning if there are any."""
-    empty = int(np.count_nonzero(np.diff(matrix.indptr) == 0))
-    if empty:
-        warn(f"{empty:,} of {matrix.shape[0]:,} {what} have no feature that the model knows, and are never recommended")
-    return empty
-
-
 _ENCODINGS = TypeAdapter(tuple[Encoding, ...])
-
-
-def _lengths(matrix: sp.csr_matrix) -> npt.NDArray[np.float64]:
-    """Return the Euclidean length of each row."""
-    return np.sqrt(np.asarray(matrix.multiply(matrix).sum(axis=1), dtype=np.float64).ravel())
 
 
 def _terms(kind: Kind, values: pd.Series[Any]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.object_]]:
@@ -315,19 +301,19 @@ def _terms(kind: Kind, values: pd.Series[Any]) -> tuple[npt.NDArray[np.int64], n
         from sklearn.feature_extraction.text import CountVectorizer
 
         words = CountVectorizer().build_analyzer()
-        lists: Iterable[Any] = [() if _missing(value) else words(str(value)) for value in values]
+        lists: Iterable[Any] = [() if is_missing(value) else words(str(value)) for value in values]
     elif kind == "tags":
-        lists = [() if _missing(value) else sorted(_tags(value)) for value in values]
+        lists = [() if is_missing(value) else sorted(_tags(value)) for value in values]
     else:
-        lists = [() if _missing(value) else (value,) for value in values]
+        lists = [() if is_missing(value) else (value,) for value in values]
     found = pd.Series(list(lists), dtype=object).explode().dropna()
     return found.index.to_numpy(dtype=np.int64), np.array([str(term) for term in found], dtype=object)
 
 
 def _tags(value: Any) -> set[str]:
     """Return the values of a list, or of text that has a bar between them, as MovieLens writes its genres."""
-    if isinstance(value, list | tuple | np.ndarray | set | frozenset):
-        return {str(one) for one in value if not _missing(one)}
+    if isinstance(value, LISTS):
+        return {str(one) for one in value if not is_missing(one)}
     return {part for part in str(value).split("|") if part}
 
 
@@ -338,10 +324,6 @@ def _numbers(column: str, values: pd.Series[Any]) -> npt.NDArray[np.float64]:
         return pd.to_numeric(values).to_numpy(dtype=np.float64, na_value=np.nan)
     except (TypeError, ValueError) as error:
         raise DataError(f"column {column!r} must hold numbers: {error}; is it a category or text?") from None
-
-
-def _missing(value: Any) -> bool:
-    return value is None or (not isinstance(value, list | tuple | np.ndarray | set | frozenset) and pd.isna(value))
 
 
 def _is_number(value: Any) -> bool:

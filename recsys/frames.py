@@ -181,13 +181,22 @@ def about_items(
     return titles, columns
 
 
+LISTS: Final = list | tuple | set | frozenset | np.ndarray
+"""Types of a cell that holds several values."""
+
+
+def is_missing(value: Any) -> bool:
+    """Return whether a cell holds nothing: None, NaN or NaT; an empty list is a value."""
+    return not isinstance(value, LISTS) and bool(pd.isna(value))
+
+
 def in_words(values: Iterable[Any], most: int = 3, longest: int = 40) -> str:
     """Return what is known of an item as one line: the first `most` values, each cut to `longest` characters."""
     found = []
     for value in values:
-        if isinstance(value, list | tuple | np.ndarray):
+        if isinstance(value, LISTS):
             value = ", ".join(map(str, value))
-        elif pd.isna(value):
+        elif is_missing(value):
             continue
         text = f"{value:g}" if isinstance(value, float | np.floating) else str(value)
         found.append(text if len(text) <= longest else f"{text[: longest - 1]}…")

@@ -105,6 +105,29 @@ def test_a_configuration_can_hold_out_items():
     assert config.split.kind == "cold_items"
 
 
+def test_rules_hold_among_candidates(data):
+    split = splits.cold_items(data, item_column="part")
+    model = WithFeatures(model={"name": "EASE", "regularization": 1.0}, columns={"kind": "category"})
+    model.fit(split.train, show_progress=False)
+    able = split.test.candidates
+    rules = recsys.Rules(exclude=[int(able[0])])
+    ruled = recsys.rules.Ruled(model, recsys.rules.bind(rules, None, model.items_))
+    ids, scores = ruled.recommend(split.test.user_index, split.test.context, N=3, items=able)
+    expected = model.recommend(split.test.user_index, split.test.context, N=3, items=able[1:])
+    np.testing.assert_array_equal(ids, expected[0])
+    np.testing.assert_array_equal(scores, expected[1])
+    costs = recsys.rules.costs(model, split.test, rules, k=3)
+    assert costs["coverage@3"].iloc[1] == len(np.unique(ids[np.diff(split.test.target.indptr) > 0])) / len(able)
+
+
+def test_shards_would_lose_the_candidates(data, tmp_path):
+    with pytest.raises(
+        DataError, match="shards do not say which items the lists of a part may hold, as the validation"
+    ):
+        recsys.shards.write(splits.cold_items(data, item_column="part"), tmp_path / "s")
+    assert not (tmp_path / "s").exists()
+
+
 def test_what_is_refused(data):
     with pytest.raises(DataError, match="needs held-out entries of warm items: give entries"):
         splits.cold_items(data, among="warm")

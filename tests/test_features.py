@@ -141,6 +141,7 @@ def test_interactions_give_the_features_of_their_items():
     features = Features.of(data, min_count=1)
     expected = Features.from_frame(TABLE, min_count=1)
     assert [own.column for own in features.recipe.encodings] == [own.column for own in expected.recipe.encodings]
+    assert Features.from_frame(TABLE.assign(title="An apple"), min_count=1).recipe == expected.recipe
     assert Features.of(data, {"title": "text"}, 1).recipe.encodings[0].column == "title"
     with pytest.raises(DataError, match="say nothing about their items"):
         Features.of(Interactions.from_frame(frame))

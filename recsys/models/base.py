@@ -236,7 +236,7 @@ class Recommender(Reasons):
 
         Args:
             items: a table with a row per item, of those that the model knows and of new ones: `item_id` and the columns
-                that describe them; or `Features`.
+                that describe them.
             user_items: the interactions that the model was fitted to: items of these are held out to choose how far
                 features are trusted.
             options: hyperparameters of `WithFeatures`, such as `columns`, `min_count` and `strength`.

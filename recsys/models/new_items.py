@@ -49,8 +49,12 @@ class NewItems(ABC):
     kind: ClassVar[str]
 
     @abstractmethod
-    def scores(self, model: Recommender, histories: Histories, userid: Indices) -> Tensor:
-        """Return the (rows, n_new) scores, as `Recommender._scores` would."""
+    def scores(self, model: Recommender, histories: Histories, userid: Indices, own: Tensor | None = None) -> Tensor:
+        """Return the (rows, n_new) scores, as `Recommender._scores` would.
+
+        Args:
+            own: the model's scores of all of its items for these users, where they are known.
+        """
 
     @abstractmethod
     def arrays(self) -> dict[str, npt.NDArray[Any]]:
@@ -69,7 +73,7 @@ class ByVectors(NewItems):
     def __init__(self, table: Tensor, offsets: Tensor) -> None:
         self.table, self.offsets = table, offsets
 
-    def scores(self, model: Recommender, histories: Histories, userid: Indices) -> Tensor:
+    def scores(self, model: Recommender, histories: Histories, userid: Indices, own: Tensor | None = None) -> Tensor:
         queries = model._queries(cast(sp.csr_matrix, histories), userid)
         return affine(queries, self.table.to(queries.device), self.offsets.to(queries.device))
 
@@ -88,7 +92,7 @@ class ByWeights(NewItems):
     def __init__(self, weights: Tensor) -> None:
         self.weights = weights
 
-    def scores(self, model: Recommender, histories: Histories, userid: Indices) -> Tensor:
+    def scores(self, model: Recommender, histories: Histories, userid: Indices, own: Tensor | None = None) -> Tensor:
         rows = Rows(model._features(histories), self.weights.device)
         batch = rows.slice(0, len(rows))
         return weighted_rows(self.weights, batch, batch.values)
@@ -105,9 +109,10 @@ class ByShares(NewItems):
     def __init__(self, shares: Tensor, known: Tensor) -> None:
         self.shares, self.known = shares, known
 
-    def scores(self, model: Recommender, histories: Histories, userid: Indices) -> Tensor:
-        own = _centered(model, histories, userid, self.known)
-        return affine(own[0], self.shares.to(own[0].device)).add_(own[1])
+    def scores(self, model: Recommender, histories: Histories, userid: Indices, own: Tensor | None = None) -> Tensor:
+        scores = model._checked(histories, userid, None, None) if own is None else own
+        centered, mean = _centered(scores, self.known)
+        return affine(centered, self.shares.to(centered.device)).add_(mean)
 
     def arrays(self) -> dict[str, npt.NDArray[Any]]:
         return {"shares": self.shares.numpy(), "known": self.known.numpy()}
@@ -154,7 +159,7 @@ def derived(
     shares = torch.cat([torch.zeros(len(known), 0), *_shares(features, new, strength)], dim=1)
     some = known[:: max(1, len(known) // _SAMPLE)]
     alone = sp.csr_matrix((np.ones(len(some), np.float32), (range(len(some)), some)), shape=(len(some), model.n_items_))
-    own, _ = _centered(model, alone, np.full(len(some), -1), at)
+    own, _ = _centered(model._checked(alone, np.full(len(some), -1), None, None), at)
     reach = own.cpu().norm(dim=0).mean() * trust
     lengths = (own.cpu() @ shares).norm(dim=0)
     return ByShares((shares * (reach / lengths.clamp_min(1e-12))).T.contiguous(), at)
@@ -271,9 +276,8 @@ def _long_as(rows: Tensor, length: Tensor) -> Tensor:
     return rows * scale
 
 
-def _centered(model: Recommender, histories: Histories, userid: Indices, known: Tensor) -> tuple[Tensor, Tensor]:
+def _centered(scores: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:
     """Return the scores of the known items less each user's mean, and the means, (rows, 1)."""
-    scores = model._checked(histories, userid, None, None)
     own = scores[:, known.to(scores.device)].contiguous()
     low = torch.where(own == -torch.inf, torch.inf, own).amin(1, keepdim=True)
     own = torch.where(own == -torch.inf, low.nan_to_num(posinf=0.0), own)

@@ -14,7 +14,7 @@ import torch
 from pydantic import AfterValidator
 from torch import Tensor
 
-from recsys.columns import ITEM, TITLE
+from recsys.columns import ITEM
 from recsys.errors import BundleError, DataError, UnsupportedError
 from recsys.features import Features
 from recsys.frames import as_table
@@ -95,15 +95,14 @@ _STRENGTH = 1.0
 class WithFeatures(Described):
     """A model that also recommends items that training never saw, by their features; for ranking.
 
-    `fit` fits `model` to the interactions. Items without any interaction, and those of a later
-    `with_items(table)`, are new items: a ridge from features to what was learned of the known ones gives each its
-    vector, or its column of a linear model's B, or its shares in the known items' scores, at the mean length of those
-    (see `models.new_items`). In a history, a new item is read as the known ones whose features are nearest. An item
-    without any feature is never recommended. `similar_items` compares new items by the model's own vectors where it
-    has them, else by the cosine of features.
+    `fit` fits `model` to the interactions. Items without any interaction, and those of a later `with_items(table)`, are
+    new items: a ridge from features to what was learned of the known ones gives each its vector, or its column of a
+    linear model's B, or its shares in the known items' scores, as long as features can be trusted (see
+    `models.new_items`). In a history, a new item is read as the known ones whose features are nearest. One that shares
+    no feature with any of these is never recommended. `similar_items` compares new items by the model's own vectors
+    where it has them, else by the cosine of features.
 
-    Known items are scored as `model` scores them. What is fitted to a bare matrix,
-    which has no features, is `model` alone.
+    Known items are scored as `model` scores them. A bare matrix has no features: `model` alone is fitted to it.
     """
 
     capabilities = _OfInner()
@@ -191,16 +190,16 @@ class WithFeatures(Described):
 
     def _as_read(self, histories: Histories) -> Histories:
         """Return the histories as the model inside reads them, with the nearest known items in place of new ones."""
-        if histories is None or self.derived_ is None:
-            return None if histories is None else sp.csr_matrix(histories[:, : self.model_.n_items_])
-        own = sp.csr_matrix(histories[:, : self.model_.n_items_])
-        new = sp.csr_matrix(histories[:, self.new_])
-        if not new.nnz:
+        if histories is None:
+            return None
+        n_own = self.model_.n_items_
+        own = histories if histories.shape[1] == n_own else sp.csr_matrix(histories[:, :n_own])
+        if not np.isin(histories.indices, self.new_).any():
             return own
+        new = sp.csr_matrix(histories[:, self.new_])
         # Those among the columns of the model are empty in its training, and mean nothing to it.
-        inside = self.new_[self.new_ < self.model_.n_items_]
-        kept = np.ones(self.model_.n_items_, np.float32)
-        kept[inside] = 0.0
+        kept = np.ones(n_own, np.float32)
+        kept[self.new_[self.new_ < n_own]] = 0.0
         own = sp.csr_matrix(own @ sp.diags_array(kept) + new @ self.read_as_, dtype=np.float32)
         own.eliminate_zeros()
         own.sort_indices()
@@ -218,24 +217,23 @@ class WithFeatures(Described):
         wanted = np.arange(self.n_items_) if items is None else items
         place = np.full(self.n_items_, -1)
         place[self.new_] = np.arange(len(self.new_))
-        of_model = np.flatnonzero((place[wanted] < 0) & (wanted < model.n_items_))
+        # Of all items all that the model has: what new ones score may be made of it.
+        of_model = np.flatnonzero((wanted < model.n_items_) & ((place[wanted] < 0) | (items is None)))
         of_new = np.flatnonzero(place[wanted] >= 0)
-        chosen = None if items is None and len(of_model) == model.n_items_ else wanted[of_model]
-        own = model._checked(read, users, chosen, out if len(of_model) == len(wanted) else None)
-        if len(of_model) == len(wanted):
+        alone = len(of_model) == len(wanted) and not len(of_new)
+        own = model._checked(read, users, None if items is None else wanted[of_model], out if alone else None)
+        if alone:
             return own
         scores = torch.full((len(userid), len(wanted)), -torch.inf, device=own.device)
         scores[:, torch.from_numpy(of_model)] = own
         if len(of_new):
             assert self.derived_ is not None
-            new = self.derived_.scores(model, read, users)
+            new = self.derived_.scores(model, read, users, own if items is None else None)
             scores[:, torch.from_numpy(of_new)] = new[:, torch.from_numpy(place[wanted[of_new]])].to(own.device)
         return scores
 
     def _contributions(self, history: sp.csr_matrix, items: Indices) -> Doubles | None:
-        if self.derived_ is not None and (len(self.new_) and np.isin(items, self.new_).any()):
-            return None
-        if np.isin(history.indices, self.new_).any() or (items >= self.model_.n_items_).any():
+        if np.isin([*items, *history.indices], self.new_).any() or (items >= self.model_.n_items_).any():
             return None
         return self.model_._contributions(sp.csr_matrix(history[:, : self.model_.n_items_]), items)
 
@@ -328,9 +326,7 @@ def extended(model: Recommender, items: Any, user_items: Any, options: Mapping[s
     data = user_items if isinstance(user_items, Interactions) else None
     matrix = data.histories(model.items_) if data else whole._matrix(user_items)
     table = as_table(items, [ITEM])
-    features = Features.from_frame(
-        table.drop(columns=[TITLE], errors="ignore"), columns=whole.columns, min_count=whole.min_count
-    )
+    features = Features.from_frame(table, columns=whole.columns, min_count=whole.min_count)
     whole.features_ = Features(model.items_, features.rows(model.items_), features.recipe)
     known = int(np.count_nonzero(features.ids.codes_of(model.items_, "item") >= 0))
     if not known:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Hashable, Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
@@ -73,7 +73,6 @@ class BoundRules:
     shares: sp.csr_matrix | None = None
     """(n_items, n_values) share of each value of the column of `calibration` in an item: rows sum to 1 or are empty."""
     hidden: Hidden | None = None
-    digest: str = field(default="")
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, BoundRules) and self.digest == other.digest
@@ -129,7 +128,9 @@ class BoundRules:
             f"the histories like {next(iter(users))!r}"
         )
 
-    def _digest(self) -> str:
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of all that lists depend on."""
         digest = hashlib.sha256()
         chosen = (self.rules.diversity, self.rules.calibration, self.rules.pool)
         digest.update(repr(chosen if self.rules.diversity or self.rules.calibration else None).encode())
@@ -166,8 +167,7 @@ def bind(rules: Rules, items: Any, known: IdMap | None) -> BoundRules:
     if rules.calibration:
         shares = _shares(columns[next(iter(rules.calibration))], len(known))
     groups = _groups(rules.at_most or {}, columns, allowed, len(known))
-    found = BoundRules(rules, known, allowed, groups, shares, _hidden(rules.exclude_pairs, known))
-    return replace(found, digest=found._digest())
+    return BoundRules(rules, known, allowed, groups, shares, _hidden(rules.exclude_pairs, known))
 
 
 def shares_of(rules: Rules, items: Any, known: IdMap) -> sp.csr_matrix | None:

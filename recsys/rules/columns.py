@@ -14,6 +14,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from recsys.errors import DataError
+from recsys.frames import LISTS, is_missing
 
 Literal = str | int | float | bool
 Mask = npt.NDArray[np.bool_]
@@ -53,7 +54,7 @@ class Column:
             DataError: values are of several types, or of one that has no meaning here.
         """
         rows, values = _present(cells)
-        lists = bool(values) and all(isinstance(value, list | tuple | set | frozenset | np.ndarray) for value in values)
+        lists = bool(values) and all(isinstance(value, LISTS) for value in values)
         if separator is not None and not lists:
             values = [_parts(name, value, separator) for value in values]
             lists = True
@@ -131,8 +132,7 @@ def _present(cells: npt.NDArray[Any]) -> tuple[npt.NDArray[np.int64], list[Any]]
     if cells.dtype.kind in "biuM":
         missing = np.isnat(cells) if cells.dtype.kind == "M" else np.zeros(len(cells), dtype=bool)
     else:
-        missing = np.array([not isinstance(cell, list | tuple | set | frozenset | np.ndarray) and pd.isna(cell)
-                            for cell in cells], dtype=bool)  # fmt: skip
+        missing = np.array([is_missing(cell) for cell in cells], dtype=bool)
     rows = np.flatnonzero(~missing).astype(np.int64)
     return rows, pd.Series(cells[rows]).tolist()
 

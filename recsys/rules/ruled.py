@@ -63,13 +63,17 @@ class Ruled:
         N: int = 10,
         filter_already_liked_items: bool = True,
         recalculate_user: bool = False,
+        items: npt.ArrayLike | None = None,
         *,
         seen: Any = None,
     ) -> tuple[Ids, Scores]:
         """Return the lists of one user or of several: `N` long, with id -1 where the candidates run out.
 
-        Arguments and errors are those of `Recommender.recommend`.
+        Arguments and errors are those of `Recommender.recommend`; of `items`, those that the rules allow are ranked.
         """
+        if items is not None:
+            among = Ruled(self.model, self.rules.only(indices(items, "items", self.model.n_items_)))
+            return among.recommend(userid, user_items, N, filter_already_liked_items, recalculate_user, seen=seen)
         users, length = indices(userid, "userid"), check_length(N)
         history = None if user_items is None else self.model._matrix(user_items)
         known = None if seen is None else self.model._matrix(seen)

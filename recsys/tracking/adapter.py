@@ -111,8 +111,8 @@ class RecommendationModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
         if params["rules"]:
             rules = self._bound(params["rules"])
             seen = rules.hide(users, histories if params["exclude_seen"] else None)
-            ruled = Ruled(self._model, rules if among is None else rules.only(among))
-            ids, scores = ruled.recommend(known, histories, length, seen is not None, seen=seen)
+            ruled = Ruled(self._model, rules)
+            ids, scores = ruled.recommend(known, histories, length, seen is not None, items=among, seen=seen)
         else:
             filters = params["exclude_seen"]
             ids, scores = self._model.recommend(known, histories, length, filters, items=among)

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import scipy.sparse as sp
+import torch
 
 import recsys
 from recsys.errors import BundleError, ConfigError, DataError, UnsupportedError
@@ -183,6 +184,27 @@ def test_a_fit_makes_new_items_of_those_without_entries(data):
     refit = model.for_refit()
     assert refit.strength == model.strength_
     assert refit.fit(data, show_progress=False).new_.tolist() == []
+
+
+def test_titles_are_features_where_they_are_named(data):
+    table = ABOUT_AND_NEW.assign(title=[f"Item of {kind[0]}" for kind in ABOUT_AND_NEW["kind"]])
+    model = EASE(regularization=1.0).fit(data, show_progress=False)
+    whole = model.with_items(table, data, columns={"title": "text"}, min_count=1)
+    assert whole.features_.recipe.encodings[0].column == "title"
+    code = whole.items_.codes(["new even", "new odd"])
+    ids, _ = whole.recommend(-1, histories(whole, 0), N=whole.n_items_)
+    assert ids.tolist().index(code[0]) < ids.tolist().index(code[1])
+
+
+@pytest.mark.parametrize("name", FITTED)
+def test_what_new_items_score_does_not_depend_on_what_is_known_of_the_others(extended, name):
+    model = extended(name)
+    history = sp.vstack([histories(model, 0), histories(model, 1)]).tocsr()
+    users = np.array([-1, -1])
+    with torch.no_grad():
+        whole = model._scores(history, users, None, None)
+        some = model._scores(history, users, model.new_, None)
+    np.testing.assert_array_equal(whole[:, torch.from_numpy(model.new_)], some)
 
 
 def test_similar_items_of_a_new_one(extended):

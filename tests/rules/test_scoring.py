@@ -90,6 +90,10 @@ def test_the_manifest_records_the_rules_and_other_rules_are_another_job(tmp_path
     digest = manifest["rules"].pop("digest")
     assert Rules.of(manifest["rules"]) == RULES
     assert manifest["identity"]["rules"]["digest"] == digest == bind(RULES, TABLE, DATA.items).digest
+    bound = bind(RULES, TABLE, DATA.items)
+    fewer = bound.only(np.flatnonzero(bound.allowed)[:3])
+    assert (fewer == bound, fewer.digest == bound.digest) == (False, False)
+    assert bound.only(np.arange(len(DATA.items))) == bound
     assert not first.already_complete
     assert score(MODELS["ALS"], DATA, out, n=5, rules=RULES, items=TABLE, batch_size=7).already_complete
     sold = TABLE.assign(stock=0)  # the same rules of another day
