@@ -19,6 +19,7 @@ FIXED = {
     "batch_size anneal_steps": "how long and how a network trains",
     "device precision seed": "where it computes",
     "keep_users": "what is kept",
+    "keep_rows": "what is kept",
     "layers decoder_layers probes dim perceptual discriminator pretraining_share": "the shape beside the code",
     "likelihood penalty corruption activation acquisition decoder": "which one of several it is",
     "samples target halves": "which model of several it is",
