@@ -60,6 +60,7 @@ from recsys.models import DeepRecommender as DeepRecommender
 from recsys.models import MacridVAE as MacridVAE
 from recsys.models import ELSA as ELSA
 from recsys.models import FeatureConsistentAE as FeatureConsistentAE
+from recsys.models import HigherOrderEASE as HigherOrderEASE
 from recsys.models import InfiniteAE as InfiniteAE
 from recsys.models import GLocalK as GLocalK
 from recsys.models import SparseFC as SparseFC
@@ -67,7 +68,6 @@ from recsys.models import DEQL as DEQL
 from recsys.models import DLAE as DLAE
 from recsys.models import EASE as EASE
 from recsys.models import EDLAE as EDLAE
-from recsys.models import HigherOrderEASE as HigherOrderEASE
 from recsys.models import RDLAE as RDLAE
 from recsys.models import BottleneckAE as BottleneckAE
 from recsys.models import CDAE as CDAE

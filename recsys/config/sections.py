@@ -38,7 +38,8 @@ class TrainConfig(Section):
     start: str | None = None
     """A fitted model with whose weights training begins, where the model is a network: a folder or an address such as
     `models:/shop@champion`. Rows of its items and users, by their ids, and all layers are taken over; new ones begin
-    anew. Where the registry has no such model yet, training begins anew, with a notice."""
+    anew. A closed form with `keep_rows` works in the rows that differ from those of the earlier one. Where the registry
+    has no such model yet, training begins anew, with a notice."""
     repeats: Count = 1
     """Train with this many seeds of model and split, and report mean and standard deviation."""
 

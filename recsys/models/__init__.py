@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from recsys.models.disentangled import MacridVAE as MacridVAE
     from recsys.models.elsa import ELSA as ELSA
     from recsys.models.feature_consistent import FeatureConsistentAE as FeatureConsistentAE
+    from recsys.models.higher_order import HigherOrderEASE as HigherOrderEASE
     from recsys.models.infinite import InfiniteAE as InfiniteAE
     from recsys.models.kernel import GLocalK as GLocalK
     from recsys.models.kernel import SparseFC as SparseFC
@@ -44,7 +45,6 @@ if TYPE_CHECKING:
     from recsys.models.linear import DLAE as DLAE
     from recsys.models.linear import EASE as EASE
     from recsys.models.linear import EDLAE as EDLAE
-    from recsys.models.linear import HigherOrderEASE as HigherOrderEASE
     from recsys.models.linear import RDLAE as RDLAE
     from recsys.models.regularized import BottleneckAE as BottleneckAE
     from recsys.models.regularized import CDAE as CDAE

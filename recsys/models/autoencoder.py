@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from recsys.errors import ConfigError, UnsupportedError
 from recsys.mapped import MappedMatrix, Matrix
 from recsys.memory import Need
-from recsys.models import spaces
+from recsys.models import leaning, spaces
 from recsys.models.base import Recommender
 from recsys.models.capabilities import REFUSALS, Capabilities
 from recsys.models.codes import Doubles
@@ -49,6 +49,10 @@ class Autoencoder(Recommender):
     search_space = spaces.NETWORK
     unit_ = 1.0
     """What the network's outputs are multiplied by to be scores."""
+    leans = False
+    """Whether the tables of items may lean on features in training (`models.leaning`)."""
+    support = None
+    """The features on which they lean in the next fit; `WithFeatures` sets it."""
 
     epochs: Count = 100
     """Passes over the training rows."""
@@ -142,6 +146,7 @@ class Autoencoder(Recommender):
         self._initialize(network, rows)
         if options.start is not None:
             take_weights(self, network, options.start)
+        leaning.begin(network, self.support)
         self.network_: Any = network
 
         def on_epoch(entry: dict[str, float]) -> None:
@@ -175,8 +180,10 @@ class Autoencoder(Recommender):
                 # `auto` and `cuda` may be the same device: the loop tells kinds of devices apart.
                 **{name: value for name, value in self.params().items() if name != "device"},
                 **({} if options.start is None else {"start": checksum(options.start)}),
+                **leaning.identity(self.support),
             },
         )
+        leaning.end(self, network)
         self._refresh(rows)
         if self._keeps_embeddings():
             self._keep_users(rows)
@@ -305,11 +312,13 @@ class Autoencoder(Recommender):
 
     def _arrays(self) -> dict[str, npt.NDArray[Any]]:
         arrays = {f"network.{name}": tensor.cpu().numpy() for name, tensor in self.network_.state_dict().items()}
+        arrays |= leaning.arrays_of(self)
         return {**arrays, "embeddings": self.embeddings_.numpy()} if hasattr(self, "embeddings_") else arrays
 
     def _restore(self, arrays: Stored, state: Mapping[str, Any]) -> None:
         network = arrays.network(lambda: self._network(self._n_in(), torch.Generator()))
         self.network_ = network.to(pick_device(self.device)).eval()
+        leaning.restore(self, arrays)
         if self._keeps_embeddings():
             own = self._encode(sp.csr_matrix(np.zeros((1, self.n_items_), np.float32))).cpu().numpy()
             kept = arrays.array("embeddings", (self.n_users_, own.shape[1]), own.dtype)

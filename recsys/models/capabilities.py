@@ -43,7 +43,8 @@ class Capabilities:
     weighs_users: bool = False
     """`fit(user_weights=...)`: how much each training row counts."""
     starts_from: bool = False
-    """`fit(start=model)`: training begins with the weights of an earlier model."""
+    """`fit(start=model)`: training begins with the weights of an earlier model; closed forms work in the rows that
+    differ from those of an earlier one (`keep_rows`)."""
     popularity_fallback: bool = False
     """An empty history would score every item 0, so the most popular items are recommended in their place."""
     no_graph: str = ""
@@ -62,7 +63,7 @@ REFUSALS: Final = {
     "generates": "has no posterior of codes with a likelihood of histories; use MultVAE, VAE, HVamp or AAE",
     "compares_items": "has no similarity of items; use EASE or ItemKNN",
     "keeps_users": "keeps no vectors of its training users; pass their histories as user_items=",
-    "starts_from": "learns anew in every fit; leave out start, or use an autoencoder",
+    "starts_from": "learns anew in every fit; leave out start, or use an autoencoder or EASE",
     "weighs_users": "cannot weigh its training users (user_weights); use EASE, or an autoencoder of users' rows",
 }
 """What is said where a capability is asked for that the class does not declare, after the name of the class."""

@@ -113,7 +113,7 @@ class FEASE(Described, EASE):
     Differs from the papers in: features of users are not read; rows of features have length 1.
     """
 
-    capabilities: ClassVar[Capabilities] = replace(EASE.capabilities)
+    capabilities: ClassVar[Capabilities] = replace(EASE.capabilities, starts_from=False)
     search_space = spaces.FEASE
 
     feature_weight: NotNegative = 3.0
@@ -124,6 +124,9 @@ class FEASE(Described, EASE):
     """R: the cosine of features, or EASE on features."""
     prior_regularization: Positive = 1.0
     """λ_F of the semantic prior, for rows of features of length 1."""
+
+    def _why_no_update(self) -> str:
+        return "learns from features, which are weighed anew with every catalog"
 
     def _memory(self, matrix: sp.csr_matrix) -> Need | None:
         need = super()._memory(matrix)

@@ -141,7 +141,8 @@ class Learner(Parameters, RecommenderBase):  # type: ignore[misc]
             validation: measures each epoch and chooses the weights to keep; models without epochs are measured once.
             on_epoch: called with each epoch's entry of `record_`.
             checkpoint: file from which an interrupted training continues (models that train by epochs only).
-            start: a fitted model of the class, with whose weights training begins (networks; `models.warm_start`).
+            start: a fitted model of the class. Networks begin with its weights (`models.warm_start`), closed forms work
+                in the rows that differ from those it has kept (`keep_rows`), to the same result (`models.updating`).
             user_weights: (n_users,) how much each row counts, above 0; only their ratios matter. Linear models weigh
                 the squared errors, networks draw the rows of an epoch by them. A refit needs its own.
 

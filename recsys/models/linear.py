@@ -1,4 +1,4 @@
-"""Linear autoencoders in closed form: EASE, EDLAE, DLAE, RDLAE, DEQL and HigherOrderEASE, with or without DAN.
+"""Linear autoencoders in closed form: EASE, EDLAE, DLAE, RDLAE and DEQL, with or without DAN.
 
 The first four weigh the items of a history by one items × items matrix B that minimizes
 
@@ -31,7 +31,7 @@ import scipy.sparse as sp
 import torch
 from torch import Tensor, nn
 
-from recsys.errors import BundleError, TrainingError
+from recsys.errors import ConfigError, TrainingError
 from recsys.memory import Need
 from recsys.models import spaces
 from recsys.models.base import Recommender
@@ -39,14 +39,16 @@ from recsys.models.capabilities import Capabilities
 from recsys.models.codes import Doubles
 from recsys.models.fitting import FitOptions, pick_device
 from recsys.models.inverse import dense_inverse_need, regularized_inverse
-from recsys.models.pairs import frequent_pairs
 from recsys.models.registry import register
 from recsys.models.selection import Histories, Indices
 from recsys.models.stored import Stored
+from recsys.models.updating import Gram, energy_of, updated_inverse
 from recsys.nn.graphs import LinearScores
 from recsys.nn.products import weighted_rows
-from recsys.params import Fraction, Natural, NotNegative, Positive, Rate
+from recsys.params import Fraction, NotNegative, Positive, Rate
 from recsys.sparse import Rows
+
+ROWS = "rows."
 
 
 @register
@@ -55,7 +57,9 @@ class EASE(Recommender):
 
     Minimizes ‖X − XB‖² + λ ‖B‖² with diag(B) = 0 (eq. 2 and 3), whose solution is P = (XᵀX + λI)⁻¹,
     B = I − P · diag(P)⁻¹ (eq. 8); scores are x B. `similar_items` ranks by the partial correlation
-    −P_ij / √(P_ii P_jj). Nothing is kept of the training users.
+    −P_ij / √(P_ii P_jj). Nothing is kept of the training users, unless `keep_rows` keeps their histories: then
+    `fit(start=model)` gives what a full fit gives, up to rounding, in the time of the rows that differ (see
+    `models.updating`).
 
     Two exponents turn on the normalization of DAN (Park et al. 2025); both are 0 (off) by default. Each user's row is
     weighted by (items in the history)^−β, and the input becomes X D^−α, where D counts the users of each item:
@@ -69,7 +73,7 @@ class EASE(Recommender):
     """
 
     capabilities: ClassVar[Capabilities] = Capabilities(
-        encodes=False, keeps_users=False, weighs_users=True, popularity_fallback=True
+        encodes=False, keeps_users=False, weighs_users=True, popularity_fallback=True, starts_from=True
     )
     search_space = spaces.EASE
 
@@ -82,6 +86,9 @@ class EASE(Recommender):
     """β of DAN: exponent of the users' numbers of items; 0 is off."""
     precision: Literal["float64", "float32"] = "float64"
     """Precision of the Gram matrix and its inverse, which share n_items² values of memory; float32 halves it."""
+    keep_rows: bool = False
+    """Keep the training rows, so that `fit(start=model)` works in only those that differ; a bundle grows by 8 bytes per
+    entry."""
     device: str = "auto"
     """`auto`, `cpu` or `cuda`."""
 
@@ -116,30 +123,65 @@ class EASE(Recommender):
     def _memory(self, matrix: sp.csr_matrix) -> Need | None:
         return dense_inverse_need(matrix.shape, self.n_items_, np.dtype(self.precision), pick_device(self.device))
 
-    def _fit(self, matrix: sp.csr_matrix, options: FitOptions) -> None:
-        features = self._features(matrix)
-        weighed = features.astype(np.float64)
-        shares = np.ones(len(self.user_counts_)) if options.user_weights is None else options.user_weights
+    def _check_params(self) -> None:
+        super()._check_params()
+        if self.keep_rows and (reason := self._why_no_update()):
+            raise ConfigError(f"{type(self).__name__} {reason}, so that fit(start=) has no use; leave out keep_rows")
+
+    def _why_no_update(self) -> str:
+        """Return why yesterday's model cannot be made today's by the rows that differ; empty where it can."""
+        return ""
+
+    def torch_precision(self) -> torch.dtype:
+        """Return `precision` as a type of torch."""
+        return torch.float64 if self.precision == "float64" else torch.float32
+
+    def weighed_rows(self, matrix: sp.csr_matrix, weights: npt.NDArray[np.float64] | None = None) -> sp.csr_matrix:
+        """Return the rows whose products add up to G, (n, n_features) float64.
+
+        Args:
+            weights: (n,) how much each row counts, beside what DAN makes of its length.
+        """
+        weighed = self._features(matrix).astype(np.float64)
+        shares = np.ones(matrix.shape[0]) if weights is None else weights
         if self.user_exponent:
             shares = shares * np.maximum(np.diff(matrix.indptr), 1) ** -self.user_exponent
         if (shares != 1.0).any():
             weighed = sp.csr_matrix(sp.diags_array(np.sqrt(shares)) @ weighed)
-        weighed = self._rows(weighed)
-        energy = torch.from_numpy(np.bincount(weighed.indices, weights=weighed.data**2, minlength=weighed.shape[1]))
+        return self._rows(weighed)
+
+    def _fit(self, matrix: sp.csr_matrix, options: FitOptions) -> None:
+        weighed = self.weighed_rows(matrix, options.user_weights)
+        energy = energy_of(weighed)
         penalty = self._penalty(energy)
+        found = None
+        if options.start is not None and options.user_weights is None:
+            found = updated_inverse(self, options.start, matrix, Gram(weighed, penalty))
+        self.updated_rows_ = None if found is None else found[1]
+        inverse = self._inverse(weighed, penalty) if found is None else found[0]
+        self.rows_, self.inverse_diagonal_ = None, None
+        if self.keep_rows and options.user_weights is None:
+            self.rows_, self.inverse_diagonal_ = matrix.copy(), inverse.diagonal().double().cpu().numpy().copy()
+        weights = self._weights(inverse, penalty.to(inverse), energy.to(inverse))
+        if self.item_exponent:
+            scale = torch.from_numpy(self._scale(self._features(matrix))).to(weights)
+            weights.mul_(scale[:, None]).div_(scale[: self.n_items_])
+        self.weights_ = weights.float()
+
+    def _inverse(self, weighed: sp.csr_matrix, penalty: Tensor) -> Tensor:
+        """Return P."""
         try:
-            inverse = regularized_inverse(weighed, penalty, np.dtype(self.precision), pick_device(self.device))
+            return regularized_inverse(weighed, penalty, np.dtype(self.precision), pick_device(self.device))
         except torch.linalg.LinAlgError:  # type: ignore[attr-defined]
             raise TrainingError(
                 f"the Gram matrix is singular in {self.precision}: raise regularization (now {self.regularization})"
                 + ("" if self.precision == "float64" else ", or use precision='float64'")
             ) from None
-        weights = self._weights(inverse, penalty.to(inverse), energy.to(inverse))
-        if self.item_exponent:
-            users = np.maximum(np.bincount(features.indices, minlength=features.shape[1]), 1)
-            scale = torch.from_numpy(users**self.item_exponent).to(weights)
-            weights.mul_(scale[:, None]).div_(scale[: self.n_items_])
-        self.weights_ = weights.float()
+
+    def _scale(self, features: sp.csr_matrix) -> Doubles:
+        """Return D^α of DAN, (n_features,)."""
+        users: Doubles = np.maximum(np.bincount(features.indices, minlength=features.shape[1]), 1).astype(np.float64)
+        return users**self.item_exponent
 
     def _scores(self, histories: Histories, userid: Indices, items: Indices | None, out: Tensor | None) -> Tensor:
         assert histories is not None  # no user is known without
@@ -171,7 +213,11 @@ class EASE(Recommender):
         return there.sign() * ((there * back).clamp_min(0.0) / (rest[rows, None] * rest[columns])).sqrt()
 
     def _arrays(self) -> dict[str, npt.NDArray[Any]]:
-        return {"weights": self.weights_.cpu().numpy()}
+        arrays = {"weights": self.weights_.cpu().numpy()}
+        if self.rows_ is None or self.inverse_diagonal_ is None:
+            return arrays
+        rows = {f"{ROWS}{name}": getattr(self.rows_, name) for name in ("data", "indices", "indptr")}
+        return {**arrays, **rows, "inverse_diagonal": self.inverse_diagonal_}
 
     def _restore(self, arrays: Stored, state: Mapping[str, Any]) -> None:
         self._restore_weights(arrays, self.n_items_)
@@ -179,6 +225,11 @@ class EASE(Recommender):
     def _restore_weights(self, arrays: Stored, n_features: int) -> None:
         weights = arrays.array("weights", (n_features, self.n_items_))
         self.weights_ = torch.from_numpy(weights).to(pick_device(self.device))
+        self.updated_rows_, self.rows_, self.inverse_diagonal_ = None, None, None
+        if "inverse_diagonal" in arrays:
+            self.rows_ = arrays.csr((self.n_users_, self.n_items_), ROWS)
+            positive = (np.finfo(np.float64).tiny, np.inf)
+            self.inverse_diagonal_ = arrays.array("inverse_diagonal", (self.n_items_,), np.float64, within=positive)
 
 
 @register
@@ -266,81 +317,3 @@ class DEQL(EDLAE):
 
     def _share(self, diagonal: Tensor) -> Tensor:
         return 1.0 - self._theta * diagonal
-
-
-@register
-class HigherOrderEASE(EASE):
-    """EASE that also reads which pairs of items a history holds, for ranking (Steck and Liang 2021).
-
-    Z has one column per pair (i, k) of items, z_u = x_ui · x_uk, for the pairs that most users have. Minimizes
-    ‖X − XB − ZC‖² + λ_B ‖B‖² + λ_C ‖C‖² where no item predicts itself: B_jj = 0, and C_pj = 0 for pairs p with item j
-    (eq. 5 to 8). Scores are x B + z C; C is mostly negative, for what a pair says its two items have said before.
-
-    The paper alternates between B and C (ADMM, with a step ρ). The minimum has a closed form, which is used here: with
-    F = [X Z], Λ its penalties, P = (FᵀF + diag Λ)⁻¹ and E_j = {j and the pairs with j}, column j of [B; C] is
-    e_j − P_{·E} (P_EE)⁻¹ e_j, which is 0 on E_j and satisfies the gradient everywhere else; without pairs it is EASE.
-    Differs from the paper in: the number of pairs is given, not the threshold on how many users have them.
-
-    `similar_items` ranks by ±√(B_ij · B_ji), which is the partial correlation if there are no pairs.
-    """
-
-    search_space = spaces.HIGHER_ORDER
-
-    pairs: Natural = 1000
-    """How many pairs of items to read: those that most users have; fewer if fewer occur."""
-    pair_regularization: Positive = 5000.0
-    """λ_C of λ_C · ‖C‖², on the scale of `regularization`; 5 to 30 times as large in the paper."""
-
-    def _memory(self, matrix: sp.csr_matrix) -> Need | None:
-        n_users, n_items = matrix.shape
-        shape, dtype = (n_users, n_items + self.pairs), np.dtype(self.precision)
-        inverse = dense_inverse_need(shape, n_items, dtype, pick_device(self.device))
-        return inverse._replace(bytes=inverse.bytes + dtype.itemsize * shape[1] * n_items)  # the weights beside it
-
-    def _fit(self, matrix: sp.csr_matrix, options: FitOptions) -> None:
-        self.pairs_ = frequent_pairs(matrix, self.pairs)
-        super()._fit(matrix, options)
-
-    def _features(self, matrix: sp.csr_matrix) -> sp.csr_matrix:
-        columns = matrix.tocsc()
-        products = columns[:, self.pairs_[:, 0]].multiply(columns[:, self.pairs_[:, 1]])
-        return sp.csr_matrix(sp.hstack([matrix, products]), dtype=np.float32)
-
-    def _penalty(self, energy: Tensor) -> Tensor:
-        penalty = torch.full_like(energy, self.pair_regularization)
-        penalty[: self.n_items_] = self.regularization
-        return penalty
-
-    def _weights(self, inverse: Tensor, penalty: Tensor, energy: Tensor) -> Tensor:
-        n = self.n_items_
-        weights = inverse[:, :n] / -inverse.diagonal()[:n]
-        for item in np.unique(self.pairs_).tolist():
-            bound = [item, *(n + np.flatnonzero((self.pairs_ == item).any(axis=1))).tolist()]
-            rows = inverse[bound]
-            weights[:, item] = -torch.linalg.solve(rows[:, bound], rows)[0]
-            weights[bound, item] = 0.0
-        weights.fill_diagonal_(0.0)
-        return weights
-
-    def _contributions(self, history: sp.csr_matrix, items: Indices) -> Doubles:
-        found, n = super()._contributions(history, items), self.n_items_
-        features = self._features(history)
-        pairs, products = features.indices[features.indices >= n], features.data[features.indices >= n]
-        shares = 0.5 * products[:, None] * self._weights_of(pairs, items)  # of each of the two items
-        place = np.zeros(n, dtype=np.int64)
-        place[history.indices] = np.arange(history.nnz)
-        for one in self.pairs_[pairs - n].T:
-            np.add.at(found, place[one], shares)
-        return found
-
-    def _graph(self) -> nn.Module:
-        return LinearScores(self.weights_, torch.from_numpy(self.pairs_.astype(np.int64)).to(self.weights_.device))
-
-    def _arrays(self) -> dict[str, npt.NDArray[Any]]:
-        return {**super()._arrays(), "pairs": self.pairs_}
-
-    def _restore(self, arrays: Stored, state: Mapping[str, Any]) -> None:
-        self.pairs_ = arrays.array("pairs", (None, 2), np.int32, within=(0, self.n_items_ - 1))
-        if (self.pairs_[:, 0] >= self.pairs_[:, 1]).any():
-            raise BundleError("the first item of each of the pairs must lie below the second")
-        self._restore_weights(arrays, self.n_items_ + len(self.pairs_))

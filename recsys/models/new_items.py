@@ -28,6 +28,7 @@ from recsys.errors import BundleError
 from recsys.metrics import Catalog, Lists, of
 from recsys.models.base import Recommender
 from recsys.models.described import ridge_duals
+from recsys.models.leaning import Lent
 from recsys.models.selection import Histories, Indices
 from recsys.models.stored import Stored
 from recsys.nn.products import affine, weighted_rows
@@ -36,6 +37,8 @@ from recsys.sparse import Rows
 
 STRENGTHS: Final = (0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
 """λ that are tried, for rows of features of length 1."""
+NO_REMAINDER: Final = 1e6
+"""λ with which the ridge says nothing, where there is something else to say."""
 _HELD_OUT, _LEAST_HELD, _MOST_HELD, _MOST_USERS, _CUTOFF = 0.1, 20, 500, 2000, 20
 _TOGETHER = 512
 """New items whose shares are solved for at a time."""
@@ -126,6 +129,7 @@ def derived(
     new: sp.csr_matrix,
     strength: float,
     trust: float = 1.0,
+    lent: Lent | None = None,
 ) -> NewItems:
     """Return what new items score.
 
@@ -136,8 +140,12 @@ def derived(
         new: (n_new, d) features of the new items, rows of length 1.
         strength: λ.
         trust: as a share of the mean distance of known items from their mean, that of the new ones.
+        lent: what features lend to the vectors; the ridge is then to what they do not, and nothing is brought to a
+            length, of which training has chosen what suits.
     """
     at = torch.from_numpy(known)
+    if lent is not None:
+        return _leaning(model, at, features, new, strength, trust, lent)
     if (table := model._vectors_for_new()) is not None:
         vectors, offsets = (tensor.detach().float().cpu()[at] for tensor in table)
         middle, center = offsets.mean(), vectors.mean(dim=0)
@@ -165,6 +173,31 @@ def derived(
     return ByShares((shares * (reach / lengths.clamp_min(1e-12))).T.contiguous(), at)
 
 
+def _leaning(
+    model: Recommender,
+    known: Tensor,
+    features: sp.csr_matrix,
+    new: sp.csr_matrix,
+    strength: float,
+    trust: float,
+    lent: Lent,
+) -> ByVectors:
+    """Return f W of the new items, and what the ridge says of what is left of the known ones' vectors."""
+    table = model._vectors_for_new()
+    assert table is not None  # networks that lean score by vectors
+    shared = torch.cat([lent.weight, lent.bias[:, None]], dim=1).numpy()
+    whole = torch.cat([table[0], table[1][:, None]], dim=1).detach().float().cpu()[known]
+    rest = whole.numpy() - features @ shared
+    middle = float(rest[:, -1].mean())
+    rest[:, -1] -= middle
+    found = torch.from_numpy(new @ shared + new @ (features.T @ ridge_duals(features, rest, strength)))
+    center = whole.mean(dim=0)
+    center[-1] = middle
+    found[:, -1] += middle
+    found = (found - center).mul_(trust) + center
+    return ByVectors(found[:, :-1].float().contiguous(), found[:, -1].float().contiguous())
+
+
 def restored(kind: Any, arrays: Stored, prefix: str, n_new: int, model: Recommender) -> NewItems:
     """Return what `arrays` gave, checked."""
     if kind == ByVectors.kind and (table := model._vectors_for_new()) is not None:
@@ -187,12 +220,18 @@ class Trial:
     in training, the ridge from features to what it learned not.
 
     Args:
-        known, features: as in `derived`.
+        known, features, lent: as in `derived`.
         seed: of the draws.
     """
 
     def __init__(
-        self, model: Recommender, matrix: sp.csr_matrix, known: Indices, features: sp.csr_matrix, seed: int
+        self,
+        model: Recommender,
+        matrix: sp.csr_matrix,
+        known: Indices,
+        features: sp.csr_matrix,
+        seed: int,
+        lent: Lent | None = None,
     ) -> None:
         rng = np.random.default_rng(seed)
         able = np.flatnonzero(np.diff(features.indptr))
@@ -203,7 +242,7 @@ class Trial:
         context = _without(matrix, known[held])
         users = np.flatnonzero((np.diff(target.indptr) > 0) & (np.diff(context.indptr) > 0))
         users = np.sort(rng.permutation(users)[:_MOST_USERS])
-        self.model, self.held = model, known[held]
+        self.model, self.held, self.lent = model, known[held], lent
         self.target, self.context = target[users], context[users]
         self.known = known[rest], features[rest], features[held]
         self.enough = len(held) > 1 and len(users) > 0
@@ -211,7 +250,8 @@ class Trial:
 
     def strength(self) -> float:
         """Return the λ of `STRENGTHS` with the highest mean nDCG@20 of lists of the held-out items."""
-        return max(STRENGTHS, key=self._quality) if self.enough else 1.0
+        tried = STRENGTHS if self.lent is None else (*STRENGTHS, NO_REMAINDER)
+        return max(tried, key=self._quality) if self.enough else 1.0
 
     def trust(self, strength: float) -> float:
         """Return the slope, 0 to 1, of the held-out items' own scores on the ridge's, each user's means aside."""
@@ -236,7 +276,7 @@ class Trial:
         return float(np.nanmean(of(f"ndcg@{_CUTOFF}").of_lists(found, _CUTOFF)))
 
     def _new(self, strength: float) -> NewItems:
-        return derived(self.model, *self.known, strength)
+        return derived(self.model, *self.known, strength, lent=self.lent)
 
     def _strangers(self) -> Indices:
         return np.full(self.target.shape[0], -1)

@@ -78,6 +78,7 @@ class MultVAE(SampledSoftmax, Annealed, Decoding, Autoencoder):
 
     capabilities = GENERATES
     search_space = spaces.MULT_VAE
+    leans = True
 
     hidden: Count = 600
     """Width of the hidden layers of encoder and decoder."""
@@ -111,6 +112,7 @@ class MultDAE(SampledSoftmax, Autoencoder):
     """
 
     search_space = spaces.MULT_DAE
+    leans = True
 
     latent: Count = 200
     """Width of the hidden layer."""

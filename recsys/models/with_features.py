@@ -5,13 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Annotated, Any, Self, cast
+from typing import Any, Self, cast
 
 import numpy as np
 import numpy.typing as npt
 import scipy.sparse as sp
 import torch
-from pydantic import AfterValidator
 from torch import Tensor
 
 from recsys.columns import ITEM
@@ -21,16 +20,16 @@ from recsys.frames import as_table
 from recsys.interactions import Interactions
 from recsys.memory import Need
 from recsys.metrics.lists import unit_rows
+from recsys.models import leaning
 from recsys.models.base import Recommender
-from recsys.models.capabilities import Capabilities
 from recsys.models.codes import Doubles
 from recsys.models.described import Described
 from recsys.models.fitting import FitOptions, Validates
-from recsys.models.linear import EASE
-from recsys.models.new_items import Trial, derived, nearest
+from recsys.models.inner import Inner, OfInner, one
+from recsys.models.new_items import NO_REMAINDER, Trial, derived, nearest
 from recsys.models.new_items import restored as new_items
 from recsys.models.part_fits import PartFits
-from recsys.models.parts import checked, is_fitted, made, restored, stored, tables
+from recsys.models.parts import is_fitted, made, restored, stored, tables
 from recsys.models.registry import register
 from recsys.models.selection import Histories, Indices
 from recsys.models.stored import Size, Stored, number
@@ -38,39 +37,6 @@ from recsys.params import Count, Positive, Seed
 from recsys.training import Record
 
 PREFIX = "new."
-
-
-def _one(part: Any) -> Any:
-    return checked(({"name": part} if isinstance(part, str) else part,), "model of WithFeatures")[0]
-
-
-Inner = Annotated[str | Recommender | Mapping[str, Any], AfterValidator(_one)]
-"""A model, its name, or a table of its `name` and hyperparameters."""
-
-
-class _OfInner:
-    """The capabilities: those of the model inside, less what it cannot do with new items."""
-
-    def __get__(self, model: WithFeatures | None, owner: type | None = None) -> Capabilities:
-        if model is None:
-            return _less(EASE.capabilities)
-        return _less(model.inner().capabilities)
-
-
-def _less(own: Capabilities) -> Capabilities:
-    """Return what a model of these capabilities can do together with new items."""
-    return replace(
-        own,
-        rates=False,
-        ranks_with=None,
-        decodes=False,
-        generates=False,
-        has_prior=False,
-        trains_by_epochs=True,
-        in_ranks=False,
-        starts_from=False,
-        no_graph=own.no_graph or "it reads features of items, and a graph the items of training alone",
-    )
 
 
 class _Whole:
@@ -82,7 +48,8 @@ class _Whole:
 
     def __call__(self, model: Recommender) -> Mapping[str, float]:
         """Return the metrics of the whole with this model inside; λ is chosen when the model is fitted."""
-        self.whole.model_, self.whole.strength_, self.whole.trust_ = model, self.whole.strength or _STRENGTH, 1.0
+        unchosen = NO_REMAINDER if self.whole.in_training else _STRENGTH
+        self.whole.model_, self.whole.strength_, self.whole.trust_ = model, self.whole.strength or unchosen, 1.0
         self.whole._settle()
         return self.validation(self.whole)
 
@@ -105,12 +72,15 @@ class WithFeatures(Described):
     Known items are scored as `model` scores them. A bare matrix has no features: `model` alone is fitted to it.
     """
 
-    capabilities = _OfInner()
+    capabilities = OfInner()
 
     model: Inner = "EASE"
     """The model to fit, or one that is fitted; in a configuration its name or a table of `name` and hyperparameters."""
     strength: Positive | None = None
     """λ of the ridge, for rows of features of length 1; None: chosen on items that are held out of the ridge."""
+    in_training: bool = False
+    """Let the network `model` (MultVAE, MultDAE) learn with features: vectors of items are their own plus features ·
+    W, in the first layer and in the last. New items get features · W, and the ridge is to what that leaves."""
     neighbors: Count = 10
     """Known items in whose place a new item of a history is read."""
     seed: Seed = 0
@@ -121,14 +91,16 @@ class WithFeatures(Described):
     def inner(self) -> Recommender:
         """Return the model inside, fitted if this one is."""
         own: Recommender | None = vars(self).get("model_")
-        return made((_one(self.model),), self.seed, self.device)[0] if own is None else own
+        return made((one(self.model),), self.seed, self.device)[0] if own is None else own
 
     def params(self) -> dict[str, Any]:
         """Return the hyperparameters as JSON values; a model becomes a table."""
-        return {**super().params(), "model": tables((_one(self.model),))[0]}
+        return {**super().params(), "model": tables((one(self.model),))[0]}
 
     def _check_params(self) -> None:
         self.inner().check_params()
+        if self.in_training and "model_" not in vars(self):
+            leaning.check(self.inner())
 
     def chosen_on_validation(self) -> str:
         """Return what the model inside chooses on validation."""
@@ -148,7 +120,11 @@ class WithFeatures(Described):
             fits = PartFits(self, matrix, replace(options, validation=_Whole(self, options.validation)))
         else:
             fits = PartFits(self, matrix, options)
-        [self.model_] = fits.run([self.inner()])
+        inner = self.inner()
+        if self.in_training and self.features_ is not None:
+            inner.support = leaning.Support(self._described()[1], self._trained())
+            leaning.require_memory(inner, inner.support)
+        [self.model_] = fits.run([inner])
         began = time.perf_counter()
         self._choose(matrix)
         self._settle()
@@ -160,7 +136,8 @@ class WithFeatures(Described):
         self.strength_, self.trust_ = self.strength or _STRENGTH, 1.0
         if self.features_ is not None:
             known, rows = self._described()
-            trial = Trial(self.model_, matrix[:, : self.model_.n_items_], known, rows[known], self.seed)
+            known_matrix = matrix[:, : self.model_.n_items_]
+            trial = Trial(self.model_, known_matrix, known, rows[known], self.seed, self._lent())
             self.strength_ = self.strength or trial.strength()
             self.trust_ = trial.trust(self.strength_)
 
@@ -184,9 +161,13 @@ class WithFeatures(Described):
         if not len(self.new_):
             return
         new, of_known = rows[self.new_], rows[known]
-        self.derived_ = derived(self.model_, known, of_known, new, self.strength_, self.trust_)
+        self.derived_ = derived(self.model_, known, of_known, new, self.strength_, self.trust_, self._lent())
         self.read_as_ = nearest(new, of_known, known, self.model_.n_items_, self.neighbors)
         self._count_new(self.new_)
+
+    def _lent(self) -> leaning.Lent | None:
+        """Return what features lend to vectors of items, where the model inside has learned with them."""
+        return leaning.lent_by(self.model_) if self.in_training else None
 
     def _as_read(self, histories: Histories) -> Histories:
         """Return the histories as the model inside reads them, with the nearest known items in place of new ones."""
@@ -299,6 +280,9 @@ class WithFeatures(Described):
             raise BundleError("the model inside must be that which its hyperparameters name")
         self.strength_, self.trust_ = number(own, "strength"), number(own, "trust")
         self._restore_features(arrays, state)
+        n_features = 0 if self.features_ is None else self.features_.matrix.shape[1]
+        if (lent := self._lent()) is not None and len(lent.weight) != n_features:
+            raise BundleError("its network must lean on the features that it reads")
         self.new_ = arrays.array(f"{PREFIX}items", (None,), np.int64, within=(0, self.n_items_ - 1))
         if not np.array_equal(self.new_, self._new_items()):
             raise BundleError("its new items must be those with features that training did not see")

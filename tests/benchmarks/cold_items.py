@@ -31,9 +31,21 @@ INSIDE: dict[str, dict[str, Any]] = {
     "ALS": {"name": "ALS", "factors": 128},
     "ItemKNN": {"name": "ItemKNN"},
 }
+SMALL: dict[str, Any] = {
+    "name": "MultVAE",
+    "epochs": 25,
+    "hidden": 200,
+    "latent": 100,
+    "decoder": "affine",
+    "batch_size": 250,
+    "learning_rate": 2e-3,
+    "keep_users": False,
+}
 MODELS: dict[str, dict[str, Any]] = {
     "ContentKNN": {"name": "ContentKNN", **FEATURES},
     **{f"{name} with features": {"name": "WithFeatures", "model": own, **FEATURES} for name, own in INSIDE.items()},
+    "MultVAE that leans": {"name": "WithFeatures", "model": SMALL, "in_training": True, **FEATURES},
+    "MultVAE of that size": {"name": "WithFeatures", "model": SMALL, **FEATURES},
     "FEASE": {**EASE, "name": "FEASE", "feature_weight": 3.0, "prior_weight": 300.0, **FEATURES},
     "Blend": {
         "name": "Blend",

@@ -177,6 +177,7 @@ def test_the_defaults():
         "item_exponent": 0.0,
         "user_exponent": 0.0,
         "precision": "float64",
+        "keep_rows": False,
         "device": "auto",
     }
 

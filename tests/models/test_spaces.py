@@ -14,11 +14,11 @@ from tests.contract import COMPOSED
 
 FIXED = {
     "parts weights intercept model": "what it is made of",
-    "columns min_count strength": "how features are read, and a ridge whose strength the fit chooses",
+    "columns min_count in_training strength": "how features are read, and a ridge whose strength the fit chooses",
     "epochs iterations pretrain_epochs patience stop_after schedule": "how long it trains",
     "batch_size anneal_steps": "how long and how a network trains",
     "device precision seed": "where it computes",
-    "keep_users": "what is kept",
+    "keep_users keep_rows": "what is kept",
     "layers decoder_layers probes dim perceptual discriminator pretraining_share": "the shape beside the code",
     "likelihood penalty corruption activation acquisition decoder": "which one of several it is",
     "samples target halves": "which model of several it is",

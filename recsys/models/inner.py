@@ -1,0 +1,48 @@
+"""The model inside of another: how it is named, and what of its capabilities is left beside new items."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Annotated, Any
+
+from pydantic import AfterValidator
+
+from recsys.models.base import Recommender
+from recsys.models.capabilities import Capabilities
+from recsys.models.linear import EASE
+from recsys.models.parts import checked
+
+
+def one(part: Any) -> Any:
+    """Return a model, or the table of one, checked."""
+    return checked(({"name": part} if isinstance(part, str) else part,), "model of WithFeatures")[0]
+
+
+Inner = Annotated[str | Recommender | Mapping[str, Any], AfterValidator(one)]
+"""A model, its name, or a table of its `name` and hyperparameters."""
+
+
+class OfInner:
+    """The capabilities: those of the model inside, less what it cannot do with new items."""
+
+    def __get__(self, model: Any, owner: type | None = None) -> Capabilities:
+        if model is None:
+            return _less(EASE.capabilities)
+        return _less(model.inner().capabilities)
+
+
+def _less(own: Capabilities) -> Capabilities:
+    """Return what a model of these capabilities can do together with new items."""
+    return replace(
+        own,
+        rates=False,
+        ranks_with=None,
+        decodes=False,
+        generates=False,
+        has_prior=False,
+        trains_by_epochs=True,
+        in_ranks=False,
+        starts_from=False,
+        no_graph=own.no_graph or "it reads features of items, and a graph the items of training alone",
+    )
