@@ -1,9 +1,10 @@
 # You need Python 3.11, 3.12 or 3.13 (with venv) and make. Every target installs what it needs into .venv.
 #   make demo    train, compare, register, promote and score on generated data
-#   make test    format, lint, types and tests, as in CI
+#   make test    format, lint, types, the site and tests, as in CI
 #   make coverage    the same tests, and how much of the code they reach
 #   make lint    only format, lint and types
 #   make docs    write the pages and tables that are generated from docstrings and declarations
+#   make site    build the documentation site into build/site; warnings and broken links are errors
 #   make slow    tests that take minutes or hours: real data, every crash, hundreds of kills
 #   make bench   write timings to docs/benchmarks.md (BENCH="--device cuda" for a GPU)
 #   make bench-peers   the same for RecBole, Cornac and plain torch (needs Python 3.11)
@@ -20,12 +21,12 @@ BENCH ?=
 PIP := $(VENV)/bin/python -m pip --disable-pip-version-check --quiet
 BIN := $(VENV)/bin
 
-.PHONY: demo test coverage lint docs slow bench bench-peers clean
+.PHONY: demo test coverage lint docs site slow bench bench-peers clean
 
 demo: $(VENV)/.installed
 	$(BIN)/recsys demo
 
-test: lint
+test: lint site
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow"
 
 # As test, a third slower: the share of lines that tests reach must be at least 90 %.
@@ -39,6 +40,9 @@ lint: $(VENV)/.dev
 
 docs: $(VENV)/.dev
 	$(BIN)/python -m docs.generate
+
+site: $(VENV)/.dev
+	$(BIN)/python -m docs.site
 
 slow: $(VENV)/.dev
 	$(BIN)/python -m pytest -m slow

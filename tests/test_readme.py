@@ -15,7 +15,7 @@ from recsys.scoring.local import BATCH_SIZE
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-PAGES = [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), ROOT / "data" / "README.md"]
+PAGES = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), ROOT / "data" / "README.md"]
 
 
 def test_the_ten_lines_run(tmp_path, monkeypatch, capsys):
