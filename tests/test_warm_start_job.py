@@ -47,6 +47,17 @@ def test_training_starts_from_the_version_of_the_day_before(workspace, capsys, t
     assert model_checksum(third.model) == model_checksum(second.model)
 
 
+def test_a_closed_form_is_made_of_that_of_the_day_before(workspace, capsys):
+    model = {"name": "EASE", "regularization": 20.0, "keep_rows": True}
+    config = check_config({**CONFIG, "model": model, "train": {"start": "models:/shop/1", "refit": True}})
+    [first] = train.run(workspace, config, force=True)
+    assert first.model.updated_rows_ is None
+    [second] = train.run(workspace, config, force=True)
+    assert "training begins with the weights of models:/shop/1" in capsys.readouterr().out
+    assert second.model.updated_rows_ == 0
+    assert abs(second.model.weights_ - first.model.weights_).max() < 1e-6
+
+
 def test_a_search_does_not_start_from_one_network():
     config = check_config({**CONFIG, "train": {"start": "models:/shop/1"}, "tune": {}})
     with pytest.raises(ConfigError, match=r"train\.start gives the weights of one network, and a search tries several"):

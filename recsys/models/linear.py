@@ -214,9 +214,10 @@ class EASE(Recommender):
 
     def _arrays(self) -> dict[str, npt.NDArray[Any]]:
         arrays = {"weights": self.weights_.cpu().numpy()}
-        if self.rows_ is None or self.inverse_diagonal_ is None:
+        kept = getattr(self, "rows_", None)  # a class of one's own may have a fit of its own
+        if kept is None:
             return arrays
-        rows = {f"{ROWS}{name}": getattr(self.rows_, name) for name in ("data", "indices", "indptr")}
+        rows = {f"{ROWS}{name}": getattr(kept, name) for name in ("data", "indices", "indptr")}
         return {**arrays, **rows, "inverse_diagonal": self.inverse_diagonal_}
 
     def _restore(self, arrays: Stored, state: Mapping[str, Any]) -> None:

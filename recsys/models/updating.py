@@ -96,7 +96,7 @@ def updated_inverse(model: Any, start: Any, matrix: sp.csr_matrix, gram: Gram) -
 
 
 def _why_not(model: Any, start: Any) -> str:
-    if start.rows_ is None:
+    if getattr(start, "rows_", None) is None:
         return "which has kept no rows to compare with: set keep_rows=True, and give no user_weights"
     ignored = {"device", "precision", "keep_rows"}
     if model.weighed_rows(start.rows_[:0]).shape != (0, start.n_items_):
