@@ -88,9 +88,9 @@ def option(*flags: str, **settings: Any) -> Option:
     return flags, settings
 
 
-def file_option(flag: str, help: str, *, type: Callable[[str], Path] = named_path) -> Option:
+def file_option(flag: str, help: str, *, type: Callable[[str], Path] = named_path, **settings: Any) -> Option:
     """Return an option that names a file."""
-    return option(flag, type=type, metavar="FILE", help=help)
+    return option(flag, type=type, metavar="FILE", help=help, **settings)
 
 
 def folder_option(flag: str, help: str, *, required: bool = False, type: Callable[[str], Path] = named_path) -> Option:

@@ -40,6 +40,9 @@ DATA = _option("--data", help="data set or file with the histories (default: tha
 ITEMS = _option("items", nargs="+", metavar="ITEM", help="item id")
 ALIAS = _option("--alias", type=text, help="alias to move (default champion)")
 RULES = _file("--rules", "TOML file of rules for lists, or a configuration with a section [rules]")
+NEW_ITEMS = _file(
+    "--items", "csv or parquet with columns of new items, for a model with features of items", dest="new_items"
+)
 RULED = (
     RULES,
     _file("--items", "csv or parquet with columns of items: new items for a model with features, and what rules read"),
@@ -85,7 +88,7 @@ COMMANDS = (
     Command(
         "evaluate",
         "measure a saved model on the test part it was trained beside, or of a configuration",
-        "recsys.jobs.evaluate:run",
+        "recsys.jobs.evaluate:evaluate",
         (
             MODEL,
             _file("--config", "TOML file with data and split (default: the training's)", type=readable_path),
@@ -98,7 +101,7 @@ COMMANDS = (
             ),
             _file("--output", "parquet file for the metrics of each user"),
             _file("--report", "HTML file: figures, breakdowns, example users"),
-            RULES,
+            *RULED,
             _option(
                 "--allow-other-split",
                 action="store_true",
@@ -149,14 +152,14 @@ COMMANDS = (
         "similar",
         "print the items most similar to some items, by title",
         "recsys.jobs.neighbors:similar",
-        (MODEL, ITEMS, _option("-n", type=positive, help="similar items per item (default 10)")),
+        (MODEL, ITEMS, _option("-n", type=positive, help="similar items per item (default 10)"), NEW_ITEMS),
         table=_itself,
     ),
     Command(
         "users",
         "print the users to whom some items are best offered, who have not seen them",
         "recsys.jobs.neighbors:users",
-        (MODEL, ITEMS, _option("-n", type=positive, help="users per item (default 10)"), DATA),
+        (MODEL, ITEMS, _option("-n", type=positive, help="users per item (default 10)"), DATA, NEW_ITEMS),
         table=_itself,
     ),
     Command(
@@ -174,6 +177,7 @@ COMMANDS = (
             ),
             _option("-n", type=positive, help="items of the history to print (default 10)"),
             DATA,
+            NEW_ITEMS,
         ),
         table=_itself,
     ),

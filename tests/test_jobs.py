@@ -200,7 +200,7 @@ def test_repeats_report_mean_and_deviation_and_refit_reads_all_but_the_test(run)
     about = tracking.load("models:/night/2").about_
     assert about["config"]["split"]["seed"] == about["config"]["model"]["seed"] == 1
     assert about["config"]["train"]["repeats"] == 1
-    again = evaluate.run(Workspace(progress=False), "models:/night/2")["rmse"]
+    again = evaluate.evaluate(Workspace(progress=False), "models:/night/2")["rmse"]
     assert again == metric_of(2, "rmse") != metric_of(1, "rmse")
 
 
@@ -325,7 +325,7 @@ def test_a_model_of_the_same_items_and_other_users_reads_its_own_rows(tmp_path):
     assert model.items_ == split.train.items
     until = {"trained_on": {"fingerprint": "", "until": split.first_test_time - 1}, "config": config.as_dict()}
     model.save(tmp_path / "model", about=until)
-    found = evaluate.run(Workspace(progress=False), str(tmp_path / "model"), metrics=["ndcg@10"])
+    found = evaluate.evaluate(Workspace(progress=False), str(tmp_path / "model"), metrics=["ndcg@10"])
     assert found.per_user["user_id"].tolist() == list(split.test.users)
     own = model.users_.codes(split.test.users.ids(), on_unknown="mark")
     assert ((own < 0).any(), (own >= 0).any()) == (True, True)

@@ -18,6 +18,7 @@ from recsys.config.data import DataConfig, SplitConfig
 from recsys.config.sections import (
     EvaluateConfig,
     JobConfig,
+    NightlyConfig,
     TrackConfig,
     TrainConfig,
     TuneConfig,
@@ -33,6 +34,7 @@ __all__ = [
     "DataConfig",
     "EvaluateConfig",
     "JobConfig",
+    "NightlyConfig",
     "Range",
     "SplitConfig",
     "TrackConfig",

@@ -142,6 +142,14 @@ class DataConfig(OpenSection):
         options = {name: given[name] for name in ("item", "ids", "encoding") if name in given}
         return datasets.read_items(given["items"], **options), options.get("item", ITEM)
 
+    def items_in(self, file: str) -> pd.DataFrame:
+        """Return another table of items, csv or parquet, read as `item_table`, its items under `item_id`."""
+        given = self._values(READ)
+        options = {name: given[name] for name in ("item", "ids", "encoding") if name in given}
+        table = datasets.read_items(file, **options)
+        own = options.get("item", ITEM)
+        return table.rename(columns={own: ITEM}) if own in table and ITEM not in table else table
+
     def training_data(self, raw: Interactions) -> Interactions:
         """Return the result of `read`, filtered and binarized for training."""
         if self.shards is not None:

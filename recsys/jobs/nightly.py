@@ -18,7 +18,8 @@ from recsys.columns import USER
 from recsys.config import JobConfig
 from recsys.drift import data_drift, list_drift, warnings_of
 from recsys.errors import ConfigError, DataError, TrackingError
-from recsys.files import locked, sha256_of_json, write_text
+from recsys.files import locked, sha256_of_file, sha256_of_json, write_text
+from recsys.jobs.arrivals import night_arrivals, reads_features
 from recsys.jobs.common import Sources, Versions
 from recsys.jobs.contest import POPULARITY, settle
 from recsys.jobs.contestants import refuse_seen
@@ -122,14 +123,17 @@ def _run(workspace: Workspace, night: Night, config: JobConfig, files: Files, ou
     tracking.configure(workspace)  # first, since a server that does not answer makes all else vain
     sources = Sources.read(workspace, config.repeat(0))
     versions = Versions(name, ALIAS, tracking.versions_if_any(name))
-    items = items_for(config.rules or None, None, config.data, sources.raw)  # refused before the training
+    new = night_arrivals(config, sources.raw)  # refused before the training
+    items = items_for(config.rules or None, None, config.data, sources.raw, new=new)
     digest = _training_digest(config, sources)
-    facts = [digest, config.promote.as_text(), str(output), n]
-    began = files.begin(sha256_of_json([*facts, config.rules.as_dict()] if config.rules else facts), versions)
+    facts: list[Any] = [digest, config.promote.as_text(), str(output), n]
+    facts += [config.rules.as_dict()] if config.rules else []
+    facts += [] if new is None else [sha256_of_file(Path(str(config.nightly.items)))]
+    began = files.begin(sha256_of_json(facts), versions)
     if "night" in began:  # it had ended, and was killed before it had removed its files
         vars(night).update(began["night"])
         return began
-    steps = _Steps(workspace, night, config, sources, versions, files, digest, began, items)
+    steps = _Steps(workspace, night, config, sources, versions, files, digest, began, (items, new))
     night.record("prepare", lambda: f"done: {sources.data}")
     night.record("train", steps.train)
     night.record("promote", steps.promote)
@@ -157,8 +161,8 @@ class _Steps:
     """Of what the training depends on."""
     began: dict[str, Any]
     """What the night found when it began, see `Files`; more than it finds now if it was killed in between."""
-    items: pd.DataFrame | None = None
-    """What the rules for the lists read."""
+    tables: tuple[pd.DataFrame | None, pd.DataFrame | None] = (None, None)
+    """What the rules for the lists read, and the items that nobody has met."""
 
     def train(self) -> str:
         night, versions, sources = self.night, self.versions, self.sources
@@ -256,6 +260,8 @@ class _Steps:
 
     def score(self, champion: Recommender, output: Path, n: int) -> str:
         night, previous = self.night, self.files.replaced_lists(output, self.began)
+        items, new = self.tables
+        champion, said = self._with_arrivals(champion, new)
         histories, seen = self.sources.histories
         result = score(
             champion,
@@ -264,7 +270,7 @@ class _Steps:
             n=n,
             seen=seen,
             rules=self.config.rules,
-            items=self.items,
+            items=items,
             data_id=self.sources.identity,
             model_uri=night.champion,
             asked_uri=f"models:/{self.versions.name}@{ALIAS}",
@@ -280,7 +286,20 @@ class _Steps:
             drift = list_drift(previous, pd.read_parquet(output, filters=[(USER, "in", users)]))
             night.drift |= drift
             night.warnings += warnings_of(drift, self.config.drift)
-        return f"done: {result.users:,} users"
+        return f"done: {result.users:,} users{said}"
+
+    def _with_arrivals(self, champion: Recommender, new: pd.DataFrame | None) -> tuple[Recommender, str]:
+        """Return the champion with the new items, and how many it had not known, to be said."""
+        if new is None:
+            return champion, ""
+        if not reads_features(champion):  # of an earlier configuration
+            self.night.warnings.append(
+                f"{self.night.champion} reads no features of items, so that the new items of nightly.items are not in "
+                "the lists; they are when a model that reads features holds the alias"
+            )
+            return champion, ""
+        whole = champion.with_items(new)
+        return whole, f", with {whole.n_items_ - champion.n_items_:,} new items"
 
     def _is_new(self, version: int) -> bool:
         """Return whether a version was registered in this night."""
@@ -290,7 +309,7 @@ class _Steps:
 def _training_digest(config: JobConfig, sources: Sources) -> str:
     """Return a digest of what a training depends on: data, configuration and version of this package."""
     facts = config.as_dict()
-    for section in ("track", "promote", "drift", "tune", "rules"):
+    for section in ("track", "promote", "drift", "tune", "rules", "nightly"):
         facts.pop(section, None)
     facts["model"].pop("device", None)
     return sha256_of_json([facts, sources.data.fingerprint(), tracking.version("recsys")])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from contextlib import nullcontext, suppress
 from dataclasses import asdict, dataclass
@@ -18,6 +17,8 @@ from recsys.evaluation import DEFAULT, Evaluation, Validation, along_k
 from recsys.interactions import Interactions
 from recsys.jobs.baseline import Baseline
 from recsys.jobs.common import Sources, measure, split_of, start_of, validation_of
+from recsys.jobs.list_rules import costs_of, items_for
+from recsys.jobs.origin import origin
 from recsys.jobs.train_files import forget, in_order, resume_files, trained_earlier
 from recsys.jobs.train_ranks import announce, dismiss, follow
 from recsys.models import Recommender
@@ -88,6 +89,7 @@ def _run(workspace: Workspace, config: JobConfig, force: bool) -> list[Trained]:
     tracking.check(workspace)
     data = Sources.read(workspace, config).data
     print(data)
+    items_for(config.rules, None, config.data, data)  # refused before the training
     name, repeats = config.model["name"], config.train.repeats
     results = []
     for number in range(repeats):
@@ -147,7 +149,7 @@ def train_one(
     everything = split.refit() if job.train.refit else None
     model, fitted_on = job.new_model(), split.train if everything is None else everything
     start, pinned = start_of(workspace, job)
-    about, tags = _origin(job, split, fitted_on, data, model_tags, pinned)
+    about, tags = origin(job, split, fitted_on, data, model_tags, pinned)
     files = resume_files(workspace, model, about)
     with tracking.start_run(
         workspace,
@@ -179,18 +181,11 @@ def train_one(
         if register_as is not None and not refused:
             tracker.register(register_as)
         # Last: a report that fails costs nothing else.
-        page = report.page(
-            model,
-            split,
-            curves,
-            metrics=tuple(test.values),
-            about=about,
-            record=record,
-            min_relevance=job.evaluate.min_relevance,
-            source=f"runs:/{tracker.run_id}/{tracking.MODEL}",
-            baseline=(baseline.title, baseline.values),
-        )
-        tracker.log_text(page, "report.html")
+        cost = costs_of(model, split, job.rules, items_for(job.rules, None, job.data, data))
+        source = f"runs:/{tracker.run_id}/{tracking.MODEL}"
+        shown: dict[str, Any] = {"about": about, "record": record, "source": source, "rules": cost}
+        shown |= {"min_relevance": job.evaluate.min_relevance, "baseline": (baseline.title, baseline.values)}
+        tracker.log_text(report.page(model, split, curves, metrics=tuple(test.values), **shown), "report.html")
     registered = None if register_as is None else tracker.registered.get(register_as)
     table = baseline.table(test) + (f"\n{worse}" if worse else "")
     return Trained(model, chosen, test, tracker.run_id, registered, tracker.waiting, in_order(files), refused, table)
@@ -201,38 +196,6 @@ def _refusal(worse: str, register_as: str | None, force: bool, run_id: str | Non
     if not worse or register_as is None or force:
         return ""
     return f"{worse}. It is logged as runs:/{run_id}/{tracking.MODEL} and not registered as {register_as!r}"
-
-
-def _origin(
-    job: JobConfig,
-    split: Split,
-    trained_on: Interactions,
-    data: Interactions,
-    model_tags: Mapping[str, str] | None,
-    start: str,
-) -> tuple[dict[str, Any], dict[str, str]]:
-    """Return what a saved model says of its origin, and the tags of its run."""
-    # Of a split by time: nothing that a model was trained on is as late as its test entries.
-    first = split.first_test_time
-    until = (
-        {} if first is None else {"until": first - 1 if isinstance(first, int) else math.nextafter(first, -math.inf)}
-    )
-    about: dict[str, Any] = {
-        "config": job.as_dict(),
-        "data": data.summary(),
-        "trained_on": {"refit": job.train.refit, "fingerprint": trained_on.fingerprint(), **until},
-    }
-    if start:
-        about["start"] = start
-    if model_tags:
-        about["tags"] = dict(model_tags)
-    tags = {
-        "model": str(job.model["name"]),
-        "data.fingerprint": about["data"]["fingerprint"],
-        "split.kind": job.split.kind,
-        "protocol": "new users" if (split.test.user_index < 0).all() else "training users",
-    }
-    return about, tags
 
 
 def _log_curve(tracker: tracking.Tracker, record: Record) -> None:

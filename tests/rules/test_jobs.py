@@ -114,9 +114,14 @@ def test_commands_take_rules_and_lists_of_ids(shop, capsys):
     wanted = recsys.recommend_frame(recsys.load("model"), histories, asked, 3, rules=job.rules, seen=seen)
     printed = capsys.readouterr().out
     assert all(f"{rank}.  {item}  (" in printed for rank, item in zip(wanted["rank"], wanted["item_id"], strict=True))
-    assert main(["evaluate", "model", "--rules", "job.toml", "--metric", "ndcg@10", "--quiet"]) == 0
+    assert main(["evaluate", "model", "--rules", "job.toml", "--metric", "ndcg@10", "--report", "r.html", "--quiet"]) == 0
     printed = capsys.readouterr().out
     assert [line.split()[1] for line in printed.splitlines() if line.startswith("+ ")] == ["allow", "at_most"]
+    page = (root / "r.html").read_text()
+    # The page has the figures that were printed, behind the sentence of what all rules change.
+    [last] = [line.split() for line in printed.splitlines() if line.startswith("+ at_most")]
+    assert f"<td class=\"n\">{last[3]} {last[4]}</td>" in page
+    assert f"With all rules, ndcg@10 is {last[3]} in place of " in page
     refused = {
         "says what to allow, and --allow does too": [*command[:4], "--rules", "job.toml", "--allow", "allowed.txt"],
         "--items is a table for rules, or for a model with features": [*command[:4], "--items", "other.parquet"],
