@@ -122,7 +122,8 @@ class Command:
 
 COMMON = (
     folder_option("--root", "folder of mlruns/ and data/raw/ (default: the current one)", type=path),
-    option("--quiet", action="store_true", help="no progress bars"),
+    option("--quiet", action="store_true", help="no progress: neither bars on a terminal nor lines in a file"),
+    option("--verbose", action="store_true", help="say time and memory at the end, and all of an error's traceback"),
     option(
         "--import",
         dest="modules",

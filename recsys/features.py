@@ -232,10 +232,7 @@ class Features:
         """
         table = described_items(interactions).drop(columns=[ITEM])
         if table.shape[1] - (TITLE in table) <= 0 and columns is None:
-            raise DataError(
-                "the interactions say nothing about their items; give a table of items with them: "
-                "Interactions.from_frame(..., items=table), or [data] items"
-            )
+            raise DataError("the interactions say nothing about their items; give a table of items with them, items=")
         recipe = Recipe.learned(table, columns, min_count)
         return cls(interactions.items, recipe.encode(table), recipe)
 

@@ -113,7 +113,7 @@ def test_every_verb_takes_new_items(shop, capsys):
     assert (reasons["history_item_id"] % 3 == 1).all()
     assert (reasons["contribution"] > 0).all()
     # Without the table nobody has met them, and no --items is taken by a model that could not read it.
-    assert cli.main(["similar", "models:/shop/1", "101", "--root", str(shop)]) == 2
+    assert cli.main(["similar", "models:/shop/1", "101", "--root", str(shop)]) == 4
     assert "unknown id '101'" in capsys.readouterr().err
 
 
@@ -142,7 +142,7 @@ def test_new_items_are_measured_in_the_lists(shop, capsys, tmp_path):
     )
     assert cli.main(["train", str(tmp_path / "job.toml"), "--root", str(tmp_path), "--quiet", "--force"]) == 0
     later = ["evaluate", "models:/shop/1", "--root", tmp_path, "--config", shop / "job.toml", "--allow-other-split"]
-    assert cli.main([*map(str, later)]) == 2
+    assert cli.main([*map(str, later)]) == 3
     assert "the model knows 45 items and this split has 60" in capsys.readouterr().err
     found = told(capsys, *later, "--items", shop / "catalog.csv", "--metric", "recall@5")
     assert found["value"][0] > 0.5 * old["value"][0]
@@ -152,7 +152,7 @@ def test_a_night_scores_with_new_items(shop, tmp_path, capsys):
     job = ["nightly", str(shop / "job.toml"), "--root", str(tmp_path), "--quiet", "-n", "20"]
     job += ["--set", "split.kind=hold_out_users", "--set", "split.stable=true", "--set", "train.refit=false"]
     new = ["--set", f"nightly.items={shop / 'arrivals.csv'}"]
-    assert cli.main(job) == 2  # its users are too few to earn anything
+    assert cli.main(job) == 6  # its users are too few to earn anything
     assert cli.main(["promote", "shop", "--root", str(tmp_path)]) == 0
     capsys.readouterr()
     assert cli.main([*job, *new]) == 0
@@ -166,12 +166,12 @@ def test_a_night_scores_with_new_items(shop, tmp_path, capsys):
     assert cli.main([*job, *new, "--set", "model.model.regularization=2.0"]) == 0
     assert "with 3 new items" in capsys.readouterr().out
     # What cannot work is said before anything is trained.
-    for wrong, message in (
-        (["--set", "model={name='EASE'}"], "nightly.items names new items, and EASE reads no features of items"),
-        (["--set", f"nightly.items={shop / 'events.csv'}"], "has no column 'kind', which the model reads of items"),
-        (["--set", "nightly.items=gone.csv"], "expected a table of items at gone.csv, found nothing"),
+    for wrong, message, code in (
+        (["--set", "model={name='EASE'}"], "nightly.items names new items, and EASE reads no features of items", 2),
+        (["--set", f"nightly.items={shop / 'events.csv'}"], "has no column 'kind', which the model reads of items", 3),
+        (["--set", "nightly.items=gone.csv"], "expected a table of items at gone.csv, found nothing", 4),
     ):
-        assert cli.main([*job, *new, *wrong]) == 2
+        assert cli.main([*job, *new, *wrong]) == code
         said = capsys.readouterr()
         assert message in said.err
         assert "train " not in said.out
@@ -180,7 +180,7 @@ def test_a_night_scores_with_new_items(shop, tmp_path, capsys):
 def test_a_champion_that_reads_no_features_scores_without_new_items(shop, tmp_path, capsys):
     job = ["nightly", str(shop / "job.toml"), "--root", str(tmp_path), "--quiet", "-n", "20"]
     job += ["--set", "split.kind=hold_out_users", "--set", "split.stable=true", "--set", "train.refit=false"]
-    assert cli.main([*job, "--set", "model={name='EASE', regularization=1.0}"]) == 2
+    assert cli.main([*job, "--set", "model={name='EASE', regularization=1.0}"]) == 6
     assert cli.main(["promote", "shop", "--root", str(tmp_path)]) == 0
     capsys.readouterr()
     assert cli.main([*job, "--set", f"nightly.items={shop / 'arrivals.csv'}"]) == 0

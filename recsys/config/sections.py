@@ -323,7 +323,7 @@ def check_metrics(model: Recommender, names: Iterable[str]) -> None:
     metrics = [of(name) for name in names]
     for metric in metrics:
         if metric.needs_item_vectors:
-            raise ConfigError(f"{metric.name} needs item vectors: call recsys.evaluate with item_vectors=")
+            raise ConfigError(f"{metric.name} needs item vectors, which no job has: recsys.evaluate takes them")
     rated = dict.fromkeys(metric.name for metric in metrics if metric.rates)
     if rated and (reason := model.why_no_ratings()):
         raise ConfigError(

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from recsys import report as pages
-from recsys.config import JobConfig, check_metrics
+from recsys.config import JobConfig, check_metrics, overridden
 from recsys.errors import ConfigError, DataError
 from recsys.evaluation import DEFAULT, Evaluation, along_k
 from recsys.files import replacing
@@ -36,6 +36,7 @@ def evaluate(
     output: Path | None = None,
     report: Path | None = None,
     allow_other_split: bool = False,
+    overrides: Sequence[str] = (),
     rules: Path | None = None,
     items: Path | None = None,
 ) -> Evaluation:
@@ -48,6 +49,7 @@ def evaluate(
         report: HTML file for the report (see `recsys.report.page`).
         allow_other_split: measure even if the split's training part is not what the model was trained on, with a
             warning.
+        overrides: keys in place of those of the configuration, such as `evaluate.min_relevance=4.0`.
         rules: TOML file of rules for lists; what each of them costs and gives is printed after the metrics, and shown
             in the report.
         items: csv or parquet file with columns of items: a model with features takes new items from it, which may then
@@ -64,6 +66,7 @@ def evaluate(
     with _writable(table_file) as table, _writable(page_file) as page:
         fitted, pinned = load_model(workspace, model)
         config = config or config_of(fitted, model)
+        config = overridden(config.as_dict(), overrides) if overrides else config
         names = tuple(dict.fromkeys(metrics or config.evaluate.metrics or DEFAULT))
         check_metrics(fitted, names)
         data = config.load_data(workspace.folder)

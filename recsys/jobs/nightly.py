@@ -17,7 +17,7 @@ from recsys import tracking
 from recsys.columns import USER
 from recsys.config import JobConfig
 from recsys.drift import data_drift, list_drift, warnings_of
-from recsys.errors import ConfigError, DataError, TrackingError
+from recsys.errors import ConfigError, DataError, TrackingError, refused
 from recsys.files import locked, sha256_of_file, sha256_of_json, write_text
 from recsys.jobs.arrivals import night_arrivals, reads_features
 from recsys.jobs.common import Sources, Versions
@@ -25,6 +25,7 @@ from recsys.jobs.contest import POPULARITY, settle
 from recsys.jobs.contestants import refuse_seen
 from recsys.jobs.list_rules import items_for
 from recsys.jobs.night_files import Files, digest_of
+from recsys.jobs.origin import name_of_run
 from recsys.jobs.train import Trained, train_one
 from recsys.jobs.train_files import files_of, forget
 from recsys.models import Recommender
@@ -203,7 +204,9 @@ class _Steps:
         run_name = self.config.track.run_name or self.config.model["name"]
         job, split = self.sources.job, self.sources.split
         print(f"\n{run_name}: train {split.train}, test {split.test}")
-        trained = train_one(self.workspace, job, split, self.sources.data, run_name=run_name, model_tags=tags)
+        trained = train_one(
+            self.workspace, job, split, self.sources.data, run_name=name_of_run(self.config), model_tags=tags
+        )
         print(trained.table)
         if trained.registered is not None:
             trained.done()
@@ -213,7 +216,7 @@ class _Steps:
         night, versions, config = self.night, self.versions, self.config
         if night.challenger is None:
             if versions.holder is None:
-                raise ConfigError(f"there is no champion to score with: {night.reason}")
+                raise refused(ConfigError(f"there is no champion to score with: {night.reason}"))
             return "skipped: there is no challenger"
         name, holder = versions.name, versions.holder
         version = int(night.challenger.rpartition("/")[2])
@@ -245,9 +248,11 @@ class _Steps:
                 return f"done: version {version} is the champion now"
             night.status = "kept"
         if holder is None:
-            raise ConfigError(
-                f"there is no champion to score with: version {version} of {name!r} is not better than Popularity "
-                f"({night.reason}); improve the model, or promote it by hand"
+            raise refused(
+                ConfigError(
+                    f"there is no champion to score with: version {version} of {name!r} is not better than Popularity "
+                    f"({night.reason}); improve the model, or promote it by hand"
+                )
             )
         return f"done: version {holder} stays"
 

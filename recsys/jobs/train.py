@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,7 +18,8 @@ from recsys.interactions import Interactions
 from recsys.jobs.baseline import Baseline
 from recsys.jobs.common import Sources, measure, split_of, start_of, validation_of
 from recsys.jobs.list_rules import costs_of, items_for
-from recsys.jobs.origin import origin
+from recsys.jobs.origin import name_of_run, origin
+from recsys.jobs.progress import Lines
 from recsys.jobs.train_files import forget, in_order, resume_files, trained_earlier
 from recsys.jobs.train_ranks import announce, dismiss, follow
 from recsys.models import Recommender
@@ -94,11 +95,12 @@ def _run(workspace: Workspace, config: JobConfig, force: bool) -> list[Trained]:
     results = []
     for number in range(repeats):
         job = config.repeat(number)
-        run_name = (config.track.run_name or name) + (f" {number + 1}/{repeats}" if repeats > 1 else "")
+        number_of = f" {number + 1}/{repeats}" if repeats > 1 else ""
+        run_name = (config.track.run_name or name) + number_of
         split = split_of(job, data)
         job.check_memory(split.train)
         print(f"\n{run_name}: train {split.train}, test {split.test}")
-        results.append(train_one(workspace, job, split, data, run_name=run_name, force=force))
+        results.append(train_one(workspace, job, split, data, run_name=name_of_run(config) + number_of, force=force))
         print(results[-1].table)
     if repeats > 1:
         values = pd.DataFrame([result.test.values for result in results])
@@ -124,6 +126,20 @@ def _run(workspace: Workspace, config: JobConfig, force: bool) -> list[Trained]:
             f"{refused[0]}{more}; the same command with --force registers it all the same, and trains nothing again"
         )
     return results
+
+
+def tests(results: Sequence[Trained]) -> list[dict[str, Any]]:
+    """Return the metrics on the test part as rows: a row per model and metric."""
+    return [
+        {
+            "model": type(result.model).__name__,
+            "run_id": result.run_id,
+            "registered": None if result.registered is None else result.registered.uri,
+            **{str(name): value for name, value in row.items()},
+        }
+        for result in results
+        for row in result.test.summary.to_dict("records")
+    ]
 
 
 def train_one(
@@ -165,7 +181,7 @@ def train_one(
         earlier = trained_earlier()
         model, chosen, record = earlier or _train(workspace, model, job, (split, everything), files, tracker, start)
         tracker.log_best(record)
-        metrics = {f"validation_{name}": value for name, value in chosen.items()}
+        metrics = {f"validation/{name}": value for name, value in chosen.items()}
         if earlier is None:  # before the test, so that an error there does not cost the training
             about["chosen"] = {"validation": chosen, "record": asdict(record)}
             tracking.log_model(model, name=None, metrics=metrics, about=about, examples=split.train)
@@ -281,12 +297,14 @@ def _fit(
         start: the model with whose weights training begins.
     """
     reported: list[int] = []
+    lines = Lines(workspace, getattr(model, "epochs", None))
 
     def on_epoch(entry: dict[str, float]) -> None:
         epoch = int(entry["epoch"])
         if checkpoint and not reported and epoch > 1:
             print(f"continuing from epoch {epoch}")
         reported.append(epoch)
+        lines.tell(entry)
         tracker.log_epoch(entry)
 
     with nullcontext() if joined else ranks.alone():
@@ -304,7 +322,7 @@ def _test(
     metrics = tuple(dict.fromkeys(job.evaluate.metrics or DEFAULT))
     curves = measure(workspace, job, model, split, along_k(metrics, split.test.target.shape[1]))
     test = curves.only(metrics)
-    tracker.log_metrics(test.values)
+    tracker.log_metrics({f"test/{name}": value for name, value in test.values.items()})
     tracker.log_frame(test.per_user, "per_user.parquet")
     tracker.log_frame(test.summary, "summary.parquet")
     if any("@" in name for name in test.values):

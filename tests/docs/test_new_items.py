@@ -42,3 +42,4 @@ def test_the_configuration_is_one():
     block, night = re.findall(r"```toml\n(.*?)```", PAGE, flags=re.DOTALL)
     config = check_config(tomllib.loads(block))
     assert config.model["name"] == "WithFeatures"
+    assert check_config(tomllib.loads(block + night)).nightly.items == "arrivals.csv"
