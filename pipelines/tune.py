@@ -30,7 +30,7 @@ def search(workspace: Workspace, config: JobConfig, output: Path) -> Tuned:
     with tracking.start_run(workspace, job.track.experiment, f"tune {job.model['name']}") as run:
         tuned = tune(workspace, job, split, fingerprint=data.fingerprint())
         run.log_frame(tuned.trials, "trials.parquet")
-        run.log_metrics({f"validation_{job.train.metric}": tuned.value})
+        run.log_metrics({f"validation/{job.train.metric}": tuned.value})
 
     print(tuned.trials.to_string(index=False))
     print(f"best validation {job.train.metric} {tuned.value:.4f}: {tuned.job.model}")

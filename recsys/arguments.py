@@ -88,9 +88,9 @@ def option(*flags: str, **settings: Any) -> Option:
     return flags, settings
 
 
-def file_option(flag: str, help: str, *, type: Callable[[str], Path] = named_path) -> Option:
+def file_option(flag: str, help: str, *, type: Callable[[str], Path] = named_path, **settings: Any) -> Option:
     """Return an option that names a file."""
-    return option(flag, type=type, metavar="FILE", help=help)
+    return option(flag, type=type, metavar="FILE", help=help, **settings)
 
 
 def folder_option(flag: str, help: str, *, required: bool = False, type: Callable[[str], Path] = named_path) -> Option:
@@ -122,7 +122,8 @@ class Command:
 
 COMMON = (
     folder_option("--root", "folder of mlruns/ and data/raw/ (default: the current one)", type=path),
-    option("--quiet", action="store_true", help="no progress bars"),
+    option("--quiet", action="store_true", help="no progress: neither bars on a terminal nor lines in a file"),
+    option("--verbose", action="store_true", help="say time and memory at the end, and all of an error's traceback"),
     option(
         "--import",
         dest="modules",

@@ -9,6 +9,7 @@ import signal
 import sys
 import threading
 import time
+import traceback
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext, redirect_stdout
@@ -20,12 +21,13 @@ from typing import Any, NoReturn
 
 from recsys.arguments import COMMON, FORMS, Command
 from recsys.commands import COMMANDS, GROUPS
-from recsys.errors import ConfigError, DataWarning, PeerEnded, RecsysError
+from recsys.errors import ConfigError, DataWarning, Exit, PeerEnded, RecsysError
+from recsys.hints import in_commands_words
 from recsys.workspace import Workspace
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command; return 0, or after one line that says why not 2, 130 (Ctrl-C) or 143 (SIGTERM).
+    """Run a command; return 0, or after one line that says why not another of `recsys.errors.Exit`.
 
     Args:
         argv: those of the process by default, which then ends with this command.
@@ -39,6 +41,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(argv: Sequence[str], interruption: _Interruption) -> int:
     top = parser()
+    if "_ARGCOMPLETE" in os.environ:
+        import argcomplete
+
+        argcomplete.autocomplete(top)  # answers the shell, and ends
     if any("\0" in argument for argument in argv):  # no system passes it, and no file, id or name has it
         top.error("an argument holds a NUL character")
     arguments = vars(top.parse_args(argv))
@@ -46,23 +52,28 @@ def _run(argv: Sequence[str], interruption: _Interruption) -> int:
         top.error("'--' is not a value")  # which argparse of Python 3.11 drops, as in `--user=--`
     command: Command = arguments.pop("chosen")
     written = [str(arguments[name]) for name in ("output", "onnx", "report", "summary") if arguments.get(name)]
-    status, problem, speaks = 2, "", True
+    status, problem, speaks, verbose = 2, "", True, arguments.pop("verbose", False)
+    began = time.perf_counter()
     with interruption:
         try:
             with _warnings_of(command):
                 call(command, arguments)
+                _tell_effort(verbose, began)
                 return 0
         except RecsysError as error:
-            problem = str(error)
+            status, problem = _status(error), in_commands_words(str(error), command)
+            if verbose:
+                traceback.print_exc()
             if isinstance(error, PeerEnded):
                 problem += "; the same command goes on where it stopped"
             speaks = _is_first() or not (isinstance(error, PeerEnded) or _first_spoke())
         except OSError as error:
+            status = Exit.NOT_FOUND if isinstance(error, FileNotFoundError) else Exit.DATA
             where = error.filename or ", ".join(written)  # libraries that write files in C name none
             problem = (f"{where}: " if where else "") + (error.strerror or str(error))
         except BaseException as error:
             if isinstance(error, KeyboardInterrupt):
-                interruption.status = interruption.status or 130
+                interruption.status = interruption.status or Exit.INTERRUPTED
             if not interruption.status:
                 raise
         if interruption.status:  # also where an interrupted import became an error of another kind
@@ -147,6 +158,24 @@ _MOMENT = 10.0
 """Seconds in which the first of several processes finds the mistake that another found in the same files."""
 
 
+def _status(error: RecsysError) -> int:
+    """Return with what a command ends that this error ends."""
+    is_absent = isinstance(error.__cause__, FileNotFoundError) and error.exit_code == Exit.DATA
+    return Exit.NOT_FOUND if is_absent else error.exit_code
+
+
+def _tell_effort(verbose: bool, began: float) -> None:
+    """Print on standard error how long a command took, and how much memory at its peak."""
+    if verbose:
+        took = f"{time.perf_counter() - began:.1f} s"
+        if sys.platform != "win32":
+            import resource
+
+            peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1 if sys.platform == "darwin" else 2**-10)
+            took += f", {peak / 2**30:.2f} GiB at the peak"
+        print(f"took {took}", file=sys.stderr)
+
+
 def _one_line(text: str) -> str:
     return " ".join(text.splitlines())
 
@@ -160,7 +189,8 @@ def call(command: Command, arguments: dict[str, Any]) -> None:
             able = " and ".join(f"recsys {one.name}" for one in COMMANDS if one.in_ranks)
             raise ConfigError(f"it runs in one process, and torchrun started {ranks.asked()}; they can share {able}")
     form = arguments.pop("form", None)
-    workspace = Workspace(arguments.pop("root", Path()), not arguments.pop("quiet", False), form is None)
+    asked, terminal = not arguments.pop("quiet", False), sys.stderr is not None and sys.stderr.isatty()
+    workspace = Workspace(arguments.pop("root", Path()), asked and terminal, form is None, asked and not terminal)
     modules, overrides = arguments.pop("modules", ()), arguments.pop("overrides", ())
     if modules or "config" in arguments or "configs" in arguments:
         from recsys.config import import_modules, load_config, load_configs
@@ -170,6 +200,8 @@ def call(command: Command, arguments: dict[str, Any]) -> None:
             arguments["config"] = load_config(arguments["config"], overrides)
         if "configs" in arguments:
             arguments["configs"] = load_configs(arguments["configs"], overrides)
+    if overrides and not {"config", "configs"} & arguments.keys():
+        arguments["overrides"] = overrides  # of a configuration that the job finds itself
     module, _, function = command.function.partition(":")
     with nullcontext() if form is None else redirect_stdout(sys.stderr):
         result = getattr(import_module(module), function)(workspace, **arguments)
@@ -222,7 +254,8 @@ def _warnings_of(command: Command) -> Iterator[None]:
 
     def line(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> str:
         if issubclass(category, DataWarning):
-            return f"recsys {command.name}: warning: {_one_line(str(message))}\n"
+            text = in_commands_words(_one_line(str(message)), command)
+            return f"recsys {command.name}: warning: {text}\n"
         return usual(message, category, *where, **more)
 
     warnings.formatwarning = line

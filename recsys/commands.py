@@ -3,49 +3,30 @@
 from __future__ import annotations
 
 from operator import attrgetter
-from typing import Any
 
-from recsys.arguments import Command, minutes, named_path, natural, path, positive, readable_path, share, text
+from recsys.arguments import Command, named_path, natural, path, positive, readable_path, share, text
 from recsys.arguments import file_option as _file
 from recsys.arguments import folder_option as _folder
 from recsys.arguments import option as _option
-
-
-def _itself(table: Any) -> Any:
-    return table
-
-
-def _facts(facts: Any) -> Any:
-    from recsys.jobs.registry import facts_table
-
-    return facts_table(facts)
-
-
-def _compared(result: Any) -> Any:
-    return result.table.reset_index()
-
-
-CONFIG = _option("config", type=readable_path, help="TOML file, such as pipelines/configs/multvae-ml1m.toml")
-SET = _option(
-    "--set",
-    dest="overrides",
-    action="append",
-    metavar="KEY=VALUE",
-    help="in place of the file's value, e.g. --set model.epochs=50; may be repeated",
+from recsys.common_options import (
+    ALIAS,
+    CONFIG,
+    DATA,
+    ITEMS,
+    LENGTH,
+    MINUTES,
+    MODEL,
+    NAME,
+    NEW_ITEMS,
+    RULED,
+    SET,
+    TRIALS,
+    compared,
+    described,
+    facts,
+    itself,
+    tests,
 )
-MODEL = _option("model", help="folder, models:/NAME@ALIAS, models:/NAME/VERSION or runs:/ID/model")
-NAME = _option("name", type=text, help="name in the model registry")
-LENGTH = _option("-n", type=positive, help="recommendations per user (default 10)")
-DATA = _option("--data", help="data set or file with the histories (default: that of the training)")
-ITEMS = _option("items", nargs="+", metavar="ITEM", help="item id")
-ALIAS = _option("--alias", type=text, help="alias to move (default champion)")
-RULES = _file("--rules", "TOML file of rules for lists, or a configuration with a section [rules]")
-RULED = (
-    RULES,
-    _file("--items", "csv or parquet with columns of items: new items for a model with features, and what rules read"),
-)
-TRIALS = _option("--trials", type=positive, metavar="N", help="settings to try per model, in place of tune.trials")
-MINUTES = _option("--minutes", type=minutes, help="time for the trials of a model, in place of tune.minutes")
 
 COMMANDS = (
     Command(
@@ -59,6 +40,7 @@ COMMANDS = (
         ),
         continues=True,
         in_ranks=True,
+        table=tests,
     ),
     Command(
         "tune",
@@ -66,6 +48,7 @@ COMMANDS = (
         "recsys.jobs.tune:run",
         (CONFIG, _file("--output", "TOML file for the best configuration, for train"), TRIALS, MINUTES, SET),
         continues=True,
+        table=attrgetter("trials"),
     ),
     Command(
         "compare",
@@ -80,15 +63,16 @@ COMMANDS = (
             SET,
         ),
         continues=True,
-        table=_compared,
+        table=compared,
     ),
     Command(
         "evaluate",
         "measure a saved model on the test part it was trained beside, or of a configuration",
-        "recsys.jobs.evaluate:run",
+        "recsys.jobs.evaluate:evaluate",
         (
             MODEL,
             _file("--config", "TOML file with data and split (default: the training's)", type=readable_path),
+            SET,
             _option(
                 "--metric",
                 dest="metrics",
@@ -98,7 +82,7 @@ COMMANDS = (
             ),
             _file("--output", "parquet file for the metrics of each user"),
             _file("--report", "HTML file: figures, breakdowns, example users"),
-            RULES,
+            *RULED,
             _option(
                 "--allow-other-split",
                 action="store_true",
@@ -143,21 +127,21 @@ COMMANDS = (
             DATA,
             *RULED,
         ),
-        table=_itself,
+        table=itself,
     ),
     Command(
         "similar",
         "print the items most similar to some items, by title",
         "recsys.jobs.neighbors:similar",
-        (MODEL, ITEMS, _option("-n", type=positive, help="similar items per item (default 10)")),
-        table=_itself,
+        (MODEL, ITEMS, _option("-n", type=positive, help="similar items per item (default 10)"), NEW_ITEMS),
+        table=itself,
     ),
     Command(
         "users",
         "print the users to whom some items are best offered, who have not seen them",
         "recsys.jobs.neighbors:users",
-        (MODEL, ITEMS, _option("-n", type=positive, help="users per item (default 10)"), DATA),
-        table=_itself,
+        (MODEL, ITEMS, _option("-n", type=positive, help="users per item (default 10)"), DATA, NEW_ITEMS),
+        table=itself,
     ),
     Command(
         "explain",
@@ -174,8 +158,9 @@ COMMANDS = (
             ),
             _option("-n", type=positive, help="items of the history to print (default 10)"),
             DATA,
+            NEW_ITEMS,
         ),
-        table=_itself,
+        table=itself,
     ),
     Command(
         "export",
@@ -208,20 +193,20 @@ COMMANDS = (
         ),
     ),
     Command("rollback", "give the alias back to its previous holder", "recsys.jobs.contest:rollback", (NAME, ALIAS)),
-    Command("registry list", "every version of every model", "recsys.jobs.registry:list_models", table=_itself),
+    Command("registry list", "every version of every model", "recsys.jobs.registry:list_models", table=itself),
     Command(
         "registry show",
         "a version's tags, parameters, metrics and notes (default: the champion, else the newest)",
         "recsys.jobs.registry:show",
         (NAME, _option("version", nargs="?", type=positive, help="number of the version")),
-        table=_facts,
+        table=facts,
     ),
     Command(
         "registry diff",
         "in what two versions differ",
         "recsys.jobs.registry:diff",
         (NAME, *(_option(which, type=positive, help="number of a version") for which in ("one", "other"))),
-        table=_itself,
+        table=itself,
     ),
     Command(
         "registry prune",
@@ -298,7 +283,8 @@ COMMANDS = (
         "data",
         "describe a data set or file; of a configuration, its split and what leaks in it too",
         "recsys.jobs.data:run",
-        (_option("source", metavar="NAME|FILE", help="name of a data set, file, folder or configuration (.toml)"),),
+        (_option("source", metavar="NAME|FILE", help="name of a data set, file, folder or configuration (.toml)"), SET),
+        table=described,
     ),
     Command(
         "prepare",
@@ -329,6 +315,12 @@ COMMANDS = (
             SET,
         ),
         continues=True,
+    ),
+    Command(
+        "completion",
+        "print what makes a shell complete these commands, for its configuration",
+        "recsys.jobs.completion:run",
+        (_option("shell", choices=("bash", "zsh", "fish"), help="name of the shell"),),
     ),
     Command("demo", "the whole path on generated data, in about two minutes", "recsys.jobs.demo:run"),
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -40,6 +41,23 @@ class DataReport:
     """Number of entries by value, or by ten ranges of values if there are more than 20 values."""
     time: tuple[str, str] | None
     """First and last time, UTC; None for data without times."""
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Return the counts as rows of `what`, `name` and `value`, for programs."""
+        single = {name: getattr(self, name) for name in ("users", "items", "entries", "density", "repeated", "gini")}
+        several: dict[str, Mapping[Any, Any]] = {
+            "items per user": self.history,
+            "users per item": self.audience,
+            "share of entries on the top percent": self.head,
+            "entries of value": self.values,
+            "time": {} if self.time is None else dict(zip(("first", "last"), self.time, strict=True)),
+        }
+        found = [{"what": name, "name": "", "value": value} for name, value in single.items()]
+        return found + [
+            {"what": what, "name": str(name), "value": value}
+            for what, values in several.items()
+            for name, value in values.items()
+        ]
 
     def __repr__(self) -> str:
         history, audience = (

@@ -4,18 +4,57 @@ import sys
 import warnings
 from collections.abc import Iterable
 from difflib import get_close_matches
+from enum import IntEnum
+from typing import TypeVar
+
+
+class Exit(IntEnum):
+    """With what a command ends; 1 is a fault of this package, with a traceback."""
+
+    DONE = 0
+    USAGE = 2
+    DATA = 3
+    NOT_FOUND = 4
+    SERVER = 5
+    REFUSED = 6
+    INTERRUPTED = 130
+    TERMINATED = 143
+
+    @property
+    def meaning(self) -> str:
+        """What happened, for the documentation."""
+        return _MEANINGS[self.name]
+
+
+_MEANINGS = {
+    "DONE": "all was done",
+    "USAGE": "the command or its configuration is wrong, or asks for what the model or this installation cannot do",
+    "DATA": "data, a saved model or an output cannot be used, read or written; or a training or scoring cannot go on",
+    "NOT_FOUND": "a named file, configuration, data set, model, version, user or item is not there",
+    "SERVER": "the tracking server, the store or a download does not answer, or refuses",
+    "REFUSED": "all was done, but a model was not registered or scored with, because it is no better than the baseline",
+    "INTERRUPTED": "Ctrl-C",
+    "TERMINATED": "SIGTERM",
+}
 
 
 class RecsysError(Exception):
     """Base of every error that this package raises on purpose."""
 
+    exit_code: Exit = Exit.USAGE
+    """With what a command ends that this error ends."""
+
 
 class DataError(RecsysError, ValueError):
     """A table, matrix or file of interactions cannot be used as it is."""
 
+    exit_code = Exit.DATA
+
 
 class UnknownIdError(RecsysError, LookupError):
     """An external user or item id is not in the map it was looked up in."""
+
+    exit_code = Exit.NOT_FOUND
 
 
 class OutOfRangeError(RecsysError, IndexError):
@@ -37,6 +76,8 @@ class UnsupportedError(RecsysError, NotImplementedError):
 class TrainingError(RecsysError, RuntimeError):
     """Training cannot continue, for instance because the loss is not finite."""
 
+    exit_code = Exit.DATA
+
 
 class PeerEnded(TrainingError):
     """Another of the processes that train together has ended, so that this one cannot go on."""
@@ -45,13 +86,19 @@ class PeerEnded(TrainingError):
 class BundleError(RecsysError, ValueError):
     """A saved model is missing, damaged, of another class or of a newer format."""
 
+    exit_code = Exit.DATA
+
 
 class DownloadError(RecsysError, OSError):
     """A data set could not be downloaded or does not match its checksum."""
 
+    exit_code = Exit.SERVER
+
 
 class TrackingError(RecsysError, RuntimeError):
     """The experiment store or the model registry refused an operation."""
+
+    exit_code = Exit.SERVER
 
 
 class TrackingUnavailable(TrackingError):
@@ -61,9 +108,13 @@ class TrackingUnavailable(TrackingError):
 class RegistrationRefused(RecsysError, RuntimeError):
     """A model was trained and logged and is not registered, because it is worse than the baseline."""
 
+    exit_code = Exit.REFUSED
+
 
 class ScoringError(RecsysError, RuntimeError):
     """A batch scoring job cannot run or cannot write its output."""
+
+    exit_code = Exit.DATA
 
 
 class DataWarning(UserWarning):
@@ -76,6 +127,21 @@ def warn(message: str) -> None:
     while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] == package:
         level, frame = level + 1, frame.f_back
     warnings.warn(message, DataWarning, stacklevel=level)
+
+
+_E = TypeVar("_E", bound=RecsysError)
+
+
+def absent(error: _E) -> _E:
+    """Return an error that says that something named is not there; the exit code of a command says so too."""
+    error.exit_code = Exit.NOT_FOUND
+    return error
+
+
+def refused(error: _E) -> _E:
+    """Return an error that says that a model has not earned its place; the exit code of a command says so too."""
+    error.exit_code = Exit.REFUSED
+    return error
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

@@ -230,12 +230,9 @@ class Features:
             DataError: they have no columns of items, or nothing is left of them.
             ConfigError: a column that is not there, or another kind.
         """
-        table = table_of(interactions)
+        table = described_items(interactions).drop(columns=[ITEM])
         if table.shape[1] - (TITLE in table) <= 0 and columns is None:
-            raise DataError(
-                "the interactions say nothing about their items; give a table of items with them: "
-                "Interactions.from_frame(..., items=table), or [data] items"
-            )
+            raise DataError("the interactions say nothing about their items; give a table of items with them, items=")
         recipe = Recipe.learned(table, columns, min_count)
         return cls(interactions.items, recipe.encode(table), recipe)
 
@@ -254,14 +251,14 @@ class Features:
         return f"Features({len(self.ids):,} items, {described:,} of them with features; {kinds})"
 
 
-def table_of(interactions: Interactions) -> pd.DataFrame:
-    """Return what interactions say of their items, a row per item; `title` is a column if they have titles."""
+def described_items(interactions: Interactions) -> pd.DataFrame:
+    """Return what interactions say of their items: their ids, their `title` if they have titles, and their columns."""
     columns = {
         name: pd.Series(list(values), dtype=object) if values.dtype == object else pd.Series(values)
         for name, values in interactions.item_columns.items()
     }
     titles = {} if interactions.titles is None else {TITLE: pd.Series(interactions.titles, dtype=object)}
-    return pd.DataFrame({**titles, **columns}, index=range(len(interactions.items)))
+    return pd.DataFrame({**titles, **columns, ITEM: interactions.items.ids()})
 
 
 def taken(matrix: sp.csr_matrix, rows: npt.NDArray[np.int64]) -> sp.csr_matrix:

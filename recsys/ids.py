@@ -272,10 +272,7 @@ def _to_index(values: Any) -> pd.Index[Any]:
     """Return a checked index of one id type."""
     index = _plain_index(values)
     if index.hasnans:
-        raise DataError(
-            "ids must not be missing, got None or NaN; drop those rows first, "
-            "e.g. frame.dropna(subset=['user_id', 'item_id'])"
-        )
+        raise DataError("ids must not be missing, got None or NaN; drop the rows without one first")
     if pd.api.types.is_float_dtype(index.dtype):
         raise DataError(
             f"ids must be integers, strings or other hashables of one type, got {index.dtype}; "

@@ -67,7 +67,7 @@ class Interactions:
             matrix = matrix.copy()
             matrix.sum_duplicates()
         if matrix.nnz < stored:  # summed above, or by scipy when it converted to CSR
-            raise DataError(f"{stored - matrix.nnz} entries are stored twice; use from_frame(duplicates=...)")
+            raise DataError(f"{stored - matrix.nnz} entries are stored twice; store each once, as from_frame does")
         if not np.isfinite(matrix.data).all():
             raise DataError(f"{int((~np.isfinite(matrix.data)).sum())} stored values are NaN or infinite")
         if matrix.indices.dtype != np.int32 and matrix.nnz < 2**31:

@@ -87,6 +87,8 @@ class Workspace:
     """Show progress bars."""
     in_words: bool = True
     """Print the tables that a job returns, for people; False where a program reads them."""
+    lines: bool = False
+    """Print a line where a training has come, at most one an epoch: where there is no terminal for a bar."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "root", as_path(self.root).resolve())

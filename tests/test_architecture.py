@@ -28,7 +28,7 @@ LAYERS = [
     {"drift", "export", "preparing", "promotion", "report", "scoring", "tracking"},
     {"analysis", "pyfunc_model", "config"},
     {"tuning"},
-    {"jobs", "commands"},
+    {"jobs", "commands", "common_options", "hints"},
     {"cli"},
     {"__main__"},
     {"__init__"},

@@ -115,7 +115,7 @@ def test_a_run_shows_it_in_table_report_and_store(place, capsys):
     config = job(GOOD)
     split = config.split.split(config.load_data())
     known = evaluate(Popularity().fit(split.train, show_progress=False), split.test, config.evaluate.metrics)
-    assert {name: metrics[f"popularity_{name.replace('@', '_at_')}"] for name in known.values} == known.values
+    assert {name: metrics[f"popularity/{name.replace('@', '_at_')}"] for name in known.values} == known.values
     head, *rows = out.split("metric ")[1].splitlines()[:4]
     assert head.endswith("  Popularity")
     assert [row.split()[-1] for row in rows] == [f"{value:.4f}" for value in known.values.values()]
@@ -149,7 +149,7 @@ def test_a_model_that_is_worse_is_registered_only_by_force(place, capsys, monkey
         '[data]\nname = "synthetic"\nusers = 400\nitems = 150\ninteractions = 8000\n[split]\nkind = "hold_out_users"\n'
         '[model]\nname = "UAutoRec"\nhidden = 4\nepochs = 1\n[track]\nregister = "shop"\n'
     )
-    assert cli.main(["train", "weak.toml", "--quiet"]) == 2
+    assert cli.main(["train", "weak.toml", "--quiet"]) == 6
     said = capsys.readouterr()
     (line,) = said.err.splitlines()
     assert line.startswith("recsys train: UAutoRec ranks worse than Popularity (ndcg@10 0.")
@@ -163,7 +163,7 @@ def test_a_model_that_is_worse_is_registered_only_by_force(place, capsys, monkey
     assert tracking.versions_if_any("shop") == []
 
     monkeypatch.setattr(UAutoRec, "fit", lambda *_, **__: pytest.fail("trained again"))
-    assert cli.main(["train", "weak.toml", "--quiet"]) == 2
+    assert cli.main(["train", "weak.toml", "--quiet"]) == 6
     assert capsys.readouterr().err.splitlines() == [line]
     assert cli.main(["train", "weak.toml", "--quiet", "--force"]) == 0
     assert "models:/shop/1" in capsys.readouterr().out

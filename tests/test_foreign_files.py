@@ -114,7 +114,7 @@ def evaluated(folder, again):
         patch.setattr(evaluate, "measure", lambda *_: RESULT)
         patch.setattr(evaluate, "split_for", lambda _, split: split)
         patch.setattr(evaluate, "_check_unseen", lambda *_: None)
-        evaluate.run(Workspace(folder, False), "model", CONFIGS["Popularity"], output=folder / "users.parquet")
+        evaluate.evaluate(Workspace(folder, False), "model", CONFIGS["Popularity"], output=folder / "users.parquet")
 
 
 JOBS = {

@@ -20,7 +20,7 @@ from recsys import tracking
 from recsys.arguments import COMMON, FORMS, Command
 from recsys.cli import main
 from recsys.commands import COMMANDS
-from recsys.errors import DataError, DataWarning
+from recsys.errors import DataError, DataWarning, Exit
 from recsys.metrics import METRICS
 from recsys.models import MODELS
 from recsys.splits import SPLITTERS
@@ -154,10 +154,10 @@ def ended(*argv: str) -> tuple[int, str]:
 def assert_ends_well(*argv: str) -> None:
     """Fail unless the command succeeds or refuses with one line (argparse: its usage, then one line)."""
     code, err = ended(*argv)
-    assert code in (0, 2), (argv, code, err)
+    assert code in set(Exit), (argv, code, err)
     if code == 2 and err.startswith("usage:"):
         assert "error: " in err, (argv, err)
-    elif code == 2:
+    elif code:
         assert err.startswith("recsys "), (argv, err)
         assert err.splitlines() == [err.removesuffix("\n")], (argv, err)
 

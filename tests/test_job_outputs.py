@@ -62,7 +62,7 @@ def command(tmp_path, monkeypatch, capsys):
         capsys.readouterr()
         before = outside()
         text = [argument.format(name) for argument in arguments]
-        assert cli.main([*text, "--root", str(tmp_path / "root"), *(["--quiet"] if text[0] != "export" else [])]) == 2
+        assert cli.main([*text, "--root", str(tmp_path / "root"), *(["--quiet"] if text[0] != "export" else [])]) > 1
         assert outside() == before
         error = capsys.readouterr().err
         assert error.count("\n") == 1

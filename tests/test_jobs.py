@@ -86,7 +86,12 @@ def test_train_promote_score_recommend_evaluate(run, mlflow_root):
 
     found = mlflow.MlflowClient().search_runs(["1"])[0]
     assert found.data.params["model.hidden"] == "16"
-    assert {"ndcg_at_10", "recall_at_10", "coverage_at_10", "validation_ndcg_at_10"} <= found.data.metrics.keys()
+    assert {
+        "test/ndcg_at_10",
+        "test/recall_at_10",
+        "test/coverage_at_10",
+        "validation/ndcg_at_10",
+    } <= found.data.metrics.keys()
     assert found.data.tags["data.fingerprint"]
     steps = mlflow.MlflowClient().get_metric_history(found.info.run_id, "loss")
     assert [point.step for point in steps] == [1, 2, 3]
@@ -99,7 +104,7 @@ def test_train_promote_score_recommend_evaluate(run, mlflow_root):
         f"runs:/{found.info.run_id}/model",
     ):
         assert said in page
-    assert f'<td class="n">{found.data.metrics["ndcg_at_10"]:.4f}</td>' in page
+    assert f'<td class="n">{found.data.metrics["test/ndcg_at_10"]:.4f}</td>' in page
 
     status, out, _ = run("promote", "night", "--reason", "a first one")
     assert status == 0
@@ -135,7 +140,7 @@ def test_train_promote_score_recommend_evaluate(run, mlflow_root):
     status, out, err = run("evaluate", "models:/night/1", "--metric", "ndcg@10", "--output", "users.parquet", "--quiet")
     assert (status, err) == (0, "")
     per_user = pd.read_parquet(mlflow_root / "users.parquet")
-    assert per_user["ndcg@10"].mean() == pytest.approx(found.data.metrics["ndcg_at_10"], abs=1e-9)
+    assert per_user["ndcg@10"].mean() == pytest.approx(found.data.metrics["test/ndcg_at_10"], abs=1e-9)
 
 
 def test_score_a_list_of_users_from_a_file_of_their_own(run, mlflow_root):
@@ -200,15 +205,15 @@ def test_repeats_report_mean_and_deviation_and_refit_reads_all_but_the_test(run)
     about = tracking.load("models:/night/2").about_
     assert about["config"]["split"]["seed"] == about["config"]["model"]["seed"] == 1
     assert about["config"]["train"]["repeats"] == 1
-    again = evaluate.run(Workspace(progress=False), "models:/night/2")["rmse"]
-    assert again == metric_of(2, "rmse") != metric_of(1, "rmse")
+    again = evaluate.evaluate(Workspace(progress=False), "models:/night/2")["rmse"]
+    assert again == metric_of(2, "test/rmse") != metric_of(1, "test/rmse")
 
 
 def test_models_without_a_seed_are_repeated_over_splits(run):
     status, out, err = run("train", "bare.toml", "--force", "--quiet", "--set=train.repeats=2")
     assert (status, err) == (0, "")
     assert "EASE, test, 2 seeds" in out
-    assert metric_of(1, "ndcg_at_10") != metric_of(2, "ndcg_at_10")
+    assert metric_of(1, "test/ndcg_at_10") != metric_of(2, "test/ndcg_at_10")
     assert "seed" not in tracking.load("models:/night/2").about_["config"]["model"]
 
 
@@ -299,7 +304,7 @@ def night(trained, monkeypatch, capsys):
 def test_a_model_is_not_tested_on_what_it_was_trained_on(night):
     status, out, err = night("evaluate", "models:/night/1", "--metric", "ndcg@10", "--quiet")
     assert (status, err) == (0, "")
-    assert f"{metric_of(1, 'ndcg_at_10'):.4f}" in out
+    assert f"{metric_of(1, 'test/ndcg_at_10'):.4f}" in out
     status, out, err = night("evaluate", "models:/night/1", "--config", "other.toml", "--quiet")
     assert status == 2
     assert "may have seen the test entries" in err
@@ -325,7 +330,7 @@ def test_a_model_of_the_same_items_and_other_users_reads_its_own_rows(tmp_path):
     assert model.items_ == split.train.items
     until = {"trained_on": {"fingerprint": "", "until": split.first_test_time - 1}, "config": config.as_dict()}
     model.save(tmp_path / "model", about=until)
-    found = evaluate.run(Workspace(progress=False), str(tmp_path / "model"), metrics=["ndcg@10"])
+    found = evaluate.evaluate(Workspace(progress=False), str(tmp_path / "model"), metrics=["ndcg@10"])
     assert found.per_user["user_id"].tolist() == list(split.test.users)
     own = model.users_.codes(split.test.users.ids(), on_unknown="mark")
     assert ((own < 0).any(), (own >= 0).any()) == (True, True)
@@ -521,7 +526,7 @@ def test_a_failure_in_the_test_does_not_cost_the_training(run, monkeypatch):
     assert "no test today" in err
     (found,) = mlflow.MlflowClient().search_runs(["1"])
     assert found.info.status == "FAILED"
-    assert "validation_ndcg_at_10" in found.data.metrics
+    assert "validation/ndcg_at_10" in found.data.metrics
     assert type(tracking.load(f"runs:/{found.info.run_id}/model")).__name__ == "EASE"
     assert not mlflow.MlflowClient().search_registered_models()
 

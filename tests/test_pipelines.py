@@ -122,7 +122,7 @@ def test_a_training_by_the_script_gives_the_figures_of_the_command(function, con
 def test_a_registered_model_is_measured_by_the_script_as_by_the_command(function, script, config, capsys):
     script("train", str(config))
     uri = "models:/nightly/1"
-    assert_same(function("evaluate", "measure")(Workspace(), uri), evaluate.run(Workspace(), uri))
+    assert_same(function("evaluate", "measure")(Workspace(), uri), evaluate.evaluate(Workspace(), uri))
     script("evaluate", uri)
     assert "models:/nightly/1, EASE" in capsys.readouterr().out
 

@@ -48,6 +48,7 @@ SECTIONS = (
             "docs/models.md",
             "docs/metrics.md",
             "docs/configuration.md",
+            "docs/commands.md",
             "docs/analysis.md",
             "docs/serving.md",
             "docs/scale.md",

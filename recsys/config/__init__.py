@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import importlib
 import re
 import sys
@@ -18,6 +19,7 @@ from recsys.config.data import DataConfig, SplitConfig
 from recsys.config.sections import (
     EvaluateConfig,
     JobConfig,
+    NightlyConfig,
     TrackConfig,
     TrainConfig,
     TuneConfig,
@@ -25,7 +27,7 @@ from recsys.config.sections import (
     modules_of,
 )
 from recsys.datasets import SYNTHETIC
-from recsys.errors import ConfigError, did_you_mean
+from recsys.errors import ConfigError, absent, did_you_mean
 from recsys.models import MODELS, Range
 from recsys.workspace import as_path
 
@@ -33,6 +35,7 @@ __all__ = [
     "DataConfig",
     "EvaluateConfig",
     "JobConfig",
+    "NightlyConfig",
     "Range",
     "SplitConfig",
     "TrackConfig",
@@ -43,6 +46,7 @@ __all__ = [
     "import_modules",
     "load_config",
     "load_configs",
+    "overridden",
 ]
 
 
@@ -63,7 +67,7 @@ def load_config(path: str | Path, overrides: Iterable[str] = ()) -> JobConfig:
     try:
         text = file.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
-        raise ConfigError(f"there is no configuration file {file}") from None
+        raise absent(ConfigError(f"there is no configuration file {file}")) from None
     except (OSError, ValueError) as error:  # ValueError: not UTF-8, or a path that no system has
         raise ConfigError(f"{file} cannot be read: {error}") from None
     try:
@@ -85,6 +89,16 @@ def load_config(path: str | Path, overrides: Iterable[str] = ()) -> JobConfig:
             f"{'data that are read' if source == SYNTHETIC else 'generated data'} have"
         )
     return config
+
+
+def overridden(values: Mapping[str, Any], overrides: Iterable[str]) -> JobConfig:
+    """Return the configuration of plain values with `section.key=value` overrides; errors as `load_config`."""
+    changed, given = copy.deepcopy(dict(values)), list(overrides)
+    for override in given:
+        _set(changed, override)
+    where = " ".join(f"--set {override}" for override in given) or "the configuration"
+    _check_values(changed, where)
+    return check_config(changed, where)
 
 
 def load_configs(paths: Iterable[str | Path], overrides: Iterable[str] = ()) -> dict[str, JobConfig]:

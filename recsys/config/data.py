@@ -6,7 +6,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from inspect import Parameter
 from pathlib import Path
-from typing import Any, Final
+from types import NoneType
+from typing import Any, Final, get_args
 
 import numpy as np
 import pandas as pd
@@ -65,7 +66,7 @@ class OpenSection(Section):
         mistakes += [f"{section}.{name} is needed: {options[name].meaning}" for name in missing]
         if mistakes:
             raise ConfigError("; ".join(mistakes))
-        return {name: check_value(f"{section}.{name}", options[name].type, value) for name, value in self.given.items()}
+        return {name: _as_python(f"{section}.{name}", options[name].type, value) for name, value in self.given.items()}
 
 
 class DataConfig(OpenSection):
@@ -142,6 +143,14 @@ class DataConfig(OpenSection):
         options = {name: given[name] for name in ("item", "ids", "encoding") if name in given}
         return datasets.read_items(given["items"], **options), options.get("item", ITEM)
 
+    def items_in(self, file: str) -> pd.DataFrame:
+        """Return another table of items, csv or parquet, read as `item_table`, its items under `item_id`."""
+        given = self._values(READ)
+        options = {name: given[name] for name in ("item", "ids", "encoding") if name in given}
+        table = datasets.read_items(file, **options)
+        own = options.get("item", ITEM)
+        return table.rename(columns={own: ITEM}) if own in table and ITEM not in table else table
+
     def training_data(self, raw: Interactions) -> Interactions:
         """Return the result of `read`, filtered and binarized for training."""
         if self.shards is not None:
@@ -209,9 +218,17 @@ class DataConfig(OpenSection):
         return {name: value for name, value in self.check().items() if name in options and name not in other}
 
 
+def _as_python(name: str, hint: Any, value: Any) -> Any:
+    """Return a checked value; false is None where None may be and false may not, for TOML has no None."""
+    kinds = get_args(hint)
+    if value is False and NoneType in kinds and bool not in kinds:
+        return None
+    return check_value(name, hint, value)
+
+
 def _fits(option: Option, value: Any) -> bool:
     try:
-        check_value("", option.type, value)
+        _as_python("", option.type, value)
     except ConfigError:
         return False
     return True

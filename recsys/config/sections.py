@@ -74,6 +74,14 @@ class TrackConfig(Section):
             raise ConfigError(f"track.register must be a name without '/' and ':', got {name!r}")
 
 
+class NightlyConfig(Section):
+    """What `recsys nightly` puts into its lists; no other job reads it."""
+
+    items: str | None = None
+    """A table of items that nobody has met, csv or parquet with the columns of `data.items`: the champion takes them
+    into the lists by their features, without a new training ([new-items.md](new-items.md))."""
+
+
 class TuneConfig(Section):
     """The search for hyperparameters on the validation part, by `recsys tune` and `recsys compare`."""
 
@@ -111,7 +119,8 @@ class JobConfig(Section):
     promote: Rule = Rule()
     drift: Limits = Limits()
     rules: Rules | None = None
-    """What `recsys nightly` may write into lists; `recsys train` does not read it."""
+    """What `recsys nightly` may write into lists; the report of `recsys train` says what each rule costs."""
+    nightly: NightlyConfig = NightlyConfig()
     tune: TuneConfig | None = None
     """The search; `recsys train` does not read it."""
 
@@ -315,7 +324,7 @@ def check_metrics(model: Recommender, names: Iterable[str]) -> None:
     metrics = [of(name) for name in names]
     for metric in metrics:
         if metric.needs_item_vectors:
-            raise ConfigError(f"{metric.name} needs item vectors: call recsys.evaluate with item_vectors=")
+            raise ConfigError(f"{metric.name} needs item vectors, which no job has: recsys.evaluate takes them")
     rated = dict.fromkeys(metric.name for metric in metrics if metric.rates)
     if rated and (reason := model.why_no_ratings()):
         raise ConfigError(

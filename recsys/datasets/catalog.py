@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from recsys.datasets.generator import synthetic
 from recsys.datasets.readers import read
-from recsys.errors import DataError, DownloadError, did_you_mean
+from recsys.errors import DataError, DownloadError, absent, did_you_mean
 from recsys.files import working_folder
 from recsys.interactions import Interactions
 from recsys.outputs import Kind
@@ -85,9 +85,11 @@ def load(
         DownloadError: the download fails.
     """
     if name not in NAMES:
-        raise DataError(
-            f"no data set is called {name!r}{did_you_mean(name, NAMES)}; "
-            "recsys.datasets.read(path) reads a file or folder of your own"
+        raise absent(
+            DataError(
+                f"no data set is called {name!r}{did_you_mean(name, NAMES)}; "
+                "recsys.datasets.read(path) reads a file or folder of your own"
+            )
         )
     if name == SYNTHETIC:
         if path is not None or tuple(keep):
@@ -104,10 +106,12 @@ def _find(name: str, raw: Path) -> Path:
         return found
     if name in ARCHIVES:
         return fetch(ARCHIVES[name], raw / name)
-    raise DataError(
-        f"there is no copy of {name!r} and it cannot be downloaded; looked for "
-        f"{' and '.join(map(str, places))}{'' if shared else ' ($RECSYS_DATA is not set)'}; put interactions.parquet, "
-        f"or the publisher's own files, into {raw / name}, or pass path="
+    raise absent(
+        DataError(
+            f"there is no copy of {name!r} and it cannot be downloaded; looked for "
+            f"{' and '.join(map(str, places))}{'' if shared else ' ($RECSYS_DATA is not set)'}; put "
+            f"interactions.parquet, or the publisher's own files, into {raw / name}, or pass path="
+        )
     )
 
 
@@ -155,7 +159,7 @@ def _is_full(folder: Path) -> bool:
 def _download(url: str, path: Path, archive: Archive) -> None:
     with urllib.request.urlopen(url, timeout=60.0) as response, path.open("wb") as file:
         size = int(response.headers.get("Content-Length") or 0)
-        with tqdm.wrapattr(file, "write", total=size or None, desc=archive.file) as sink:
+        with tqdm.wrapattr(file, "write", total=size or None, desc=archive.file, disable=None) as sink:
             shutil.copyfileobj(response, sink, _CHUNK)
     received = path.stat().st_size
     if size and received != size:  # urllib reports no error when the connection closes early

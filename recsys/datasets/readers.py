@@ -16,7 +16,7 @@ from recsys.columns import ITEM, USER
 from recsys.datasets.encoding import bare, first_line
 from recsys.datasets.layouts import LAYOUTS, PARQUET, Reader, item_table, parts_of
 from recsys.datasets.text import IdKind, Request
-from recsys.errors import ConfigError, DataError, did_you_mean
+from recsys.errors import ConfigError, DataError, absent, did_you_mean
 from recsys.interactions import Interactions
 from recsys.workspace import as_path
 
@@ -224,7 +224,7 @@ def _items_of(items: str | Path, request: Request, what: str = "items") -> pd.Da
     with _naming(f"the table of {what} {path}"):
         found = item_table(path, request)
     if found is None:
-        raise DataError(f"expected a table of {what} at {path}, found nothing")
+        raise absent(DataError(f"expected a table of {what} at {path}, found nothing"))
     return _with_ids(found, request)
 
 

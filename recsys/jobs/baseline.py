@@ -50,8 +50,8 @@ class Baseline:
 
     @property
     def figures(self) -> dict[str, float]:
-        """The values under names for MLflow, such as `popularity_ndcg@10` and `biases_rmse`."""
-        return {f"{_name(name).lower()}_{name}": value for name, value in self.values.items()}
+        """The values under names for MLflow, such as `popularity/ndcg@10` and `biases/rmse`."""
+        return {f"{_name(name).lower()}/{name}": value for name, value in self.values.items()}
 
     def table(self, test: Evaluation) -> str:
         """Return a model's evaluation as text, with the baseline beside it."""

@@ -11,7 +11,15 @@ from typing import TYPE_CHECKING
 from recsys.config import DataConfig, JobConfig, check_config
 from recsys.config.data import of_everyone
 from recsys.datasets import NAMES
-from recsys.errors import ConfigError, DataError, TrackingError, TrackingUnavailable, UnknownIdError, did_you_mean
+from recsys.errors import (
+    ConfigError,
+    DataError,
+    TrackingError,
+    TrackingUnavailable,
+    UnknownIdError,
+    absent,
+    did_you_mean,
+)
 from recsys.evaluation import Evaluation, Ranker, Validation, evaluate
 from recsys.files import sha256_of_json
 from recsys.ids import IdMap
@@ -103,7 +111,9 @@ def section_of(source: str) -> dict[str, str]:
         return {"file": source}
     if source in NAMES:
         return {"name": source}
-    raise ConfigError(f"there is no file or folder {source}, nor a data set of that name{did_you_mean(source, NAMES)}")
+    raise absent(
+        ConfigError(f"there is no file or folder {source}, nor a data set of that name{did_you_mean(source, NAMES)}")
+    )
 
 
 def section_for(model: Recommender, uri: str, data: str | None) -> DataConfig:
@@ -231,7 +241,7 @@ class Versions:
     def newest(self) -> int:
         """Return the newest version; a TrackingError where there is none."""
         if not self.numbers:
-            raise TrackingError(f"model {self.name!r} has no versions")
+            raise absent(TrackingError(f"model {self.name!r} has no versions"))
         return self.numbers[0]
 
     def load(self, version: int) -> Recommender:

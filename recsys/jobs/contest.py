@@ -20,6 +20,8 @@ from recsys.workspace import Workspace
 
 _PLACE: Final = "contest"
 """Tag of a version with the place of its last contest."""
+_OF_BASELINE: Final = ("popularity/", "biases/", "popularity_", "biases_")
+"""How names of stored figures of the baseline begin; the latter two in earlier versions."""
 POPULARITY: Final = "Popularity"
 """Who stands in for a champion."""
 
@@ -53,14 +55,35 @@ def promote(
             raise ConfigError("--challenger gives its own version and reason; leave out --version and --reason")
         return challenge(workspace, name, challenger or None, alias=alias, dry_run=dry_run)
     tracking.configure(workspace, create=False)
+    versions = Versions(name, alias, tracking.model_versions(name))
+    number = versions.newest() if version is None else version
+    print(stored_figures(name, number, versions.holder))  # which says what there is, if not that version
     if dry_run:
-        versions = Versions(name, alias, tracking.model_versions(name))
-        if version is not None:
-            tracking.version_facts(name, version)  # which says what there is, if not that
-        return _planned(versions, versions.newest() if version is None else version)
-    promoted = tracking.promote(name, version, alias=alias, reason=reason)
+        return _planned(versions, number)
+    promoted = tracking.promote(name, number, alias=alias, reason=reason)
     print(_changed(promoted))
     return promoted
+
+
+def stored_figures(name: str, version: int, holder: int | None) -> str:
+    """Return the figures that two versions were registered with as text: what a promotion by hand rests on.
+
+    Raises:
+        TrackingError: there is no such version.
+    """
+    versions = [version] if holder in (None, version) else [version, holder]
+    facts = [tracking.version_facts(name, number) for number in versions]
+    names = [metric for metric in facts[0]["metrics"] if not metric.startswith(("system/", *_OF_BASELINE))]
+    heads = [f"version {number}" for number in versions]
+    width = max((len(metric) for metric in names), default=0)
+    lines = [f"{'':<{width}}  " + "  ".join(f"{head:>12}" for head in heads)]
+    for metric in sorted(names):
+        values = [found["metrics"].get(metric) for found in facts]
+        cells = (f"{'-' if value is None else format(value, '.4f'):>12}" for value in values)
+        lines.append(f"{metric:<{width}}  " + "  ".join(cells))
+    if len(facts) > 1:
+        lines.append("as registered, each on its own test part; --challenger measures both on the same users")
+    return "\n".join(lines)
 
 
 def challenge(

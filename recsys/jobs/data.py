@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from recsys import datasets
-from recsys.config import load_config
+from recsys.config import load_config, overridden
+from recsys.config.data import READ
 from recsys.data_report import DataReport, describe, leaks
-from recsys.errors import DataError
+from recsys.errors import ConfigError, DataError
 from recsys.interactions import Interactions
 from recsys.jobs.common import section_of, split_of
 from recsys.shards import in_memory
 from recsys.workspace import Workspace
 
 
-def run(workspace: Workspace, source: str) -> DataReport:
+def run(workspace: Workspace, source: str, overrides: Sequence[str] = ()) -> DataReport:
     """Print a report on `source`, and on its split if it is a configuration (a .toml file); return the report.
+
+    `overrides` are keys of the configuration, or of `[data]` for a file or data set: `data.user=customer`.
 
     Of rows that repeat a user and item the latest is described, and the repeats are counted; a configuration has its
     own policy for them.
@@ -26,15 +30,16 @@ def run(workspace: Workspace, source: str) -> DataReport:
         DataError: the data cannot be read or split.
     """
     repeated: int | None
-    config = load_config(source) if source.endswith(".toml") else None
+    config = load_config(source, overrides) if source.endswith(".toml") else None
     if config is None:
-        data, repeated = _read(workspace, source)
+        data, repeated = _read(workspace, source, _reading(source, overrides))
     else:
         given = config.load_data(workspace.folder)
         data = in_memory(given)
         repeated = 0 if config.data.given.get("duplicates", "error") == "error" else None
     report = describe(data, repeated=repeated)
-    print(report)
+    if workspace.in_words:
+        print(report)
     if config is not None:
         print()
         split = split_of(config, given)
@@ -44,12 +49,21 @@ def run(workspace: Workspace, source: str) -> DataReport:
     return report
 
 
-def _read(workspace: Workspace, source: str) -> tuple[Interactions, int]:
-    """Return the data, and how many of their rows repeat a user and item."""
+def _reading(source: str, overrides: Sequence[str]) -> dict[str, Any]:
+    """Return the keys of `[data]` that say how a file or data set is read; a ConfigError for those that select."""
+    given = overridden({"data": section_of(source)}, overrides).data.check()
+    if other := [name for name in given if name not in READ]:
+        raise ConfigError(f"data.{other[0]} selects entries, and all of {source} are described; leave it out")
+    return given
+
+
+def _read(workspace: Workspace, source: str, given: Mapping[str, Any]) -> tuple[Interactions, int]:
+    """Return the data, read with the given keys, and how many of their rows repeat a user and item."""
     is_file, root = "file" in section_of(source), workspace.folder
 
     def read(**options: Any) -> Interactions:
-        return datasets.read(source, **options) if is_file else datasets.load(source, root=root, **options)
+        whole = {**given, **options}
+        return datasets.read(source, **whole) if is_file else datasets.load(source, root=root, **whole)
 
     try:
         return read(), 0

@@ -7,26 +7,27 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from recsys import report as pages
-from recsys.config import JobConfig, check_metrics
+from recsys.config import JobConfig, check_metrics, overridden
 from recsys.errors import ConfigError, DataError
 from recsys.evaluation import DEFAULT, Evaluation, along_k
 from recsys.files import replacing
+from recsys.jobs.arrivals import arrivals, on_catalog_of, with_arrivals
 from recsys.jobs.baseline import Baseline
 from recsys.jobs.common import config_of, fitted_part, load_model, may_have_seen, measure, split_of
-from recsys.jobs.list_rules import items_for, rules_of
+from recsys.jobs.list_rules import costs_of, items_for, rules_of
 from recsys.models import Recommender
 from recsys.models.stored import part_of
-from recsys.rules import Rules, costs, in_words
+from recsys.rules import in_words
 from recsys.splits import Split
 from recsys.workspace import Workspace, output_file
 
 
-def run(
+def evaluate(
     workspace: Workspace,
     model: str,
     config: JobConfig | None = None,
@@ -35,7 +36,9 @@ def run(
     output: Path | None = None,
     report: Path | None = None,
     allow_other_split: bool = False,
+    overrides: Sequence[str] = (),
     rules: Path | None = None,
+    items: Path | None = None,
 ) -> Evaluation:
     """Measure a saved model on the test part of `config`, by default of the configuration it was trained with.
 
@@ -46,7 +49,11 @@ def run(
         report: HTML file for the report (see `recsys.report.page`).
         allow_other_split: measure even if the split's training part is not what the model was trained on, with a
             warning.
-        rules: TOML file of rules for lists; what each of them costs and gives is printed after the metrics.
+        overrides: keys in place of those of the configuration, such as `evaluate.min_relevance=4.0`.
+        rules: TOML file of rules for lists; what each of them costs and gives is printed after the metrics, and shown
+            in the report.
+        items: csv or parquet file with columns of items: a model with features takes new items from it, which may then
+            be in lists, and rules read it.
 
     Raises:
         ConfigError: `output` is not a .parquet file, `report` not a .html file, one of them cannot be written (nothing
@@ -54,21 +61,22 @@ def run(
         DataError: the split's items are not the model's, or the model may have been trained on the test entries.
         OSError: `output` or `report` cannot be written; nothing has been measured then.
     """
-    for path, option, suffix in ((output, "--output", ".parquet"), (report, "--report", ".html")):
-        if path is not None and (path.suffix != suffix or path.is_dir()):
-            raise ConfigError(f"{option} of evaluate is a {suffix} file, got {path}")
-    table_file = None if output is None else output_file(output, "--output")
-    page_file = None if report is None else output_file(report, "--report")
+    table_file, page_file = _file(output, "--output", ".parquet"), _file(report, "--report", ".html")
     chosen = rules_of(rules)
     with _writable(table_file) as table, _writable(page_file) as page:
         fitted, pinned = load_model(workspace, model)
         config = config or config_of(fitted, model)
+        config = overridden(config.as_dict(), overrides) if overrides else config
         names = tuple(dict.fromkeys(metrics or config.evaluate.metrics or DEFAULT))
         check_metrics(fitted, names)
         data = config.load_data(workspace.folder)
         own = split_of(config, data)
+        new = arrivals(items, config.data)
+        _check_unseen(fitted, split_for(fitted, own, may_extend=new is not None), pinned, allow_other_split)
+        if new is not None:
+            fitted = with_arrivals(fitted, new, ruled=chosen is not None)
+            own = on_catalog_of(fitted, own)
         split = split_for(fitted, own)
-        _check_unseen(fitted, split, pinned, allow_other_split)
         print(f"{type(fitted).__name__} on {split.test}")
         measured = names if page is None else along_k(names, split.test.target.shape[1])
         curves = measure(workspace, config, fitted, split, measured)
@@ -76,36 +84,35 @@ def run(
         baseline = Baseline.of(workspace, config, own, fitted_part(fitted, own), names)
         if workspace.in_words:
             print(baseline.table(result))
-        if chosen is not None:
-            _print_costs(fitted, split, chosen, items_for(chosen, None, config.data, data))
+        cost = costs_of(fitted, split, chosen, items_for(chosen, new, config.data, data))
+        if cost is not None and workspace.in_words:
+            print(f"\n{in_words(cost)}")
         if table is not None:
             result.per_user.to_parquet(table)
             print(f"per user: {output}")
         if page is not None:
             about = {"config": config.as_dict(), "data": data.summary()}
-            text = pages.page(
-                fitted,
-                split,
-                curves,
-                metrics=names,
-                about=about,
-                min_relevance=config.evaluate.min_relevance,
-                source=pinned,
-                baseline=(baseline.title, baseline.values),
-            )
-            page.write_text(text, encoding="utf-8")
+            shown: dict[str, Any] = {"about": about, "source": pinned, "rules": cost}
+            shown |= {"min_relevance": config.evaluate.min_relevance, "baseline": (baseline.title, baseline.values)}
+            page.write_text(pages.page(fitted, split, curves, metrics=names, **shown), encoding="utf-8")
             print(f"report: {report}")
     return result
 
 
-def _print_costs(model: Recommender, split: Split, rules: Rules, items: pd.DataFrame | None) -> None:
-    """Print what each rule costs and gives on the test part."""
-    print(f"\n{in_words(costs(model, split.test, rules, items, popularity=split.train))}")
+def _file(path: Path | None, option: str, suffix: str) -> Path | None:
+    """Return the file to write for an option; None where it is not given."""
+    if path is not None and (path.suffix != suffix or path.is_dir()):
+        raise ConfigError(f"{option} of evaluate is a {suffix} file, got {path}")
+    return None if path is None else output_file(path, option)
 
 
-def split_for(model: Recommender, split: Split) -> Split:
-    """Return the split with the model's own indices of the test users."""
-    if model.items_ is not None and model.items_ != split.train.items:
+def split_for(model: Recommender, split: Split, *, may_extend: bool = False) -> Split:
+    """Return the split with the model's own indices of the test users.
+
+    Args:
+        may_extend: the model will take further items, so that it need not know all of the split's yet.
+    """
+    if model.items_ is not None and model.items_ != split.train.items and not may_extend:
         both = model.items_.codes_of(split.train.items, "item") >= 0
         raise DataError(
             f"the model knows {model.n_items_} items and this split has {split.train.shape[1]}, of which the model "

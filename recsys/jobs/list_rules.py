@@ -10,13 +10,14 @@ import pandas as pd
 
 from recsys.columns import ITEM
 from recsys.config import DataConfig
-from recsys.datasets import read_items
 from recsys.errors import ConfigError
+from recsys.features import described_items
 from recsys.interactions import Interactions
+from recsys.jobs.arrivals import described
 from recsys.models import Recommender
-from recsys.rules import Rules, check_table, table_of
+from recsys.rules import Rules, check_table, costs, table_of
 from recsys.rules.declared import FILE
-from recsys.scoring.asked import described_items
+from recsys.splits import Split
 
 
 def rules_of(file: Path | None, allow: Path | None = None, exclude: Path | None = None) -> Rules | None:
@@ -36,47 +37,31 @@ def rules_of(file: Path | None, allow: Path | None = None, exclude: Path | None 
     return rules or None
 
 
-def with_new_items(model: Recommender, items: Path | None) -> Recommender:
-    """Return a model with the new items of a table, where it reads features of items; else as it is.
-
-    Raises:
-        DataError: the table cannot be read, or lacks a column.
-    """
-    return model.with_items(read_items(items)) if items is not None and reads_features(model) else model
-
-
-def reads_features(model: Recommender) -> bool:
-    """Return whether a model takes new items from a table alone."""
-    return all(getattr(part, "features_", None) is not None for part in model.members())
+def costs_of(model: Recommender, split: Split, rules: Rules | None, items: pd.DataFrame | None) -> pd.DataFrame | None:
+    """Return what each rule costs and gives on the test part; None without rules."""
+    return costs(model, split.test, rules, items, popularity=split.train) if rules else None
 
 
 def items_for(
     rules: Rules | None,
-    given: Path | None,
+    given: pd.DataFrame | None,
     section: DataConfig,
     data: Interactions | None = None,
     *,
-    taken: bool = False,
+    new: pd.DataFrame | None = None,
 ) -> pd.DataFrame | None:
     """Return the table of items that rules read; None where they read no column, or where the data are to say it.
 
     It is that of the option, of the rules, of `[data] items`, or what the data say of their items, in this order.
 
     Args:
-        taken: the model has read what was given.
+        new: further items, of which the rules read the same columns.
 
     Raises:
-        ConfigError: the rules read columns and there is no table, or the option is given without rules.
+        ConfigError: the rules read columns and there is no table.
         DataError: it cannot be read, or lacks a column.
     """
-    if rules is None:
-        if given is not None and not taken:
-            raise ConfigError(
-                "--items is a table for rules, or for a model with features of items (docs/new-items.md); there are no "
-                "rules, and this model reads none: name rules with --rules"
-            )
-        return None
-    if not rules.columns:
+    if not rules or not rules.columns:
         return None
     table = table_of(given, rules.items)
     if table is None and (named := section.item_table()) is not None:
@@ -84,5 +69,7 @@ def items_for(
         table = table if ITEM in table else table.rename(columns={column: ITEM})
     if table is None and data is not None and data.item_columns:
         table = described_items(data)
+    if table is not None and (both := described((table, ITEM), new)) is not None:
+        table, _ = both
     check_table(rules, table)
     return table

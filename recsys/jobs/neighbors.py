@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
+from pathlib import Path
 
 import pandas as pd
 
@@ -10,6 +11,7 @@ from recsys import scoring
 from recsys.columns import ITEM, NOTHING, RANK, SCORE, SIMILAR_ITEM, SOURCE, TITLE, USER
 from recsys.errors import DataError, warn
 from recsys.frames import in_words
+from recsys.jobs.arrivals import About, arrivals, described, with_arrivals
 from recsys.jobs.common import load_model, named, section_for
 from recsys.jobs.serve import after, with_titles
 from recsys.models import Recommender
@@ -17,22 +19,27 @@ from recsys.models.stored import part_of
 from recsys.scoring.kernel import Kernel
 from recsys.workspace import Workspace
 
-About = tuple[pd.DataFrame, str] | None
 
-
-def similar(workspace: Workspace, model: str, items: Sequence[str], *, n: int = 10) -> pd.DataFrame:
+def similar(
+    workspace: Workspace, model: str, items: Sequence[str], *, n: int = 10, new_items: Path | None = None
+) -> pd.DataFrame:
     """Print the `n` items most similar to each of the items, by title.
 
     Returns `item_id, similar_item_id, score, rank, title` and the further columns that the table of items has of the
     similar items. No histories are read.
+
+    Args:
+        new_items: csv or parquet file of items that nobody has met, for a model that reads features of items.
 
     Raises:
         UnknownIdError: the model does not know an item.
         UnsupportedError: it has no similarity of items.
     """
     fitted, _ = load_model(workspace, model)
+    new = arrivals(new_items, section_for(fitted, model, None) if part_of(fitted.about_, "config") else None)
+    fitted = with_arrivals(fitted, new)
     ids = named(Kernel(fitted).items, items, "items", "known to the model")
-    about = _about_items(fitted, model)
+    about = described(_about_items(fitted, model), new)
     lists = scoring.similar_items_frame(fitted, ids, n)
     frame = with_titles(fitted, None, lists, about, of=SIMILAR_ITEM)
     if workspace.in_words:
@@ -46,20 +53,31 @@ def similar(workspace: Workspace, model: str, items: Sequence[str], *, n: int = 
 
 
 def users(
-    workspace: Workspace, model: str, items: Sequence[str], *, n: int = 10, data: str | None = None
+    workspace: Workspace,
+    model: str,
+    items: Sequence[str],
+    *,
+    n: int = 10,
+    data: str | None = None,
+    new_items: Path | None = None,
 ) -> pd.DataFrame:
     """Print the `n` best potential users of each of the items: who has not seen it and has the highest scores.
 
     Returns `item_id, user_id, score, rank, source, title`, the title being that of the item.
 
+    Args:
+        new_items: as in `similar`.
+
     Raises:
         UnknownIdError: the model does not know an item.
     """
     fitted, _ = load_model(workspace, model)
-    ids = named(Kernel(fitted).items, items, "items", "known to the model")
     section = section_for(fitted, model, data)
+    new = arrivals(new_items, section)
+    fitted = with_arrivals(fitted, new)
+    ids = named(Kernel(fitted).items, items, "items", "known to the model")
     histories, seen = section.histories(workspace.folder)
-    about = section.item_table()
+    about = described(section.item_table(), new)
     lists = scoring.recommend_users_frame(fitted, ids, histories, n, seen=seen)
     titled = with_titles(fitted, histories, lists, about)
     if workspace.in_words:

@@ -17,13 +17,15 @@ from recsys import tracking
 from recsys.columns import USER
 from recsys.config import JobConfig
 from recsys.drift import data_drift, list_drift, warnings_of
-from recsys.errors import ConfigError, DataError, TrackingError
-from recsys.files import locked, sha256_of_json, write_text
+from recsys.errors import ConfigError, DataError, TrackingError, refused
+from recsys.files import locked, sha256_of_file, sha256_of_json, write_text
+from recsys.jobs.arrivals import night_arrivals, reads_features
 from recsys.jobs.common import Sources, Versions
 from recsys.jobs.contest import POPULARITY, settle
 from recsys.jobs.contestants import refuse_seen
 from recsys.jobs.list_rules import items_for
 from recsys.jobs.night_files import Files, digest_of
+from recsys.jobs.origin import name_of_run
 from recsys.jobs.train import Trained, train_one
 from recsys.jobs.train_files import files_of, forget
 from recsys.models import Recommender
@@ -122,14 +124,17 @@ def _run(workspace: Workspace, night: Night, config: JobConfig, files: Files, ou
     tracking.configure(workspace)  # first, since a server that does not answer makes all else vain
     sources = Sources.read(workspace, config.repeat(0))
     versions = Versions(name, ALIAS, tracking.versions_if_any(name))
-    items = items_for(config.rules or None, None, config.data, sources.raw)  # refused before the training
+    new = night_arrivals(config, sources.raw)  # refused before the training
+    items = items_for(config.rules or None, None, config.data, sources.raw, new=new)
     digest = _training_digest(config, sources)
-    facts = [digest, config.promote.as_text(), str(output), n]
-    began = files.begin(sha256_of_json([*facts, config.rules.as_dict()] if config.rules else facts), versions)
+    facts: list[Any] = [digest, config.promote.as_text(), str(output), n]
+    facts += [config.rules.as_dict()] if config.rules else []
+    facts += [] if new is None else [sha256_of_file(Path(str(config.nightly.items)))]
+    began = files.begin(sha256_of_json(facts), versions)
     if "night" in began:  # it had ended, and was killed before it had removed its files
         vars(night).update(began["night"])
         return began
-    steps = _Steps(workspace, night, config, sources, versions, files, digest, began, items)
+    steps = _Steps(workspace, night, config, sources, versions, files, digest, began, (items, new))
     night.record("prepare", lambda: f"done: {sources.data}")
     night.record("train", steps.train)
     night.record("promote", steps.promote)
@@ -157,8 +162,8 @@ class _Steps:
     """Of what the training depends on."""
     began: dict[str, Any]
     """What the night found when it began, see `Files`; more than it finds now if it was killed in between."""
-    items: pd.DataFrame | None = None
-    """What the rules for the lists read."""
+    tables: tuple[pd.DataFrame | None, pd.DataFrame | None] = (None, None)
+    """What the rules for the lists read, and the items that nobody has met."""
 
     def train(self) -> str:
         night, versions, sources = self.night, self.versions, self.sources
@@ -199,7 +204,9 @@ class _Steps:
         run_name = self.config.track.run_name or self.config.model["name"]
         job, split = self.sources.job, self.sources.split
         print(f"\n{run_name}: train {split.train}, test {split.test}")
-        trained = train_one(self.workspace, job, split, self.sources.data, run_name=run_name, model_tags=tags)
+        trained = train_one(
+            self.workspace, job, split, self.sources.data, run_name=name_of_run(self.config), model_tags=tags
+        )
         print(trained.table)
         if trained.registered is not None:
             trained.done()
@@ -209,7 +216,7 @@ class _Steps:
         night, versions, config = self.night, self.versions, self.config
         if night.challenger is None:
             if versions.holder is None:
-                raise ConfigError(f"there is no champion to score with: {night.reason}")
+                raise refused(ConfigError(f"there is no champion to score with: {night.reason}"))
             return "skipped: there is no challenger"
         name, holder = versions.name, versions.holder
         version = int(night.challenger.rpartition("/")[2])
@@ -241,9 +248,11 @@ class _Steps:
                 return f"done: version {version} is the champion now"
             night.status = "kept"
         if holder is None:
-            raise ConfigError(
-                f"there is no champion to score with: version {version} of {name!r} is not better than Popularity "
-                f"({night.reason}); improve the model, or promote it by hand"
+            raise refused(
+                ConfigError(
+                    f"there is no champion to score with: version {version} of {name!r} is not better than Popularity "
+                    f"({night.reason}); improve the model, or promote it by hand"
+                )
             )
         return f"done: version {holder} stays"
 
@@ -256,6 +265,8 @@ class _Steps:
 
     def score(self, champion: Recommender, output: Path, n: int) -> str:
         night, previous = self.night, self.files.replaced_lists(output, self.began)
+        items, new = self.tables
+        champion, said = self._with_arrivals(champion, new)
         histories, seen = self.sources.histories
         result = score(
             champion,
@@ -264,7 +275,7 @@ class _Steps:
             n=n,
             seen=seen,
             rules=self.config.rules,
-            items=self.items,
+            items=items,
             data_id=self.sources.identity,
             model_uri=night.champion,
             asked_uri=f"models:/{self.versions.name}@{ALIAS}",
@@ -280,7 +291,20 @@ class _Steps:
             drift = list_drift(previous, pd.read_parquet(output, filters=[(USER, "in", users)]))
             night.drift |= drift
             night.warnings += warnings_of(drift, self.config.drift)
-        return f"done: {result.users:,} users"
+        return f"done: {result.users:,} users{said}"
+
+    def _with_arrivals(self, champion: Recommender, new: pd.DataFrame | None) -> tuple[Recommender, str]:
+        """Return the champion with the new items, and how many it had not known, to be said."""
+        if new is None:
+            return champion, ""
+        if not reads_features(champion):  # of an earlier configuration
+            self.night.warnings.append(
+                f"{self.night.champion} reads no features of items, so that the new items of nightly.items are not in "
+                "the lists; they are when a model that reads features holds the alias"
+            )
+            return champion, ""
+        whole = champion.with_items(new)
+        return whole, f", with {whole.n_items_ - champion.n_items_:,} new items"
 
     def _is_new(self, version: int) -> bool:
         """Return whether a version was registered in this night."""
@@ -290,7 +314,7 @@ class _Steps:
 def _training_digest(config: JobConfig, sources: Sources) -> str:
     """Return a digest of what a training depends on: data, configuration and version of this package."""
     facts = config.as_dict()
-    for section in ("track", "promote", "drift", "tune", "rules"):
+    for section in ("track", "promote", "drift", "tune", "rules", "nightly"):
         facts.pop(section, None)
     facts["model"].pop("device", None)
     return sha256_of_json([facts, sources.data.fingerprint(), tracking.version("recsys")])

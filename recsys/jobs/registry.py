@@ -13,7 +13,7 @@ from typing import Any
 import pandas as pd
 
 from recsys import tracking
-from recsys.errors import TrackingError
+from recsys.errors import TrackingError, absent
 from recsys.workspace import Workspace
 
 
@@ -39,7 +39,7 @@ def show(workspace: Workspace, name: str, version: int | None = None) -> dict[st
     if version is None:
         versions = tracking.model_versions(name)
         if not versions:
-            raise TrackingError(f"model {name!r} has no versions")
+            raise absent(TrackingError(f"model {name!r} has no versions"))
         version = next((v.version for v in versions if "champion" in v.aliases), versions[0].version)
     facts = tracking.version_facts(name, version)
     if workspace.in_words:

@@ -7,8 +7,9 @@ from typing import Any, Final
 
 from recsys.config import DataConfig
 from recsys.errors import ConfigError
+from recsys.jobs.arrivals import arrivals, with_arrivals
 from recsys.jobs.common import load_model, section_for
-from recsys.jobs.list_rules import items_for, reads_features, with_new_items
+from recsys.jobs.list_rules import items_for
 from recsys.rules import Rules
 from recsys.scoring import ScoringResult, TableReading, score_spark
 from recsys.scoring.spark_session import session
@@ -36,15 +37,16 @@ def run(
     """
     fitted, pinned = load_model(workspace, model)
     chosen, named = rules
-    fitted = with_new_items(fitted, named)
     section = section_for(fitted, model, data)
+    table = arrivals(named, section)
+    fitted = with_arrivals(fitted, table, ruled=chosen is not None)
     if section.shards is not None:
         raise ConfigError("Spark reads a table, and not shards; name the table, or score with --engine local")
     if section.file is None:
         raise ConfigError("--engine spark needs a table that Spark can read: --data FILE|FOLDER, parquet or simple csv")
     reading = reading_of(section)
     about: dict[str, Any] = {"model_uri": pinned, "asked_uri": model}
-    about |= {"rules": chosen, "items": items_for(chosen, named, section, taken=reads_features(fitted))}
+    about |= {"rules": chosen, "items": items_for(chosen, table, section)}
     with session(master, progress=workspace.progress) as spark:
         return score_spark(spark, fitted, section.file, output, n=n, reading=reading, **about)
 

@@ -16,8 +16,9 @@ from recsys.export import INPUT, OUTPUT, export_onnx, graph_file
 from recsys.frames import about_items, in_words
 from recsys.ids import IdMap
 from recsys.interactions import Interactions
+from recsys.jobs.arrivals import arrivals, described, with_arrivals
 from recsys.jobs.common import load_model, named, section_for
-from recsys.jobs.list_rules import items_for, reads_features, rules_of, with_new_items
+from recsys.jobs.list_rules import items_for, rules_of
 from recsys.jobs.users_file import read_users
 from recsys.models import Recommender
 from recsys.scoring.local import BATCH_SIZE
@@ -49,14 +50,15 @@ def recommend(
         raise ConfigError("name at least one user with --user")
     chosen = rules_of(rules)
     fitted, _ = load_model(workspace, model)
-    fitted = with_new_items(fitted, items)
     section = section_for(fitted, model, data)
+    new = arrivals(items, section)
+    fitted = with_arrivals(fitted, new, ruled=chosen is not None)
     histories, seen = section.histories(workspace.folder)
     whole = histories if seen is None else seen
     ids = named(whole.users, users, "users", "in the data")
-    table = items_for(chosen, items, section, whole, taken=reads_features(fitted))
+    table = items_for(chosen, new, section, whole)
     lists = scoring.recommend_frame(fitted, histories, ids, n=n, seen=seen, rules=chosen, items=table)
-    frame = with_titles(fitted, whole, lists, section.item_table())
+    frame = with_titles(fitted, whole, lists, described(section.item_table(), new))
     unread = {user for user in ids if not histories.matrix[histories.users.codes([user])].nnz}
     for user, lists in frame.groupby(USER, sort=False) if workspace.in_words else ():
         print_user(whole, user, lists)
@@ -170,8 +172,8 @@ def score(
         return _told(score_spark.run(workspace, model, output, n=n, data=data, master=master, rules=(chosen, items)))
     on_unknown = on_unknown or "raise"
     fitted, pinned = load_model(workspace, model)
-    fitted = with_new_items(fitted, items)
     section = section_for(fitted, model, data)
+    fitted = with_arrivals(fitted, new := arrivals(items, section), ruled=chosen is not None)
     histories, seen = section.histories(workspace.folder)
     result = scoring.score(
         fitted,
@@ -185,7 +187,7 @@ def score(
         reasons=reasons,
         seen=seen,
         rules=chosen,
-        items=items_for(chosen, items, section, histories, taken=reads_features(fitted)),
+        items=items_for(chosen, new, section, histories),
         model_uri=pinned,
         asked_uri=model,
         show_progress=workspace.progress,

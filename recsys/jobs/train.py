@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,6 +17,9 @@ from recsys.evaluation import DEFAULT, Evaluation, Validation, along_k
 from recsys.interactions import Interactions
 from recsys.jobs.baseline import Baseline
 from recsys.jobs.common import Sources, measure, split_of, start_of, validation_of
+from recsys.jobs.list_rules import costs_of, items_for
+from recsys.jobs.origin import name_of_run, origin
+from recsys.jobs.progress import Lines
 from recsys.jobs.train_files import forget, in_order, resume_files, trained_earlier
 from recsys.jobs.train_ranks import announce, dismiss, follow
 from recsys.models import Recommender
@@ -88,15 +90,17 @@ def _run(workspace: Workspace, config: JobConfig, force: bool) -> list[Trained]:
     tracking.check(workspace)
     data = Sources.read(workspace, config).data
     print(data)
+    items_for(config.rules, None, config.data, data)  # refused before the training
     name, repeats = config.model["name"], config.train.repeats
     results = []
     for number in range(repeats):
         job = config.repeat(number)
-        run_name = (config.track.run_name or name) + (f" {number + 1}/{repeats}" if repeats > 1 else "")
+        number_of = f" {number + 1}/{repeats}" if repeats > 1 else ""
+        run_name = (config.track.run_name or name) + number_of
         split = split_of(job, data)
         job.check_memory(split.train)
         print(f"\n{run_name}: train {split.train}, test {split.test}")
-        results.append(train_one(workspace, job, split, data, run_name=run_name, force=force))
+        results.append(train_one(workspace, job, split, data, run_name=name_of_run(config) + number_of, force=force))
         print(results[-1].table)
     if repeats > 1:
         values = pd.DataFrame([result.test.values for result in results])
@@ -124,6 +128,20 @@ def _run(workspace: Workspace, config: JobConfig, force: bool) -> list[Trained]:
     return results
 
 
+def tests(results: Sequence[Trained]) -> list[dict[str, Any]]:
+    """Return the metrics on the test part as rows: a row per model and metric."""
+    return [
+        {
+            "model": type(result.model).__name__,
+            "run_id": result.run_id,
+            "registered": None if result.registered is None else result.registered.uri,
+            **{str(name): value for name, value in row.items()},
+        }
+        for result in results
+        for row in result.test.summary.to_dict("records")
+    ]
+
+
 def train_one(
     workspace: Workspace,
     job: JobConfig,
@@ -147,7 +165,7 @@ def train_one(
     everything = split.refit() if job.train.refit else None
     model, fitted_on = job.new_model(), split.train if everything is None else everything
     start, pinned = start_of(workspace, job)
-    about, tags = _origin(job, split, fitted_on, data, model_tags, pinned)
+    about, tags = origin(job, split, fitted_on, data, model_tags, pinned)
     files = resume_files(workspace, model, about)
     with tracking.start_run(
         workspace,
@@ -163,7 +181,7 @@ def train_one(
         earlier = trained_earlier()
         model, chosen, record = earlier or _train(workspace, model, job, (split, everything), files, tracker, start)
         tracker.log_best(record)
-        metrics = {f"validation_{name}": value for name, value in chosen.items()}
+        metrics = {f"validation/{name}": value for name, value in chosen.items()}
         if earlier is None:  # before the test, so that an error there does not cost the training
             about["chosen"] = {"validation": chosen, "record": asdict(record)}
             tracking.log_model(model, name=None, metrics=metrics, about=about, examples=split.train)
@@ -179,18 +197,11 @@ def train_one(
         if register_as is not None and not refused:
             tracker.register(register_as)
         # Last: a report that fails costs nothing else.
-        page = report.page(
-            model,
-            split,
-            curves,
-            metrics=tuple(test.values),
-            about=about,
-            record=record,
-            min_relevance=job.evaluate.min_relevance,
-            source=f"runs:/{tracker.run_id}/{tracking.MODEL}",
-            baseline=(baseline.title, baseline.values),
-        )
-        tracker.log_text(page, "report.html")
+        cost = costs_of(model, split, job.rules, items_for(job.rules, None, job.data, data))
+        source = f"runs:/{tracker.run_id}/{tracking.MODEL}"
+        shown: dict[str, Any] = {"about": about, "record": record, "source": source, "rules": cost}
+        shown |= {"min_relevance": job.evaluate.min_relevance, "baseline": (baseline.title, baseline.values)}
+        tracker.log_text(report.page(model, split, curves, metrics=tuple(test.values), **shown), "report.html")
     registered = None if register_as is None else tracker.registered.get(register_as)
     table = baseline.table(test) + (f"\n{worse}" if worse else "")
     return Trained(model, chosen, test, tracker.run_id, registered, tracker.waiting, in_order(files), refused, table)
@@ -201,38 +212,6 @@ def _refusal(worse: str, register_as: str | None, force: bool, run_id: str | Non
     if not worse or register_as is None or force:
         return ""
     return f"{worse}. It is logged as runs:/{run_id}/{tracking.MODEL} and not registered as {register_as!r}"
-
-
-def _origin(
-    job: JobConfig,
-    split: Split,
-    trained_on: Interactions,
-    data: Interactions,
-    model_tags: Mapping[str, str] | None,
-    start: str,
-) -> tuple[dict[str, Any], dict[str, str]]:
-    """Return what a saved model says of its origin, and the tags of its run."""
-    # Of a split by time: nothing that a model was trained on is as late as its test entries.
-    first = split.first_test_time
-    until = (
-        {} if first is None else {"until": first - 1 if isinstance(first, int) else math.nextafter(first, -math.inf)}
-    )
-    about: dict[str, Any] = {
-        "config": job.as_dict(),
-        "data": data.summary(),
-        "trained_on": {"refit": job.train.refit, "fingerprint": trained_on.fingerprint(), **until},
-    }
-    if start:
-        about["start"] = start
-    if model_tags:
-        about["tags"] = dict(model_tags)
-    tags = {
-        "model": str(job.model["name"]),
-        "data.fingerprint": about["data"]["fingerprint"],
-        "split.kind": job.split.kind,
-        "protocol": "new users" if (split.test.user_index < 0).all() else "training users",
-    }
-    return about, tags
 
 
 def _log_curve(tracker: tracking.Tracker, record: Record) -> None:
@@ -318,12 +297,14 @@ def _fit(
         start: the model with whose weights training begins.
     """
     reported: list[int] = []
+    lines = Lines(workspace, getattr(model, "epochs", None))
 
     def on_epoch(entry: dict[str, float]) -> None:
         epoch = int(entry["epoch"])
         if checkpoint and not reported and epoch > 1:
             print(f"continuing from epoch {epoch}")
         reported.append(epoch)
+        lines.tell(entry)
         tracker.log_epoch(entry)
 
     with nullcontext() if joined else ranks.alone():
@@ -341,7 +322,7 @@ def _test(
     metrics = tuple(dict.fromkeys(job.evaluate.metrics or DEFAULT))
     curves = measure(workspace, job, model, split, along_k(metrics, split.test.target.shape[1]))
     test = curves.only(metrics)
-    tracker.log_metrics(test.values)
+    tracker.log_metrics({f"test/{name}": value for name, value in test.values.items()})
     tracker.log_frame(test.per_user, "per_user.parquet")
     tracker.log_frame(test.summary, "summary.parquet")
     if any("@" in name for name in test.values):

@@ -62,7 +62,7 @@ def run(
         if file is not None:  # before the run ends: the same command after that would begin another
             write_text(file, text, durable=True)
         # Last, since a run that is killed afterwards and resumed logs it again.
-        tracker.log_metrics({f"validation_{config.train.metric}": tuned.value})
+        tracker.log_metrics({f"validation/{config.train.metric}": tuned.value})
     ascending = not higher_is_better(config.train.metric)
     ranked = tuned.trials.sort_values("value", ascending=ascending, na_position="last", kind="stable")
     print(f"\n{ranked.head(10).to_string(index=False, float_format='{:.4g}'.format)}")

@@ -55,7 +55,7 @@ class Described(_Describes):
         elif data is not None:
             warn(
                 f"the interactions say nothing about their items, so that {type(self).__name__} reads no features; "
-                "give a table of items with them: Interactions.from_frame(..., items=table), or [data] items"
+                "give a table of items with them, items="
             )
 
     def _trained(self) -> npt.NDArray[np.bool_]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
-from recsys.errors import BundleError
+from recsys.errors import BundleError, absent
 from recsys.workspace import as_path
 
 BUNDLE: Final = "bundle"
@@ -29,8 +29,8 @@ def find_bundle(folder: str | Path, named: str = "") -> Path:
             if candidate != place:
                 refuse_pickles(place)
             return candidate
-    absent = "there is no such folder" if str(place) == named else f"{place} does not exist"
-    raise BundleError(f"{named} holds no saved model" + ("" if place.exists() else f": {absent}"))
+    gone = "there is no such folder" if str(place) == named else f"{place} does not exist"
+    raise absent(BundleError(f"{named} holds no saved model" + ("" if place.exists() else f": {gone}")))
 
 
 def refuse_pickles(folder: Path) -> None:

@@ -8,11 +8,14 @@ from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from typing import Any
 
+import pandas as pd
+
 from recsys.errors import ConfigError
 from recsys.evaluation import Evaluation
 from recsys.models import Recommender
 from recsys.report.items import item_map, popularity
 from recsys.report.markup import Markup, tag
+from recsys.report.rules import rule_costs
 from recsys.report.run import Run
 from recsys.report.sections import by_cutoff, facts, headline, metric_table, training
 from recsys.report.users import activity, examples
@@ -31,6 +34,7 @@ def page(
     min_relevance: float | None = None,
     source: str | None = None,
     baseline: tuple[str, Mapping[str, float]] | None = None,
+    rules: pd.DataFrame | None = None,
 ) -> str:
     """Return the report of a model measured on `split.test`, as HTML.
 
@@ -50,6 +54,7 @@ def page(
         source: where the model is, such as `models:/NAME/VERSION`.
         baseline: name and values, by metric, of what the model is held against, such as Popularity: a column of the
             table of metrics.
+        rules: the result of `recsys.rules.costs`: a section of what each rule costs and gives; none without it.
 
     Raises:
         ConfigError: one of `metrics` was not evaluated, or `metrics` is empty.
@@ -72,6 +77,7 @@ def page(
             ("cutoffs", "Metrics by list length", by_cutoff(run)),
             ("users", "Users by activity", activity(run)),
             ("items", "Items by popularity", popularity(run)),
+            *([] if rules is None else [("rules", "Rules", rule_costs(rules))]),
             ("map", "Item map", item_map(run)),
             ("examples", "Example users", examples(run)),
         ]

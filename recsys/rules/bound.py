@@ -198,7 +198,7 @@ def check_table(rules: Rules, table: pd.DataFrame | None) -> None:
     if rules.columns and table is None:
         raise ConfigError(
             f"the rules read {', '.join(map(repr, rules.columns))} of the items, and there is no table of items; "
-            "give one (items=, --items, rules.items or data.items)"
+            "give one, items=, or name one as items of the rules"
         )
     if table is None:
         return

@@ -14,7 +14,7 @@ import pandas as pd
 from pydantic import ConfigDict, Strict
 
 from recsys.columns import ITEM, USER
-from recsys.errors import ConfigError, did_you_mean
+from recsys.errors import ConfigError, absent, did_you_mean
 from recsys.files import sha256_of_json
 from recsys.params import Count, Fraction, Whole, check_value, hints, plain
 from recsys.rules.predicates import Predicate
@@ -129,7 +129,7 @@ class Rules:
         try:
             values = tomllib.loads(file.read_text(encoding="utf-8-sig"))
         except FileNotFoundError:
-            raise ConfigError(f"there is no file of rules {file}") from None
+            raise absent(ConfigError(f"there is no file of rules {file}")) from None
         except (OSError, ValueError, RecursionError) as error:
             raise ConfigError(f"{file} cannot be read as TOML: {error}") from None
         try:

@@ -5,10 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-import pandas as pd
-
-from recsys.columns import ITEM
 from recsys.errors import ConfigError
+from recsys.features import described_items
 from recsys.interactions import Interactions
 from recsys.models import Recommender
 from recsys.rules import BoundRules, Rules, bind
@@ -37,11 +35,6 @@ def bound_rules(
         return None
     model._check_fitted()
     return bind(rules, items, model.items_)
-
-
-def described_items(data: Interactions) -> pd.DataFrame:
-    """Return what the data say of their items as a table."""
-    return pd.DataFrame({ITEM: data.items.ids(), **data.item_columns})
 
 
 @dataclass(frozen=True)

@@ -266,7 +266,7 @@ def _parts_of_items(
     if column not in data.item_columns:
         raise DataError(
             f"the items have no column {column!r}{did_you_mean(column, data.item_columns)}; "
-            "give a table of items with it: from_frame(..., items=table)"
+            "give a table of items with it, items="
         )
     marks = pd.Series(np.asarray(data.item_columns[column], dtype=object))
     part[marks.isin(["validation", "val", "valid"])] = 1

@@ -8,7 +8,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from recsys.errors import TrackingError
+from recsys.errors import TrackingError, absent
 from recsys.tracking.registry import find_version, model_versions, tags_of_versions, version_tags
 from recsys.tracking.runs import now
 from recsys.tracking.store import connect, model_lock, request
@@ -59,7 +59,7 @@ def promote(
     with model_lock(name):
         versions = model_versions(name)
         if not versions:
-            raise TrackingError(f"model {name!r} has no versions")
+            raise absent(TrackingError(f"model {name!r} has no versions"))
         chosen = versions[0] if version is None else find_version(name, version=version)
         previous = next((holder.version for holder in versions if alias in holder.aliases), None)
         if instead_of != "any" and previous != instead_of:

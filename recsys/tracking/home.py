@@ -21,7 +21,7 @@ from alembic.util import CommandError
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
-from recsys.errors import TrackingError, TrackingUnavailable
+from recsys.errors import TrackingError, TrackingUnavailable, absent
 from recsys.files import locked, remove_lock, working_folder
 from recsys.outputs import recover
 from recsys.tracking._mlflow import MlflowException, SqlAlchemyStore, database, mlflow
@@ -77,8 +77,10 @@ def prepare(workspace: Workspace, *, create: bool) -> str:
             remove_lock(_lock(workspace))  # of a process that was killed when it had made the database
             return ""
         if not create and not _holds_runs(file):
-            raise TrackingError(
-                f"there is no MLflow store under {workspace.mlruns}; --root names the folder that holds mlruns"
+            raise absent(
+                TrackingError(
+                    f"there is no MLflow store under {workspace.mlruns}; --root names the folder that holds mlruns"
+                )
             )
         with locked(_lock(workspace)):
             return _mend(file)

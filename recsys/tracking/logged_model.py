@@ -22,7 +22,7 @@ import pandas as pd
 from recsys import artifacts
 from recsys.artifacts import read_bundle, write_bundle
 from recsys.columns import ITEM, RATING, USER
-from recsys.errors import TrackingError
+from recsys.errors import TrackingError, absent
 from recsys.files import read_json
 from recsys.interactions import Interactions
 from recsys.mapped import rows_of
@@ -290,12 +290,14 @@ def _resolve_run(uri: str) -> Path:
             # By run and name MLflow would copy the model to a temporary folder.
             return _download(client.get_logged_model(models[path]).artifact_location)
         if path == MODEL and was_deleted(client, run_id):
-            raise TrackingError(
-                f"the model of run {run_id} was deleted, by `recsys registry prune` or in MLflow; train it again, or "
-                "take a version that `recsys registry list` shows"
+            raise absent(
+                TrackingError(
+                    f"the model of run {run_id} was deleted, by `recsys registry prune` or in MLflow; train it again, "
+                    "or take a version that `recsys registry list` shows"
+                )
             )
         files = [file.path for file in client.list_artifacts(run_id)]
         if not path or path.split("/")[0] not in files:
             known = ", ".join([*models, *files]) or "nothing"
-            raise TrackingError(f"run {run_id} holds no {path!r}; it holds {known}")
+            raise absent(TrackingError(f"run {run_id} holds no {path!r}; it holds {known}"))
     return _download(f"{run.info.artifact_uri}/{path}")

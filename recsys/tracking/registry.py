@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from recsys.errors import TrackingError, did_you_mean
+from recsys.errors import TrackingError, absent, did_you_mean
 from recsys.tracking._mlflow import MlflowClient, MlflowException, entities
 from recsys.tracking.store import connect, model_lock, request
 
@@ -49,7 +49,7 @@ def register(run_id: str, name: str, model_id: str | None = None) -> RegisteredM
         if model.status != entities.LoggedModelStatus.READY:
             raise TrackingError(f"the model of run {run_id} was not logged completely; log it again")
         try:
-            client.create_registered_model(name)
+            client.create_registered_model(name, description=_ABOUT)
         except MlflowException as error:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise
@@ -59,8 +59,17 @@ def register(run_id: str, name: str, model_id: str | None = None) -> RegisteredM
             run_id=run_id,
             model_id=model_id,
             tags={k: v for k, v in model.tags.items() if not k.startswith(_NOT_COPIED)},
+            description=client.get_run(run_id).data.tags.get(_NOTE),
         )
     return _registered(version)
+
+
+_NOTE = "mlflow.note.content"
+"""Tag of a run with its description."""
+_ABOUT = (
+    "Recommenders that recsys has trained. Scoring follows the alias `champion`; a version's description says what it "
+    "is, and how its contests ended."
+)
 
 
 def registered_by(run_id: str, name: str) -> RegisteredModel | None:
@@ -117,7 +126,9 @@ def find_version(name: str, *, version: int | None = None, alias: str | None = N
     numbers = ", ".join(str(candidate.version) for candidate in versions)
     aliases = ", ".join(f"{alias} ({candidate.version})" for candidate in versions for alias in candidate.aliases)
     asked = f"version {version}" if version is not None else f"alias {alias!r}"
-    raise TrackingError(f"model {name!r} has no {asked}; versions: {numbers or 'none'}; aliases: {aliases or 'none'}")
+    raise absent(
+        TrackingError(f"model {name!r} has no {asked}; versions: {numbers or 'none'}; aliases: {aliases or 'none'}")
+    )
 
 
 def version_tags(name: str, version: int) -> dict[str, str]:

@@ -20,7 +20,7 @@ from urllib.parse import SplitResult, quote, urlsplit
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
-from recsys.errors import TrackingError, TrackingUnavailable, warn
+from recsys.errors import TrackingError, TrackingUnavailable, absent, warn
 from recsys.files import locked
 from recsys.tracking import home
 from recsys.tracking._mlflow import MlflowClient, MlflowException, database, mlflow
@@ -38,6 +38,7 @@ OWN = f"mlruns/{home.DATABASE}"
 _PORTS = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
 _UNAVAILABLE = ("TEMPORARILY_UNAVAILABLE", "REQUEST_LIMIT_EXCEEDED")
 _UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
+_ABSENT = "RESOURCE_DOES_NOT_EXIST"
 _FIXABLE = ("UNAUTHENTICATED", "PERMISSION_DENIED", "RESOURCE_DOES_NOT_EXIST")
 
 
@@ -161,7 +162,8 @@ def request(failure: str, *, seconds: int = TIMEOUT, of_run: bool = False, check
             else:
                 unavailable = isinstance(error.__cause__, OperationalError)
             unavailable |= error.error_code in (*_UNAVAILABLE, *(_FIXABLE if of_run else ()))
-            raise (TrackingUnavailable if unavailable else TrackingError)(f"{failure}: {_reason(error)}") from error
+            found = (TrackingUnavailable if unavailable else TrackingError)(f"{failure}: {_reason(error)}")
+            raise (absent(found) if error.error_code == _ABSENT and not unavailable else found) from error
         except OperationalError as error:
             raise TrackingUnavailable(f"{failure}: {home.first_line(error)}") from error
         except (SQLAlchemyError, UnicodeDecodeError) as error:  # the last of a damaged database

@@ -39,6 +39,7 @@ def test_the_lines_run(capsys):
 
 
 def test_the_configuration_is_one():
-    (block,) = re.findall(r"```toml\n(.*?)```", PAGE, flags=re.DOTALL)
+    block, night = re.findall(r"```toml\n(.*?)```", PAGE, flags=re.DOTALL)
     config = check_config(tomllib.loads(block))
     assert config.model["name"] == "WithFeatures"
+    assert check_config(tomllib.loads(block + night)).nightly.items == "arrivals.csv"

@@ -150,7 +150,7 @@ def test_the_command_with_a_network(saved, capsys):
     ],
 )
 def test_what_the_command_refuses_is_one_line(saved, capsys, model, words, message):
-    assert main(["explain", str(saved / model), *words]) == 2
+    assert main(["explain", str(saved / model), *words]) > 1
     said = capsys.readouterr().err
     assert message in said
     assert len(said.splitlines()) == 1
