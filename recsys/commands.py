@@ -298,7 +298,12 @@ COMMANDS = (
                 choices=("duckdb", "spark", "local"),
                 help="what reads the data: duckdb (default), spark, or local, in memory; all write the same files",
             ),
-            _option("--memory", type=text, metavar="SIZE", help="for DuckDB's buffers, such as 4GB (default 1GB)"),
+            _option(
+                "--memory",
+                type=text,
+                metavar="SIZE",
+                help="for DuckDB's buffers or Spark's heap, such as 4GB (default 1GB)",
+            ),
             _option("--unsplit", action="store_true", help="all entries in one part: histories to score from"),
             SET,
         ),

@@ -1,7 +1,9 @@
-"""A CSR matrix in memory-mapped pieces: rows are read where they are asked for, and only their offsets are held."""
+"""A CSR matrix in memory-mapped pieces: rows and their offsets are read where they are asked for."""
 
 from __future__ import annotations
 
+import mmap
+from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final, NamedTuple
 
@@ -14,6 +16,8 @@ from recsys.errors import DataError
 BLOCK: Final = 2**22
 """Stored entries read at a time where all are read."""
 
+ROWS: Final = 2**16
+"""Rows of which something is read at a time where it is read of all."""
 
 SHUFFLED: Final = 2**26
 """Stored entries of a block within which an epoch visits rows in random order: 512 MiB of columns and values."""
@@ -28,6 +32,46 @@ class Piece(NamedTuple):
     """(n_stored,); None where all are 1."""
 
 
+class Offsets:
+    """Where the rows of pieces in files begin, among all pieces: what `indptr` of a CSR matrix holds, (n_rows + 1,).
+
+    A slice, a number or an array of places reads these alone; as an array, all are in memory: 8 bytes a row.
+    """
+
+    def __init__(self, parts: Sequence[npt.NDArray[np.int64]]) -> None:
+        """`parts` are the offsets of each piece, (its rows + 1,) from 0, such as memory-mapped files."""
+        self._parts = list(parts)
+        self._rows = np.cumsum([0, *(len(part) - 1 for part in parts)])
+        self._before = np.cumsum([0, *(int(part[-1]) for part in parts)])
+
+    def __len__(self) -> int:
+        return int(self._rows[-1]) + 1
+
+    def __getitem__(self, places: Any) -> Any:
+        if isinstance(places, slice):
+            start, stop, step = places.indices(len(self))
+            return self._between(start, max(start, stop)) if step == 1 else self[np.arange(start, stop, step)]
+        where = np.asarray(places)
+        where = np.where(where < 0, where + len(self), where)
+        piece = np.minimum(np.searchsorted(self._rows, where, "right") - 1, len(self._parts) - 1)
+        found = np.zeros(where.shape, np.int64)
+        for number in np.unique(piece):
+            some = piece == number
+            found[some] = self._parts[number][where[some] - self._rows[number]] + self._before[number]
+        return found if where.ndim else int(found)
+
+    def __array__(self, dtype: npt.DTypeLike | None = None, copy: bool | None = None) -> npt.NDArray[Any]:
+        return self._between(0, len(self)).astype(np.int64 if dtype is None else dtype, copy=False)
+
+    def _between(self, start: int, stop: int) -> npt.NDArray[np.int64]:
+        found = np.zeros(stop - start, np.int64)
+        for part, first, before in zip(self._parts, self._rows[:-1], self._before[:-1], strict=True):
+            begin, end = max(start, int(first)), min(stop, int(first) + len(part))
+            if begin < end:
+                found[begin - start : end - start] = _read(part, begin - int(first), end - int(first)) + before
+        return found
+
+
 class MappedMatrix:
     """A users × items matrix of float32 whose rows lie one after another in pieces, such as memory-mapped files.
 
@@ -38,7 +82,7 @@ class MappedMatrix:
 
     def __init__(
         self,
-        indptr: npt.NDArray[np.int64],
+        indptr: npt.NDArray[np.int64] | Offsets,
         pieces: Sequence[Piece],
         n_columns: int,
         digest: str = "",
@@ -51,7 +95,8 @@ class MappedMatrix:
             digest: what equal matrices alone have, if that is known without reading them.
             through: changes the values of what is read, each by itself.
         """
-        self.indptr, self.digest, self._through = indptr, digest, through
+        self.indptr: Any = indptr
+        self.digest, self._through = digest, through
         self.shape = (len(indptr) - 1, n_columns)
         self._pieces = list(pieces)
         self._starts = np.concatenate([[0], np.cumsum([len(piece.indices) for piece in pieces], dtype=np.int64)])
@@ -84,6 +129,8 @@ class MappedMatrix:
         if rows.size and not -self.shape[0] <= rows.min() <= rows.max() < self.shape[0]:
             raise IndexError(f"rows must lie in 0..{self.shape[0] - 1}, got {rows.min()} to {rows.max()}")
         rows = np.where(rows < 0, rows + self.shape[0], rows)
+        if rows.size and rows[-1] - rows[0] == len(rows) - 1 and (np.diff(rows) == 1).all():
+            return self._between(int(rows[0]), int(rows[-1]) + 1)
         starts = self.indptr[rows]
         counts = self.indptr[rows + 1] - starts
         indptr = np.concatenate([[0], np.cumsum(counts)])
@@ -102,16 +149,24 @@ class MappedMatrix:
 
         Rows of two pieces are never in one block.
         """
-        row, ends = 0, self.indptr[1:]
+        row = 0
         for last in self._starts[1:]:
-            until = int(np.searchsorted(ends, last, "right"))
+            until = self._rows_within(row, int(last))
             while row < until:
-                most = min(int(last), int(self.indptr[row]) + entries)
-                stop = min(until, max(row + 1, int(np.searchsorted(ends, most, "right"))))
-                yield row, self._between(row, stop)
-                row = stop
+                stop = max(row + 1, self._rows_within(row, int(self.indptr[row]) + entries))
+                yield row, self._between(row, min(until, stop))
+                row = min(until, stop)
         if row < self.shape[0]:
             yield row, self._between(row, self.shape[0])  # rows without entries, behind the last piece
+
+    def lengths(self) -> Iterator[npt.NDArray[np.int64]]:
+        """Yield the number of entries of each row, of `ROWS` rows at a time."""
+        for start in range(0, self.shape[0], ROWS):
+            yield np.diff(self.indptr[start : start + ROWS + 1])
+
+    def _rows_within(self, row: int, entries: int) -> int:
+        """Return how many rows end within the first `entries` of all; at least the first `row` do."""
+        return bisect_right(self.indptr, entries, row + 1, self.shape[0] + 1) - 1
 
     def through(self, change: Callable[[sp.csr_matrix], sp.csr_matrix]) -> MappedMatrix:
         """Return the same rows with their values changed as they are read, each by itself."""
@@ -131,9 +186,10 @@ class MappedMatrix:
         for piece, first in zip(self._pieces, self._starts[:-1], strict=True):
             begin, end = max(start, int(first)), min(stop, int(first) + len(piece.indices))
             if begin < end:
-                indices[begin - start : end - start] = piece.indices[begin - first : end - first]
+                some, of_piece = slice(begin - start, end - start), (begin - int(first), end - int(first))
+                indices[some] = _read(piece.indices, *of_piece)
                 if piece.values is not None:
-                    values[begin - start : end - start] = piece.values[begin - first : end - first]
+                    values[some] = _read(piece.values, *of_piece)
         return indices, values
 
     def to_csr(self) -> sp.csr_matrix:
@@ -152,6 +208,16 @@ class MappedMatrix:
         matrix = sp.csr_matrix((values, indices, offsets), shape=(len(indptr) - 1, self.shape[1]))
         matrix.has_sorted_indices = matrix.has_canonical_format = True
         return matrix if self._through is None else self._through(matrix)
+
+
+def _read(array: npt.NDArray[Any], start: int, stop: int) -> npt.NDArray[Any]:
+    """Return a copy of consecutive values; of a mapped file their pages, which are read once, do not stay ours."""
+    part = np.array(array[start:stop])
+    file: Any = array.base
+    if stop > start and isinstance(array, np.memmap) and isinstance(file, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
+        first = array.itemsize * start // mmap.PAGESIZE * mmap.PAGESIZE
+        file.madvise(mmap.MADV_DONTNEED, first, array.itemsize * stop - first)
+    return part
 
 
 Matrix = sp.csr_matrix | MappedMatrix
@@ -175,6 +241,12 @@ def rows_of(matrix: Matrix) -> Iterator[tuple[int, sp.csr_matrix]]:
         yield from matrix.blocks()
     else:
         yield 0, matrix
+
+
+def without_entries(matrix: Matrix) -> int:
+    """Return how many rows have no entry."""
+    lengths = matrix.lengths() if isinstance(matrix, MappedMatrix) else [np.diff(matrix.indptr)]
+    return sum(int(np.count_nonzero(part == 0)) for part in lengths)
 
 
 def column_counts(matrix: Matrix) -> npt.NDArray[np.int64]:

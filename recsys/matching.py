@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from recsys.errors import DataError
 from recsys.ids import IdMap
-from recsys.mapped import MappedMatrix, Matrix
+from recsys.mapped import MappedMatrix, Matrix, without_entries
 
 FEW_KNOWN: Final = 0.5
 """A warning says so where less than this share of what is matched is known."""
@@ -32,7 +32,7 @@ def known_of(matrix: Matrix, place: npt.NDArray[np.int32] | None) -> Known:
 
     It is counted in blocks, for the memory of it.
     """
-    users, kept, having = int(np.count_nonzero(np.diff(matrix.indptr))), 0, 0
+    users, kept, having = matrix.shape[0] - without_entries(matrix), 0, 0
     if place is None:
         return Known(int(matrix.nnz), int(matrix.nnz), users, users)
     for start in range(0, matrix.shape[0], _ROWS):

@@ -1,5 +1,8 @@
 """`recsys registry`: what it shows, and what it never deletes."""
 
+import subprocess
+import sys
+
 import pytest
 from mlflow import MlflowClient
 
@@ -84,3 +87,34 @@ def test_a_name_is_found_among_more_than_a_page_of_them(mlflow_root):
     for number in range(101):
         client.create_registered_model(f"model-{number:03}")
     assert len(tracking.registered_names()) == 101
+
+
+def modules_of(folder, *commands):
+    """Return the modules that a process has imported when it has run these commands."""
+    code = "import sys; from recsys.cli import main; codes = [main(words.split()) for words in sys.argv[1:]]; "
+    code += "print(*sys.modules, file=sys.stderr); sys.exit(any(codes))"
+    run = subprocess.run(
+        [sys.executable, "-c", code, *commands], cwd=folder, capture_output=True, text=True, check=True
+    )
+    return set(run.stderr.split())
+
+
+def test_looking_at_the_store_imports_no_torch(root):
+    found = modules_of(root, "registry list", "sync")
+    assert {"mlflow", "recsys.tracking.registry"} <= found
+    heavy = {"torch", "implicit", "sklearn", "matplotlib", "scipy.optimize"}  # MLflow itself may import pyspark
+    assert not found & {*heavy, "recsys.models", "recsys.interactions", "recsys.tracking.logged_model"}
+
+
+def test_a_model_in_a_folder_is_read_without_mlflow(root):
+    (bundle, *_) = sorted(path.parent for path in (root / "mlruns").rglob("bundle/config.json"))
+    found = modules_of(root, f"recommend {bundle} --user 1")
+    assert {"torch", "recsys.scoring.local"} <= found
+    assert not found & {"mlflow", "recsys.tracking", "sklearn", "matplotlib", "pyspark", "optuna", "duckdb", "faiss"}
+
+
+def test_what_the_store_keeps_for_later_is_public_all_the_same():
+    assert all(getattr(tracking, name) is not None for name in tracking.__all__)
+    assert tracking.logged_model.load is tracking.load
+    with pytest.raises(AttributeError, match="nothing_like_it"):
+        _ = tracking.nothing_like_it

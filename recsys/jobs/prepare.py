@@ -37,7 +37,7 @@ def run(
         output: folder of the shards; new, empty, or that of earlier ones.
         engine: `local` reads everything into memory, in every layout and for every split; `duckdb` and `spark` read
             parquet, csv and tsv for the splits of `recsys.preparing.SPLITS`.
-        memory: what DuckDB may take for its buffers.
+        memory: what DuckDB may take for its buffers, or the heap of Spark's driver.
         unsplit: write all entries as one part, without the filters by count, which select what to train on: histories
             to score from.
 
@@ -101,7 +101,7 @@ def _started(engine: EngineName, scratch: Path, memory: str) -> Iterator[Engine]
         from recsys.preparing.spark import Spark
         from recsys.scoring.spark_session import session
 
-        with session(purpose="preparing on Spark") as spark:
+        with session(purpose="preparing on Spark", memory=memory) as spark:
             yield Spark(scratch, spark)
     else:
         raise ConfigError(f"there is no engine {engine!r}; choose duckdb, spark or local")

@@ -20,6 +20,7 @@ from recsys.jobs.arrivals import arrivals, described, with_arrivals
 from recsys.jobs.common import load_model, named, section_for
 from recsys.jobs.list_rules import items_for, rules_of
 from recsys.jobs.users_file import read_users
+from recsys.mapped import without_entries
 from recsys.models import Recommender
 from recsys.scoring.local import BATCH_SIZE
 from recsys.workspace import Workspace
@@ -193,7 +194,7 @@ def score(
         show_progress=workspace.progress,
     )
     _told(result)
-    unread = 0 if users is not None else np.count_nonzero(np.diff(histories.matrix.indptr) == 0)
+    unread = 0 if users is not None else without_entries(histories.matrix)
     if unread:
         print(f"users with a list as for no history, because all their ratings lie below data.min_rating: {unread:,}")
     return result

@@ -32,7 +32,7 @@ def source_for(model: Recommender, histories: Interactions, seen: Interactions |
         warn(warning)
     if seen is not None:  # the histories have said if few items are known, and others need no mask
         few_known(source.known_seen(), seen.items, items)
-    if warning := few_trained(model, histories.users, int(np.count_nonzero(source.trained >= 0))):
+    if warning := few_trained(model, source):
         warn(warning)
     return source
 
@@ -50,8 +50,7 @@ def chosen(
         DataError: an id is named twice.
         ConfigError: `on_unknown` is something else.
     """
-    if on_unknown not in ("raise", "drop"):
-        raise ConfigError(f"on_unknown must be 'raise' or 'drop', got {on_unknown!r}")
+    check_on_unknown(on_unknown)
     if asked is None:
         return np.arange(len(ids), dtype=np.int32)
     codes = ids.codes(asked, on_unknown=on_unknown)
@@ -62,12 +61,22 @@ def chosen(
     return codes
 
 
-def few_trained(model: Recommender, users: IdMap, known: int) -> str:
-    """Return a warning where few users, `known` of them, have vectors in a model of vectors; empty where enough do."""
+def check_on_unknown(on_unknown: str) -> None:
+    """Refuse, by a ConfigError, what says nothing of users or items that are unknown."""
+    if on_unknown not in ("raise", "drop"):
+        raise ConfigError(f"on_unknown must be 'raise' or 'drop', got {on_unknown!r}")
+
+
+def few_trained(model: Recommender, source: Source) -> str:
+    """Return a warning where few users have vectors in a model of vectors; empty where enough do."""
     assert model.users_ is not None
-    if not (model.capabilities.scores_known_users and model.capabilities.personal) or known >= FEW_KNOWN * len(users):
+    if not (model.capabilities.scores_known_users and model.capabilities.personal):
         return ""
+    known, n_users = source.count_trained(), len(source.users)
+    if known >= FEW_KNOWN * n_users:
+        return ""
+    first = next(iter(next(source.user_parts())))
     return (
-        f"{type(model).__name__} was trained on {known:,} of these {len(users):,} users and takes the others for "
-        f"strangers: their ids are like {next(iter(users))!r}, those of its users like {next(iter(model.users_))!r}"
+        f"{type(model).__name__} was trained on {known:,} of these {n_users:,} users and takes the others for "
+        f"strangers: their ids are like {first!r}, those of its users like {next(iter(model.users_))!r}"
     )

@@ -151,12 +151,12 @@ def recommend_users_frame(
         source, users = source_for(model, histories, seen), histories.users
         matrix, filtered = source.block(np.arange(len(users), dtype=np.int32))
         found = model.recommend_users(
-            codes, matrix, min(n, len(users)), exclude_seen, userid=source.trained, seen=filtered
+            codes, matrix, min(n, len(users)), exclude_seen, userid=source.trained(), seen=filtered
         )
         listed = np.unique(found[0][found[0] >= 0])
         zero = np.isin(listed, found[0][found[1] == 0])
         sources = np.full(len(users), NOTHING, dtype=object)
-        sources[listed] = sources_of(model, source.trained[listed].astype(np.int64), matrix[listed], zero, NOTHING)
+        sources[listed] = sources_of(model, source.trained(listed).astype(np.int64), matrix[listed], zero, NOTHING)
     row, code, scores, ranks = _flat(found)
     table = {ITEM: ids.ids(codes[row]), USER: users.ids(code), SCORE: scores, RANK: ranks, SOURCE: sources[code]}
     return pd.DataFrame(table)
@@ -220,7 +220,7 @@ def explained(
     rows = _asked(histories.users, users, on_unknown, "users", "in the data")
     for user, row in zip(histories.users.take(rows), rows, strict=True):
         history, _ = source.block(np.array([row], dtype=np.int32))
-        found = model.explain(int(source.trained[row]), history, codes, method=method)
+        found = model.explain(int(source.trained([row])[0]), history, codes, method=method)
         assert isinstance(found, tuple)  # of an array of items
         yield user, found
 

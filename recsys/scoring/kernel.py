@@ -21,6 +21,7 @@ from recsys.columns import ITEM, RANK, SCORE, USER
 from recsys.errors import DataError, ScoringError
 from recsys.ids import IdMap
 from recsys.interactions import Interactions
+from recsys.mapped import ROWS
 from recsys.matching import Known, known_of
 from recsys.models import Recommender, load
 from recsys.params import check_count
@@ -28,6 +29,7 @@ from recsys.ranking import Ids, Scores
 from recsys.rules import BoundRules, Ruled
 from recsys.scoring.output import arrow_ids
 from recsys.scoring.rows import Reading, interactions_of, whole_users
+from recsys.shards import Stored, StoredIds
 
 Rows = npt.NDArray[np.int32]
 """Users as rows of the histories."""
@@ -91,14 +93,37 @@ class Source:
             DataError: ids are of types that cannot mean the same, or `seen` lacks a user of the histories.
         """
         items = _items_of(model)
-        self.users, self._matrix, self._n_items = histories.users, histories.matrix, len(items)
+        on_disk = histories.shards.users_on_disk if isinstance(histories, Stored) and seen is None else None
+        self.users: IdMap | StoredIds = histories.users if on_disk is None else on_disk
+        """Whose the rows are; of shards they stay on disk."""
+        self._model, self._matrix, self._n_items = model, histories.matrix, len(items)
         self.place = None if histories.items == items else items.codes_of(histories.items, "item")
         """(n_items of the histories,) columns of the model, -1 for unknown items; None: the same items."""
         self._seen = None if seen is None else seen.matrix
         self._seen_rows = None if seen is None else _rows_of_seen(seen, histories.users)
         self._seen_place = None if seen is None else items.codes_of(seen.items, "item")
-        self.trained = training_index(model, histories.users)
-        """(n_users,) index of each user among the training users, -1 for others."""
+        self._trained = training_index(model, next(self.user_parts()))  # of those on disk, to see that types agree
+
+    def user_parts(self) -> Iterator[IdMap]:
+        """Yield the ids of all users in their order, in parts where they are on disk."""
+        if isinstance(self.users, IdMap):
+            yield self.users
+        else:
+            yield from self.users.parts(ROWS)
+
+    def trained(self, rows: npt.ArrayLike | None = None) -> Rows:
+        """Return the index of each of these users, of all by default, among the training users, -1 for others."""
+        if isinstance(self.users, IdMap):
+            return self._trained if rows is None else self._trained[np.asarray(rows)]
+        if rows is None:
+            return np.concatenate([training_index(self._model, part) for part in self.user_parts()])
+        return training_index(self._model, self.users.take(rows))
+
+    def count_trained(self) -> int:
+        """Return how many of the users are among the training users."""
+        if isinstance(self.users, IdMap):
+            return int(np.count_nonzero(self._trained >= 0))
+        return sum(int(np.count_nonzero(training_index(self._model, part) >= 0)) for part in self.user_parts())
 
     def block(self, rows: Rows) -> tuple[sp.csr_matrix, sp.csr_matrix | None]:
         """Return the histories of these users and all that they have seen, None where that is the same.
@@ -154,7 +179,7 @@ class Kernel:
             shown = (histories if seen is None else seen) if filters else None
             seen, filters = self.rules.hide(source.users.ids(rows).tolist(), shown), True
         ids, scores = (self.index or self._ruled or self.model).recommend(
-            source.trained[rows],
+            source.trained(rows),
             histories,
             N=min(self.n, len(self.items)),
             filter_already_liked_items=filters,
@@ -178,7 +203,7 @@ class Kernel:
         some = np.sort(np.random.default_rng(0).permutation(rows)[:SAMPLE])
         histories, seen = source.block(some)
         length = min(self.n, len(self.items))
-        found = index.calibrate(source.trained[some], histories, recall, length, self.exclude_seen, seen=seen)
+        found = index.calibrate(source.trained(some), histories, recall, length, self.exclude_seen, seen=seen)
         self.index = index
         return {"measured_recall": found, "index_lists": index.lists, "index_probes": index.probes}
 
@@ -216,12 +241,13 @@ class Kernel:
             if found is None:
                 continue
             source = Source(self.model, *found)
+            users = arrow_ids(found[0].users, "user")
             lists = self.lists(source, np.arange(len(source.users), dtype=np.int32))
             if counts is not None:
-                seen, trained = source.known_seen(), int(np.count_nonzero(source.trained >= 0))
+                seen, trained = source.known_seen(), source.count_trained()
                 of_block = len(source.users), len(lists.rows), *source.known(), seen.entries, seen.kept, trained
                 counts.add(Counts(*of_block))
-            yield from self.table(lists, arrow_ids(source.users, "user")).to_batches(max_chunksize=BATCH_ROWS)
+            yield from self.table(lists, users).to_batches(max_chunksize=BATCH_ROWS)
 
 
 def training_index(model: Recommender, users: IdMap) -> Rows:

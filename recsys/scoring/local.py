@@ -8,7 +8,7 @@ from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import numpy as np
 import pandas as pd
@@ -19,16 +19,18 @@ from recsys.approximate import check_faiss, check_recall, item_table
 from recsys.columns import ITEM, RANK, REASONS, SCORE, SOURCE, USER
 from recsys.errors import ConfigError, ScoringError, warn
 from recsys.files import MANIFEST
+from recsys.ids import IdMap
 from recsys.interactions import Interactions
 from recsys.models import Recommender
 from recsys.params import check_count
 from recsys.rules import BoundRules, Rules
 from recsys.scoring.asked import Asked, bound_rules
-from recsys.scoring.choosing import chosen, source_for
+from recsys.scoring.choosing import check_on_unknown, chosen, source_for
 from recsys.scoring.kernel import Kernel, Lists, Rows, Source
 from recsys.scoring.output import OutputFolder, arrow_ids
 from recsys.scoring.reasons import check_reasons, reasons_of
 from recsys.scoring.sources import sources_in
+from recsys.shards import StoredIds
 from recsys.workspace import as_path
 
 __all__ = ["BATCH_SIZE", "MANIFEST", "ScoringResult", "recommend_frame", "score"]
@@ -188,18 +190,22 @@ class _Job:
         if reasons is not None:
             reasons = check_reasons(model, reasons)
         source = source_for(model, histories, seen)
-        if asked.rules is not None and (warning := asked.rules.few_hidden(histories.users)):
-            warn(warning)
+        if asked.rules is not None and all(warnings := [asked.rules.few_hidden(part) for part in source.user_parts()]):
+            warn(warnings[0])
         return cls(kernel, source, recall, reasons)
 
     def lists(self, rows: Rows) -> Lists:
         """Return the lists of these users."""
         return self.kernel.lists(self.source, rows)
 
-    def table(self, rows: Rows, users: pa.Array) -> pa.Table:
+    def table(self, rows: Rows, users: pa.Array | StoredIds) -> pa.Table:
         """Return the table to write of these users; `users` are the ids of all."""
         lists = self.lists(rows)
-        table = self.kernel.table(lists, users)
+        if isinstance(users, StoredIds):
+            listed, place = np.unique(lists.rows, return_inverse=True)
+            table = self.kernel.table(lists._replace(rows=place.astype(np.int32)), users.arrow(listed))
+        else:
+            table = self.kernel.table(lists, users)
         if self.reasons is None:
             return table
         found = reasons_of(self.kernel.model, self.source, lists, self.reasons)
@@ -208,17 +214,36 @@ class _Job:
 
 def _choose_rows(
     histories: Interactions, users: Sequence[Hashable] | None, on_unknown: Literal["raise", "drop"]
-) -> Rows:
+) -> Rows | range:
     """Return the rows of the users to score, in their order; all users by default."""
-    rows = chosen(histories.users, users, on_unknown, "users", "in the data")
+    check_on_unknown(on_unknown)
+    rows: Rows | range = range(histories.shape[0])
+    if users is not None:
+        rows = chosen(histories.users, users, on_unknown, "users", "in the data")
     if not len(rows):
         raise ScoringError("there are no users to score: the data hold none of those asked for")
     return rows
 
 
-def _blocks(rows: Rows, size: int) -> Iterator[Rows]:
+def _blocks(rows: Rows | range, size: int) -> Iterator[Rows]:
     """Cut the rows into blocks of at most `size`."""
-    return (rows[start : start + size] for start in range(0, len(rows), size))
+    return (_numbers(rows[start : start + size]) for start in range(0, len(rows), size))
+
+
+def _numbers(rows: Rows | range) -> Rows:
+    """Return rows as an array."""
+    return np.arange(rows.start, rows.stop, dtype=np.int32) if isinstance(rows, range) else rows
+
+
+def _digest(rows: Rows | range) -> str:
+    """Return a SHA-256 of rows as int32."""
+    digest = hashlib.sha256()
+    for block in _blocks(rows, _DIGESTED):
+        digest.update(np.ascontiguousarray(block).data)
+    return digest.hexdigest()
+
+
+_DIGESTED: Final = 2**16
 
 
 def _data(histories: Interactions, seen: Interactions | None, given: str | None) -> dict[str, Any]:
@@ -230,7 +255,7 @@ def _data(histories: Interactions, seen: Interactions | None, given: str | None)
 
 def _write(
     job: _Job,
-    rows: Rows,
+    rows: Rows | range,
     folder: OutputFolder,
     data: Mapping[str, Any],
     origin: Mapping[str, Any],
@@ -240,7 +265,8 @@ def _write(
 ) -> ScoringResult:
     """Write the output unless it is complete; `data` tells the data from others, `origin` is for the manifest."""
     kernel = job.kernel
-    user_ids, _ = arrow_ids(job.source.users, "user"), kernel.item_ids
+    users = job.source.users
+    user_ids, _ = arrow_ids(users, "user") if isinstance(users, IdMap) else users, kernel.item_ids
     options: dict[str, Any] = {"n": kernel.n, "exclude_seen": kernel.exclude_seen}
     if job.recall is not None:
         options["recall"] = job.recall
@@ -251,7 +277,7 @@ def _write(
     identity = {
         "model": model_checksum(kernel.model),
         **data,
-        "users": hashlib.sha256(np.ascontiguousarray(rows).data).hexdigest(),
+        "users": _digest(rows),
         **options,
         "batch_size": batch_size,
         "recsys": version(),
@@ -263,7 +289,7 @@ def _write(
         if manifest is None:
             parts = folder.begin(identity, resume=not overwrite)
             resumed = len(parts)
-            measured = {} if job.recall is None else job.kernel.approximate(job.source, rows, job.recall)
+            measured = {} if job.recall is None else job.kernel.approximate(job.source, _numbers(rows), job.recall)
             hidden = not show_progress
             with tqdm(total=len(rows), unit="user", unit_scale=True, desc="score", disable=hidden) as bar:
                 for number, block in enumerate(_blocks(rows, batch_size)):

@@ -58,7 +58,7 @@ def reasons_of(model: Recommender, source: Source, lists: Lists, n: int) -> Reas
         row = lists.rows[start : start + 1]
         history, _ = source.block(row)
         values = model.contributions_to(
-            int(source.trained[row[0]]), history, lists.items[start:end].astype(np.int64)
+            int(source.trained(row)[0]), history, lists.items[start:end].astype(np.int64)
         ).values
         for contributions in values.T:
             best = np.lexsort((history.indices, -contributions))[:n]

@@ -15,4 +15,4 @@ def sources_in(model: Recommender, source: Source, lists: Lists) -> npt.NDArray[
     rows, place = np.unique(lists.rows, return_inverse=True)
     histories, _ = source.block(rows)
     popular = popular_lists(model, place, lists.items, lists.scores, len(rows))
-    return sources_of(model, source.trained[rows].astype(np.int64), histories, popular)[place]
+    return sources_of(model, source.trained(rows).astype(np.int64), histories, popular)[place]

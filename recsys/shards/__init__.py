@@ -9,6 +9,7 @@ and the SHA-256 of every file.
 from recsys.shards.building import build as write_split
 from recsys.shards.building import write
 from recsys.shards.format import KIND, SCRATCH, is_shards
+from recsys.shards.ids import StoredIds
 from recsys.shards.reader import Shards, Stored, in_memory, open, prepared
 from recsys.shards.writer import Builder, MatrixWriter, fingerprint_of_files
 
@@ -19,6 +20,7 @@ __all__ = [
     "MatrixWriter",
     "Shards",
     "Stored",
+    "StoredIds",
     "fingerprint_of_files",
     "in_memory",
     "is_shards",

@@ -19,8 +19,9 @@ from recsys.columns import ITEM, TITLE, USER
 from recsys.errors import DataError
 from recsys.ids import IdMap
 from recsys.interactions import Interactions
-from recsys.mapped import MappedMatrix, Piece
+from recsys.mapped import ROWS, MappedMatrix, Offsets, Piece
 from recsys.shards.format import TIMES, TRAIN, TYPES, array_name, read_manifest, verify
+from recsys.shards.ids import StoredIds
 from recsys.splits import Part, Split, register
 from recsys.times import Times
 from recsys.workspace import as_path
@@ -188,22 +189,31 @@ class Shards:
         table = self._item_table
         return {name: _values(table[name]) for name in table.column_names if name not in (ITEM, TITLE)}
 
+    @cached_property
+    def users_on_disk(self) -> StoredIds | None:
+        """The ids of the rows of the training part, read where they are asked for.
+
+        None where they are neither integers nor text, or not in ascending order: then all are looked at together.
+        """
+        return StoredIds.opened(self.folder / "users.parquet", USER, self.n_users)
+
     def matrix(self, name: str) -> MappedMatrix:
         """Return a matrix of the folder, memory-mapped; a DataError if its offsets are damaged."""
-        ends, pieces, before = [np.zeros(1, np.int64)], [], 0
+        offsets, pieces = [], []
         for number, (rows, entries) in enumerate(self.manifest["matrices"][name]):
             indptr = self._array(array_name(name, number, "indptr"), TYPES["indptr"], rows + 1)
-            if indptr[0] != 0 or indptr[-1] != entries or (np.diff(indptr) < 0).any():
+            part = Offsets([indptr])
+            steps = (part[start : start + ROWS + 1] for start in range(0, rows, ROWS))
+            if indptr[0] != 0 or indptr[-1] != entries or any((np.diff(some) < 0).any() for some in steps):
                 raise DataError(f"{self.folder / array_name(name, number, 'indptr')} is damaged: no offsets of rows")
             indices = self._array(array_name(name, number, "indices"), TYPES["indices"], entries)
             values = None
             if self.manifest["values"] is not None:
                 values = self._array(array_name(name, number, "values"), TYPES["values"], entries)
             pieces.append(Piece(indices, values))
-            ends.append(indptr[1:] + before)
-            before += entries
+            offsets.append(indptr)
         digest = f"{name} {self.manifest['checksum']}"
-        return MappedMatrix(np.concatenate(ends), pieces, int(self.manifest["items"]), digest)
+        return MappedMatrix(Offsets(offsets), pieces, int(self.manifest["items"]), digest)
 
     def rows_of(self, part: str) -> int:
         """Return how many users a held-out part has."""

@@ -19,12 +19,11 @@ The modules, each of which imports only from those before it:
 - `tracker` turns a job's reports into events; `current` starts, ends and knows the current run.
 """
 
-from recsys.tracking.adapter import RecommendationModel, set_pyfunc_model
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Final
+
 from recsys.tracking.aliases import Promotion, annotate, promote, rollback, tag_by
-from recsys.tracking.current import log_model, resumed_bundle, start_run
-from recsys.tracking.logged_model import address, load, pin, resolve
 from recsys.tracking.outbox import Synced, sync
-from recsys.tracking.pruning import Pruned, needed_versions, prune
 from recsys.tracking.recovery import configure, describe, remove_leftovers, resume_file, strangers
 from recsys.tracking.registry import (
     MODEL,
@@ -39,7 +38,13 @@ from recsys.tracking.registry import (
 )
 from recsys.tracking.runs import environment, now, version
 from recsys.tracking.store import check, trouble
-from recsys.tracking.tracker import Tracker, flatten, mlflow_name
+
+if TYPE_CHECKING:
+    from recsys.tracking.adapter import RecommendationModel, set_pyfunc_model
+    from recsys.tracking.current import log_model, resumed_bundle, start_run
+    from recsys.tracking.logged_model import address, load, pin, resolve
+    from recsys.tracking.pruning import Pruned, needed_versions, prune
+    from recsys.tracking.tracker import Tracker, flatten, mlflow_name
 
 __all__ = [
     "MODEL",
@@ -84,3 +89,20 @@ __all__ = [
     "version_tags",
     "versions_if_any",
 ]
+
+_LATER: Final = {
+    "adapter": ("RecommendationModel", "set_pyfunc_model"),
+    "current": ("log_model", "resumed_bundle", "start_run"),
+    "logged_model": ("address", "load", "pin", "resolve"),
+    "pruning": ("Pruned", "needed_versions", "prune"),
+    "tracker": ("Tracker", "flatten", "mlflow_name"),
+}
+"""Modules that read models, and what of them is public: imported when first used, since they need torch."""
+
+
+def __getattr__(name: str) -> Any:
+    for module, names in _LATER.items():
+        if name == module or name in names:
+            found = import_module(f"{__name__}.{module}")
+            return found if name == module else getattr(found, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

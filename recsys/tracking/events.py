@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Literal
 
 from recsys.errors import TrackingError
 from recsys.spool import Entry, Spool
-from recsys.tracking import logged_model, runs
+from recsys.tracking import runs
 from recsys.tracking._mlflow import MlflowClient, entities, mlflow
 from recsys.tracking.home import remove_half_uploads
 from recsys.tracking.registry import MODEL, RegisteredModel, logged_models, register, registered_by
@@ -144,6 +144,8 @@ class Model(Event, kind="model"):
     """The run was resumed: its model is not logged again, and what is left of one half logged is removed."""
 
     def send(self, sender: Sender, retry: bool) -> None:
+        from recsys.tracking import logged_model  # here, since it reads models, and with them torch
+
         assert self.attachment is not None
         if retry or self.resumed:
             if logged_model.is_logged(sender.run_id):

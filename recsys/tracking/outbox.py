@@ -14,7 +14,6 @@ from recsys.files import locked, working_folder
 from recsys.spool import Spool
 from recsys.tracking import recovery, runs, store
 from recsys.tracking.events import End, Event, Metrics, Model, Sender, batches
-from recsys.tracking.logged_model import waiting_bundle
 from recsys.tracking.registry import RegisteredModel
 from recsys.tracking.runs import RunRecord, milliseconds
 from recsys.workspace import Workspace
@@ -71,6 +70,8 @@ class Outbox:
 
     def spooled_model(self) -> Path | None:
         """Return the bundle of the run's model while that waits to be sent; None if it does not."""
+        from recsys.tracking.logged_model import waiting_bundle  # as in `events`
+
         folders = [entry.attachment for entry in self._spool if entry.kind == Model.kind and entry.attachment]
         return waiting_bundle(folders[-1]) if folders else None
 

@@ -17,8 +17,6 @@ from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
 
-import torch
-
 from recsys.errors import TrackingError
 from recsys.tracking import home, store
 from recsys.tracking._mlflow import MlflowClient, MlflowException, entities, mlflow, resolve_tags
@@ -33,6 +31,8 @@ _LIBRARIES = ("torch", "numpy", "scipy", "implicit", "mlflow", "recsys")
 
 def environment(workspace: Workspace) -> dict[str, str]:
     """Return Python, libraries, platform and device, and the commit of a workspace in git: tags of a run."""
+    import torch  # here, since commands that look at the store alone do without it
+
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else platform.processor() or platform.machine()
     facts = {
         "python": platform.python_version(),

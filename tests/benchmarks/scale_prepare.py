@@ -52,16 +52,19 @@ def watched(command: list[str], root: Path) -> dict[str, float]:
     process = subprocess.Popen(command, cwd=root)
     peaks = {"VmRSS:": 0, "RssAnon:": 0}
     while process.poll() is None:
-        sums = dict.fromkeys(peaks, 0)
+        sums, spaces = dict.fromkeys(peaks, 0), set()
         for child in [process.pid, *descendants(process.pid)]:
             try:
                 lines = Path(f"/proc/{child}/status").read_text().splitlines()
+                program = Path(f"/proc/{child}/cmdline").read_bytes()
             except OSError:
                 continue
-            for line in lines:
-                name, *words = line.split()
-                if name in sums:
-                    sums[name] += int(words[0])
+            found = {name: int(words[0]) for name, *words in map(str.split, lines) if name in {*peaks, "VmSize:"}}
+            # Until it has become another program, what a process starts (by vfork) shares its memory.
+            space = program, found.get("VmSize:", 0)
+            if space not in spaces:
+                spaces.add(space)
+                sums = {name: value + found.get(name, 0) for name, value in sums.items()}
         peaks = {name: max(peaks[name], value) for name, value in sums.items()}
         time.sleep(0.2)
     if process.returncode:

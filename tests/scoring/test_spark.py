@@ -24,7 +24,7 @@ from recsys.scoring import score_spark as score_in_parts
 from recsys.scoring.output import OutputFolder, read_manifest
 from recsys.scoring.rows import Reading
 from recsys.scoring.spark import _Setup, score_partition
-from recsys.scoring.spark_session import session
+from recsys.scoring.spark_session import _mebibytes, session
 from recsys.workspace import Workspace
 from tests.scoring.worlds import assert_same_lists
 
@@ -325,6 +325,17 @@ def test_what_a_killed_driver_gathered_goes_and_nothing_else(tmp_path):
     assert not any(folder.exists() for folder in gone)
     assert all(folder.is_dir() for folder in kept)
     assert (kept[0] / "thesis.tex").exists()
+
+
+@pytest.mark.parametrize(("size", "mebibytes"), [("1GB", 953), ("700MB", 667), ("700 MiB", 700), ("1.5gb", 1430)])
+def test_the_heap_of_spark_is_a_size(size, mebibytes):
+    assert _mebibytes(size) == mebibytes
+
+
+@pytest.mark.parametrize(("size", "message"), [("lots", "memory must be a size"), ("100MB", "at least 472MB")])
+def test_what_is_no_heap_of_spark_is_refused(size, message):
+    with pytest.raises(ConfigError, match=message), session(memory=size):
+        pass
 
 
 def test_java_is_asked_for(monkeypatch, tmp_path):
