@@ -9,6 +9,7 @@ from recsys.arguments import Command, minutes, named_path, natural, path, positi
 from recsys.arguments import file_option as _file
 from recsys.arguments import folder_option as _folder
 from recsys.arguments import option as _option
+from recsys.first_commands import FIRST
 
 
 def _itself(table: Any) -> Any:
@@ -48,6 +49,7 @@ TRIALS = _option("--trials", type=positive, metavar="N", help="settings to try p
 MINUTES = _option("--minutes", type=minutes, help="time for the trials of a model, in place of tune.minutes")
 
 COMMANDS = (
+    *FIRST,
     Command(
         "train",
         "train, evaluate, track and register the model of a configuration",
@@ -284,6 +286,7 @@ COMMANDS = (
                 metavar="N",
                 help="also write up to N items of the history that speak for each item, as a column of lists",
             ),
+            _option("--titles", action="store_true", help="also write the titles of the items, as a column"),
             *RULED,
             _file("--allow", "recommend only these items: text, one id a line, or csv or parquet with item_id"),
             _file("--exclude", "never recommend these items: the same"),

@@ -137,6 +137,7 @@ def score(
     batch_size: int | None = None,
     recall: float | None = None,
     reasons: int | None = None,
+    titles: bool = False,
     rules: Path | None = None,
     items: Path | None = None,
     allow: Path | None = None,
@@ -153,6 +154,7 @@ def score(
         batch_size: users of one part; an interrupted job continues after its last complete part.
         recall: least share of the exact lists, where an index may find the items; exact by default.
         reasons: also write up to so many items of the history that speak for each item, as a column of lists.
+        titles: also write the titles of the items, as a column `title`.
         rules: TOML file of rules for the lists (`recsys.Rules`), or a configuration with a section `[rules]`.
         items: csv or parquet file with columns of items: a model with features takes new items from it, and rules read
             it; by default rules read what they or the data name.
@@ -161,6 +163,7 @@ def score(
         master: of Spark, such as `spark://HOST:7077`; all cores of this machine by default.
     """
     of_local = {"--users": users, "--on-unknown": on_unknown, "--batch-size": batch_size, "--recall": recall}
+    of_local |= {"--titles": titles or None}
     _check_engine(engine, {"--master": master} if engine == "local" else {**of_local, "--reasons": reasons})
     scoring.check_output(output)  # before the model is loaded
     chosen = rules_of(rules, allow, exclude)
@@ -183,6 +186,7 @@ def score(
         batch_size=BATCH_SIZE if batch_size is None else batch_size,
         recall=recall,
         reasons=reasons,
+        titles=titles,
         seen=seen,
         rules=chosen,
         items=items_for(chosen, items, section, histories, taken=reads_features(fitted)),
@@ -190,11 +194,15 @@ def score(
         asked_uri=model,
         show_progress=workspace.progress,
     )
-    _told(result)
-    unread = 0 if users is not None else np.count_nonzero(np.diff(histories.matrix.indptr) == 0)
-    if unread:
+    if users is None:
+        _tell_unread(histories)
+    return _told(result)
+
+
+def _tell_unread(histories: Interactions) -> None:
+    """Print how many users have a list as for no history."""
+    if unread := np.count_nonzero(np.diff(histories.matrix.indptr) == 0):
         print(f"users with a list as for no history, because all their ratings lie below data.min_rating: {unread:,}")
-    return result
 
 
 def _check_engine(engine: str, others: Mapping[str, Any]) -> None:
