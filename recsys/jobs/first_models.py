@@ -108,7 +108,9 @@ def _network(data: Interactions) -> dict[str, Any]:
     batch = int(min(500, max(50, 10 * round(n_users / 200))))
     small = data.nnz < 300_000
     section: dict[str, Any] = {"name": "MultVAE", "hidden": 200 if small else 600, "latent": 64 if small else 200}
-    section |= {"epochs": 20 if data.nnz > _LARGE else 60, "batch_size": batch, "patience": 5}
+    section |= {"epochs": 20 if data.nnz > _LARGE else 60, "batch_size": batch}
+    # A network is not given up before it had some 110 steps without a gain.
+    section["patience"] = max(5, -(-110 // max(1, int(0.8 * n_users / batch))))
     return section | ({"negatives": 1024} if n_items > 50_000 else {})
 
 

@@ -154,7 +154,7 @@ def score(
         batch_size: users of one part; an interrupted job continues after its last complete part.
         recall: least share of the exact lists, where an index may find the items; exact by default.
         reasons: also write up to so many items of the history that speak for each item, as a column of lists.
-        titles: also write the titles of the items, as a column `title`.
+        titles: also write a column `title`.
         rules: TOML file of rules for the lists (`recsys.Rules`), or a configuration with a section `[rules]`.
         items: csv or parquet file with columns of items: a model with features takes new items from it, and rules read
             it; by default rules read what they or the data name.
@@ -163,16 +163,15 @@ def score(
         master: of Spark, such as `spark://HOST:7077`; all cores of this machine by default.
     """
     of_local = {"--users": users, "--on-unknown": on_unknown, "--batch-size": batch_size, "--recall": recall}
-    of_local |= {"--titles": titles or None}
-    _check_engine(engine, {"--master": master} if engine == "local" else {**of_local, "--reasons": reasons})
+    of_local |= {"--titles": titles or None, "--reasons": reasons}
+    _check_engine(engine, {"--master": master} if engine == "local" else of_local)
     scoring.check_output(output)  # before the model is loaded
     chosen = rules_of(rules, allow, exclude)
     if engine == "spark":
         from recsys.jobs import score_spark
 
         return _told(score_spark.run(workspace, model, output, n=n, data=data, master=master, rules=(chosen, items)))
-    on_unknown = on_unknown or "raise"
-    fitted, pinned = load_model(workspace, model)
+    on_unknown, (fitted, pinned) = on_unknown or "raise", load_model(workspace, model)
     fitted = with_new_items(fitted, items)
     section = section_for(fitted, model, data)
     histories, seen = section.histories(workspace.folder)
@@ -194,14 +193,13 @@ def score(
         asked_uri=model,
         show_progress=workspace.progress,
     )
-    if users is None:
-        _tell_unread(histories)
+    _tell_unread(histories if users is None else None)
     return _told(result)
 
 
-def _tell_unread(histories: Interactions) -> None:
-    """Print how many users have a list as for no history."""
-    if unread := np.count_nonzero(np.diff(histories.matrix.indptr) == 0):
+def _tell_unread(histories: Interactions | None) -> None:
+    """Print how many users have a list as for no history; of None nothing."""
+    if histories is not None and (unread := np.count_nonzero(np.diff(histories.matrix.indptr) == 0)):
         print(f"users with a list as for no history, because all their ratings lie below data.min_rating: {unread:,}")
 
 
