@@ -27,8 +27,10 @@ from recsys.common_options import (
     itself,
     tests,
 )
+from recsys.first_commands import FIRST
 
 COMMANDS = (
+    *FIRST,
     Command(
         "train",
         "train, evaluate, track and register the model of a configuration",
@@ -269,6 +271,7 @@ COMMANDS = (
                 metavar="N",
                 help="also write up to N items of the history that speak for each item, as a column of lists",
             ),
+            _option("--titles", action="store_true", help="also write the titles of the items, as a column"),
             *RULED,
             _file("--allow", "recommend only these items: text, one id a line, or csv or parquet with item_id"),
             _file("--exclude", "never recommend these items: the same"),

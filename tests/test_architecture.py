@@ -19,7 +19,7 @@ LAYERS = [
     {"outputs", "mapped"},
     {"extras", "ids", "sparse", "files", "options", "memory", "workspace", "ranks"},
     {"times", "matching", "grid", "arguments"},
-    {"frames", "params"},
+    {"frames", "params", "first_commands"},
     {"interactions", "nn", "ranking", "artifacts", "metrics", "spool"},
     {"datasets", "splits", "training", "features"},
     {"shards"},

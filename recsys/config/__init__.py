@@ -47,6 +47,7 @@ __all__ = [
     "load_config",
     "load_configs",
     "overridden",
+    "settings_of",
 ]
 
 
@@ -67,7 +68,12 @@ def load_config(path: str | Path, overrides: Iterable[str] = ()) -> JobConfig:
     try:
         text = file.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
-        raise absent(ConfigError(f"there is no configuration file {file}")) from None
+        raise absent(
+            ConfigError(
+                f"there is no configuration file {file}; recsys init makes one of your table, "
+                "recsys templates lists others"
+            )
+        ) from None
     except (OSError, ValueError) as error:  # ValueError: not UTF-8, or a path that no system has
         raise ConfigError(f"{file} cannot be read: {error}") from None
     try:
@@ -157,6 +163,15 @@ def import_modules(names: str | Iterable[str]) -> None:
             raise ConfigError(f"module {module!r} cannot be imported: {type(error).__name__}: {error}") from error
         finally:
             sys.path.remove(folder)
+
+
+def settings_of(overrides: Iterable[str]) -> dict[str, Any]:
+    """Return the keys that `section.key=value` settings give, unchecked, as the tables of a file would hold them."""
+    values: dict[str, Any] = {}
+    for override in overrides:
+        _set(values, override)
+    _check_values(values, "--set")
+    return values
 
 
 def _check(values: Mapping[str, Any], where: str, *, imports: bool = False) -> JobConfig:

@@ -140,7 +140,7 @@ class DataConfig(OpenSection):
         given = self._values(READ)
         if self._sources[0] is GENERATE or given.get("items") is None:  # there it is how many are generated
             return None
-        options = {name: given[name] for name in ("item", "ids", "encoding") if name in given}
+        options = {name: given[name] for name in ("item", "item_key", "item_title", "ids", "encoding") if name in given}
         return datasets.read_items(given["items"], **options), options.get("item", ITEM)
 
     def items_in(self, file: str) -> pd.DataFrame:

@@ -13,12 +13,13 @@ from urllib.parse import unquote
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.json as pajson
 import pyarrow.parquet as pq
 
 from recsys.columns import ITEM, RATING, TIMESTAMP, TITLE, USER
 from recsys.datasets.encoding import bare, content
 from recsys.datasets.text import Request, labels, table
-from recsys.errors import DataError
+from recsys.errors import DataError, did_you_mean
 from recsys.files import MANIFEST
 
 PARQUET: Final = "parquet"
@@ -82,6 +83,12 @@ def _parquet(path: Path, request: Request) -> pd.DataFrame:
     frame: pd.DataFrame = pa.concat_tables(parts, promote_options="permissive").to_pandas(ignore_metadata=True)
     for name in {name for of in folders for name in of if name in frame}:
         frame[name] = _ids(frame[name], request)  # whole numbers only if all are written as such
+    return frame
+
+
+def _json_lines(path: Path, request: Request) -> pd.DataFrame:
+    found = pajson.read_json(pa.BufferReader(content(path, request.encoding)))
+    frame: pd.DataFrame = found.select(request(found.column_names)).to_pandas()
     return frame
 
 
@@ -166,20 +173,28 @@ def item_table(path: Path, request: Request) -> pd.DataFrame | None:
     """Return the table of items in a file, csv or parquet; None if there is no such file."""
     if not path.exists():
         return None
-    everything = _Everything(item=request.item, ids=request.ids, encoding=request.encoding)
+    everything = Everything(item=request.item_key or request.item, ids=request.ids, encoding=request.encoding)
     kind = bare(path).suffix.lower()
-    return {".parquet": _parquet, ".tsv": _tsv}.get(kind, _csv)(path, everything)
+    found = {".parquet": _parquet, ".tsv": _tsv, ".jsonl": _json_lines, ".ndjson": _json_lines}.get(kind, _csv)(
+        path, everything
+    )
+    names = {request.item_key: request.item, request.item_title: TITLE}
+    for old, new in ((old, new) for old, new in names.items() if old is not None and old != new):
+        if old not in found:
+            raise DataError(f"it has no column {old!r}{did_you_mean(old, map(str, found))}")
+        found = found.drop(columns=[new], errors="ignore").rename(columns={old: new})
+    return found
 
 
-class _Everything(Request):
-    """Asks for all columns of a table of items."""
+class Everything(Request):
+    """Asks for all columns of a table, with ids in the column of items if that has a name."""
 
     def __call__(self, header: Sequence[str]) -> list[str]:
         return list(header)
 
     @property
     def required(self) -> set[str]:
-        return {self.item}
+        return {self.item} - {""}
 
 
 def _ratings_dat(path: Path, request: Request) -> pd.DataFrame:
@@ -306,6 +321,12 @@ LAYOUTS: Final = (
         read=_recbole,
         recognizes=lambda first_line, path: bool(re.search(r"^\w+:(token|float)(_seq)?(\t|$)", first_line)),
         in_folder="*.inter",
+    ),
+    Reader(
+        name="jsonl",
+        about="a .jsonl or .ndjson file: a JSON object a line",
+        read=_json_lines,
+        recognizes=lambda first_line, path: path.suffix.lower() in (".jsonl", ".ndjson"),
     ),
     Reader(
         name="tsv",

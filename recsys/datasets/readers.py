@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from recsys.columns import ITEM, USER
 from recsys.datasets.encoding import bare, first_line
-from recsys.datasets.layouts import LAYOUTS, PARQUET, Reader, item_table, parts_of
+from recsys.datasets.layouts import LAYOUTS, PARQUET, Everything, Reader, item_table, parts_of
 from recsys.datasets.text import IdKind, Request
 from recsys.errors import ConfigError, DataError, absent, did_you_mean
 from recsys.interactions import Interactions
@@ -50,6 +50,8 @@ def read(
     layout: str = AUTO,
     keep: Iterable[str] = (),
     items: str | Path | None = None,
+    item_key: str | None = None,
+    item_title: str | None = None,
     ids: IdKind = "auto",
     separator: str | None = None,
     encoding: str | None = None,
@@ -62,8 +64,10 @@ def read(
         path: file or folder; `~` is expanded.
         layout: name of a layout of `recsys.datasets.READERS`, or `auto` to recognize it by file names and first lines.
         keep: further columns to carry along, such as a published split.
-        items: csv or parquet file with a row per item: its id in a column named as that of the interactions or
+        items: csv, parquet or jsonl file with a row per item: its id in a column named as that of the interactions or
             `item_id`, perhaps a `title`, and further columns such as a category or a price.
+        item_key: the column of `items` that holds the ids, if it has another name.
+        item_title: the column of `items` that holds the titles, if it is not called `title`.
         ids: `text` reads ids as text; `auto` reads those of a csv file as whole numbers if all of a column are written
             as such, so `007` and `7` stay two ids.
         separator: character between the fields of text; by default the one of , ; | and tab that fits the header.
@@ -77,6 +81,7 @@ def read(
             another layout, a row has more or fewer fields than the header, or `from_frame` refuses the table.
     """
     given = {"ids": ids, "separator": separator, "encoding": encoding, "names": names}
+    given |= {"item_key": item_key, "item_title": item_title}
     found, request, options = _asked(path, layout, keep, given, options)
     table_of_items = None if items is None else _items_of(items, request)
     with _naming(f"{found.file} as {found.reader.name}"):
@@ -110,7 +115,7 @@ def locate(
 
     Args:
         columns: the arguments of `Interactions.from_frame` that name columns.
-        given: `ids`, `separator`, `encoding` and `names`, as in `read`.
+        given: `ids`, `separator`, `encoding`, `names`, `item_key` and `item_title`, as in `read`.
 
     Raises:
         DataError: as `read`, of what it finds before it reads.
@@ -145,6 +150,8 @@ def _asked(
         names=None if names is None else tuple(names),
         ids=ids,
         sure=layout != AUTO,
+        item_key=given.get("item_key"),
+        item_title=given.get("item_title"),
     )
     return found, request, options
 
@@ -197,10 +204,49 @@ def _find(path: Path, layout: str) -> _Found:
 
 
 def read_items(
-    path: str | Path, *, item: str = ITEM, ids: IdKind = "auto", encoding: str | None = None
+    path: str | Path,
+    *,
+    item: str = ITEM,
+    item_key: str | None = None,
+    item_title: str | None = None,
+    ids: IdKind = "auto",
+    encoding: str | None = None,
 ) -> pd.DataFrame:
-    """Return a table of items, csv or parquet, as `read(items=)` reads it; a DataError if it cannot be read."""
-    return _items_of(path, Request(item=item, ids=ids, encoding=encoding))
+    """Return a table of items, csv, parquet or jsonl, as `read(items=)` reads it; a DataError if it cannot be read."""
+    request = Request(item=item, ids=ids, encoding=encoding, item_key=item_key, item_title=item_title)
+    return _items_of(path, request)
+
+
+class Whole(NamedTuple):
+    """All columns of a table of interactions, whatever they are called, and what else is known of its file."""
+
+    table: pd.DataFrame
+    """Numbers where all of a column are written as numbers are; text as it is written."""
+    items: pd.DataFrame | None
+    """The table of items that lies in the same folder."""
+    layout: str
+    """Name of the layout."""
+
+
+def read_whole(
+    path: str | Path, *, layout: str = AUTO, separator: str | None = None, encoding: str | None = None, **given: Any
+) -> Whole:
+    """Return all columns of a file or folder, for those who do not know yet which of them are wanted.
+
+    Raises:
+        DataError: as `read`, but for what is said of single columns.
+    """
+    usual = {"ids": "auto", "names": None, **given, "separator": separator, "encoding": encoding}
+    found, request, _ = _asked(path, layout, (), usual, {})
+    everything = Everything(
+        user="", item="", rating=None, timestamp=None, **{name: getattr(request, name) for name in _OF_THE_FILE}
+    )
+    with _naming(f"{found.file} as {found.reader.name}"):
+        table, items = found.tables(everything)
+    return Whole(table, items, found.reader.name)
+
+
+_OF_THE_FILE: Final = ("separator", "encoding", "names", "ids", "sure")
 
 
 def read_users(

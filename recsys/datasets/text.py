@@ -54,6 +54,10 @@ class Request:
     ids: IdKind = "auto"
     sure: bool = False
     """Whether the caller named the layout."""
+    item_key: str | None = None
+    """The column of a table of items that holds their ids, if it is called otherwise than `item`."""
+    item_title: str | None = None
+    """The column of a table of items that holds their titles, if it is not called `title`."""
 
     def __call__(self, header: Sequence[str]) -> list[str]:
         """Return the columns to read."""
@@ -122,7 +126,7 @@ def _header(
         raise DataError("it holds no line with text")
     if request.names is None:
         given = {choice: set(_untyped(row) if typed else row) for choice, row in rows.items()}
-        best = next((choice for choice in choices if request.required <= given[choice]), best)
+        best = next((choice for choice in choices if request.required and request.required <= given[choice]), best)
         return best, rows[best]
     if rows[best] == list(request.names):
         raise DataError("its first line is a header with the names of names=; leave names= out")
@@ -262,7 +266,7 @@ def _explain_header(header: list[str], request: Request, separator: str) -> None
 def _typed(column: pa.ChunkedArray, name: str, request: Request, text: bool) -> Any:
     """Return a column of text as what it holds."""
     if name == request.rating or name == request.timestamp:
-        return _numbers(column)
+        return as_numbers(column)
     if name in (request.user, request.item):
         found = labels(column, as_text=text or request.ids == "text")
         if isinstance(found, pd.Categorical) and "\\N" in found.categories:
@@ -295,7 +299,7 @@ def _plain(column: pa.ChunkedArray) -> Any:
     return found.astype(object)
 
 
-def _numbers(column: pa.ChunkedArray) -> Any:
+def as_numbers(column: pa.ChunkedArray) -> Any:
     """Return int64 or float64, NaN where nothing is written; text as it is if it is no number."""
     if not column.null_count and pc.all(pc.match_substring_regex(column, WHOLE)).as_py():
         try:

@@ -140,6 +140,7 @@ def score(
     batch_size: int | None = None,
     recall: float | None = None,
     reasons: int | None = None,
+    titles: bool = False,
     rules: Path | None = None,
     items: Path | None = None,
     allow: Path | None = None,
@@ -156,6 +157,7 @@ def score(
         batch_size: users of one part; an interrupted job continues after its last complete part.
         recall: least share of the exact lists, where an index may find the items; exact by default.
         reasons: also write up to so many items of the history that speak for each item, as a column of lists.
+        titles: also write a column `title`.
         rules: TOML file of rules for the lists (`recsys.Rules`), or a configuration with a section `[rules]`.
         items: csv or parquet file with columns of items: a model with features takes new items from it, and rules read
             it; by default rules read what they or the data name.
@@ -164,15 +166,15 @@ def score(
         master: of Spark, such as `spark://HOST:7077`; all cores of this machine by default.
     """
     of_local = {"--users": users, "--on-unknown": on_unknown, "--batch-size": batch_size, "--recall": recall}
-    _check_engine(engine, {"--master": master} if engine == "local" else {**of_local, "--reasons": reasons})
+    of_local |= {"--titles": titles or None, "--reasons": reasons}
+    _check_engine(engine, {"--master": master} if engine == "local" else of_local)
     scoring.check_output(output)  # before the model is loaded
     chosen = rules_of(rules, allow, exclude)
     if engine == "spark":
         from recsys.jobs import score_spark
 
         return _told(score_spark.run(workspace, model, output, n=n, data=data, master=master, rules=(chosen, items)))
-    on_unknown = on_unknown or "raise"
-    fitted, pinned = load_model(workspace, model)
+    on_unknown, (fitted, pinned) = on_unknown or "raise", load_model(workspace, model)
     section = section_for(fitted, model, data)
     fitted = with_arrivals(fitted, new := arrivals(items, section), ruled=chosen is not None)
     histories, seen = section.histories(workspace.folder)
@@ -186,6 +188,7 @@ def score(
         batch_size=BATCH_SIZE if batch_size is None else batch_size,
         recall=recall,
         reasons=reasons,
+        titles=titles,
         seen=seen,
         rules=chosen,
         items=items_for(chosen, new, section, histories),
@@ -194,10 +197,14 @@ def score(
         show_progress=workspace.progress,
     )
     _told(result)
-    unread = 0 if users is not None else without_entries(histories.matrix)
-    if unread:
-        print(f"users with a list as for no history, because all their ratings lie below data.min_rating: {unread:,}")
+    _tell_unread(histories if users is None else None)
     return result
+
+
+def _tell_unread(histories: Interactions | None) -> None:
+    """Print how many users have a list as for no history; of None nothing."""
+    if histories is not None and (unread := without_entries(histories.matrix)):
+        print(f"users with a list as for no history, because all their ratings lie below data.min_rating: {unread:,}")
 
 
 def _check_engine(engine: str, others: Mapping[str, Any]) -> None:

@@ -22,7 +22,7 @@ from recsys.times import PER_SECOND
 
 _LOCAL: Final = "; --engine local reads it, in memory"
 _COLUMNS: Final = ("user", "item", "rating", "timestamp")
-_READING: Final = ("layout", "items", "ids", "separator", "encoding", "names")
+_READING: Final = ("layout", "items", "item_key", "item_title", "ids", "separator", "encoding", "names")
 
 
 @dataclass(frozen=True)

@@ -46,3 +46,4 @@ class Asked:
     recall: float | None = None
     reasons: int | None = None
     rules: BoundRules | None = None
+    titles: bool = False

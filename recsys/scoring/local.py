@@ -16,7 +16,7 @@ import pyarrow as pa
 from tqdm import tqdm
 
 from recsys.approximate import check_faiss, check_recall, item_table
-from recsys.columns import ITEM, RANK, REASONS, SCORE, SOURCE, USER
+from recsys.columns import ITEM, RANK, REASONS, SCORE, SOURCE, TITLE, USER
 from recsys.errors import ConfigError, ScoringError, warn
 from recsys.files import MANIFEST
 from recsys.ids import IdMap
@@ -68,6 +68,7 @@ def score(
     exclude_seen: bool = True,
     recall: float | None = None,
     reasons: int | None = None,
+    titles: bool = False,
     on_unknown: Literal["raise", "drop"] = "raise",
     batch_size: int = BATCH_SIZE,
     seen: Interactions | None = None,
@@ -100,6 +101,7 @@ def score(
             lists, as measured on some of the users; None: exact lists. For catalogues of hundreds of thousands.
         reasons: also write a column `reasons`: lists of up to so many items of the user's history with the largest
             contributions above 0 to the score (`Recommender.explain`). With networks that takes many times as long.
+        titles: also write a column `title`, by which the model's training data call the items.
         on_unknown: `raise` or `drop` for `users` that `histories` does not hold.
         seen: all that these users have seen, where `histories` holds only a part of it, such as what they liked; it is
             filtered in place of the histories.
@@ -122,7 +124,7 @@ def score(
     folder = OutputFolder(as_path(output).absolute())
     folder.check_early()
     bound = bound_rules(model, histories, rules, items)
-    job = _Job.of(model, histories, seen, Asked(n, exclude_seen, recall, reasons, bound))
+    job = _Job.of(model, histories, seen, Asked(n, exclude_seen, recall, reasons, bound, titles))
     rows = _choose_rows(histories, users, on_unknown)
     origin = {"model_uri": model_uri, "asked_uri": asked_uri}
     return _write(job, rows, folder, _data(histories, seen, data_id), origin, batch_size, overwrite, show_progress)
@@ -169,6 +171,8 @@ class _Job:
     source: Source
     recall: float | None = None
     reasons: int | None = None
+    titles: pa.Array | None = None
+    """Of the kernel's items, if they are to be written."""
 
     @classmethod
     def of(
@@ -192,7 +196,7 @@ class _Job:
         source = source_for(model, histories, seen)
         if asked.rules is not None and all(warnings := [asked.rules.few_hidden(part) for part in source.user_parts()]):
             warn(warnings[0])
-        return cls(kernel, source, recall, reasons)
+        return cls(kernel, source, recall, reasons, _titles(kernel) if asked.titles else None)
 
     def lists(self, rows: Rows) -> Lists:
         """Return the lists of these users."""
@@ -206,10 +210,23 @@ class _Job:
             table = self.kernel.table(lists._replace(rows=place.astype(np.int32)), users.arrow(listed))
         else:
             table = self.kernel.table(lists, users)
+        if self.titles is not None:
+            table = table.append_column(TITLE, self.titles.take(pa.array(lists.items)))
         if self.reasons is None:
             return table
         found = reasons_of(self.kernel.model, self.source, lists, self.reasons)
         return table.append_column(REASONS, found.arrow(self.kernel.item_ids))
+
+
+def _titles(kernel: Kernel) -> pa.Array:
+    """Return the titles of the items of a kernel; a ConfigError where the model knows none."""
+    titles = kernel.model.titles_
+    if titles is None:
+        raise ConfigError(
+            f"this {type(kernel.model).__name__} knows no titles: it was trained on data without a table of items "
+            "with a column `title`; name one under data.items, or leave titles out"
+        )
+    return pa.array(titles, pa.string())
 
 
 def _choose_rows(
@@ -272,6 +289,8 @@ def _write(
         options["recall"] = job.recall
     if job.reasons is not None:
         options["reasons"] = job.reasons
+    if job.titles is not None:
+        options["titles"] = hashlib.sha256("\n".join(map(repr, job.titles.to_pylist())).encode()).hexdigest()
     if kernel.rules is not None:
         options["rules"] = kernel.rules.about()
     identity = {

@@ -307,4 +307,4 @@ def test_what_cannot_be_a_reader_is_refused(plays):
             register_reader(given)
     assert register_reader(Reader(name="u.data", about="mine", read=plays.read)).about == "mine"
     assert list(READERS)[:2] == ["u.data", "plays"]
-    assert len(READERS) == 9
+    assert len(READERS) == 10
