@@ -60,8 +60,8 @@ def test_settings_go_first_and_mistakes_are_named(mlflow_root, capsys):
     assert not config.train.refit
     assert config.track.register_as == "shop"
     assert config.data.given["weights"]["view"] == 0
-    for wrong in (["data.user=nobody"], ["dat.user=x"], ["user=x"], ["split.kind=by_tim"]):
-        assert main(["init", "events.csv", "--output", "x.toml", "--set", *wrong]) == 2
+    for wrong, code in (("data.user=nobody", 3), ("dat.user=x", 2), ("user=x", 2), ("split.kind=by_tim", 2)):
+        assert main(["init", "events.csv", "--output", "x.toml", "--set", wrong]) == code
         assert capsys.readouterr().err.startswith("recsys init: ")
     assert not Path("x.toml").exists()
 
@@ -70,16 +70,16 @@ def test_what_must_be_said_is_asked_in_the_command_s_words(mlflow_root, capsys):
     events, items = write_shop(mlflow_root)
     frame = pd.read_csv(events, sep=";")
     frame.rename(columns={"Client No.": "x"}).to_csv("odd.csv", index=False)
-    assert main(["run", "odd.csv", "--output", "tonight"]) == 2
+    assert main(["run", "odd.csv", "--output", "tonight"]) == 3
     assert "--set data.user=COLUMN" in capsys.readouterr().err
     assert not Path("tonight").exists()
     frame.assign(what=frame.what.replace("view", "frobnicate")).to_csv("odd.csv", index=False)
     assert main(["init", "odd.csv"]) == 0  # the column's name says nothing, and not all that it holds is known
     assert "--set data.rating=what reads it" in capsys.readouterr().out
-    assert main(["init", "odd.csv", "--output", "x.toml", "--set", "data.rating=what"]) == 2
+    assert main(["init", "odd.csv", "--output", "x.toml", "--set", "data.rating=what"]) == 3
     assert "--set data.weights.frobnicate=1" in capsys.readouterr().err
     pd.read_csv(items).assign(artikelnummer=range(120)).to_csv("odd.csv", index=False)
-    assert main(["init", "events.csv", "--items", "odd.csv"]) == 2
+    assert main(["init", "events.csv", "--items", "odd.csv"]) == 3
     assert "--set data.item_key=COLUMN" in capsys.readouterr().err
 
 
@@ -115,6 +115,29 @@ def test_lists_for_everyone_by_one_command_that_goes_on(mlflow_root, capsys, mon
     assert [version.version for version in tracking.versions_if_any("events")] == versions, "trained again"
     by_title = serve.recommend(Workspace(progress=False), "models:/events@champion", ["000001"])
     assert by_title.title.tolist() == lists[lists.user_id == "000001"].title.tolist()
+
+
+def test_a_champion_of_another_command_keeps_its_alias(mlflow_root, capsys):
+    write_shop(mlflow_root)
+    command = ["run", "events.csv", "--output", "tonight", "--quiet", "--set", "model.name=EASE"]
+
+    def holder():
+        return next(one.version for one in tracking.model_versions("events") if one.aliases)
+
+    assert main(command) == 0
+    assert holder() == 2
+    tracking.promote("events", 1, reason="by hand")
+    capsys.readouterr()
+    assert main([*command[:3], "other", *command[4:]]) == 0
+    said = capsys.readouterr().out
+    assert holder() == 1
+    assert "recsys promote events --challenger 2 compares the two" in said
+    assert "recsys recommend models:/events/2 " in said
+    tracking.promote("events", 1, reason="by hand")
+    assert main(["rollback", "events"]) == 0
+    assert holder() == 2
+    assert job._give_alias("events", 1, "best of some"), "its own champion gives way to tonight's"
+    assert holder() == 1
 
 
 def test_a_tiny_table_has_lists_too(mlflow_root, capsys):

@@ -23,6 +23,8 @@ from recsys.scoring import ScoringResult, check_output, score
 from recsys.workspace import Workspace, as_path
 
 ALIAS = "champion"
+_BY = "recsys run: "
+"""With what the reason of this job's champions begins."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,7 +32,7 @@ class Ran:
     """What came of a table."""
 
     model: str
-    """Address of the best model, `models:/NAME/VERSION`; it holds the alias `champion`."""
+    """Address of the best model, `models:/NAME/VERSION`; with the alias `champion`, if no other command gave that."""
     table: pd.DataFrame
     """The test metrics of every model, with standard errors, the best on the validation part marked by `chosen`."""
     validation: dict[str, float]
@@ -50,6 +52,8 @@ def run(
     settings: Sequence[str] = (),
 ) -> Ran:
     """Train models that suit a table, give the best on the validation part the alias `champion`, and score everyone.
+
+    A champion that another command has chosen, such as a night or a contest, keeps the alias.
 
     Models that suit the table's size are trained beside Popularity on one split, each in an MLflow run of its own, and
     registered unless they test worse than Popularity. Killed, the same call goes on: what was trained stays. Called
@@ -81,7 +85,8 @@ def run(
     if registered is None:
         raise TrackingError(f"the models could not be registered: {tracking.trouble(workspace)}; see recsys sync")
     reason = f"best validation {metric} of {len(trained)}: {chosen.validation[metric]:.4f}"
-    tracking.promote(plan.name, registered.version, reason=reason)
+    holds = _give_alias(plan.name, registered.version, reason)
+    uri = f"models:/{plan.name}@{ALIAS}" if holds else registered.uri
     histories, seen = plan.sources.histories
     lists = score(
         chosen.model,
@@ -92,13 +97,29 @@ def run(
         titles=chosen.model.titles_ is not None,
         data_id=plan.sources.identity,
         model_uri=registered.uri,
-        asked_uri=f"models:/{plan.name}@{ALIAS}",
+        asked_uri=uri,
         show_progress=workspace.progress,
     )
     figures = table({name: one.test for name, one in trained.items()}, sort_by=metric)
     validation = {name: one.validation[metric] for name, one in trained.items()}
-    _tell(workspace, plan, trained, best, lists, time.perf_counter() - began)
+    _tell(workspace, plan, trained, (best, uri), lists, time.perf_counter() - began)
+    if not holds:
+        print(
+            f"{ALIAS!r} of {plan.name!r} stays where it is, since another command gave it; recsys promote {plan.name} "
+            f"--challenger {registered.version} compares the two"
+        )
     return Ran(registered.uri, figures, validation, lists, plan)
+
+
+def _give_alias(name: str, version: int, reason: str) -> bool:
+    """Give a version the alias, unless its holder has it from another command, where it may have been earned."""
+    holder = next((one.version for one in tracking.model_versions(name) if ALIAS in one.aliases), None)
+    if holder not in (None, version) and not tracking.version_tags(name, holder).get(f"{ALIAS}_reason", "").startswith(
+        _BY
+    ):
+        return False
+    tracking.promote(name, version, ALIAS, f"{_BY}{reason}", instead_of=holder)
+    return True
 
 
 def _train(workspace: Workspace, plan: Plan) -> dict[str, Trained]:
@@ -131,9 +152,15 @@ def _best(trained: dict[str, Trained], metric: str) -> str:
 
 
 def _tell(
-    workspace: Workspace, plan: Plan, trained: dict[str, Trained], best: str, lists: ScoringResult, seconds: float
+    workspace: Workspace,
+    plan: Plan,
+    trained: dict[str, Trained],
+    found: tuple[str, str],
+    lists: ScoringResult,
+    seconds: float,
 ) -> None:
     """Print the honest number, where everything is, and what to do next."""
+    best, uri = found
     chosen, popular = trained[best], trained[Popularity.__name__]
     metric = plan.job(plan.models[0].section).train.metric
     figures = table({name: one.test for name, one in trained.items()}, sort_by=metric)
@@ -148,7 +175,6 @@ def _tell(
     for name, one in trained.items():
         if one.refused:
             print(f"          {name} is not registered: it tests worse than Popularity")
-    uri = f"models:/{plan.name}@{ALIAS}"
     user = shlex.quote(str(plan.sources.data.users.ids([0])[0]))
     more = f"{' --items ' + shlex.quote(plan.items.options['items']) if plan.items.options else ''}{workspace.option}"
     file = shlex.quote(plan.recognized.file)
