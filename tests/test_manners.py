@@ -88,8 +88,13 @@ ABSENT = {
     "data": "none.csv",
     "prepare": "none.toml --output o",
     "nightly": "job.toml --set data.file=none.csv",
+    "init": "none.csv",
+    "run": "none.csv --output o",
+    "templates": "nothing",
 }
 DATA = {
+    "init": "broken.csv",
+    "run": "broken.csv --output o",
     "train": "job.toml --set data.file=broken.csv",
     "tune": "job.toml --set data.file=broken.csv",
     "compare": "job.toml job.toml --output o",

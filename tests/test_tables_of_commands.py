@@ -212,7 +212,7 @@ def test_scores_of_32_bits_come_back_to_the_last_bit(values):
 def test_tables_of_results_of_other_kinds():
     tables = {command.name: command.table for command in COMMANDS if command.table}
     assert set(tables) == {
-        *("recommend", "similar", "users", "explain", "evaluate", "compare"),
+        *("recommend", "similar", "users", "explain", "evaluate", "compare", "train", "tune", "data", "templates"),
         *("registry list", "registry show", "registry diff"),
     }
     columns = pd.MultiIndex.from_product([["ndcg@10"], ["value", "standard_error"]])

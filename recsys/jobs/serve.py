@@ -196,9 +196,8 @@ def score(
         asked_uri=model,
         show_progress=workspace.progress,
     )
-    _told(result)
     _tell_unread(histories if users is None else None)
-    return result
+    return _told(result)
 
 
 def _tell_unread(histories: Interactions | None) -> None:

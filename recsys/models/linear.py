@@ -126,7 +126,9 @@ class EASE(Recommender):
     def _check_params(self) -> None:
         super()._check_params()
         if self.keep_rows and (reason := self._why_no_update()):
-            raise ConfigError(f"{type(self).__name__} {reason}, so that fit(start=) has no use; leave out keep_rows")
+            raise ConfigError(
+                f"{type(self).__name__} {reason}, so that no later fit can begin with it; leave out keep_rows"
+            )
 
     def _why_no_update(self) -> str:
         """Return why yesterday's model cannot be made today's by the rows that differ; empty where it can."""
