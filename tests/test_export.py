@@ -122,7 +122,7 @@ def test_the_command_exports_a_saved_model(models, tmp_path, capsys):
     assert cli.main(["export", str(tmp_path / "EASE"), "--onnx", str(file)]) == 0
     check_file(file, models["EASE"])
     assert "histories (batch, 20) float32 to scores (batch, 20)" in capsys.readouterr().out
-    assert cli.main(["export", str(tmp_path / "IAutoRec"), "--onnx", str(tmp_path / "other.onnx")]) > 1
+    assert cli.main(["export", str(tmp_path / "IAutoRec"), "--onnx", str(tmp_path / "other.onnx")]) == 2
     assert "recsys export: IAutoRec cannot be exported to ONNX" in capsys.readouterr().err
     assert not (tmp_path / "other.onnx").exists()
 
