@@ -65,6 +65,12 @@ class ConfigError(RecsysError, ValueError):
     """A hyperparameter, option or configuration file is not valid."""
 
 
+class OutputError(ConfigError):
+    """What a command or a job was told to write cannot be written there."""
+
+    exit_code = Exit.DATA
+
+
 class NotFittedError(RecsysError, RuntimeError):
     """A model was used before `fit`."""
 

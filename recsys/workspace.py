@@ -8,7 +8,7 @@ import stat
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from recsys.errors import ConfigError
+from recsys.errors import ConfigError, OutputError
 
 
 def as_path(path: str | os.PathLike[str]) -> Path:
@@ -24,7 +24,7 @@ def output_file(path: Path, option: str) -> Path:
     """Return the file to write for an output that is named `path`: of a link, its target, so that the link stays.
 
     Raises:
-        ConfigError: it is a folder, a device, a pipe or a socket, a link that leads to no file or folder, or lies where
+        OutputError: it is a folder, a device, a pipe or a socket, a link that leads to no file or folder, or lies where
             nothing can be written; the message calls the output `option`.
     """
     try:
@@ -32,12 +32,12 @@ def output_file(path: Path, option: str) -> Path:
     except (FileNotFoundError, NotADirectoryError):
         mode = None
     except OSError as error:
-        raise ConfigError(f"{option} cannot be written to {path}: {error.strerror or error}") from None
+        raise OutputError(f"{option} cannot be written to {path}: {error.strerror or error}") from None
     if mode is not None and not stat.S_ISREG(mode):
         kind = "a folder" if stat.S_ISDIR(mode) else "a device, a pipe or a socket"
-        raise ConfigError(f"{option} must name a regular file or a new one, {path} is {kind}; choose another name")
-    target = _followed(path, option, ConfigError)
-    _check_place(path, target, option, ConfigError)
+        raise OutputError(f"{option} must name a regular file or a new one, {path} is {kind}; choose another name")
+    target = _followed(path, option, OutputError)
+    _check_place(path, target, option, OutputError)
     return target
 
 

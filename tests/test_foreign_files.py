@@ -112,7 +112,7 @@ def evaluated(folder, again):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(evaluate, "load_model", lambda *_: (MODEL, "model"))
         patch.setattr(evaluate, "measure", lambda *_: RESULT)
-        patch.setattr(evaluate, "split_for", lambda _, split: split)
+        patch.setattr(evaluate, "split_for", lambda _, split, **__: split)
         patch.setattr(evaluate, "_check_unseen", lambda *_: None)
         evaluate.evaluate(Workspace(folder, False), "model", CONFIGS["Popularity"], output=folder / "users.parquet")
 

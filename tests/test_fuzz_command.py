@@ -1,4 +1,4 @@
-"""Whatever the command is given, it ends with 0, or with 2 and one line that says why: never with a traceback."""
+"""Whatever the command is given, it ends with 0, or with a code and one line that says why: never with a traceback."""
 
 import contextlib
 import io

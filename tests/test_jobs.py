@@ -17,7 +17,7 @@ import pytest
 from recsys import cli, tracking
 from recsys.columns import RECOMMENDATIONS
 from recsys.config import check_config
-from recsys.errors import DataWarning
+from recsys.errors import DataWarning, Exit
 from recsys.evaluation import evaluate as measure
 from recsys.jobs import evaluate
 from recsys.models import ALS, MODELS
@@ -155,7 +155,7 @@ def test_score_a_list_of_users_from_a_file_of_their_own(run, mlflow_root):
     assert 3 not in frame["item_id"].tolist()
     (mlflow_root / "who.txt").write_text("901\n55\n")
     status, _, err = run(*arguments[:3], "out2", *arguments[4:], "who.txt")
-    assert status == 2
+    assert status == Exit.NOT_FOUND
     assert "55" in err
     assert not (mlflow_root / "out2").exists()
     assert run(*arguments[:3], "out2", *arguments[4:], "who.txt", "--on-unknown", "drop")[0] == 0
@@ -218,22 +218,22 @@ def test_models_without_a_seed_are_repeated_over_splits(run):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "message"),
+    ("arguments", "code", "message"),
     [
-        (("train", "absent.toml"), "there is no configuration file"),
-        (("train", "job.toml", "--set", "model.hiden=3"), "did you mean 'hidden'"),
-        (("train", "job.toml", "--set", "data.file=absent.csv"), "absent.csv"),
-        (("train", "job.toml", "--set", "model.dropout=1.5"), "dropout"),
-        (("promote", "nobody"), "nobody"),
-        (("score", "models:/nobody@champion", "--output", "out"), "nobody"),
-        (("score", "nowhere", "--output", "out"), "nowhere"),
-        (("recommend", "models:/nobody/3", "--user", "1"), "nobody"),
-        (("evaluate", "runs:/0123456789abcdef0123456789abcdef/model"), "0123456789abcdef"),
+        (("train", "absent.toml"), Exit.NOT_FOUND, "there is no configuration file"),
+        (("train", "job.toml", "--set", "model.hiden=3"), Exit.USAGE, "did you mean 'hidden'"),
+        (("train", "job.toml", "--set", "data.file=absent.csv"), Exit.USAGE, "absent.csv"),
+        (("train", "job.toml", "--set", "model.dropout=1.5"), Exit.USAGE, "dropout"),
+        (("promote", "nobody"), Exit.NOT_FOUND, "nobody"),
+        (("score", "models:/nobody@champion", "--output", "out"), Exit.NOT_FOUND, "nobody"),
+        (("score", "nowhere", "--output", "out"), Exit.NOT_FOUND, "nowhere"),
+        (("recommend", "models:/nobody/3", "--user", "1"), Exit.NOT_FOUND, "nobody"),
+        (("evaluate", "runs:/0123456789abcdef0123456789abcdef/model"), Exit.NOT_FOUND, "0123456789abcdef"),
     ],
 )
-def test_mistakes_end_with_a_message_and_leave_nothing(run, mlflow_root, arguments, message):
+def test_mistakes_end_with_a_message_and_leave_nothing(run, mlflow_root, arguments, code, message):
     status, _, err = run(*arguments, *(["--quiet"] if "--quiet" not in arguments else []))
-    assert status == 2
+    assert status == code
     assert message in err
     assert "Traceback" not in err
     assert not (mlflow_root / "out").exists()
@@ -243,7 +243,7 @@ def test_mistakes_end_with_a_message_and_leave_nothing(run, mlflow_root, argumen
 def test_an_unknown_user_is_named(run):
     run("train", "bare.toml", "--force", "--quiet")
     status, _, err = run("recommend", "models:/night/1", "--user", "no-such-user")
-    assert status == 2
+    assert status == Exit.NOT_FOUND
     assert "no-such-user" in err
 
 
@@ -251,7 +251,7 @@ def test_a_run_that_fails_is_marked(run):
     import mlflow
 
     status, _, err = run("train", "job.toml", "--force", "--quiet", "--set", "model.learning_rate=1e30")
-    assert status == 2
+    assert status == Exit.DATA
     assert "lower learning_rate" in err
     assert mlflow.MlflowClient().search_runs(["1"])[0].info.status == "FAILED"
     assert not mlflow.MlflowClient().search_registered_models()
@@ -306,7 +306,7 @@ def test_a_model_is_not_tested_on_what_it_was_trained_on(night):
     assert (status, err) == (0, "")
     assert f"{metric_of(1, 'test/ndcg_at_10'):.4f}" in out
     status, out, err = night("evaluate", "models:/night/1", "--config", "other.toml", "--quiet")
-    assert status == 2
+    assert status == Exit.DATA
     assert "may have seen the test entries" in err
     assert "--allow-other-split" in err
     status, out, err = night("evaluate", "models:/night/1", "--config", "other.toml", "--allow-other-split", "--quiet")
@@ -402,7 +402,7 @@ def test_ids_of_a_list_stay_as_they_were_typed(night, tmp_path):
     assert night(*arguments, "--data", tmp_path / "text.parquet")[::2] == (0, "")
     assert pd.read_parquet(tmp_path / "out")["user_id"].unique().tolist() == ["007"]
     status, _, err = night(*arguments, "--data", tmp_path / "numbers.parquet")
-    assert status == 2
+    assert status == Exit.NOT_FOUND
     assert "1 of the 1 users" in err
     assert "['007'] (there ids are like 7)" in err
 
@@ -411,7 +411,7 @@ def test_unknown_users_are_explained_in_words_of_the_command(night, tmp_path):
     (tmp_path / "who.txt").write_text("1\n99999\nsomebody\n")
     arguments = ("score", "models:/night/1", "--output", tmp_path / "out", "--users", tmp_path / "who.txt", "--quiet")
     status, _, err = night(*arguments)
-    assert status == 2
+    assert status == Exit.NOT_FOUND
     assert "2 of the 3 users" in err
     assert "['99999', 'somebody']" in err
     assert "--on-unknown drop" in err
@@ -433,25 +433,33 @@ def test_values_that_say_nothing_are_not_printed(night, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "message"),
+    ("arguments", "code", "message"),
     [
-        (("score", "models:/night/1", "--output", "{tmp}/file/out"), "{tmp}/file"),
-        (("evaluate", "models:/night/1", "--output", "{tmp}/file/users.parquet"), "{tmp}/file"),
-        (("evaluate", "models:/night/1", "--output", "users.csv"), "a .parquet file, got users.csv"),
-        (("evaluate", "models:/night/1", "--report", "page.htm"), "a .html file, got page.htm"),
-        (("evaluate", "models:/night/1", "--report", "{tmp}/file/page.html"), "{tmp}/file"),
-        (("score", "models:/night/1", "--output", "{tmp}/out", "--data", "nofile.csv"), "no file or folder nofile.csv"),
-        (("recommend", "models:/night/1", "--user", "1", "--data", "ml1m"), "did you mean 'ml-1m'"),
-        (("evaluate", "models:/night/1", "--metric", "rmse"), "EASE predicts no ratings, so it has no rmse"),
-        (("train", "night.toml", "--root", "{tmp}/file/x"), "{tmp}/file"),
+        (("score", "models:/night/1", "--output", "{tmp}/file/out"), Exit.DATA, "{tmp}/file"),
+        (("evaluate", "models:/night/1", "--output", "{tmp}/file/users.parquet"), Exit.DATA, "{tmp}/file"),
+        (("evaluate", "models:/night/1", "--output", "users.csv"), Exit.USAGE, "a .parquet file, got users.csv"),
+        (("evaluate", "models:/night/1", "--report", "page.htm"), Exit.USAGE, "a .html file, got page.htm"),
+        (("evaluate", "models:/night/1", "--report", "{tmp}/file/page.html"), Exit.DATA, "{tmp}/file"),
+        (
+            ("score", "models:/night/1", "--output", "{tmp}/out", "--data", "nofile.csv"),
+            Exit.NOT_FOUND,
+            "no file or folder nofile.csv",
+        ),
+        (("recommend", "models:/night/1", "--user", "1", "--data", "ml1m"), Exit.NOT_FOUND, "did you mean 'ml-1m'"),
+        (
+            ("evaluate", "models:/night/1", "--metric", "rmse"),
+            Exit.USAGE,
+            "EASE predicts no ratings, so it has no rmse",
+        ),
+        (("train", "night.toml", "--root", "{tmp}/file/x"), Exit.SERVER, "{tmp}/file"),
     ],
 )
-def test_a_file_that_cannot_be_is_named_before_the_work(night, tmp_path, monkeypatch, arguments, message):
+def test_a_file_that_cannot_be_is_named_before_the_work(night, tmp_path, monkeypatch, arguments, code, message):
     monkeypatch.setattr(evaluate, "measure", lambda *_, **__: pytest.fail("the evaluation began"))
     (tmp_path / "file").write_text("a file")
     arguments = [argument.format(tmp=tmp_path) for argument in arguments]
     status, _, err = night(*arguments, *([] if "recommend" in arguments else ["--quiet"]))
-    assert status == 2
+    assert status == code
     assert message.format(tmp=tmp_path) in err
     assert not list(tmp_path.glob("file.*"))
 
@@ -467,7 +475,7 @@ def test_a_file_that_cannot_be_is_named_before_the_work(night, tmp_path, monkeyp
 )
 def test_those_who_only_read_make_no_store(tmp_path, monkeypatch, capsys, arguments):
     monkeypatch.chdir(tmp_path)
-    assert cli.main([*arguments, "--root", "mistyped"]) == 2
+    assert cli.main([*arguments, "--root", "mistyped"]) == Exit.NOT_FOUND
     assert "no MLflow store under" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
 
@@ -522,7 +530,7 @@ def test_a_failure_in_the_test_does_not_cost_the_training(run, monkeypatch):
 
     monkeypatch.setattr(train, "measure", fail)
     status, _, err = run("train", "bare.toml", "--force", "--quiet")
-    assert status == 2
+    assert status == Exit.DATA
     assert "no test today" in err
     (found,) = mlflow.MlflowClient().search_runs(["1"])
     assert found.info.status == "FAILED"
@@ -572,7 +580,7 @@ def test_a_killed_training_continues_to_the_same_figures(run, mlflow_root, monke
     assert {"split.kind": "hold_out_users", "protocol": "new users"}.items() <= first.data.tags.items()
     figures = [{k: v for k, v in run.data.metrics.items() if k != "seconds"} for run in (first, second)]
     assert figures[0] == figures[1]
-    assert "ndcg_at_10" in figures[0]
+    assert "test/ndcg_at_10" in figures[0]
     steps = client.get_metric_history(first.info.run_id, "epoch_ndcg_at_10")
     assert sorted(point.step for point in steps) == [1, 2, 3, 4, 5, 6]
 

@@ -145,7 +145,7 @@ def test_a_server_killed_in_mid_training_knows_everything_once_after_sync(
         tracker.log_text("hello", "report.html")
     assert len(list((tmp_path / "mlruns" / "pending").glob("*/run.json"))) == 2
     capsys.readouterr()
-    assert cli.main(["sync"]) > 1
+    assert cli.main(["sync"]) == 5
     err = capsys.readouterr().err
     assert err.count("\n") == 1
     assert ("cannot open" if kind == "http" else "does not answer") in err

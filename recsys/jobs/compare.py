@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from recsys import report, tracking
 from recsys.config import JobConfig
-from recsys.errors import ConfigError
+from recsys.errors import ConfigError, OutputError
 from recsys.evaluation import Comparison, Evaluation, compare, table
 from recsys.files import sha256_of_json
 from recsys.interactions import Interactions
@@ -70,7 +70,7 @@ def run(
             `tune`, another process is comparing in `output`, or it is or holds what no comparison has written.
     """
     jobs = _checked(configs, trials, minutes)
-    folder = compare_folder(output_folder(output, ConfigError))
+    folder = compare_folder(output_folder(output, OutputError))
     folder.check_early()
     tracking.check(workspace)
     first = next(iter(jobs.values()))

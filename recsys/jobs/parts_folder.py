@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from recsys.claims import OLD, is_lock, leftovers, remove_dead_files
-from recsys.errors import ConfigError
+from recsys.errors import ConfigError, OutputError
 from recsys.files import MANIFEST, locked, read_json, replacing, replacing_folder, sha256_of_file, write_text
 from recsys.outputs import Kind, recover
 
@@ -93,7 +93,7 @@ class Layout:
                         begun += [f"{self.group}/{left.name}/{file}" for file in own]
             return [*files, *begun, MANIFEST]
 
-        return Kind(self.what, ConfigError, MANIFEST, listed, folders=(self.group,))
+        return Kind(self.what, OutputError, MANIFEST, listed, folders=(self.group,))
 
 
 @dataclass(frozen=True)
@@ -117,7 +117,7 @@ class PartsFolder:
                 self.check()
 
     def check(self) -> None:
-        """Refuse, by a ConfigError, a folder that holds what no job of this layout has written."""
+        """Refuse, by an OutputError, a folder that holds what no job of this layout has written."""
         self.layout.kind.check(self.folder)
 
     @contextmanager
@@ -126,7 +126,7 @@ class PartsFolder:
         busy = f"another process is {self.layout.busy} in {self.folder}; wait for it, or choose another folder"
         new = not self.folder.exists()
         try:
-            with locked(self.folder / _LOCK, busy=ConfigError(busy)):
+            with locked(self.folder / _LOCK, busy=OutputError(busy)):
                 yield
         finally:
             if new and self.folder.is_dir() and not any(self.folder.iterdir()):
@@ -189,7 +189,7 @@ class PartsFolder:
             names = [path.removeprefix(below) for path in self.layout.listed(self.folder) or []]
             return sorted((path for path in names if "/" not in path and self.layout.of_a_part(path)), key=DONE.__eq__)
 
-        return Kind(self.layout.part, ConfigError, DONE, listed, self.layout.of_a_part)
+        return Kind(self.layout.part, OutputError, DONE, listed, self.layout.of_a_part)
 
     def _list(self, names: Iterable[str]) -> None:
         """Add files to the manifest that are about to get their names, where nobody else has put any."""

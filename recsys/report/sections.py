@@ -13,18 +13,21 @@ from recsys.report import charts
 from recsys.report.markup import NO_LISTS, Markup, bracketed, note, number, pairs, span, table, tag
 from recsys.report.plots import is_metric
 from recsys.report.run import Run
+from recsys.report.summary import in_words
 
 _EPOCHS: Final = 400
 """Points of a learning curve."""
 
 
 def headline(run: Run) -> list[Markup]:
-    """The main result, and where the model is."""
+    """The main result, what it means in plain words, and where the model is."""
     metric = run.metrics[0]
     value, low, high, users = next(run.results.loc[[metric]].itertuples(index=False, name=None))
     counted = f", over {users:,.0f} of the {len(run.split.test.users):,} test users."
     main = tag("p", tag("b", f"{metric} {number(value)}"), bracketed(low, high), counted, class_="lead")
-    return [main, note("Model ", tag("code", run.source)) if run.source else Markup()]
+    said = in_words(run)
+    words = tag("p", said, class_="lead") if said else Markup()
+    return [main, words, note("Model ", tag("code", run.source)) if run.source else Markup()]
 
 
 def metric_table(run: Run) -> list[Markup]:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any
 
+from recsys.errors import Exit
 from tests.crashes import forks
 from tests.crashes.boxes import Box, Tree
 from tests.crashes.jobs import Job, Setups, arguments
@@ -138,7 +139,7 @@ class Bench:
         lines = [line for line in ended.err.splitlines() if line.strip()]
         if ended.hung:
             return "hangs", (f"no end after {forks.PATIENCE:.0f} s",)
-        if ended.status not in (0, 2):
+        if ended.status not in (Exit.DONE, Exit.USAGE, Exit.DATA, Exit.NOT_FOUND, Exit.SERVER):
             return f"exit {ended.status} at the error", tuple(lines[-3:])
         verdict = self._after_failure() if ended.status else self._after_success(lines)
         return verdict or _wrong_words(ended.status, lines)
