@@ -157,6 +157,8 @@ def assert_ends_well(*argv: str) -> None:
     assert code in set(Exit), (argv, code, err)
     if code == 2 and err.startswith("usage:"):
         assert "error: " in err, (argv, err)
+    elif code and "--verbose" in argv:  # the traceback comes first
+        assert err.splitlines()[-1].startswith("recsys "), (argv, err)
     elif code:
         assert err.startswith("recsys "), (argv, err)
         assert err.splitlines() == [err.removesuffix("\n")], (argv, err)

@@ -330,6 +330,7 @@ def test_the_commands_that_go_on_are_these():
         "compare",
         "analyze",
         "nightly",
+        "run",
         "score",
         "sync",
         "registry prune",

@@ -428,7 +428,7 @@ def test_a_list_of_users_may_be_a_range_that_pandas_stored_as_the_index(places, 
     [
         ("users.csv.gz", gzip.compress(b"user_id\n3\n" * 50, mtime=0)[:-12], "it cannot be unpacked"),
         ("users.txt.gz", gzip.compress(b"3\n" * 50, mtime=0)[:-12], "it cannot be unpacked"),
-        ("users.csv", "user_id\n3\n".encode("utf-16-le"), "holds zero bytes, so perhaps encoding='utf-16'"),
+        ("users.csv", "user_id\n3\n".encode("utf-16-le"), "holds zero bytes, so perhaps data.encoding = 'utf-16'"),
         ("users.txt", "Zoë".encode("latin-1"), "cannot be read: 'utf-8' codec can't decode"),
         (
             "users.csv",

@@ -154,7 +154,7 @@ def test_a_server_killed_in_mid_training_knows_everything_once_after_sync(
     assert cli.main(["sync"]) == 0
     assert "models:/night/1" in capsys.readouterr().out
     experiment = client().get_experiment_by_name("recsys").experiment_id
-    runs = {run.info.run_name: run for run in client().search_runs([experiment])}
+    runs = {run.info.run_name.split(" ")[0]: run for run in client().search_runs([experiment])}  # MODEL on DATA, time
     assert runs.keys() == {"MultVAE", "offline"}
     for run in runs.values():
         assert run.info.status == "FINISHED"

@@ -92,9 +92,8 @@ def model_versions(name: str) -> list[RegisteredModel]:
             if error.error_code != "RESOURCE_DOES_NOT_EXIST":
                 raise
             known = [model.name for model in client.search_registered_models()]
-            raise TrackingError(
-                f"no model {name!r} is registered{did_you_mean(name, known) if known else ', nor any other'}"
-            ) from None
+            also = did_you_mean(name, known) if known else ", nor any other"
+            raise absent(TrackingError(f"no model {name!r} is registered{also}")) from None
         versions = [_registered(version, aliases) for version in client.search_model_versions(f"name = '{name}'")]
     return sorted(versions, key=lambda version: version.version, reverse=True)
 
