@@ -56,7 +56,7 @@ def test_lists_are_those_of_popularity(place, kind):
     plain = evaluate(Popularity().fit(split.train, show_progress=False), split.test, popularity=split.train)
     assert found.values == plain.values
     assert found.title == "Popularity"
-    assert found.figures["popularity_ndcg@10"] == plain["ndcg@10"]
+    assert found.figures["popularity/ndcg@10"] == plain["ndcg@10"]
 
 
 def test_ratings_are_mean_and_biases(place):
@@ -74,7 +74,7 @@ def test_ratings_are_mean_and_biases(place):
     found = Baseline.of(place, config, split, split.refit(), ("rmse", "mae"))
     assert found.values["rmse"] == pytest.approx(np.sqrt(np.mean(error**2)), abs=1e-6)
     assert found.values["mae"] == pytest.approx(np.abs(error).mean(), abs=1e-6)
-    assert (found.title, set(found.figures)) == ("Biases", {"biases_rmse", "biases_mae"})
+    assert (found.title, set(found.figures)) == ("Biases", {"biases/rmse", "biases/mae"})
 
 
 @pytest.mark.parametrize(
@@ -122,7 +122,7 @@ def test_a_run_shows_it_in_table_report_and_store(place, capsys):
     page = Path(tracking.address(done.run_id, "report.html")).read_text(encoding="utf-8")
     assert '<th scope="col" class="n">Popularity</th>' in page
     assert all(f'<td class="n">{value:.4f}</td>' in page for value in known.values.values())
-    assert tracking.version_facts("shop", 1)["metrics"]["popularity_ndcg_at_10"] == known["ndcg@10"]
+    assert tracking.version_facts("shop", 1)["metrics"]["popularity/ndcg_at_10"] == known["ndcg@10"]
     assert cli.main(["evaluate", "models:/shop/1", "--report", "page.html", "--quiet"]) == 0
     assert "\n".join([f"metric {head}", *rows]) in capsys.readouterr().out
     assert '<th scope="col" class="n">Popularity</th>' in Path("page.html").read_text(encoding="utf-8")

@@ -70,7 +70,10 @@ def file(tmp_path):
         ("model.epochs=many", "epochs of MultVAE must be a whole number.*, got 'many'"),
         ("train.repeats=0", "repeats"),
         ("train.metric=rmse", "MultVAE predicts no ratings, so it has no rmse; choose a list metric"),
-        ("evaluate.metrics=['diversity@10']", "diversity needs item vectors: call recsys.evaluate"),
+        (
+            "evaluate.metrics=['diversity@10']",
+            "diversity needs item vectors, which no job has: recsys.evaluate takes them",
+        ),
         ("split.temporal=true", "split.kind = 'hold_out_users': unknown key 'split.temporal'; known: kind, "),
         ("evaluate.metrics=['ndcg@10', 'mae']", "MultVAE predicts no ratings, so it has no mae"),
         ("track.register=a/b:c", "track.register must be a name without '/' and ':', got 'a/b:c'"),

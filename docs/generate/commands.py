@@ -31,7 +31,8 @@ _COMPLETION = """
 
 `recsys completion SHELL` prints what a shell needs to complete commands, options, their choices and files:
 
-```
+<!-- not run: it changes the files of a shell; tests/test_manners.py prints what each is given -->
+```sh
 eval "$(recsys completion bash)"                                     # in ~/.bashrc
 eval "$(recsys completion zsh)"                                      # in ~/.zshrc
 recsys completion fish > ~/.config/fish/completions/recsys.fish      # once

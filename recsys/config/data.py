@@ -66,7 +66,7 @@ class OpenSection(Section):
         mistakes += [f"{section}.{name} is needed: {options[name].meaning}" for name in missing]
         if mistakes:
             raise ConfigError("; ".join(mistakes))
-        return {name: _as_python(f"{section}.{name}", options[name].type, value) for name, value in self.given.items()}
+        return {name: _as_python(f"{section}.{name}", options[name], value) for name, value in self.given.items()}
 
 
 class DataConfig(OpenSection):
@@ -218,17 +218,17 @@ class DataConfig(OpenSection):
         return {name: value for name, value in self.check().items() if name in options and name not in other}
 
 
-def _as_python(name: str, hint: Any, value: Any) -> Any:
-    """Return a checked value; false is None where None may be and false may not, for TOML has no None."""
-    kinds = get_args(hint)
-    if value is False and NoneType in kinds and bool not in kinds:
+def _as_python(name: str, option: Option, value: Any) -> Any:
+    """Return a checked value; false is None where that may be given and is not the default, for TOML has no None."""
+    kinds = get_args(option.type)
+    if value is False and option.default is not None and NoneType in kinds and bool not in kinds:
         return None
-    return check_value(name, hint, value)
+    return check_value(name, option.type, value)
 
 
 def _fits(option: Option, value: Any) -> bool:
     try:
-        _as_python("", option.type, value)
+        _as_python("", option, value)
     except ConfigError:
         return False
     return True

@@ -1,5 +1,7 @@
 """Every code block of the site is run, or says why not."""
 
+import sys
+
 import pytest
 
 from docs.site.pages import ROOT, places
@@ -31,12 +33,16 @@ PAGES = sorted(file for file in places() if file not in OWN and blocks((ROOT / f
 
 @pytest.fixture
 def registered():
-    """Take back what a page registers: models, metrics, splitters and readers."""
+    """Take back what a page registers and imports: models, metrics, splitters, readers and modules of its own."""
+    modules = set(sys.modules)
     kept = [(module._REGISTERED, dict(module._REGISTERED)) for module in (models, metrics, splits, readers)]
     yield
     for registry, before in kept:
         registry.clear()
         registry.update(before)
+    for name in set(sys.modules) - modules:
+        if name.partition(".")[0] == "my_models":
+            del sys.modules[name]
 
 
 @pytest.mark.parametrize("page", PAGES)

@@ -181,7 +181,7 @@ def test_what_is_refused():
     with pytest.raises(DataError, match="without external ids nothing says which is which"):
         made("EASE").fit(MATRIX[:, :30], show_progress=False, start=start)
     for cls in (FEASE, HigherOrderEASE):
-        with pytest.raises(ConfigError, match=f"{cls.__name__} .* has no use; leave out keep_rows"):
+        with pytest.raises(ConfigError, match=f"{cls.__name__} .* no later fit can begin with it; leave out keep_rows"):
             cls(keep_rows=True).fit(MATRIX, show_progress=False)
 
 
