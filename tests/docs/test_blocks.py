@@ -45,6 +45,7 @@ def registered():
             del sys.modules[name]
 
 
+@pytest.mark.filterwarnings("ignore:OpenBLAS is configured")  # implicit says it where nobody limits the threads
 @pytest.mark.parametrize("page", PAGES)
 def test_the_blocks_of_a_page_run(page, mlflow_root, monkeypatch, capsys, registered):
     monkeypatch.syspath_prepend(str(mlflow_root))
