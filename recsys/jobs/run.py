@@ -102,6 +102,8 @@ def run(
     )
     figures = table({name: one.test for name, one in trained.items()}, sort_by=metric)
     validation = {name: one.validation[metric] for name, one in trained.items()}
+    if workspace.in_words:
+        print(f"\nTest part, mean ± standard error\n{formatted(figures).to_string()}")
     _tell(workspace, plan, trained, (best, uri), lists, time.perf_counter() - began)
     if not holds:
         print(
@@ -163,9 +165,6 @@ def _tell(
     best, uri = found
     chosen, popular = trained[best], trained[Popularity.__name__]
     metric = plan.job(plan.models[0].section).train.metric
-    figures = table({name: one.test for name, one in trained.items()}, sort_by=metric)
-    if workspace.in_words:
-        print(f"\nTest part, mean ± standard error\n{formatted(figures).to_string()}")
     value, base = chosen.test[metric], popular.test[metric]
     times = f", {value / base:.1f} times as much" if base > 0 else ""
     print(f"\nkept      {best}, the best on the validation part; on the test part, which chose nothing,")

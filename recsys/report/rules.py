@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pandas as pd
 
-from recsys.metrics import higher_is_better, of
+from recsys.metrics import of
 from recsys.report.markup import Markup, note, number, table, tag
+from recsys.report.summary import compared
 from recsys.rules.costs import ITEMS, STEP
 
 
@@ -37,7 +38,6 @@ def in_a_sentence(frame: pd.DataFrame) -> str:
         if not abs(after - before) > 0:  # nor what could not be measured
             continue
         relative = f", {(after - before) / abs(before):+.1%}" if before else ""
-        word = ("better" if higher_is_better(name) else "worse") if after > before else ""
-        word = word or ("worse" if higher_is_better(name) else "better")
+        word = compared(name, after, before)
         said.append(f"{name} is {number(after)} in place of {number(before)} ({word}{relative})")
     return f"With all rules, {'; '.join(said)}." if said else "The rules change none of these figures."

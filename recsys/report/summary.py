@@ -14,6 +14,11 @@ def in_words(run: Run) -> str:
     return " ".join(filter(None, (_against_baseline(run), _coverage(run))))
 
 
+def compared(metric: str, value: float, other: float) -> str:
+    """Return whether a value that differs from another is `better` or `worse`."""
+    return "better" if (value > other) == higher_is_better(metric) else "worse"
+
+
 def _against_baseline(run: Run) -> str:
     """Return how much better or worse the main metric is than the baseline's; empty where it cannot be said."""
     name, values = run.baseline or ("", {})
@@ -23,8 +28,8 @@ def _against_baseline(run: Run) -> str:
         return ""
     if value == other:
         return f"{metric} is the same as that of {name}."
-    word = "better" if (value > other) == higher_is_better(metric) else "worse"
-    return f"{metric} is {abs(value - other) / abs(other):.0%} {word} than that of {name} ({number(other)})."
+    share, word = abs(value - other) / abs(other), compared(metric, value, other)
+    return f"{metric} is {share:.0%} {word} than that of {name} ({number(other)})."
 
 
 def _coverage(run: Run) -> str:
