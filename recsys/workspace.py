@@ -15,8 +15,11 @@ def as_path(path: str | os.PathLike[str]) -> Path:
     """Return a path with `~` as the user's home; a ConfigError for anything else than a path, such as an open file."""
     try:
         text = os.fspath(path)
+        os.fsencode(text)
     except TypeError:
         raise ConfigError(f"expected a path as text or as a Path, got {type(path).__name__}") from None
+    except UnicodeEncodeError:
+        raise ConfigError(f"expected a path of characters that a file system can hold, got {text!r}") from None
     return Path(os.path.expanduser(os.fsdecode(text)))
 
 

@@ -196,6 +196,12 @@ def test_paths_begin_at_home_and_open_files_are_none(ease, tmp_path, monkeypatch
         ):
             with pytest.raises(ConfigError, match="expected a path as text or as a Path, got BytesIO"):
                 call()
+    alone = "\udd00"  # half of a character
+    for call in (recsys.load, recsys.Workspace, load_config, ease.save, lambda path: recsys.score(ease, DATA, path)):
+        with pytest.raises(ConfigError, match="expected a path of characters that a file system can hold"):
+            call(alone)
+    with pytest.raises(SystemExit):  # of the parser
+        cli.main(["registry", "list", "--root", alone])
     with pytest.raises(DataError, match="metrics must be JSON values"):
         ease.save(tmp_path / "other", metrics={"ndcg@10": object()})
     assert not (tmp_path / "other").exists()

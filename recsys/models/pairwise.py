@@ -17,7 +17,7 @@ _PAIRS = 256
 _GOLDEN = 0.6180339887498949
 _ROUNDS = 50
 _SMALLEST_STEP = 2.0**-20
-_CLOSE = 1e-12
+_CLOSE = 1e-15
 
 
 def pairwise_fold_in(

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from implicit.cpu.als import AlternatingLeastSquares
 from implicit.cpu.bpr import BayesianPersonalizedRanking
@@ -277,6 +277,7 @@ def test_bpr_folds_new_users_in_by_its_own_objective():
     scale=st.sampled_from([0.1, 1.0, 30.0]),
     seed=st.integers(0, 9999),
 )
+@example(n_items=3, width=5, ridge=1.0, scale=0.1, seed=835)
 @settings(max_examples=80, deadline=None)
 def test_a_pairwise_vector_is_where_the_gradient_vanishes(n_items, width, ridge, scale, seed):
     rng = np.random.default_rng(seed)
