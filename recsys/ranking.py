@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from recsys import memory
+from recsys.devices import is_apart
 
 Ids = npt.NDArray[np.int32]
 Scores = npt.NDArray[np.float32]
@@ -78,7 +79,7 @@ def top_n(
         stop = rows.stop
         n_here = rows.stop - rows.start
         block = scores(rows, block[:n_here] if block is not None and len(block) >= n_here else None)
-        if block.is_cuda:
+        if is_apart(block):
             budget = CUDA_SCORE_BYTES
         if exclude is not None:
             begin, end = exclude.indptr[rows.start], exclude.indptr[rows.stop]

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from recsys import mapped
+from recsys.devices import free_on, is_apart
 from recsys.errors import DataError
 
 
@@ -68,6 +69,13 @@ class Batch:
             self.n_columns,
         )
 
+    def with_values(self, values: Tensor) -> Batch:
+        """Return the same stored entries with other values ((n_stored,)); their order by column is shared."""
+        batch = replace(self, values=values)
+        if "by_column" in vars(self):
+            vars(batch)["by_column"] = self.by_column
+        return batch
+
     def where(self, keep: Tensor) -> Batch:
         """Return the same rows with only the entries that `keep` ((n_stored,) bool) marks stored."""
         offsets = torch.zeros_like(self.offsets)
@@ -110,7 +118,7 @@ class Batch:
     @cached_property
     def by_column(self) -> ByColumn:
         """The entries by column: what the gradient of a table of columns needs, computed once per batch."""
-        if self.columns.is_cuda:
+        if is_apart(self.columns):
             columns, order = torch.sort(self.columns, stable=True)
             bounds = torch.arange(self.n_columns + 1, device=columns.device)
             return ByColumn(order, torch.searchsorted(columns, bounds), self.segments[order])
@@ -136,7 +144,7 @@ class DenseRows:
 class Rows:
     """A CSR matrix, in memory or on disk, from which batches of rows are cut, as tensors on `device`.
 
-    On CUDA the whole matrix is kept on the device if it fits, and batches are cut there without waiting for the host;
+    On a GPU the whole matrix is kept on the device if it fits, and batches are cut there without waiting for the host;
     otherwise they are cut on the host, one batch ahead of the computation.
     """
 
@@ -148,7 +156,8 @@ class Rows:
         """Whether a step reads the distinct columns of its batch alone, and not all columns."""
         self._resident: tuple[Tensor, Tensor, Tensor] | None = None
         stored = 8 * (matrix.nnz + matrix.shape[0])
-        fits = self.device.type == "cuda" and stored < torch.cuda.mem_get_info(self.device)[0] // 4
+        free = free_on(self.device)
+        fits = is_apart(self.device) and (free is None or stored < free // 4)
         if fits and isinstance(matrix, sp.csr_matrix):
             indptr, indices, values = (
                 torch.from_numpy(np.require(part, dtype, ["C", "W"])).to(self.device)

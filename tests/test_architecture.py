@@ -16,7 +16,7 @@ FILES = sorted(ROOT.rglob("*.py"))
 # inside a function.
 LAYERS = [
     {"errors", "columns", "claims"},
-    {"outputs", "mapped"},
+    {"outputs", "mapped", "devices"},
     {"extras", "ids", "sparse", "files", "options", "memory", "workspace", "ranks"},
     {"times", "matching", "grid", "arguments"},
     {"frames", "params", "common_options"},

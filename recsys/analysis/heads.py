@@ -12,9 +12,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from recsys.devices import pick_device
 from recsys.errors import UnsupportedError
 from recsys.models import Autoencoder, Recommender
-from recsys.models.fitting import pick_device
 from recsys.nn.networks import Autoencoding
 from recsys.sparse import Batch, Rows
 from recsys.training import Alternation, Loss, Objective, TrainingConfig, train

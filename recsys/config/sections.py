@@ -9,13 +9,13 @@ from typing import Any, Final, Literal
 from pydantic import Field, field_validator, model_validator
 
 from recsys.config.data import DataConfig, Section, SplitConfig
+from recsys.devices import named_device
 from recsys.drift import Limits
 from recsys.errors import ConfigError
 from recsys.extras import check_installed
 from recsys.interactions import Interactions
 from recsys.metrics import of
 from recsys.models import Recommender, model_class
-from recsys.models.fitting import named_device
 from recsys.models.spaces import Range, ends, space_of
 from recsys.params import Count, Positive, Seed, check
 from recsys.promotion import Rule

@@ -13,6 +13,7 @@ import scipy.sparse as sp
 import torch
 from torch import Tensor, nn
 
+from recsys.devices import pick_device
 from recsys.errors import ConfigError, UnsupportedError
 from recsys.mapped import MappedMatrix, Matrix
 from recsys.memory import Need
@@ -20,7 +21,7 @@ from recsys.models import leaning, spaces
 from recsys.models.base import Recommender
 from recsys.models.capabilities import REFUSALS, Capabilities
 from recsys.models.codes import Doubles
-from recsys.models.fitting import FitOptions, new_generator, pick_device
+from recsys.models.fitting import FitOptions, new_generator
 from recsys.models.selection import ROW_BLOCK, Histories, Indices
 from recsys.models.stored import Stored
 from recsys.models.warm_start import checksum, take_weights
@@ -331,7 +332,6 @@ class Autoencoder(Recommender):
 
 _MOST_LOGITS = 2**30
 """Bytes of dense rows beyond which the losses cut a batch into parts."""
-
 
 GENERATES: Final = replace(Autoencoder.capabilities, generates=True, has_prior=True)
 """What autoencoders with a posterior and a prior of codes can do."""

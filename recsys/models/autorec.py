@@ -12,12 +12,13 @@ import scipy.sparse as sp
 import torch
 from torch import Tensor, nn
 
+from recsys.devices import pick_device
 from recsys.errors import BundleError, ConfigError, DataError, UnsupportedError
 from recsys.mapped import Matrix, extremes, squares, total
 from recsys.models import spaces
 from recsys.models.autoencoder import Autoencoder, encode_rows
 from recsys.models.capabilities import NO_GRAPH_OF_EQUATIONS, Capabilities
-from recsys.models.fitting import FitOptions, pick_device
+from recsys.models.fitting import FitOptions
 from recsys.models.learner import Floats
 from recsys.models.least_squares import Biases, ItemFactors, pair_products, squared_error
 from recsys.models.registry import register
@@ -85,10 +86,8 @@ class AutoRec(Autoencoder):
         if self.biases is not None and self.center is False:
             raise ConfigError("biases are measured from the mean rating: leave center=None, or set biases=None")
         if self.biases is not None and self.unobserved_weight:
-            raise ConfigError(
-                "biases with unobserved_weight > 0 would count every unstored entry as exactly the rating that the "
-                "biases predict; set biases=None"
-            )
+            counted = "would count every unstored entry as exactly the rating that the biases predict"
+            raise ConfigError(f"biases with unobserved_weight > 0 {counted}; set biases=None")
 
     def _fit(self, matrix: sp.csr_matrix, options: FitOptions) -> Record:
         least, most = self.rating_range_ = extremes(matrix)

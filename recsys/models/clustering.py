@@ -78,10 +78,10 @@ class ClusteringAE(BottleneckAE):
                 network.counts.mul_(0.5)
             code, output = network.encode(batch), network.output
             nll = likelihood(network.decode(code), output.weight, output.bias, batch)
-            has = batch.offsets.diff() > 0
-            own, assigned = code[has], network.nearest(code[has])
-            penalty = 0.5 * self.clustering * (own - network.centers[assigned]).square().sum()
-            network.follow(own, assigned)
+            has = (batch.offsets.diff() > 0).to(code.dtype)  # a mask would make the host wait for a GPU
+            assigned = network.nearest(code)
+            penalty = 0.5 * self.clustering * (code - network.centers[assigned]).square().sum(1).dot(has)
+            network.follow(code, assigned, has)
             return Loss(nll + penalty, len(batch), {"nll": nll, "clustering": penalty})
 
         pretraining, clustering = Turn(alone), Turn(joint)

@@ -12,7 +12,7 @@ import numpy.typing as npt
 import torch
 
 from recsys import memory
-from recsys.errors import ConfigError, DataError
+from recsys.errors import DataError
 from recsys.interactions import Interactions
 from recsys.mapped import MappedMatrix
 from recsys.models.selection import as_array
@@ -89,38 +89,6 @@ def training_matrix(user_items: Any, *, on_disk: bool) -> Any:
         8 * user_items.nnz, what, "use a network over users' rows, such as MultVAE, which reads them from disk"
     )
     return as_csr(user_items.to_csr())
-
-
-def named_device(device: str) -> torch.device:
-    """Return the device of that name, whether or not this machine has it; ConfigError if nothing has that name."""
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"  # the one that `ranks.joined` has set
-    try:
-        return torch.device(device)
-    except (RuntimeError, ValueError):
-        raise ConfigError(f"device must be 'auto', 'cpu', 'cuda' or 'cuda:1', got {device!r}") from None
-
-
-def pick_device(device: str) -> torch.device:
-    """Return the device of that name; `auto` is CUDA where there is one.
-
-    Raises:
-        ConfigError: no such device, or this machine has none.
-    """
-    chosen = named_device(device)
-    if chosen.type == "cuda" and not torch.cuda.is_available():
-        raise ConfigError(
-            f"device={device!r}, but torch {torch.__version__} sees no CUDA device here; use 'auto' or 'cpu'"
-        )
-    return chosen
-
-
-def free_on(device: torch.device) -> float | None:
-    """Return the bytes that are free on a GPU; None for a CPU."""
-    if device.type != "cuda":
-        return None
-    kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-    return float(torch.cuda.mem_get_info(device)[0] + kept)
 
 
 def new_generator(seed: int | np.random.Generator | None, device: torch.device | str = "cpu") -> torch.Generator:

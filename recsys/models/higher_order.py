@@ -12,12 +12,13 @@ import scipy.sparse as sp
 import torch
 from torch import Tensor, nn
 
+from recsys.devices import pick_device
 from recsys.errors import BundleError
 from recsys.memory import Need
 from recsys.models import spaces
 from recsys.models.capabilities import Capabilities
 from recsys.models.codes import Doubles
-from recsys.models.fitting import FitOptions, pick_device
+from recsys.models.fitting import FitOptions
 from recsys.models.inverse import dense_inverse_need
 from recsys.models.linear import EASE
 from recsys.models.pairs import frequent_pairs

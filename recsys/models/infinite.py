@@ -12,12 +12,13 @@ import torch
 from annotated_types import Gt, Le
 from torch import Tensor
 
+from recsys.devices import pick_device
 from recsys.errors import TrainingError
 from recsys.memory import Need
 from recsys.models import spaces
 from recsys.models.base import Recommender
 from recsys.models.capabilities import Capabilities
-from recsys.models.fitting import FitOptions, pick_device
+from recsys.models.fitting import FitOptions
 from recsys.models.inverse import PANEL, gram_matrix, invert
 from recsys.models.registry import register
 from recsys.models.selection import Histories, Indices

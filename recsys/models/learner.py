@@ -16,13 +16,14 @@ from implicit.recommender_base import RecommenderBase
 
 from recsys import memory
 from recsys.artifacts import Bundle, read_bundle, write_bundle
+from recsys.devices import free_on, pick_device
 from recsys.errors import BundleError, DataError, NotFittedError, TrainingError, UnsupportedError
 from recsys.ids import IdMap
 from recsys.interactions import Interactions
 from recsys.mapped import column_counts
 from recsys.models.capabilities import REFUSALS, Capabilities
 from recsys.models.fallback import readable
-from recsys.models.fitting import FitOptions, Validates, free_on, pick_device, relative_weights, training_matrix
+from recsys.models.fitting import FitOptions, Validates, relative_weights, training_matrix
 from recsys.models.selection import Histories, Indices
 from recsys.models.spaces import Space
 from recsys.models.stored import Size, Stored, as_json, check_ids, ids_to_keep, number, record_of, users_of
@@ -344,7 +345,6 @@ class Learner(Parameters, RecommenderBase):  # type: ignore[misc]
             user_items = user_items.histories(self.items_) if self.items_ is not None else user_items.matrix
         matrix = as_csr(user_items)
         if matrix.shape[1] != self.n_items_:
-            raise DataError(
-                f"user_items must have one column per training item ({self.n_items_}), got shape {matrix.shape}"
-            )
+            expected = f"one column per training item ({self.n_items_})"
+            raise DataError(f"user_items must have {expected}, got shape {matrix.shape}")
         return matrix

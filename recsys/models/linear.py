@@ -31,13 +31,14 @@ import scipy.sparse as sp
 import torch
 from torch import Tensor, nn
 
+from recsys.devices import pick_device
 from recsys.errors import ConfigError, TrainingError
 from recsys.memory import Need
 from recsys.models import spaces
 from recsys.models.base import Recommender
 from recsys.models.capabilities import Capabilities
 from recsys.models.codes import Doubles
-from recsys.models.fitting import FitOptions, pick_device
+from recsys.models.fitting import FitOptions
 from recsys.models.inverse import dense_inverse_need, regularized_inverse
 from recsys.models.registry import register
 from recsys.models.selection import Histories, Indices

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from recsys.devices import is_apart
 from recsys.nn.blocks import OutputGradients
 from recsys.nn.layers import Layer, l2_normalized, linear, xavier
 from recsys.nn.products import apply_exactly, row_sums, weighted_rows
@@ -176,7 +177,7 @@ class _ExpectedRows(torch.autograd.Function):
 
 def _logits(hidden: Tensor, weight: Tensor, bias: Tensor) -> Iterator[tuple[slice, Tensor]]:
     """Yield blocks of columns with their logits, (n_rows, block width)."""
-    step = _ExpectedRows.width if not hidden.is_cuda else max(1, 2**28 // (4 * max(1, len(hidden))))
+    step = _ExpectedRows.width if not is_apart(hidden) else max(1, 2**28 // (4 * max(1, len(hidden))))
     for start in range(0, weight.shape[0], step):
         block = slice(start, start + step)
         yield block, torch.addmm(bias[block], hidden, weight[block].T)

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from recsys.devices import is_apart
 from recsys.nn.products import accumulate_grad
 from recsys.sparse import Batch
 
@@ -21,7 +22,7 @@ def column_blocks(
     Places are flat indices into the row-major (n_rows, block width) array. A block has `width` columns, by default
     `cpu_width` on a CPU and all on a GPU; the last one may be narrower.
     """
-    width = width or (batch.n_columns if batch.values.is_cuda else cpu_width)
+    width = width or (batch.n_columns if is_apart(batch.values) else cpu_width)
     by_column = batch.by_column
     values, columns = batch.values[by_column.order], batch.columns[by_column.order]
     starts = range(0, batch.n_columns, width)

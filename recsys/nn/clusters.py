@@ -50,16 +50,18 @@ class ClusteringNetwork(DeepNetwork):
         self.centers.zero_()[: len(centers)] = centers
         self.counts.zero_()[: len(counts)] = counts
 
-    def follow(self, codes: Tensor, assigned: Tensor) -> None:
+    def follow(self, codes: Tensor, assigned: Tensor, counted: Tensor) -> None:
         """Move each center toward the codes (n, latent) assigned to it, as far as keeps it a running mean.
 
         m_k ← m_k + Σ_i (code_i − m_k) / c_k over its codes, c_k counted with them: what Yang et al. (2017, §4.2) do for
-        one code after another, at an assignment that stays the same within the batch.
+        one code after another, at an assignment that stays the same within the batch. Codes whose `counted` ((n,), else
+        1) is 0 move nothing.
         """
         with torch.no_grad():
             codes = codes.detach().to(self.centers.dtype)
-            added = torch.bincount(assigned, minlength=len(self.counts)).to(self.counts.dtype)
-            sums = torch.zeros_like(self.centers).index_add_(0, assigned, codes)
+            counted = counted.to(self.counts.dtype)
+            added = torch.zeros_like(self.counts).index_add_(0, assigned, counted)
+            sums = torch.zeros_like(self.centers).index_add_(0, assigned, codes * counted[:, None])
             ranks.add_up([added, sums])
             self.counts.add_(added)
             self.centers.add_((sums - added[:, None] * self.centers) / self.counts.clamp_min(1.0)[:, None])

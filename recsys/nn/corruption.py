@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -12,13 +11,14 @@ from recsys.sparse import Batch
 
 
 def masked(batch: Batch, share: float, noise: torch.Generator) -> Batch:
-    """Return the batch with each stored entry removed with probability `share`: masking noise.
+    """Return the batch with each stored entry set to 0 with probability `share`: masking noise.
 
-    Entries that are not stored are zero already. The remaining entries are scaled by 1 / (1 - share), so a row's
-    product with a layer equals that of the clean row on average (Wu et al. 2016, §3.1); Vincent et al. do not scale.
+    Entries that are not stored are zero already, and those that become zero stay stored: to leave them out, the host
+    would have to know their number. The others are scaled by 1 / (1 - share), so a row's product with a layer equals
+    that of the clean row on average (Wu et al. 2016, §3.1); Vincent et al. do not scale.
     """
-    kept = batch.where(_uniform(batch, noise) >= share)
-    return replace(kept, values=kept.values / (1.0 - share))
+    kept = _uniform(batch, noise) >= share
+    return batch.with_values(torch.where(kept, batch.values / (1.0 - share), 0.0))
 
 
 def salt_and_pepper(batch: Batch, share: float, noise: torch.Generator) -> Batch:

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from recsys.devices import is_apart
 from recsys.nn.blocks import OutputGradients
 from recsys.nn.layers import SparseLinear, dropout, standard_gumbel, xavier
 from recsys.nn.networks import Autoencoding, Tied
@@ -150,7 +151,7 @@ class _Exponentials:
 
     def __init__(self, hidden: Tensor, weight: Tensor) -> None:
         n, n_columns = len(hidden), len(weight)
-        width = n_columns if hidden.is_cuda else max(128, _BLOCK // max(1, n))
+        width = n_columns if is_apart(hidden) else max(128, _BLOCK // max(1, n))
         columns = [slice(start, min(start + width, n_columns)) for start in range(0, n_columns, width)]
         memory = hidden.new_empty(n * n_columns)
         blocks = [memory[n * block.start : n * block.stop].view(n, block.stop - block.start) for block in columns]

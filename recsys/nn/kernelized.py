@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from recsys.devices import is_apart
 from recsys.grid import Window
 from recsys.nn.layers import SIGMOID_GAIN, Scale, as_stored, xavier
 from recsys.nn.networks import Autoencoding
@@ -188,5 +189,5 @@ class _Kernelize(torch.autograd.Function):
 
 
 def _blocks(weight: Tensor) -> Iterator[slice]:
-    size = len(weight) if weight.is_cuda else max(1, 2**16 // weight.shape[1])
+    size = len(weight) if is_apart(weight) else max(1, 2**16 // weight.shape[1])
     return (slice(start, start + size) for start in range(0, len(weight), size))

@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from recsys.devices import is_apart
 from recsys.nn.lazy import is_lazy, read_rows
 from recsys.sparse import Batch, DenseRows
 
@@ -49,7 +50,7 @@ def apply_exactly(function: type[torch.autograd.Function], hidden: Tensor, weigh
 
 def stored_products(hidden: Tensor, weight: Tensor, bias: Tensor, batch: Batch) -> Tensor:
     """Return `hidden @ weight.T + bias` at the stored entries of the batch, (n_stored,)."""
-    if batch.density > DENSE_ABOVE["cuda" if hidden.is_cuda else "cpu"]:
+    if batch.density > DENSE_ABOVE["cuda" if is_apart(hidden) else "cpu"]:
         products = apply_exactly(_DenseProducts, hidden, weight, batch)
     else:
         products = sampled_products(hidden, weight, batch)
@@ -72,7 +73,7 @@ def affine(hidden: Tensor, weight: Tensor, bias: Tensor | None = None, *, out: T
     computed and then copied into place: this reached 118 billion operations per second on two AVX2 cores, one large
     product 83 billion (1,024 rows, width 200, 20,108 columns).
     """
-    if hidden.is_cuda:
+    if is_apart(hidden):
         return hidden @ weight.T if bias is None else torch.addmm(bias, hidden, weight.T)
     n_rows, n_columns = len(hidden), len(weight)
     hidden, weight = _filled_up(hidden, _ROWS), _filled_up(weight, _COLUMNS if n_columns < _PIECE else 1)
@@ -143,7 +144,7 @@ def accumulate_grad(parameter: Tensor, write: Callable[[Tensor, float], object])
 def add_transposed(out: Tensor, beta: float, batch: Batch, values: Tensor, dense: Tensor) -> None:
     """Set `out` (n_columns, width) to `beta * out + Xᵀ @ dense`, where X is the batch with `values` as its entries."""
     by_column = batch.by_column
-    if _has_sparse_blas(out.device.type):
+    if _has_sparse_blas(is_apart(out)):
         matrix = _csr(by_column.offsets, by_column.segments, values[by_column.order], (batch.n_columns, len(batch)))
         torch.addmm(out, matrix, dense, beta=beta, out=out)
     else:
@@ -256,6 +257,6 @@ def _acknowledge_beta() -> None:
 
 
 @functools.cache
-def _has_sparse_blas(device: str) -> bool:
-    """Whether torch can multiply CSR by dense matrices on this device; on a CPU this needs MKL."""
-    return device == "cuda" or bool(torch.backends.mkl.is_available())  # type: ignore[no-untyped-call]
+def _has_sparse_blas(apart: bool) -> bool:
+    """Whether torch can multiply CSR by dense matrices on a device beside the host, or on it; there this needs MKL."""
+    return apart or bool(torch.backends.mkl.is_available())  # type: ignore[no-untyped-call]
