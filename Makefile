@@ -5,6 +5,7 @@
 #   make lint    only format, lint and types
 #   make docs    write the pages and tables that are generated from docstrings and declarations
 #   make site    build the documentation site into build/site; warnings and broken links are errors
+#   make test-neighbors   models of this package in RecTools and LensKit, and theirs here, in an environment of their own
 #   make slow    tests that take minutes or hours: real data, every crash, hundreds of kills
 #   make bench   write timings to docs/benchmarks.md (BENCH="--device cuda" for a GPU)
 #   make bench-peers   the same for RecBole, Cornac and plain torch (needs Python 3.11)
@@ -16,18 +17,30 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 TORCH_INDEX ?=
 VENV ?= .venv
 PEERS_VENV ?= .venv-peers
+NEIGHBORS_VENV ?= .venv-neighbors
 PEERS_PYTHON ?= python3.11
 BENCH ?=
 PIP := $(VENV)/bin/python -m pip --disable-pip-version-check --quiet
 BIN := $(VENV)/bin
 
-.PHONY: demo test coverage lint docs site slow bench bench-peers clean
+.PHONY: demo test test-neighbors coverage lint docs site slow bench bench-peers clean
 
 demo: $(VENV)/.installed
 	$(BIN)/recsys demo
 
 test: lint site
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow"
+
+test-neighbors: $(NEIGHBORS_VENV)/.installed
+	$(NEIGHBORS_VENV)/bin/python -m pytest tests/adapters
+
+# RecTools needs an older NumPy and pandas than constraints.txt has.
+$(NEIGHBORS_VENV)/.installed: pyproject.toml
+	@test -n "$(PYTHON)" || { echo "recsys needs Python 3.11, 3.12 or 3.13; name one: make PYTHON=/path/to/python"; exit 1; }
+	$(PYTHON) -m venv $(NEIGHBORS_VENV)
+	$(NEIGHBORS_VENV)/bin/python -m pip install --quiet $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) torch==2.13.0
+	$(NEIGHBORS_VENV)/bin/python -m pip install --quiet -e '.[rectools,lenskit]' pytest hypothesis
+	@touch $@
 
 # As test, a third slower: the share of lines that tests reach must be at least 90 %.
 coverage: lint
@@ -78,4 +91,4 @@ $(VENV)/.dev: $(VENV)/.installed
 	@touch $@
 
 clean:
-	rm -rf $(VENV) $(PEERS_VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage
+	rm -rf $(VENV) $(PEERS_VENV) $(NEIGHBORS_VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage
