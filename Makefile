@@ -6,6 +6,7 @@
 #   make docs    write the pages and tables that are generated from docstrings and declarations
 #   make site    build the documentation site into build/site; warnings and broken links are errors
 #   make test-neighbors   models of this package in RecTools and LensKit, and theirs here, in an environment of their own
+#   make test-lowest, make test-newest   tests of a wheel, with the oldest (Python 3.12) and newest (3.13) versions it admits
 #   make slow    tests that take minutes or hours: real data, every crash, hundreds of kills
 #   make bench   write timings to docs/benchmarks.md (BENCH="--device cuda" for a GPU)
 #   make bench-peers   the same for RecBole, Cornac and plain torch (needs Python 3.11)
@@ -17,19 +18,27 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 TORCH_INDEX ?=
 VENV ?= .venv
 PEERS_VENV ?= .venv-peers
+LOWEST_PYTHON ?= python3.12
+NEWEST_PYTHON ?= python3.13
 NEIGHBORS_VENV ?= .venv-neighbors
 PEERS_PYTHON ?= python3.11
 BENCH ?=
 PIP := $(VENV)/bin/python -m pip --disable-pip-version-check --quiet
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-neighbors coverage lint docs site slow bench bench-peers clean
+.PHONY: demo test test-neighbors test-lowest test-newest coverage lint docs site slow bench bench-peers clean
 
 demo: $(VENV)/.installed
 	$(BIN)/recsys demo
 
 test: lint site
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow"
+
+test-lowest: $(VENV)/.dev
+	$(BIN)/python -m tests.versions lowest --python $(LOWEST_PYTHON)
+
+test-newest: $(VENV)/.dev
+	$(BIN)/python -m tests.versions newest --python $(NEWEST_PYTHON)
 
 test-neighbors: $(NEIGHBORS_VENV)/.installed
 	$(NEIGHBORS_VENV)/bin/python -m pytest tests/adapters
@@ -91,4 +100,4 @@ $(VENV)/.dev: $(VENV)/.installed
 	@touch $@
 
 clean:
-	rm -rf $(VENV) $(PEERS_VENV) $(NEIGHBORS_VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage
+	rm -rf $(VENV) $(PEERS_VENV) $(NEIGHBORS_VENV) .venv-lowest .venv-newest .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage
