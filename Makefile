@@ -5,6 +5,8 @@
 #   make lint    only format, lint and types
 #   make docs    write the pages and tables that are generated from docstrings and declarations
 #   make site    build the documentation site into build/site; warnings and broken links are errors
+#   make test-neighbors   models of this package in RecTools and LensKit, and theirs here, in an environment of their own
+#   make test-lowest, make test-newest   tests of a wheel, with the oldest (Python 3.12) and newest (3.13) versions it admits
 #   make slow    tests that take minutes or hours: real data, every crash, hundreds of kills
 #   make bench   write timings to docs/benchmarks.md (BENCH="--device cuda" for a GPU)
 #   make bench-peers   the same for RecBole, Cornac and plain torch (needs Python 3.11)
@@ -16,18 +18,38 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 TORCH_INDEX ?=
 VENV ?= .venv
 PEERS_VENV ?= .venv-peers
+LOWEST_PYTHON ?= python3.12
+NEWEST_PYTHON ?= python3.13
+NEIGHBORS_VENV ?= .venv-neighbors
 PEERS_PYTHON ?= python3.11
 BENCH ?=
 PIP := $(VENV)/bin/python -m pip --disable-pip-version-check --quiet
 BIN := $(VENV)/bin
 
-.PHONY: demo test coverage lint docs site slow bench bench-peers clean
+.PHONY: demo test test-neighbors test-lowest test-newest coverage lint docs site slow bench bench-peers clean
 
 demo: $(VENV)/.installed
 	$(BIN)/recsys demo
 
 test: lint site
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow"
+
+test-lowest: $(VENV)/.dev
+	$(BIN)/python -m tests.versions lowest --python $(LOWEST_PYTHON)
+
+test-newest: $(VENV)/.dev
+	$(BIN)/python -m tests.versions newest --python $(NEWEST_PYTHON)
+
+test-neighbors: $(NEIGHBORS_VENV)/.installed
+	$(NEIGHBORS_VENV)/bin/python -m pytest tests/adapters
+
+# RecTools needs an older NumPy and pandas than constraints.txt has.
+$(NEIGHBORS_VENV)/.installed: pyproject.toml
+	@test -n "$(PYTHON)" || { echo "recsys needs Python 3.11, 3.12 or 3.13; name one: make PYTHON=/path/to/python"; exit 1; }
+	$(PYTHON) -m venv $(NEIGHBORS_VENV)
+	$(NEIGHBORS_VENV)/bin/python -m pip install --quiet $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) torch==2.13.0
+	$(NEIGHBORS_VENV)/bin/python -m pip install --quiet -e '.[rectools,lenskit]' pytest hypothesis
+	@touch $@
 
 # As test, a third slower: the share of lines that tests reach must be at least 90 %.
 coverage: lint
@@ -78,4 +100,4 @@ $(VENV)/.dev: $(VENV)/.installed
 	@touch $@
 
 clean:
-	rm -rf $(VENV) $(PEERS_VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage
+	rm -rf $(VENV) $(PEERS_VENV) $(NEIGHBORS_VENV) .venv-lowest .venv-newest .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage

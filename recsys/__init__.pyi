@@ -1,4 +1,5 @@
 # The public names, once: for type checkers, and for `__init__.py`, which imports each from here when it is first used.
+from recsys import adapters as adapters
 from recsys import analysis as analysis
 from recsys import datasets as datasets
 from recsys import errors as errors

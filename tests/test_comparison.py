@@ -3,12 +3,19 @@
 import numpy as np
 import pandas as pd
 import pytest
+import scipy
 from scipy import stats
 
 from recsys.errors import ConfigError, DataError
 from recsys.evaluation import Evaluation, compare, holm, intervals
 
 N = 200
+
+
+def seed(number):
+    """The argument that seeds scipy's resampling, which had another name before 1.15."""
+    new = tuple(map(int, scipy.__version__.split(".")[:2])) >= (1, 15)
+    return {"rng" if new else "random_state": number}
 
 
 def evaluation(values=None, **columns):
@@ -57,9 +64,9 @@ def test_interval_and_p_value_are_those_of_scipy():
     row = compare({"a": evaluation(other), "b": evaluation(one)}, resamples=20_000).pairs.iloc[0]
     sign = 1 if row["better"] == "a" else -1
     gaps = sign * (other - one)
-    expected = stats.bootstrap((gaps,), np.mean, n_resamples=20_000, method="percentile", rng=4).confidence_interval
+    expected = stats.bootstrap((gaps,), np.mean, n_resamples=20_000, method="percentile", **seed(4)).confidence_interval
     np.testing.assert_allclose((row["low"], row["high"]), expected, atol=0.15 * (expected.high - expected.low) / 2)
-    test = stats.permutation_test((gaps,), np.mean, permutation_type="samples", n_resamples=20_000, rng=5)
+    test = stats.permutation_test((gaps,), np.mean, permutation_type="samples", n_resamples=20_000, **seed(5))
     assert row["p"] == pytest.approx(test.pvalue, abs=0.015)
 
 
@@ -136,7 +143,7 @@ def test_seeds_decide_the_draws():
 def test_intervals_of_one_evaluation():
     values, counts = drawn(0), np.random.default_rng(0).integers(1, 30, N)
     found = intervals(evaluation(**{"ndcg@10": values, "rmse": 0.5 + values, "ratings": counts})).set_index("metric")
-    expected = stats.bootstrap((values,), np.mean, n_resamples=9999, method="percentile", rng=0).confidence_interval
+    expected = stats.bootstrap((values,), np.mean, n_resamples=9999, method="percentile", **seed(0)).confidence_interval
     width = expected.high - expected.low
     np.testing.assert_allclose(found.loc["ndcg@10", ["low", "high"]].to_numpy(float), expected, atol=0.08 * width)
     assert found.loc["rmse", "low"] < found.loc["rmse", "value"] < found.loc["rmse", "high"]

@@ -118,7 +118,9 @@ def test_engines_write_the_same_shards(tmp_path, split, engine, monkeypatch):
     tables = {
         "numbers.parquet": frame,
         "text.parquet": frame.assign(user_id=words(frame.user_id), item_id=words(frame.item_id)),
-        "moments.parquet": frame.assign(timestamp=pd.to_datetime(frame.timestamp * 1_000_250, unit="us")),
+        "moments.parquet": frame.assign(
+            timestamp=pd.to_datetime(frame.timestamp * 1_000_250, unit="us").astype("datetime64[us]")
+        ),
         "text.csv": frame.assign(user_id=words(frame.user_id)),
         "plain.csv": frame.assign(rating=frame.rating.round()),
     }

@@ -30,6 +30,14 @@ EMPTY = np.float32(-np.finfo(np.float32).max)
 NOT, ANY = object(), object()
 
 
+def cube() -> Any:
+    """Return a sparse array of three dimensions; a dense one where scipy, before 1.15, has none."""
+    try:
+        return sp.coo_array(np.ones((2, 2, 2)))
+    except TypeError:
+        return np.ones((2, 2, 2))
+
+
 class Given(NamedTuple):
     """An argument, and what it means."""
 
@@ -190,7 +198,7 @@ class Caller:
         shapes = some[:, :-1], sp.hstack([some, some]), some.T, sp.csr_matrix((0, 0)), sp.vstack([some, some, some])
         shapes = shapes if counted else shapes[:-1]
         kinds = some.toarray(), some.todense(), pd.DataFrame(some.toarray()), some.astype(np.complex128), [some]
-        others = [[1, 2]], "x", b"", 3, {}, object(), np.ones(N_ITEMS), sp.coo_array(np.ones((2, 2, 2)))
+        others = [[1, 2]], "x", b"", 3, {}, object(), np.ones(N_ITEMS), cube()
         return self.pick(wild, far, backwards, great, *shapes, *kinds, *others)
 
     # What comes back.

@@ -46,8 +46,8 @@ def similar(
         further = frame.columns[frame.columns.tolist().index(TITLE) + 1 :]
         for item, rows in _by_item(fitted, ids, frame, about):
             print(f"\n{item}\n  most similar (similarity)")
-            lines = zip(rows[RANK], rows[SCORE], rows[TITLE], rows[further].itertuples(index=False), strict=True)
-            for rank, score, title, values in lines:
+            columns = rows[[RANK, SCORE, TITLE, *further]]
+            for rank, score, title, *values in columns.itertuples(index=False, name=None):
                 print(f"    {rank:2d}.  {title}  ({score:.3f}){after(in_words(values))}")
     return frame
 

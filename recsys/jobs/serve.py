@@ -118,8 +118,7 @@ def print_user(histories: Interactions, user: Hashable, lists: pd.DataFrame, sho
         print(f"    {f'{value:4.1f}  ' if rated else ''}{histories.title(item)}{after(histories.details(item))}")
     print("  recommended (score)")
     further = lists.columns[lists.columns.tolist().index(TITLE) + 1 :]
-    rows = zip(lists[RANK], lists[SCORE], lists[TITLE], lists[further].itertuples(index=False), strict=True)
-    for rank, score, title, values in rows:
+    for rank, score, title, *values in lists[[RANK, SCORE, TITLE, *further]].itertuples(index=False, name=None):
         print(f"    {rank:2d}.  {title}  ({score:.3f}){after(in_words(values))}")
 
 

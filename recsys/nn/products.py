@@ -78,7 +78,7 @@ def affine(hidden: Tensor, weight: Tensor, bias: Tensor | None = None, *, out: T
     n_rows, n_columns = len(hidden), len(weight)
     hidden, weight = _filled_up(hidden, _ROWS), _filled_up(weight, _COLUMNS if n_columns < _PIECE else 1)
     if n_columns <= 2 * _PIECE:
-        own = None if bias is None else F.pad(bias, (0, len(weight) - n_columns))
+        own = bias if bias is None or len(weight) == n_columns else F.pad(bias, (0, len(weight) - n_columns))
         product = hidden @ weight.T if own is None else torch.addmm(own, hidden, weight.T)
         return product[:n_rows, :n_columns].contiguous()
     if n_rows < _FEW_ROWS:
@@ -99,6 +99,8 @@ def affine(hidden: Tensor, weight: Tensor, bias: Tensor | None = None, *, out: T
 def _filled_up(table: Tensor, rows: int) -> Tensor:
     """Return the table with zeros around it, up to a multiple of `rows` and of `_INNER` columns."""
     below, beside = -len(table) % rows, max(_LEAST_INNER - table.shape[1], -table.shape[1] % _INNER)
+    if not table.numel():  # which torch 2.6 does not pad
+        return table.new_zeros(len(table) + below, table.shape[1] + beside)
     return F.pad(table, (0, beside, 0, below)) if below or beside else table
 
 

@@ -316,7 +316,8 @@ def at_ranks(entries: Entries, ranks: Sequence[int]) -> list[Any]:
             for part in entries.parts("times"):
                 keys = _ordered(part)
                 same = keys if shift == 48 else keys[keys >> np.uint64(shift + 16) == prefix]
-                counts += np.bincount((same >> np.uint64(shift)) & np.uint64(0xFFFF), minlength=2**16)
+                digits = ((same >> np.uint64(shift)) & np.uint64(0xFFFF)).astype(np.int64)
+                counts += np.bincount(digits, minlength=2**16)
             ends = np.cumsum(counts)
             digit = int(np.searchsorted(ends, left, "right"))
             left -= int(ends[digit - 1]) if digit else 0

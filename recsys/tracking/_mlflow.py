@@ -21,11 +21,13 @@ with warnings.catch_warnings():
     from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository as artifact_repository
     from mlflow.store.artifact.mlflow_artifacts_repo import MlflowArtifactsRepository
     from mlflow.store.db import utils as database
+    from mlflow.store.db.base_sql_model import Base
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
     from mlflow.tracking.context.registry import resolve_tags
 
 __all__ = [
     "ArtifactRepository",
+    "Base",
     "Load",
     "MlflowClient",
     "MlflowException",

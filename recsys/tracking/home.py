@@ -24,7 +24,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from recsys.errors import TrackingError, TrackingUnavailable, absent
 from recsys.files import locked, remove_lock, working_folder
 from recsys.outputs import recover
-from recsys.tracking._mlflow import MlflowException, SqlAlchemyStore, database, mlflow
+from recsys.tracking._mlflow import Base, MlflowException, SqlAlchemyStore, database, mlflow
 from recsys.workspace import Workspace
 
 DATABASE: Final = "mlflow.db"
@@ -306,7 +306,7 @@ def _revision(connection: sqlite3.Connection) -> str | None:
     if "alembic_version" not in tables:
         return None
     row = connection.execute("SELECT version_num FROM alembic_version").fetchone()
-    return None if row is None else f"{row[0]}{'' if set(database.Base.metadata.tables) <= tables else ' incomplete'}"
+    return None if row is None else f"{row[0]}{'' if set(Base.metadata.tables) <= tables else ' incomplete'}"
 
 
 def first_line(error: BaseException) -> str:
