@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from recsys.tracking.current import log_model, resumed_bundle, start_run
     from recsys.tracking.logged_model import address, load, pin, resolve
     from recsys.tracking.pruning import Pruned, needed_versions, prune
-    from recsys.tracking.tracker import Tracker, flatten, mlflow_name
+    from recsys.tracking.tracker import Tracker, flatten, mlflow_name, test_figures
 
 __all__ = [
     "MODEL",
@@ -83,6 +83,7 @@ __all__ = [
     "strangers",
     "sync",
     "tag_by",
+    "test_figures",
     "trouble",
     "version",
     "version_facts",
@@ -95,7 +96,7 @@ _LATER: Final = {
     "current": ("log_model", "resumed_bundle", "start_run"),
     "logged_model": ("address", "load", "pin", "resolve"),
     "pruning": ("Pruned", "needed_versions", "prune"),
-    "tracker": ("Tracker", "flatten", "mlflow_name"),
+    "tracker": ("Tracker", "flatten", "mlflow_name", "test_figures"),
 }
 """Modules that read models, and what of them is public: imported when first used, since they need torch."""
 
