@@ -27,6 +27,7 @@ from recsys.tracking.outbox import Synced, sync
 from recsys.tracking.recovery import configure, describe, remove_leftovers, resume_file, strangers
 from recsys.tracking.registry import (
     MODEL,
+    NOTE,
     RegisteredModel,
     delete_version,
     model_versions,
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "MODEL",
+    "NOTE",
     "Promotion",
     "Pruned",
     "RecommendationModel",

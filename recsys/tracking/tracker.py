@@ -98,8 +98,8 @@ class Tracker:
             self.sink.take_later(Metrics(points=_points(figures, int(entry["epoch"])), resumed=self.resumed))
 
     def log_best(self, record: Record) -> None:
-        """Record `best_epoch` and the figures of that epoch as `best_<metric>`; nothing if no epoch was chosen."""
-        if record.best_epoch is None:
+        """Record `best_epoch` and the figures of that epoch as `best_<metric>`; nothing if there was none to choose."""
+        if record.best_epoch is None or len(record.epochs) == 1:
             return
         entry = next(entry for entry in record.epochs if int(entry["epoch"]) == record.best_epoch)
         figures = {f"best_{name}": value for name, value in entry.items() if name not in ("epoch", "seconds")}
