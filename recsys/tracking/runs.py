@@ -27,7 +27,7 @@ _KEY = "recsys.run"
 _JOB = "recsys.job"
 _PARENT = "mlflow.parentRunId"
 _OF_EXPERIMENT = {
-    "mlflow.experimentKind": "custom_model_development",  # MLflow's pages would show those of language models else
+    "mlflow.experimentKind": "custom_model_development",  # else MLflow infers a kind, of two that it knows
     "mlflow.note.content": "Runs of recsys: trainings and what goes around them. Figures of the test part are `test/`, "
     "those of the baseline beside them `popularity/` or `biases/`; a training's page is its artifact `report.html`.",
 }
