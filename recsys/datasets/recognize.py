@@ -217,7 +217,7 @@ def _time_of(
             reason = f"holds dates such as {column.example}, whose day and month are not told apart"
             advice = "; times are written 2026-08-31 or 2026-08-31T20:15:00"
         else:
-            reason = f"holds no times that are read, such as {column.example}"
+            reason = f"holds values that are no times, such as {column.no_time}"
         if column.name == TIMESTAMP:  # which is read wherever it is there
             raise DataError(f"column {column.name!r} {reason}; correct it, or rename it to leave it out")
         found.doubts.append(f"{column.name!r} {reason}: it is left out, and nothing is known of when{advice}")
