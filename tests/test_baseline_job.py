@@ -1,5 +1,6 @@
 """What models are held against, where it is shown, and that a model that is worse is registered only if it must be."""
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -139,6 +140,44 @@ def test_after_a_refit_it_is_fitted_to_the_same_entries(place, capsys):
     for out in (shown, capsys.readouterr().out):
         (row,) = [line for line in out.splitlines() if line.startswith("ndcg@10")]
         assert row.endswith(f"{known['ndcg@10']:.4f}")
+
+
+# The champion beside it
+
+
+def report_of(trained):
+    return Path(tracking.address(trained.run_id, "report.html")).read_text(encoding="utf-8")
+
+
+def test_a_report_shows_what_the_champion_reached_on_the_same_test_part(place):
+    (first,) = train.run(place, job(GOOD))
+    tracking.promote("shop", 1)
+    (second,) = train.run(place, job({**GOOD, "regularization": 50.0}))
+    assert cli.main(["evaluate", "models:/shop/2", "--report", "page.html", "--quiet"]) == 0
+    for text in (report_of(second), Path("page.html").read_text(encoding="utf-8")):
+        assert '<th scope="col" class="n">version 1, the champion</th>' in text
+        for name, value in first.test.values.items():
+            row = text.partition(f'<th scope="row">{name}</th>')[2].partition("</tr>")[0]
+            assert re.findall("<td[^>]*>([^<]*)</td>", row)[2] == f"{value:.4f}"
+            assert value != second.test[name]
+        assert "that of version 1, the champion (" in text.partition("<nav")[0]
+
+
+def test_a_champion_that_was_tested_on_something_else_is_not_shown_nor_one_beside_itself(place):
+    train.run(place, job(GOOD))
+    tracking.promote("shop", 1)
+    assert cli.main(["evaluate", "models:/shop@champion", "--report", "page.html", "--quiet"]) == 0
+    assert "the champion" not in Path("page.html").read_text(encoding="utf-8")
+    others = {
+        "split": {"kind": "hold_out_users", "n_users": 0.3, "stable": True},
+        "data": {**RATED, "seed": 1},
+        "evaluate": {"metrics": ["recall@10"], "min_relevance": 4.0},
+    }
+    for section, values in others.items():
+        (other,) = train.run(place, job({**GOOD, "regularization": 400.0}, **{section: values}), force=True)
+        text = report_of(other)
+        assert "that of Popularity" in text
+        assert "the champion" not in text, section
 
 
 # What is registered

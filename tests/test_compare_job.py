@@ -173,7 +173,8 @@ def test_the_runs_are_children_of_one_run(tmp_path):
 
     run({"EASE": job(), "Popularity": job("Popularity")}, tmp_path)
     runs = mlflow.search_runs(search_all_experiments=True).set_index("tags.mlflow.runName")
-    parent = runs.loc["compare 2 models", "run_id"]
+    (name,) = [name for name in runs.index if name.startswith("compare 2 models on synthetic, 20")]
+    parent = runs.loc[name, "run_id"]
     assert set(runs.index[runs["tags.mlflow.parentRunId"] == parent]) == {"EASE", "Popularity"}
 
 

@@ -127,6 +127,27 @@ def test_the_command_describes_a_file_and_counts_repeated_rows(run, tmp_path):
     assert "repeated rows   3" in out
 
 
+def test_the_command_understands_a_table_whose_columns_have_other_names(run, tmp_path):
+    rng = np.random.default_rng(0)
+    events = pd.DataFrame({"customer": rng.integers(0, 30, 400), "sku": rng.integers(0, 20, 400)}).astype(str)
+    events["customer"], events["sku"] = "C" + events["customer"].str.zfill(4), events["sku"].str.zfill(6)
+    events["event"] = rng.choice(["view", "purchase", "refund"], 400)
+    events.to_csv(tmp_path / "events.csv", index=False, sep=";")
+    kept = events[events["event"] != "refund"]
+    pairs = kept.drop_duplicates(["customer", "sku"])
+    status, out, err = run("events.csv")
+    assert (status, err) == (0, "")
+    assert "users      customer: 30 different" in out
+    assert "rows of 'refund' are left out" in out
+    assert f"entries         {len(pairs)} (" in out
+    assert f"repeated rows   {len(kept) - len(pairs)}" in out
+    _, listed, _ = run("events.csv", "--csv")
+    assert listed.startswith("what,name,value")
+    status, _, err = run("events.csv", "--set", "data.user=client", "--set", "data.item=sku")
+    assert status == 3
+    assert "'client'" in err
+
+
 def test_the_command_describes_the_split_of_a_configuration(run, tmp_path):
     (tmp_path / "job.toml").write_text(
         '[data]\nusers = 90\nitems = 40\ninteractions = 1200\n\n[split]\nkind = "by_time"\n\n[model]\nname = "EASE"\n'

@@ -97,11 +97,18 @@ def test_train_promote_score_recommend_evaluate(run, mlflow_root):
     assert [point.step for point in steps] == [1, 2, 3]
     artifacts = {file.path for file in mlflow.MlflowClient().list_artifacts(found.info.run_id)}
     assert {"learning_curve.png", "metric_at_k.png", "per_user.parquet", "report.html"} <= artifacts
+    (logged,) = mlflow.MlflowClient().search_logged_models(["1"])
+    note = found.data.tags["mlflow.note.content"]
+    assert logged.tags["mlflow.note.content"] == note
+    assert note.startswith(f"{found.data.tags['model']} on ")
+    experiment = mlflow.get_experiment("1")
+    assert experiment.tags["mlflow.experimentKind"] == "custom_model_development"
+    assert "report.html" in experiment.tags["mlflow.note.content"]
     page = Path(re.search("^report +(.*)$", out, re.MULTILINE)[1]).read_text(encoding="utf-8")
     for said in (
         "<h1>MultVAE on synthetic</h1>",
         found.data.tags["data.fingerprint"],
-        f"runs:/{found.info.run_id}/model",
+        "models:/night/1",
     ):
         assert said in page
     assert f'<td class="n">{found.data.metrics["test/ndcg_at_10"]:.4f}</td>' in page

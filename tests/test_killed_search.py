@@ -211,7 +211,8 @@ def runs(root):
     file that names it was not written yet. Figures of a whole run count once.
     """
     database = sqlite3.connect(root / "mlruns" / "mlflow.db")
-    facts = {run: (name, status) for run, name, status in database.execute("select run_uuid, name, status from runs")}
+    told = database.execute("select run_uuid, name, status from runs")
+    facts = {run: (re.sub(r", \d{4}-\d\d-\d\d \d\d:\d\d", "", name), status) for run, name, status in told}
     parents, series = {}, {run: [] for run in facts}
     for run, key, value in database.execute("select run_uuid, key, value from params order by key"):
         series[run].append((key, value))

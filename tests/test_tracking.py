@@ -204,6 +204,7 @@ def test_the_best_epoch_is_recorded_and_not_the_last(mlflow_root):
     assert run_of(tracker).data.metrics == {"best_epoch": 1.0, "best_loss": 2.0, "best_ndcg_at_10": 0.3}
     with tracking.start_run(Workspace(), "exp") as tracker:
         tracker.log_best(Record(epochs))
+        tracker.log_best(Record(epochs[:1], best_epoch=1, metric="ndcg@10"))  # of one that is not trained in epochs
     assert run_of(tracker).data.metrics == {}
 
 
@@ -327,6 +328,19 @@ def test_promotion_moves_the_alias_and_leaves_a_trace(served, registry):
     assert client().get_model_version("toy", "2").tags == tags
     tracking.promote("toy", 1, alias="challenger")
     assert [version.aliases for version in tracking.model_versions("toy")] == [("champion",), ("challenger",)]
+
+
+def test_a_promotion_leaves_no_tag_without_a_value(registry):
+    tracking.promote("toy", 1)
+    tracking.promote("toy", 2, reason="better")
+    assert "champion_previous" in client().get_model_version("toy", "2").tags
+    client().delete_registered_model_alias("toy", "champion")
+    tracking.promote("toy", 2)  # the first to hold it again, for no reason given
+    tags = client().get_model_version("toy", "2").tags
+    assert all(tags.values())
+    assert not tags.keys() & {"champion_reason", "champion_previous"}
+    with pytest.raises(TrackingError, match="was the first champion"):
+        tracking.rollback("toy")
 
 
 def test_what_cannot_be_promoted(registry):

@@ -12,7 +12,6 @@ import pandas as pd
 import scipy.sparse as sp
 
 from recsys.analysis.findings import Findings, Subject
-from recsys.analysis.groups import category_column, grouped
 from recsys.analysis.map import Method, Of, item_vectors
 from recsys.analysis.map import map as map_of
 from recsys.analysis.reduction import some
@@ -22,6 +21,7 @@ from recsys.errors import UnsupportedError
 from recsys.interactions import Interactions
 from recsys.params import random_generator
 from recsys.report import charts
+from recsys.report.groups import category_column, grouped
 from recsys.report.items import STRATA, strata
 from recsys.report.markup import Markup, note, percentage, table, tag
 

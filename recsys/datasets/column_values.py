@@ -23,6 +23,7 @@ MOST_EVENTS: Final = 40
 _PLAUSIBLE: Final = (788_918_400, 2_208_988_800)
 """The years 1995 to 2039, in which interactions happen."""
 _OTHER_DATES: Final = r"\s*\d{1,4}[./-]\d{1,2}[./-]\d{1,4}([ T].*)?|\s*\d{1,2}[ -][A-Za-z]{3,9}\.?[ -]\d{2,4}.*"
+_ISO_DATES: Final = r"\s*\d{4}-\d\d-\d\d"
 _SAMPLE: Final = 50_000
 
 
@@ -103,7 +104,20 @@ class Column:
     def holds_other_dates(self) -> bool:
         """Whether they are dates that are not written by ISO 8601, such as 31.12.2025."""
         text = self.values.dropna().head(_SAMPLE).astype(str)
-        return self.values.dtype.kind == "O" and bool(len(text)) and bool(text.str.fullmatch(_OTHER_DATES).mean() > 0.9)
+        other = text.str.fullmatch(_OTHER_DATES) & ~text.str.match(_ISO_DATES)
+        return self.values.dtype.kind == "O" and bool(len(text)) and bool(other.mean() > 0.9)
+
+    @property
+    def no_time(self) -> str:
+        """The first text that is no time by ISO 8601, as a person would write it; without any the first value."""
+        text = self.values.dropna()
+        if text.dtype.kind == "O":
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                read = pd.to_datetime(text.astype(str), format="ISO8601", utc=True, errors="coerce")
+            if read.isna().any():
+                return repr(text[read.isna()].iloc[0])
+        return self.example
 
     @cached_property
     def events(self) -> dict[str, int] | None:

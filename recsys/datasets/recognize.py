@@ -210,15 +210,17 @@ def _time_of(
     for column in named:
         if column in sure or column.unique <= 1 or (sure and column.name != TIMESTAMP):
             continue
+        advice = ""
         if column.missing:
             reason = f"lacks a time in {column.missing:,} rows"
         elif column.holds_other_dates:
-            reason = f"holds dates such as {column.example}, and times are read as 2026-08-31 or 2026-08-31T20:15:00"
+            reason = f"holds dates such as {column.example}, whose day and month are not told apart"
+            advice = "; times are written 2026-08-31 or 2026-08-31T20:15:00"
         else:
-            reason = f"holds no times that are read, such as {column.example}"
+            reason = f"holds values that are no times, such as {column.no_time}"
         if column.name == TIMESTAMP:  # which is read wherever it is there
             raise DataError(f"column {column.name!r} {reason}; correct it, or rename it to leave it out")
-        found.doubts.append(f"{column.name!r} {reason}: it is left out, and nothing is known of when")
+        found.doubts.append(f"{column.name!r} {reason}: it is left out, and nothing is known of when{advice}")
     if not sure:
         other = [c for c in rest if c.hint.role == "other" and c.values.dtype.kind not in "iufb" and not c.missing]
         sure = [c for c in other if c.hint.strength == 0 and c.times is not None][:1]

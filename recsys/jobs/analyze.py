@@ -110,8 +110,9 @@ def run(
         title = f"analyze {pinned}"
         resume = tracking.resume_file(workspace, "analyze", str(folder.folder), identity, names)
         folder.begin(names, tracking.version("recsys"))
-        with tracking.start_run(workspace, config.track.experiment, title, resume=resume) as tracker:
-            tracker.set_tags({"model": pinned})
+        note = f"What {pinned} says beyond recommendations; all of it is the artifact `{PAGE}`."
+        tags = {"model": pinned, tracking.NOTE: note}
+        with tracking.start_run(workspace, config.track.experiment, title, tags, resume=resume) as tracker:
             found, skipped = _all(subject, folder, names, identity, named=what is not None)
             page = _page(config, fitted, pinned, found, skipped)
             with folder.file(PAGE) as new:

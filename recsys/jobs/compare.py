@@ -21,6 +21,7 @@ from recsys.jobs.baseline import Baseline
 from recsys.jobs.common import split_of
 from recsys.jobs.compare_folder import EVALUATION, compare_folder
 from recsys.jobs.compare_table import Facts, is_searched, markdown
+from recsys.jobs.origin import dated
 from recsys.jobs.parts_folder import PartsFolder, is_name
 from recsys.jobs.train import train_one
 from recsys.jobs.train_files import files_of, forget
@@ -99,8 +100,9 @@ def _run(
     folder.begin(list(jobs), tracking.version("recsys"))
     digests = {name: _digest(job, data) for name, job in jobs.items()}
     resume = tracking.resume_file(workspace, "compare", str(folder.folder), digests, metric)
-    title = f"compare {len(jobs)} models"
-    with tracking.start_run(workspace, first.track.experiment, title, resume=resume) as tracker:
+    title = dated(f"compare {len(jobs)} models on {first.data.name}")
+    tags = {tracking.NOTE: f"{', '.join(jobs)}: each tuned and tested alike, its runs below; `{metric}` decides."}
+    with tracking.start_run(workspace, first.track.experiment, title, tags, resume=resume) as tracker:
         tracker.log_data(data)
         evaluations: dict[str, Evaluation] = {}
         facts: dict[str, Facts] = {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -10,9 +11,11 @@ from recsys import datasets
 from recsys.config import load_config, overridden
 from recsys.config.data import READ
 from recsys.data_report import DataReport, describe, leaks
+from recsys.datasets.recognize import recognize
 from recsys.errors import ConfigError, DataError
 from recsys.interactions import Interactions
 from recsys.jobs.common import section_of, split_of
+from recsys.jobs.first_plan import setting
 from recsys.shards import in_memory
 from recsys.workspace import Workspace
 
@@ -23,7 +26,8 @@ def run(workspace: Workspace, source: str, overrides: Sequence[str] = ()) -> Dat
     `overrides` are keys of the configuration, or of `[data]` for a file or data set: `data.user=customer`.
 
     Of rows that repeat a user and item the latest is described, and the repeats are counted; a configuration has its
-    own policy for them.
+    own policy for them. A table whose columns have other names is read as `recsys init` understands it, which is
+    printed first.
 
     Raises:
         ConfigError: `source` is no file or folder, no name of a data set, and no valid configuration.
@@ -32,7 +36,7 @@ def run(workspace: Workspace, source: str, overrides: Sequence[str] = ()) -> Dat
     repeated: int | None
     config = load_config(source, overrides) if source.endswith(".toml") else None
     if config is None:
-        data, repeated = _read(workspace, source, _reading(source, overrides))
+        data, repeated = _described(workspace, source, _reading(source, overrides))
     else:
         given = config.load_data(workspace.folder)
         data = in_memory(given)
@@ -57,6 +61,24 @@ def _reading(source: str, overrides: Sequence[str]) -> dict[str, Any]:
     return given
 
 
+def _described(workspace: Workspace, source: str, given: Mapping[str, Any]) -> tuple[Interactions, int]:
+    """Return what `_read` does; of a table whose columns nobody has named, with those that it is understood to have."""
+    try:
+        return _read(workspace, source, given)
+    except DataError:
+        if "file" not in section_of(source) or {"user", "item"} & given.keys():
+            raise
+        with suppress(DataError):
+            found = recognize(source, said=given, say=setting)
+            options = {key: value for key, value in found.options.items() if key in READ and key != "duplicates"}
+            described = _read(workspace, source, {**options, **given})
+            if workspace.in_words:
+                found.facts = [fact for fact in found.facts if fact[0] != "repeated"]  # which the report counts
+                print(f"{found}\n")
+            return described
+        raise
+
+
 def _read(workspace: Workspace, source: str, given: Mapping[str, Any]) -> tuple[Interactions, int]:
     """Return the data, read with the given keys, and how many of their rows repeat a user and item."""
     is_file, root = "file" in section_of(source), workspace.folder
@@ -68,7 +90,11 @@ def _read(workspace: Workspace, source: str, given: Mapping[str, Any]) -> tuple[
     try:
         return read(), 0
     except DataError:
-        rows = read(rating=None, duplicates="sum").matrix.data  # of each pair; any other fault raises again
+        weights = given.get("weights")  # of which 0 leaves rows out
+        ones = (
+            {"rating": None} if weights is None else {"weights": {event: int(w != 0) for event, w in weights.items()}}
+        )
+        rows = read(**ones, duplicates="sum").matrix.data  # of each pair; any other fault raises again
         if (rows == 1).all():
             raise
         return read(duplicates="last"), int(rows.sum(dtype="float64")) - len(rows)

@@ -9,6 +9,7 @@ from recsys import tracking
 from recsys.config import DataConfig, check_config
 from recsys.errors import TrackingError
 from recsys.evaluation import formatted, table
+from recsys.jobs.origin import name_of_run
 from recsys.jobs.serve import print_user, with_titles
 from recsys.jobs.train import Trained, train_one
 from recsys.models import ALS, EASE, IAutoRec, MultVAE, Popularity, Recommender, UAutoRec
@@ -56,7 +57,7 @@ def run(workspace: Workspace) -> Path:
     for model in models():
         name = type(model).__name__
         job = config.model_copy(update={"model": {"name": name, **model.params()}})
-        trained[name] = train_one(workspace, job, split, data, run_name=name)
+        trained[name] = train_one(workspace, job, split, data, run_name=name_of_run(job))
         trained[name].done()
         print(f"{name:<11} validation nDCG@10 {trained[name].validation['ndcg@10']:.4f}")
 

@@ -18,6 +18,7 @@ from recsys.evaluation import DEFAULT, Evaluation, along_k
 from recsys.files import replacing
 from recsys.jobs.arrivals import arrivals, on_catalog_of, with_arrivals
 from recsys.jobs.baseline import Baseline
+from recsys.jobs.champion import champion_beside
 from recsys.jobs.common import config_of, fitted_part, load_model, may_have_seen, measure, split_of
 from recsys.jobs.list_rules import costs_of, items_for, rules_of
 from recsys.models import Recommender
@@ -91,9 +92,9 @@ def evaluate(
             result.per_user.to_parquet(table)
             print(f"per user: {output}")
         if page is not None:
-            about = {"config": config.as_dict(), "data": data.summary()}
-            shown: dict[str, Any] = {"about": about, "source": pinned, "rules": cost}
+            shown: dict[str, Any] = {"about": {"config": config.as_dict(), "data": data.summary()}, "source": pinned}
             shown |= {"min_relevance": config.evaluate.min_relevance, "baseline": (baseline.title, baseline.values)}
+            shown |= {"rules": cost, "champion": champion_beside(workspace, config, split, names, own=pinned)}
             page.write_text(pages.page(fitted, split, curves, metrics=names, **shown), encoding="utf-8")
             print(f"report: {report}")
     return result

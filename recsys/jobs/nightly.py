@@ -25,7 +25,7 @@ from recsys.jobs.contest import POPULARITY, settle
 from recsys.jobs.contestants import refuse_seen
 from recsys.jobs.list_rules import items_for
 from recsys.jobs.night_files import Files, digest_of
-from recsys.jobs.origin import name_of_run
+from recsys.jobs.origin import dated, name_of_run
 from recsys.jobs.train import Trained, train_one
 from recsys.jobs.train_files import files_of, forget
 from recsys.models import Recommender
@@ -141,8 +141,10 @@ def _run(workspace: Workspace, night: Night, config: JobConfig, files: Files, ou
     holder = versions.holder
     assert holder is not None  # without a champion, promote has raised an error
     night.champion, champion = versions.uri(holder), versions.load(holder)
-    experiment, tags = config.track.experiment, {"champion": night.champion}
-    with tracking.start_run(workspace, experiment, f"night {name}", tags, resume=files.run, keep=True) as tracker:
+    note = f"What the night did after training: how far the data have moved (`drift_`), and lists by {night.champion}."
+    experiment, tags = config.track.experiment, {"champion": night.champion, tracking.NOTE: note}
+    title = dated(f"night {name}")
+    with tracking.start_run(workspace, experiment, title, tags, resume=files.run, keep=True) as tracker:
         night.record("drift", lambda: steps.measure_drift(champion, tracker))
         night.record("score", lambda: steps.score(champion, output, n))
     return began

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
+from recsys import tracking
 from recsys.config import JobConfig
 from recsys.interactions import Interactions
 from recsys.splits import Split
@@ -39,7 +40,7 @@ def origin(
         "model": str(job.model["name"]),
         "data.fingerprint": about["data"]["fingerprint"],
         "split.kind": job.split.kind,
-        "mlflow.note.content": _note(job, split, data),
+        tracking.NOTE: _note(job, split, data),
         "protocol": "new users" if (split.test.user_index < 0).all() else "training users",
     }
     return about, tags
@@ -47,15 +48,19 @@ def origin(
 
 def name_of_run(job: JobConfig) -> str:
     """Return a name that says what a run trains, on what and when; `track.run_name` where that is given."""
-    default = f"{job.model['name']} on {job.data.name}, {datetime.now():%Y-%m-%d %H:%M}"
-    return job.track.run_name or default
+    return job.track.run_name or dated(f"{job.model['name']} on {job.data.name}")
+
+
+def dated(text: str) -> str:
+    """Return a name with the time behind it, so that runs of one job differ in theirs."""
+    return f"{text}, {datetime.now():%Y-%m-%d %H:%M}"
 
 
 def _note(job: JobConfig, split: Split, data: Interactions) -> str:
     """Return the description of a run, as Markdown: what was trained and tested, and what its metrics are of."""
     new = (split.test.user_index < 0).all()
     return (
-        f"**{job.model['name']}** on {job.data.name}: {data.shape[0]:,} users, {data.shape[1]:,} items, {data.nnz:,} "
+        f"{job.model['name']} on {job.data.name}: {data.shape[0]:,} users, {data.shape[1]:,} items, {data.nnz:,} "
         f"interactions. Split `{job.split.kind}`; tested on {len(split.test.users):,} "
         f"{'users that training did not see' if new else 'users of the training'}.\n\n"
         "Metrics `test/` are of the test part, which is read once; `validation/` are of the part that chose epochs and "

@@ -15,6 +15,7 @@ from recsys.errors import RecsysError, TrackingError
 from recsys.evaluation import formatted, table
 from recsys.jobs.first_models import Suited
 from recsys.jobs.first_plan import Plan, plan_for
+from recsys.jobs.origin import name_of_run
 from recsys.jobs.train import Trained, train_one
 from recsys.jobs.train_files import forget
 from recsys.metrics import higher_is_better
@@ -138,7 +139,7 @@ def _train(workspace: Workspace, plan: Plan) -> dict[str, Trained]:
             print(f"{name:<12} left out: {error}")
             continue
         print(f"{name:<12} {suited.reason}", flush=True)
-        trained[name] = train_one(workspace, job, sources.split, sources.data, run_name=name)
+        trained[name] = train_one(workspace, job, sources.split, sources.data, run_name=name_of_run(job))
         # The run's own file stays, by which the same command finds the model again; checkpoints are of no use now.
         forget(trained[name].files[:-1])
         metric = job.train.metric

@@ -16,6 +16,7 @@ from recsys.errors import RegistrationRefused, TrackingUnavailable
 from recsys.evaluation import DEFAULT, Evaluation, Validation, along_k
 from recsys.interactions import Interactions
 from recsys.jobs.baseline import Baseline
+from recsys.jobs.champion import champion_beside
 from recsys.jobs.common import Sources, measure, split_of, start_of, validation_of
 from recsys.jobs.list_rules import costs_of, items_for
 from recsys.jobs.origin import name_of_run, origin
@@ -198,11 +199,14 @@ def train_one(
             tracker.register(register_as)
         # Last: a report that fails costs nothing else.
         cost = costs_of(model, split, job.rules, items_for(job.rules, None, job.data, data))
-        source = f"runs:/{tracker.run_id}/{tracking.MODEL}"
+        registered = None if register_as is None else tracker.registered.get(register_as)
+        source = registered.uri if registered else f"runs:/{tracker.run_id}/{tracking.MODEL}"
         shown: dict[str, Any] = {"about": about, "record": record, "source": source, "rules": cost}
         shown |= {"min_relevance": job.evaluate.min_relevance, "baseline": (baseline.title, baseline.values)}
-        tracker.log_text(report.page(model, split, curves, metrics=tuple(test.values), **shown), "report.html")
-    registered = None if register_as is None else tracker.registered.get(register_as)
+        names = tuple(test.values)
+        if not tracker.waiting:
+            shown["champion"] = champion_beside(workspace, job, split, names, own=source)
+        tracker.log_text(report.page(model, split, curves, metrics=names, **shown), "report.html")
     table = baseline.table(test) + (f"\n{worse}" if worse else "")
     return Trained(model, chosen, test, tracker.run_id, registered, tracker.waiting, in_order(files), refused, table)
 

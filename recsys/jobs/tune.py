@@ -9,6 +9,7 @@ from recsys import tracking
 from recsys.config import JobConfig, check_config
 from recsys.files import write_text
 from recsys.jobs.common import split_of
+from recsys.jobs.origin import dated
 from recsys.metrics import higher_is_better
 from recsys.tuning import Tuned, check_extra, is_finished, study_name, tune
 from recsys.workspace import Workspace, output_file
@@ -49,7 +50,12 @@ def run(
     resume = tracking.resume_file(workspace, "tune", study_name(job, fingerprint))
     run: AbstractContextManager[tracking.Tracker] = nullcontext(tracking.Tracker())
     if resume.exists() or not is_finished(workspace, job, fingerprint):  # else there is nothing to record
-        run = tracking.start_run(workspace, experiment, f"tune {name}", {"model": name}, resume=resume)
+        note = (
+            f"Search for settings of {name}, by `{config.train.metric}` on the validation part; its trials are below."
+        )
+        tags = {"model": name, tracking.NOTE: note}
+        title = dated(f"tune {name} on {config.data.name}")
+        run = tracking.start_run(workspace, experiment, title, tags, resume=resume)
     else:
         tracking.remove_leftovers(workspace)
     with run as tracker:

@@ -19,7 +19,7 @@ from recsys.metrics.lists import Counts, Hits, Ids, PerUser, squared_lengths
 from recsys.metrics.registry import metric
 
 
-@metric("ndcg", "hits, weighted by rank, against the best possible list")
+@metric("ndcg", "hits, the higher in the list the more, against the best possible list")
 def ndcg(hits: Hits, n_relevant: Counts, k: int) -> PerUser:
     """Normalized discounted cumulative gain at k.
 
@@ -55,7 +55,7 @@ def recall(hits: Hits, n_relevant: Counts, k: int) -> PerUser:
     return divide(hits[:, :k].sum(axis=1), n_relevant)
 
 
-@metric("truncated_recall", "hits against as many as the list could hold")
+@metric("truncated_recall", "share of a user's held-out items that are in the list, of no more than it can hold")
 def truncated_recall(hits: Hits, n_relevant: Counts, k: int) -> PerUser:
     """Truncated recall at k, also called calibrated recall.
 

@@ -10,6 +10,7 @@ import pandas as pd
 
 from recsys.errors import UnsupportedError
 from recsys.report import charts
+from recsys.report.groups import category_column, grouped
 from recsys.report.markup import NO_LISTS, Markup, note, percentage, table, tag
 from recsys.report.run import Run
 
@@ -113,15 +114,27 @@ def item_map(run: Run) -> list[Markup]:
         which = f"the {len(shown):,} most popular of {len(vectors):,}"
     x, y = (f"component {place} ({share:.0%} of the variance)" for place, share in enumerate(shares, 1))
     summary = f"Shown are {which} items, each at the first two principal components of its vector."
-    texts = [f"{run.item(item)} ({run.popularity[item]:,} interactions)" for item in shown.tolist()]
-    caption = charts.Caption("Item vectors in two dimensions", x, y, summary)
-    chart = charts.cloud(caption, plane, texts, strata(run.popularity)[shown], STRATA)
+    texts = [_described(run, item) for item in shown.tolist()]
+    columns = run.split.train.item_columns
+    category = category_column(columns)
+    kinds, legend = strata(run.popularity)[shown], list(STRATA)
+    if category is not None:
+        kinds, legend = grouped(columns[category][shown])
+    colored = "popularity group" if category is None else category
+    caption = charts.Caption(f"Items by {colored}", x, y, summary)
+    chart = charts.cloud(caption, plane, texts, kinds, legend)
     explanation = (
         f"Shown are {which} items, each as a dot: its {vectors.shape[1]}-dimensional vector, scaled to length 1, on "
         f"the first two principal components, which explain {sum(shares):.0%} of the variance. Point at a dot for its "
-        "title. Colors are the popularity groups."
+        f"title. Colors show the {colored}."
     )
     return [tag("div", chart, class_="wide"), note(explanation)]
+
+
+def _described(run: Run, item: int) -> str:
+    """Return what a dot of the map shows under the pointer."""
+    known = run.details(item)
+    return f"{run.item(item)} ({f'{known}; ' if known else ''}{run.popularity[item]:,} interactions)"
 
 
 def principal_plane(vectors: npt.NDArray[np.float32]) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:

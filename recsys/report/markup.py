@@ -68,6 +68,8 @@ def _text(value: Any) -> str:
         return value
     if isinstance(value, float):
         return f"{value:g}"
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name}: {_text(inner)}" for name, inner in value.items()) or "none"
     if isinstance(value, Sequence):
         return ", ".join(map(_text, value)) or "none"
     return str(value)

@@ -34,6 +34,7 @@ def page(
     min_relevance: float | None = None,
     source: str | None = None,
     baseline: tuple[str, Mapping[str, float]] | None = None,
+    champion: tuple[str, Mapping[str, float]] | None = None,
     rules: pd.DataFrame | None = None,
 ) -> str:
     """Return the report of a model measured on `split.test`, as HTML.
@@ -54,6 +55,7 @@ def page(
         source: where the model is, such as `models:/NAME/VERSION`.
         baseline: name and values, by metric, of what the model is held against, such as Popularity: a column of the
             table of metrics.
+        champion: the same of the model in use, as measured on the same test part: a further column.
         rules: the result of `recsys.rules.costs`: a section of what each rule costs and gives; none without it.
 
     Raises:
@@ -68,7 +70,7 @@ def page(
 
     about = dict(model.about_ if about is None else about)
     record = model.record_ if record is None else record
-    run = Run(model, split, evaluation, chosen, about, record, min_relevance, source, baseline)
+    run = Run(model, split, evaluation, chosen, about, record, min_relevance, source, baseline, champion)
     with style.context("default"):
         sections = [
             ("metrics", "Test metrics", metric_table(run)),

@@ -40,6 +40,12 @@ class Run:
     min_relevance: float | None
     source: str | None
     baseline: tuple[str, Mapping[str, float]] | None
+    champion: tuple[str, Mapping[str, float]] | None
+
+    @property
+    def rivals(self) -> list[tuple[str, Mapping[str, float]]]:
+        """Names and values, by metric, of what the model is held against: the baseline, then the champion."""
+        return [rival for rival in (self.baseline, self.champion) if rival is not None and rival[1]]
 
     @property
     def data(self) -> Mapping[str, Any]:

@@ -31,17 +31,19 @@ def headline(run: Run) -> list[Markup]:
 
 
 def metric_table(run: Run) -> list[Markup]:
-    """The test metrics with their intervals and meanings, beside those of the baseline."""
-    title, values = run.baseline or ("", {})
-    rows = []
+    """The test metrics with their intervals, beside those of the baseline and the champion, and what they mean."""
+    rows, meanings = [], {}
     for name, value, low, high, users in run.results.loc[list(run.metrics)].itertuples(name=None):
+        beside = [number(values.get(name, np.nan)) for _, values in run.rivals]
+        rows.append((name, number(value), *beside, span(low, high), f"{users:,}"))
         better = "higher" if higher_is_better(name) else "lower"
-        beside = [number(values[name])] if values else []
-        rows.append((name, number(value), span(low, high), *beside, f"{users:,}", better, of(name).meaning))
-    heads = ("metric", "value", "95% interval", *([title] if values else []), "users", "better", "meaning")
+        meanings[parse(name)[0]] = f"{of(name).meaning}; {better} is better"
+    heads = ("metric", "value", *(title for title, _ in run.rivals), "95% interval of the value", "users")
     return [
-        table("Test metrics", heads, rows, numbers=tuple(range(1, len(heads) - 2))),
+        table("Test metrics", heads, rows, numbers=tuple(range(1, len(heads)))),
+        pairs(meanings),
         note(
+            "The number behind @ is the length of the lists. "
             f"Values are means over users; the intervals come from {run.resamples:,} bootstrap samples of the users. "
             "Users without relevant held-out items are not counted. Metrics of all lists together, such as coverage, "
             "are not means and have no interval."

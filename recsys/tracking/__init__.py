@@ -27,6 +27,7 @@ from recsys.tracking.outbox import Synced, sync
 from recsys.tracking.recovery import configure, describe, remove_leftovers, resume_file, strangers
 from recsys.tracking.registry import (
     MODEL,
+    NOTE,
     RegisteredModel,
     delete_version,
     model_versions,
@@ -44,10 +45,11 @@ if TYPE_CHECKING:
     from recsys.tracking.current import log_model, resumed_bundle, start_run
     from recsys.tracking.logged_model import address, load, pin, resolve
     from recsys.tracking.pruning import Pruned, needed_versions, prune
-    from recsys.tracking.tracker import Tracker, flatten, mlflow_name
+    from recsys.tracking.tracker import Tracker, flatten, mlflow_name, test_figures
 
 __all__ = [
     "MODEL",
+    "NOTE",
     "Promotion",
     "Pruned",
     "RecommendationModel",
@@ -83,6 +85,7 @@ __all__ = [
     "strangers",
     "sync",
     "tag_by",
+    "test_figures",
     "trouble",
     "version",
     "version_facts",
@@ -95,7 +98,7 @@ _LATER: Final = {
     "current": ("log_model", "resumed_bundle", "start_run"),
     "logged_model": ("address", "load", "pin", "resolve"),
     "pruning": ("Pruned", "needed_versions", "prune"),
-    "tracker": ("Tracker", "flatten", "mlflow_name"),
+    "tracker": ("Tracker", "flatten", "mlflow_name", "test_figures"),
 }
 """Modules that read models, and what of them is public: imported when first used, since they need torch."""
 

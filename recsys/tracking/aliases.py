@@ -165,8 +165,12 @@ def _annotate(name: str, version: int, tags: Mapping[str, Any], alias: str, note
         if note:
             before = client.get_model_version(name, str(version)).description or ""
             client.update_model_version(name, str(version), _with_note(before, note))
-        for tag, value in tags.items():
-            client.set_model_version_tag(name, str(version), f"{alias}_{tag}", str(value))
+        stored = client.get_model_version(name, str(version)).tags
+        for tag, text in ((f"{alias}_{tag}", str(value)) for tag, value in tags.items()):
+            if text:
+                client.set_model_version_tag(name, str(version), tag, text)
+            elif tag in stored:  # of an earlier promotion; MLflow would show a tag without a value
+                client.delete_model_version_tag(name, str(version), tag)
 
 
 def _with_note(description: str, note: str) -> str:

@@ -37,7 +37,7 @@ from recsys.tracking._mlflow import MlflowClient, entities, mlflow
 from recsys.tracking.adapter import PARAMS
 from recsys.tracking.home import local_path, present_address
 from recsys.tracking.model_files import CODE_FILES, code_files, find
-from recsys.tracking.registry import MODEL, RegisteredModel, find_version, logged_models, was_deleted
+from recsys.tracking.registry import MODEL, NOTE, RegisteredModel, find_version, logged_models, was_deleted
 from recsys.tracking.runs import version
 from recsys.tracking.store import FILE_TIMEOUT, connect, request
 from recsys.workspace import as_path
@@ -82,6 +82,7 @@ def log(folder: Path, run_id: str) -> str:
     example = adapter.example(pd.read_parquet(folder / _EXAMPLES), _EXAMPLE_USERS)
     _zip_package(folder / _CODE / "recsys.zip")
     code = sorted((folder / _CODE).glob("*"))
+    note = MlflowClient().get_run(run_id).data.tags.get(NOTE)
     path = list(sys.path)
     try:
         with runs.active(run_id):
@@ -94,7 +95,8 @@ def log(folder: Path, run_id: str) -> str:
                 pip_requirements=[f"{name}=={version(name).partition('+')[0]}" for name in _REQUIREMENTS.split()],
                 code_paths=list(map(str, code)),
                 metadata={CODE_FILES: code_files(code)},  # what a prune may remove
-                tags={"model": config["model"], **config["about"].get("tags", {})},  # registered versions get them too
+                # Registered versions get all but the description too.
+                tags={"model": config["model"], **config["about"].get("tags", {}), **({NOTE: note} if note else {})},
             )
     finally:
         sys.path[:] = path  # MLflow adds a temporary folder when it validates a model

@@ -16,6 +16,8 @@ MODEL = "model"
 """Name of the logged model within its run."""
 PRUNED = "recsys.pruned"
 """Tag of a logged model one of whose versions a prune has deleted, or was about to: `NAME/VERSION`."""
+NOTE = "mlflow.note.content"
+"""Tag of an experiment, a run or a logged model with its description, as Markdown."""
 _NOT_COPIED = ("mlflow.", PRUNED)  # tags of a logged model that its versions do not get
 
 
@@ -59,13 +61,11 @@ def register(run_id: str, name: str, model_id: str | None = None) -> RegisteredM
             run_id=run_id,
             model_id=model_id,
             tags={k: v for k, v in model.tags.items() if not k.startswith(_NOT_COPIED)},
-            description=client.get_run(run_id).data.tags.get(_NOTE),
+            description=client.get_run(run_id).data.tags.get(NOTE),
         )
     return _registered(version)
 
 
-_NOTE = "mlflow.note.content"
-"""Tag of a run with its description."""
 _ABOUT = (
     "Recommenders that recsys has trained. Scoring follows the alias `champion`; a version's description says what it "
     "is, and how its contests ended."

@@ -26,6 +26,11 @@ from recsys.workspace import Workspace
 _KEY = "recsys.run"
 _JOB = "recsys.job"
 _PARENT = "mlflow.parentRunId"
+_OF_EXPERIMENT = {
+    "mlflow.experimentKind": "custom_model_development",  # else MLflow infers a kind, of two that it knows
+    "mlflow.note.content": "Runs of recsys: trainings and what goes around them. Figures of the test part are `test/`, "
+    "those of the baseline beside them `popularity/` or `biases/`; a training's page is its artifact `report.html`.",
+}
 _LIBRARIES = ("torch", "numpy", "scipy", "implicit", "mlflow", "recsys")
 
 
@@ -213,7 +218,7 @@ def experiment_id(name: str, uri: str, workspace: Workspace) -> str:
         # Other stores have an artifact location of their own.
         artifacts = (workspace.mlruns / home.ARTIFACTS).as_uri() if uri == home.uri(workspace) else None
         try:
-            return str(client.create_experiment(name, artifact_location=artifacts))
+            return str(client.create_experiment(name, artifact_location=artifacts, tags=_OF_EXPERIMENT))
         except MlflowException:
             experiment = client.get_experiment_by_name(name)  # another process may have created it meanwhile
             if experiment is None:

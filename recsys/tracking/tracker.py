@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,6 +23,7 @@ from recsys.tracking.events import Event, File, Inputs, Metrics, Params, Point, 
 from recsys.tracking.outbox import Outbox
 from recsys.tracking.registry import RegisteredModel
 from recsys.tracking.runs import milliseconds
+from recsys.tracking.store import connect, request
 from recsys.training import Record
 
 _DIGEST_LENGTH = 36  # MLflow refuses longer digests of data sets
@@ -97,8 +98,8 @@ class Tracker:
             self.sink.take_later(Metrics(points=_points(figures, int(entry["epoch"])), resumed=self.resumed))
 
     def log_best(self, record: Record) -> None:
-        """Record `best_epoch` and the figures of that epoch as `best_<metric>`; nothing if no epoch was chosen."""
-        if record.best_epoch is None:
+        """Record `best_epoch` and the figures of that epoch as `best_<metric>`; nothing if there was none to choose."""
+        if record.best_epoch is None or len(record.epochs) == 1:
             return
         entry = next(entry for entry in record.epochs if int(entry["epoch"]) == record.best_epoch)
         figures = {f"best_{name}": value for name, value in entry.items() if name not in ("epoch", "seconds")}
@@ -216,6 +217,26 @@ def digest(part: Part, items: IdMap) -> str:
     for ids in (part.users, items):
         sha.update("\x1f".join(map(repr, ids.ids().tolist())).encode() + b"|")
     return sha.hexdigest()
+
+
+def test_figures(run_id: str, split: Split, metrics: Sequence[str], min_relevance: float | None) -> dict[str, float]:
+    """Return those of the metrics that a run has recorded on the same test part; empty where it had another.
+
+    Args:
+        min_relevance: of `evaluate`; a run with another one has measured something else.
+
+    Raises:
+        TrackingError: no such run.
+    """
+    with request(f"cannot read run {run_id}"):
+        run = connect().get_run(run_id)
+    tested = digest(split.test, split.train.items)[:_DIGEST_LENGTH]
+    parts = {found.dataset.name: found.dataset.digest for found in (run.inputs.dataset_inputs if run.inputs else [])}
+    relevant = run.data.params.get("config.evaluate.min_relevance")
+    if parts.get("test") != tested or relevant != (None if min_relevance is None else str(min_relevance)):
+        return {}
+    recorded = {name: run.data.metrics.get(f"test/{mlflow_name(name)}") for name in metrics}
+    return {name: float(value) for name, value in recorded.items() if value is not None}
 
 
 def _points(values: Mapping[str, float], step: int = 0) -> list[Point]:

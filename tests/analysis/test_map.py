@@ -9,11 +9,11 @@ import pytest
 
 from recsys import analysis, datasets
 from recsys.analysis import Subject, walk
-from recsys.analysis.groups import category_column, grouped
 from recsys.analysis.map_findings import findings
 from recsys.errors import ConfigError, DataError, OutOfRangeError, UnsupportedError
 from recsys.interactions import Interactions
 from recsys.models import ALS, EASE, ELSA, MultVAE
+from recsys.report.groups import category_column, grouped
 from recsys.report.items import principal_plane
 from recsys.splits import hold_out_users
 

@@ -268,7 +268,14 @@ def test_what_is_not_sure_is_said(tmp_path):
         return " | ".join(recognize(write(tmp_path, frame, **how)).doubts)
 
     assert "31" not in doubts(of(user="u", item="i", time="iso"))
-    assert "holds dates such as" in doubts(of(user="u", item="i", Datum=german))
+    said = doubts(of(user="u", item="i", Datum=german))
+    assert "holds dates such as" in said
+    assert "times are written 2026-08-31" in said
+    iso = base()["iso"].astype(str)
+    iso.iloc[7] = "yesterday"
+    said = doubts(of(user="u", item="i", time=iso))
+    assert "'time' holds values that are no times, such as 'yesterday'" in said
+    assert "dates such as" not in said
     assert "cp1252" in doubts(of(Käufer="u", item="i"), encoding="latin-1")
     assert "everybody without an account" in doubts(of(user=b.u.where(b.i > 15, 0), item="i"))
     assert "capital letters alone" in doubts(

@@ -5,6 +5,8 @@ import json
 import re
 import shutil
 import subprocess
+from collections import Counter
+from dataclasses import replace
 from itertools import pairwise
 from xml.etree import ElementTree
 
@@ -114,6 +116,9 @@ def test_the_table_holds_the_metrics_asked_for_with_their_intervals(factors):
     low, high = map(float, table[1][2].split(" to "))
     assert 0 < low < evaluation["ndcg@10"] < high
     assert table[3][2] == "–"
+    meanings = section(factors[2], "metrics").find("dl")
+    assert [words(name) for name in meanings.iter("dt")] == ["ndcg", "recall", "coverage"]
+    assert words(meanings).endswith("share of the catalog recommended to anyone; higher is better")
     assert words(next(tree(text).iter("header"))).startswith("ALS on <b>shop</b>ndcg@10 ")
 
 
@@ -177,6 +182,19 @@ def test_a_long_training_is_drawn_by_some_of_its_epochs_the_best_among_them(fact
     assert (drawn[0], drawn[400], len(drawn)) == (1, 1000, 802)
     assert points.count("epoch 778: 0.5000") == 1
     assert "401 of 1,000 epochs are drawn." in words(section(text, "training"))
+
+
+def test_the_map_shows_categories_where_the_items_have_some(split, factors):
+    rng = np.random.default_rng(0)
+    kinds = np.array(["Tea", "Coffee", "Mugs"], dtype=object)[rng.integers(0, 3, split.train.shape[1])]
+    described = replace(split, train=replace(split.train, item_columns={"kind": kinds}))
+    model, evaluation, plain = factors
+    shown = section(page(model, described, evaluation), "map")
+    assert sorted(words(key) for key in shown.iter("span") if key.get("class") == "key") == ["Coffee", "Mugs", "Tea"]
+    dots = [mark.get("data-t") for mark in shown.iter("use") if mark.get("data-t")]
+    assert {kind: sum(f"({kind}; " in dot for dot in dots) for kind in kinds} == dict(Counter(kinds.tolist()))
+    assert "Colors show the kind." in words(shown)
+    assert "Colors show the popularity group." in words(section(plain, "map"))
 
 
 def test_what_cannot_be_told_is_left_out_and_the_page_says_so(split, data, factors):
