@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Annotated, Any
 
@@ -10,6 +10,7 @@ from pydantic import AfterValidator
 
 from recsys.models.base import Recommender
 from recsys.models.capabilities import Capabilities
+from recsys.models.fitting import Validates
 from recsys.models.linear import EASE
 from recsys.models.parts import checked
 
@@ -21,6 +22,19 @@ def one(part: Any) -> Any:
 
 Inner = Annotated[str | Recommender | Mapping[str, Any], AfterValidator(one)]
 """A model, its name, or a table of its `name` and hyperparameters."""
+
+
+class Whole:
+    """Measures the epochs of the model inside by what the whole recommends: new items may be what is to be found."""
+
+    def __init__(self, whole: Recommender, put: Callable[[Recommender], None], validation: Validates) -> None:
+        self.whole, self.put, self.validation = whole, put, validation
+        self.metric, self.higher_is_better = validation.metric, validation.higher_is_better
+
+    def __call__(self, model: Recommender) -> Mapping[str, float]:
+        """Return the metrics of the whole with this model inside."""
+        self.put(model)
+        return self.validation(self.whole)
 
 
 class OfInner:

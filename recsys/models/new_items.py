@@ -14,7 +14,7 @@ New items whose features say little so stand near the mean, and not before what 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, ClassVar, Final, cast
 
 import numpy as np
@@ -274,6 +274,11 @@ class Trial:
         seen = sp.csr_matrix(np.zeros(self.target.shape, np.float32))
         found = Lists(Catalog(self.target, None), ids, self.target, seen)
         return float(np.nanmean(of(f"ndcg@{_CUTOFF}").of_lists(found, _CUTOFF)))
+
+    def as_new(self, strength: float, trust: float) -> tuple[Recommender, Indices, Callable[[float], NewItems]]:
+        """Return the model, the known items that are not held out, and what those that are would score as new ones."""
+        rest = self.known[0]
+        return self.model, rest, lambda share: derived(self.model, *self.known, strength, trust * share, self.lent)
 
     def _new(self, strength: float) -> NewItems:
         return derived(self.model, *self.known, strength, lent=self.lent)
