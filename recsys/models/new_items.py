@@ -276,9 +276,17 @@ class Trial:
         return float(np.nanmean(of(f"ndcg@{_CUTOFF}").of_lists(found, _CUTOFF)))
 
     def as_new(self, strength: float, trust: float) -> tuple[Recommender, Indices, Callable[[float], NewItems]]:
-        """Return the model, the known items that are not held out, and what those that are would score as new ones."""
-        rest = self.known[0]
-        return self.model, rest, lambda share: derived(self.model, *self.known, strength, trust * share, self.lent)
+        """Return the model, the known items that are not held out, and what others would score as new ones.
+
+        These are a tenth of the known items at most, though more were held out of a small catalog.
+        """
+        rest, features, new = self.known
+        some = new[:: max(1, round(new.shape[0] / max(1.0, _HELD_OUT * (len(rest) + new.shape[0]))))]
+        return (
+            self.model,
+            rest,
+            lambda share: derived(self.model, rest, features, some, strength, trust * share, self.lent),
+        )
 
     def _new(self, strength: float) -> NewItems:
         return derived(self.model, *self.known, strength, lent=self.lent)

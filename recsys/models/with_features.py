@@ -66,9 +66,10 @@ class WithFeatures(Described):
     strength: Positive | None = None
     """λ of the ridge, for rows of features of length 1; None: chosen on items that are held out of the ridge."""
     warm_loss: Fraction = 0.01
-    """Share of their nDCG@20 that known items may lose to new ones in common lists: scores of new items are held back
-    for it (see `models.warm_loss`), measured on the validation part where entries of known items are held out there,
-    else expected from the scores. 1: new items score as high as features say."""
+    """Share of their nDCG@20 that known items may lose to new ones in common lists, measured on the validation part if
+    it holds out entries of known items, else expected (`models.warm_loss`); new ones are held back for it. 1: never."""
+    held_back: tuple[Fraction, Fraction] | None = None
+    """Shares of the trust, and of scores beyond the user's 20th best known item, that count; None: by `warm_loss`."""
     in_training: bool = False
     """Let the network `model` (MultVAE, MultDAE) learn with features: vectors of items are their own plus features ·
     W, in the first layer and in the last. New items get features · W, and the ridge is to what that leaves."""
@@ -98,7 +99,7 @@ class WithFeatures(Described):
         return self.inner().chosen_on_validation()
 
     def _for_refit(self) -> Self:
-        chosen = {"model": self.model_.for_refit(), "seed": 0, "strength": self.strength_ or self.strength}
+        chosen = {"strength": self.strength_, "held_back": self.held_back_, "model": self.model_.for_refit(), "seed": 0}
         return type(self)(**{**self.get_params(), **chosen})
 
     def _memory(self, matrix: sp.csr_matrix) -> Need | None:
@@ -124,12 +125,12 @@ class WithFeatures(Described):
     def _put(self, model: Recommender) -> None:
         """Take a model whose training goes on; λ is chosen when it is fitted."""
         unchosen = NO_REMAINDER if self.in_training else _STRENGTH
-        self.model_, self.strength_, self.trust_, self.excess_ = model, self.strength or unchosen, 1.0, 1.0
+        self.model_, self.strength_, self.trust_, self.held_back_ = model, self.strength or unchosen, 1.0, (1.0, 1.0)
         self._settle()
 
     def _choose(self, matrix: sp.csr_matrix, validation: Validates | None = None) -> None:
         """Choose λ, unless it is given, and how far features can be trusted; derive what new items score."""
-        self.strength_, self.trust_, self.excess_ = self.strength or _STRENGTH, 1.0, 1.0
+        self.strength_, self.trust_, self.held_back_ = self.strength or _STRENGTH, 1.0, self.held_back or (1.0, 1.0)
         if self.features_ is None:
             self._settle()
             return
@@ -139,20 +140,20 @@ class WithFeatures(Described):
         self.strength_ = self.strength or trial.strength()
         self.trust_ = trial.trust(self.strength_)
         self._settle()
-        trust, new = self.trust_, self.derived_
-        if len(self.new_) < len(trial.held):  # as if these were to come
-            pressing = press(*trial.as_new(self.strength_, trust), trial.context, self.warm_loss)
+        if self.held_back is None:
+            self._hold_back(trial, known_matrix, validation)
+
+    def _hold_back(self, trial: Trial, matrix: sp.csr_matrix, validation: Validates | None) -> None:
+        """Choose how far new items are held back; where there are few, as if those of the trial were to come."""
+        new, known = self.derived_, np.flatnonzero(self._trained())
+        if new is None or len(self.new_) < len(trial.held):
+            self.held_back_ = press(*trial.as_new(self.strength_, self.trust_), trial.context, self.warm_loss)
         else:
-            held = held_out(part_of(validation), known, self.model_.n_items_)
-            context, target = (known_matrix, None) if held is None else held
+            context, target = held_out(part_of(validation), known, self.model_.n_items_) or (matrix, None)
             read = cast(sp.csr_matrix, self._as_read(context))
-
-            def derive(share: float) -> NewItems:
-                return new if new and share == 1.0 else self._derived(trust * share)
-
-            pressing = press(self.model_, known, derive, read, self.warm_loss, target)
-        self.trust_, self.excess_ = trust * pressing[0], pressing[1]
-        if pressing[0] != 1.0:
+            derive = lambda share: new if share == 1.0 else self._derived(share)  # noqa: E731
+            self.held_back_ = press(self.model_, known, derive, read, self.warm_loss, target)
+        if self.held_back_[0] != 1.0:
             self._settle()
 
     def _described(self) -> tuple[Indices, sp.csr_matrix]:
@@ -174,12 +175,13 @@ class WithFeatures(Described):
         self.new_ = self._new_items()
         if not len(self.new_):
             return
-        self.derived_ = self._derived(self.trust_)
+        self.derived_ = self._derived(self.held_back_[0])
         self.read_as_ = nearest(rows[self.new_], rows[known], known, self.model_.n_items_, self.neighbors)
         self._count_new(self.new_)
 
-    def _derived(self, trust: float) -> NewItems:
-        known, rows = self._described()
+    def _derived(self, share: float) -> NewItems:
+        """Return what new items score at a share of the trust."""
+        (known, rows), trust = self._described(), self.trust_ * share
         return derived(self.model_, known, rows[known], rows[self.new_], self.strength_, trust, self._lent())
 
     def _lent(self) -> leaning.Lent | None:
@@ -227,12 +229,12 @@ class WithFeatures(Described):
         if len(of_new):
             assert self.derived_ is not None
             whole = own if items is None else None
-            if whole is None and self.excess_ < 1.0:
+            if whole is None and self.held_back_[1] < 1.0:
                 whole = model._checked(read, users, None, None)
             new = self.derived_.scores(model, read, users, whole)
             if whole is not None:
                 known = torch.from_numpy(np.flatnonzero(self._trained()[: model.n_items_]))
-                new = pressed(new, level(whole, known, read).to(new.device), self.excess_)
+                new = pressed(new, level(whole, known, read).to(new.device), self.held_back_[1])
             scores[:, torch.from_numpy(of_new)] = new[:, torch.from_numpy(place[wanted[of_new]])].to(own.device)
         return scores
 
@@ -287,8 +289,8 @@ class WithFeatures(Described):
 
     def _state(self) -> dict[str, Any]:
         kind = None if self.derived_ is None else self.derived_.kind
-        own = {"n_items": self.model_.n_items_, "strength": self.strength_, "trust": self.trust_, "kind": kind}
-        own["excess"] = self.excess_
+        own = {name: getattr(self, f"{name}_") for name in ("strength", "trust", "held_back")}
+        own |= {"n_items": self.model_.n_items_, "kind": kind}
         return {"parts": stored([self.model_])[1], "inside": own, **self._feature_state()}
 
     def _restore(self, arrays: Stored, state: Mapping[str, Any]) -> None:
@@ -303,7 +305,8 @@ class WithFeatures(Described):
         if type(self.model_).__name__ != expected:
             raise BundleError("the model inside must be that which its hyperparameters name")
         self.strength_, self.trust_ = number(own, "strength"), number(own, "trust")
-        self.excess_ = number(own, "excess", Fraction) if "excess" in own else 1.0  # before 0.3.0 all of it counted
+        given = own if "held_back" in own else {"held_back": (1.0, 1.0)}  # of 0.2.0
+        self.held_back_ = number(given, "held_back", tuple[Fraction, Fraction])
         self._restore_features(arrays, state)
         n_features = 0 if self.features_ is None else self.features_.matrix.shape[1]
         if (lent := self._lent()) is not None and len(lent.weight) != n_features:
