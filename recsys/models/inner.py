@@ -1,4 +1,4 @@
-"""The model inside of another: how it is named, and what of its capabilities is left beside new items."""
+"""The model inside of another: how it is named, and what of its capabilities is left beside features."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from recsys.models.parts import checked
 
 def one(part: Any) -> Any:
     """Return a model, or the table of one, checked."""
-    return checked(({"name": part} if isinstance(part, str) else part,), "model of WithFeatures")[0]
+    return checked(({"name": part} if isinstance(part, str) else part,), "model inside")[0]
 
 
 Inner = Annotated[str | Recommender | Mapping[str, Any], AfterValidator(one)]
@@ -38,16 +38,18 @@ class Whole:
 
 
 class OfInner:
-    """The capabilities: those of the model inside, less what it cannot do with new items."""
+    """The capabilities: those of the model inside, less what it cannot do with new items or users."""
+
+    def __init__(self, *, keeps_users: bool = True) -> None:
+        self.keeps_users = keeps_users
 
     def __get__(self, model: Any, owner: type | None = None) -> Capabilities:
-        if model is None:
-            return _less(EASE.capabilities)
-        return _less(model.inner().capabilities)
+        can = _less(EASE.capabilities if model is None else model.inner().capabilities)
+        return replace(can, keeps_users=can.keeps_users and self.keeps_users)
 
 
 def _less(own: Capabilities) -> Capabilities:
-    """Return what a model of these capabilities can do together with new items."""
+    """Return what a model of these capabilities can do together with new items or users."""
     return replace(
         own,
         rates=False,
@@ -58,5 +60,5 @@ def _less(own: Capabilities) -> Capabilities:
         trains_by_epochs=True,
         in_ranks=False,
         starts_from=False,
-        no_graph=own.no_graph or "it reads features of items, and a graph the items of training alone",
+        no_graph=own.no_graph or "it reads features, and a graph the items and histories of training alone",
     )

@@ -323,6 +323,7 @@ class WithFeatures(Described):
 
 def extended(model: Recommender, items: Any, user_items: Any, options: Mapping[str, Any]) -> WithFeatures:
     """Return a fitted model with the items of a table; see `Recommender.with_items`."""
+    model._check_fitted()
     if model.items_ is None:
         raise DataError(
             f"this {type(model).__name__} knows no external ids, by which a table names its items; fit it to "
@@ -340,8 +341,7 @@ def extended(model: Recommender, items: Any, user_items: Any, options: Mapping[s
     table = as_table(items, [ITEM])
     features = Features.from_frame(table, columns=whole.columns, min_count=whole.min_count)
     whole.features_ = Features(model.items_, features.rows(model.items_), features.recipe)
-    known = int(np.count_nonzero(features.ids.codes_of(model.items_, "item") >= 0))
-    if not known:
+    if not (features.ids.codes_of(model.items_, "item") >= 0).any():
         raise DataError(
             f"the table describes none of the items that the model knows: {features.ids!r} there, {model.items_!r} here"
         )
