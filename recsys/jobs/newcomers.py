@@ -19,13 +19,19 @@ from recsys.models import Recommender, WithUserFeatures
 from recsys.models.described import longer
 
 
-def newcomers(file: Path | None, section: DataConfig) -> pd.DataFrame | None:
-    """Return a table of users with `user_id`, read as the data read theirs; None where no file is given.
+def with_table(
+    model: Recommender, file: Path | None, section: DataConfig, root: Path
+) -> tuple[Recommender, Interactions, Interactions | None]:
+    """Return a model with the users of a table, read as the data read theirs, and `section.histories` of all users.
 
     Raises:
-        DataError: the table cannot be read, or lacks the column of users.
+        ConfigError: the model reads no features of users.
+        DataError: the table cannot be read, or lacks the column of users or one that the model reads.
     """
-    return None if file is None else section.users_in(str(file))
+    table = None if file is None else section.users_in(str(file))
+    whole = with_newcomers(model, table)
+    histories, seen = section.histories(root)
+    return whole, with_rows(histories, table), None if seen is None else with_rows(seen, table)
 
 
 def with_newcomers(model: Recommender, table: pd.DataFrame | None) -> Recommender:

@@ -19,7 +19,7 @@ from recsys.interactions import Interactions
 from recsys.jobs.arrivals import arrivals, described, with_arrivals
 from recsys.jobs.common import load_model, named, section_for
 from recsys.jobs.list_rules import items_for, rules_of
-from recsys.jobs.newcomers import newcomers, with_newcomers, with_rows
+from recsys.jobs.newcomers import with_table
 from recsys.jobs.users_file import read_users
 from recsys.mapped import without_entries
 from recsys.models import Recommender
@@ -56,9 +56,7 @@ def recommend(
     section = section_for(fitted, model, data)
     new = arrivals(items, section)
     fitted = with_arrivals(fitted, new, ruled=chosen is not None)
-    fitted = with_newcomers(fitted, table := newcomers(users_table, section))
-    histories, seen = section.histories(workspace.folder)
-    histories, seen = with_rows(histories, table), None if seen is None else with_rows(seen, table)
+    fitted, histories, seen = with_table(fitted, users_table, section, workspace.folder)
     whole = histories if seen is None else seen
     ids = named(whole.users, users, "users", "in the data")
     lists = scoring.recommend_frame(
@@ -159,20 +157,17 @@ def score(
     """Write the `n` best items of every user (or of a listed few) as Parquet parts with a manifest.
 
     Args:
-        users: a text file with one user id per line, or a Parquet or CSV file with a column `user_id`, or a pipe of one
-            of these; ids may be text where the data have integers, and the other way round.
+        users: a text file with a user id a line, or a Parquet or CSV file with a column `user_id`, or a pipe of these.
         on_unknown: `raise`, the default, or `drop` for listed users that the data do not hold.
         batch_size: users of one part; an interrupted job continues after its last complete part.
         recall: least share of the exact lists, where an index may find the items; exact by default.
-        reasons: also write up to so many items of the history that speak for each item, as a column of lists.
-        titles: also write a column `title`.
+        reasons, titles: also write up to so many items of the history that speak for each item; a column `title`.
         rules: TOML file of rules for the lists (`recsys.Rules`), or a configuration with a section `[rules]`.
         items: csv or parquet file with columns of items: a model with features takes new items from it, and rules read
             it; by default rules read what they or the data name.
-        users_table: csv or parquet file with columns of users, for a model with features of users: those without a
-            history get lists by their features.
+        users_table: csv or parquet file of users; those without a history get lists by their features.
         allow, exclude: files of item ids, csv or parquet with a column `item_id`, or text with an id a line.
-        engine: what computes: this process, or Spark, which takes none of the options from `users` to `reasons`.
+        engine: what computes: this process, or Spark, which takes none of `users` to `titles`, no `users_table`.
         master: of Spark, such as `spark://HOST:7077`; all cores of this machine by default.
     """
     of_local = {"--users": users, "--on-unknown": on_unknown, "--batch-size": batch_size, "--recall": recall}
@@ -187,17 +182,15 @@ def score(
     on_unknown, (fitted, pinned) = on_unknown or "raise", load_model(workspace, model)
     section = section_for(fitted, model, data)
     fitted = with_arrivals(fitted, new := arrivals(items, section), ruled=chosen is not None)
-    fitted = with_newcomers(fitted, table := newcomers(users_table, section))
-    histories, seen = section.histories(workspace.folder)
-    histories, seen = with_rows(histories, table), None if seen is None else with_rows(seen, table)
+    fitted, histories, seen = with_table(fitted, users_table, section, workspace.folder)
     result = scoring.score(
         fitted,
         histories,
         output,
         n=n,
-        users=None if users is None else read_users(users, histories.users, on_unknown),
+        users=read_users(users, histories.users, on_unknown),
         on_unknown=on_unknown,
-        batch_size=BATCH_SIZE if batch_size is None else batch_size,
+        batch_size=batch_size or BATCH_SIZE,
         recall=recall,
         reasons=reasons,
         titles=titles,
@@ -208,7 +201,7 @@ def score(
         asked_uri=model,
         show_progress=workspace.progress,
     )
-    _tell_unread(histories if users is None and table is None else None)
+    _tell_unread(histories if users is None and users_table is None else None)
     return _told(result)
 
 

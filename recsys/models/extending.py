@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from recsys.models.base import Recommender
+from typing import Any
 
 
 class Extends:
-    """Two doors of every model to what it has not met: each returns another model, and leaves this one as it is."""
+    """Two doors of every model to what it has not met: each returns another model, and leaves this one as it is.
 
-    def with_items(self, items: Any, user_items: Any = None, **options: Any) -> Recommender:
+    What they return is a `Recommender`, which stands above this file.
+    """
+
+    def with_items(self, items: Any, user_items: Any = None, **options: Any) -> Any:
         """Return a model that also recommends items that training never saw, by their features (`WithFeatures`).
 
         Args:
@@ -25,10 +25,9 @@ class Extends:
         Raises:
             DataError: the model knows no external ids, or the table describes none of its items.
         """
-        found: Recommender = import_module("recsys.models.with_features").extended(self, items, user_items, options)
-        return found
+        return import_module("recsys.models.with_features").extended(self, items, user_items, options)
 
-    def with_users(self, users: Any, user_items: Any = None, **options: Any) -> Recommender:
+    def with_users(self, users: Any, user_items: Any = None, **options: Any) -> Any:
         """Return a model that recommends to users without a history by their features (`WithUserFeatures`).
 
         Args:
@@ -40,7 +39,4 @@ class Extends:
         Raises:
             DataError: the model knows no external ids, or the table describes none of its users.
         """
-        found: Recommender = import_module("recsys.models.with_user_features").extended(
-            self, users, user_items, options
-        )
-        return found
+        return import_module("recsys.models.with_user_features").extended(self, users, user_items, options)
