@@ -228,11 +228,11 @@ class WithFeatures(Described):
         scores[:, torch.from_numpy(of_model)] = own
         if len(of_new):
             assert self.derived_ is not None
-            whole = own if items is None else None
-            if whole is None and self.held_back_[1] < 1.0:
+            whole, held_back = own if items is None else None, self.held_back_[1] < 1.0
+            if whole is None and held_back:
                 whole = model._checked(read, users, None, None)
             new = self.derived_.scores(model, read, users, whole)
-            if whole is not None:
+            if whole is not None and held_back:
                 known = torch.from_numpy(np.flatnonzero(self._trained()[: model.n_items_]))
                 new = pressed(new, level(whole, known, read).to(new.device), self.held_back_[1])
             scores[:, torch.from_numpy(of_new)] = new[:, torch.from_numpy(place[wanted[of_new]])].to(own.device)

@@ -49,7 +49,10 @@ MODELS: dict[str, dict[str, Any]] = {
     "FEASE": {**EASE, "name": "FEASE", "feature_weight": 3.0, "prior_weight": 300.0, **FEATURES},
     "Blend": {
         "name": "Blend",
-        "parts": ({"name": "WithFeatures", "model": EASE, **FEATURES}, {"name": "ContentKNN", **FEATURES}),
+        "parts": (
+            {"name": "WithFeatures", "model": EASE, "warm_loss": 1.0, **FEATURES},
+            {"name": "ContentKNN", **FEATURES},
+        ),
     },
 }
 METRICS = ("recall@20", "ndcg@20", "recall@100")
