@@ -46,7 +46,7 @@ MODELS: dict[str, dict[str, Any]] = {
     **{f"{name} with features": {"name": "WithFeatures", "model": own, **FEATURES} for name, own in INSIDE.items()},
     "MultVAE that leans": {"name": "WithFeatures", "model": SMALL, "in_training": True, **FEATURES},
     "MultVAE of that size": {"name": "WithFeatures", "model": SMALL, **FEATURES},
-    "FEASE": {**EASE, "name": "FEASE", "feature_weight": 3.0, "prior_weight": 300.0, **FEATURES},
+    "FEASE": {**EASE, "name": "FEASE", "feature_weight": 3.0, "prior_weight": 1000.0, **FEATURES},
     "Blend": {
         "name": "Blend",
         "parts": (
