@@ -85,6 +85,7 @@ from recsys.models import VAE as VAE
 from recsys.models import FLVAE as FLVAE
 from recsys.models import VASP as VASP
 from recsys.models import WithFeatures as WithFeatures
+from recsys.models import WithUserFeatures as WithUserFeatures
 # End of the models.
 # isort: on
 

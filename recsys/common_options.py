@@ -60,5 +60,6 @@ RULED = (
     RULES,
     _file("--items", "csv or parquet with columns of items: new items for a model with features, and what rules read"),
 )
+USERS_TABLE = _file("--users-table", "csv or parquet with columns of users, for a model with features of users")
 TRIALS = _option("--trials", type=positive, metavar="N", help="settings to try per model, in place of tune.trials")
 MINUTES = _option("--minutes", type=minutes, help="time for the trials of a model, in place of tune.minutes")

@@ -32,6 +32,10 @@ _WORDS: Final = 2.5
 """Mean number of words from which text is words and not a category."""
 
 
+What = Literal["items", "users"]
+"""Whose features they are."""
+
+
 @dataclass(frozen=True)
 class Encoding:
     """How one column becomes columns of numbers; what is missing becomes a row of zeros.
@@ -126,10 +130,17 @@ class Recipe:
     encodings: tuple[Encoding, ...]
 
     @classmethod
-    def learned(cls, table: pd.DataFrame, columns: Mapping[str, Kind] | None = None, min_count: int = 2) -> Self:
+    def learned(
+        cls,
+        table: pd.DataFrame,
+        columns: Mapping[str, Kind] | None = None,
+        min_count: int = 2,
+        what: What = "items",
+    ) -> Self:
         """Return the recipe that a table gives.
 
         Args:
+            what: whose table it is, for messages.
             columns: the columns to use and their kinds; None: all but the id and the title, with kinds recognized.
             min_count: items that a category, tag or word must have to be kept; one of a single item says nothing about
                 another.
@@ -144,7 +155,7 @@ class Recipe:
         for name, kind in columns.items():
             if name not in table:
                 raise ConfigError(
-                    f"the table of items has no column {name!r}; it has {', '.join(map(str, table))}"
+                    f"the table of {what} has no column {name!r}; it has {', '.join(map(str, table))}"
                     + did_you_mean(name, map(str, table))
                 )
             if kind not in get_args(Kind):
@@ -153,18 +164,18 @@ class Recipe:
         if not sum(map(len, made)):
             raise DataError(
                 f"no feature is left of the columns {', '.join(columns) or '(none)'}: no value is that of at least "
-                f"{min_count} items; name other columns, or lower min_count"
+                f"{min_count} {what}; name other columns, or lower min_count"
             )
         return cls(tuple(made))
 
     def __len__(self) -> int:
         return sum(map(len, self.encodings))
 
-    def encode(self, table: pd.DataFrame) -> sp.csr_matrix:
+    def encode(self, table: pd.DataFrame, what: What = "items") -> sp.csr_matrix:
         """Return a row per row of a table, (n, len(self)) float32; DataError if a column of the recipe is not there."""
         if absent := [own.column for own in self.encodings if own.column not in table]:
             raise DataError(
-                f"the table of items has no column {', '.join(absent)}, which the model reads as features; "
+                f"the table of {what} has no column {', '.join(absent)}, which the model reads as features; "
                 f"it has {', '.join(map(str, table))}"
             )
         blocks = [own.encode(column_of(table, own.column)) for own in self.encodings]
@@ -204,12 +215,14 @@ class Features:
         item: str = ITEM,
         columns: Mapping[str, Kind] | None = None,
         min_count: int = 2,
+        what: What = "items",
     ) -> Self:
-        """Return the features of a table with a row per item.
+        """Return the features of a table with a row per item, or per user.
 
         Args:
             table: a pandas frame, or anything with `to_pandas()` (polars, Arrow).
-            item: column of item ids.
+            item: column of the ids.
+            what: whose they are, for messages.
             columns, min_count: as `Recipe.learned`.
 
         Raises:
@@ -219,8 +232,8 @@ class Features:
         frame = as_table(table, [item])
         ids = IdMap(column_of(frame, item))
         rest = frame.drop(columns=[item])
-        recipe = Recipe.learned(rest, columns, min_count)
-        return cls(ids, recipe.encode(rest), recipe)
+        recipe = Recipe.learned(rest, columns, min_count, what)
+        return cls(ids, recipe.encode(rest, what), recipe)
 
     @classmethod
     def of(cls, interactions: Interactions, columns: Mapping[str, Kind] | None = None, min_count: int = 2) -> Self:
@@ -236,14 +249,15 @@ class Features:
         recipe = Recipe.learned(table, columns, min_count)
         return cls(interactions.items, recipe.encode(table), recipe)
 
-    def more(self, table: Any, item: str = ITEM) -> Features:
-        """Return features of other items, encoded by the same recipe; DataError as `from_frame`."""
+    def more(self, table: Any, item: str = ITEM, what: What = "items") -> Features:
+        """Return features of other items or users, encoded by the same recipe; DataError as `from_frame`."""
         frame = as_table(table, [item])
-        return Features(IdMap(column_of(frame, item)), self.recipe.encode(frame.drop(columns=[item])), self.recipe)
+        rows = self.recipe.encode(frame.drop(columns=[item]), what)
+        return Features(IdMap(column_of(frame, item)), rows, self.recipe)
 
-    def rows(self, ids: IdMap) -> sp.csr_matrix:
-        """Return the rows of these items, (len(ids), len(recipe)); empty ones for items that are not here."""
-        return taken(self.matrix, self.ids.codes_of(ids, "item").astype(np.int64))
+    def rows(self, ids: IdMap, what: str = "item") -> sp.csr_matrix:
+        """Return the rows of these items or users, (len(ids), len(recipe)); empty ones for those that are not here."""
+        return taken(self.matrix, self.ids.codes_of(ids, what).astype(np.int64))
 
     def __repr__(self) -> str:
         described = int(np.count_nonzero(np.diff(self.matrix.indptr)))

@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pandas as pd
 import scipy.sparse as sp
 
-from recsys.columns import ITEM, RATING, TIMESTAMP, TITLE
+from recsys.columns import ITEM, RATING, TIMESTAMP, TITLE, USER
 from recsys.errors import DataError, did_you_mean, warn
 from recsys.ids import IdMap
 from recsys.matching import FEW_KNOWN
@@ -142,34 +142,50 @@ def note_like(name: str, columns: Iterable[Any]) -> None:
         warn(f"there is no column {name!r}, but {alike[0]!r}: pass {name}={alike[0]!r} to read it")
 
 
-def about_items(
-    items: Any, column: str, known: IdMap
-) -> tuple[npt.NDArray[np.object_] | None, dict[str, npt.NDArray[Any]]]:
+About = tuple[npt.NDArray[np.object_] | None, dict[str, npt.NDArray[Any]]]
+"""Titles, None if there are none, and further columns by name."""
+
+
+def about(what: Literal["items", "users"], table: Any, column: str, known: IdMap) -> About:
+    """Return what a table of items or users says, as `Interactions.from_frame` takes it; nothing without a table."""
+    if table is None:
+        return None, {}
+    try:
+        return about_items(table, column, known) if what == "items" else _about(table, column, known, "user", USER)
+    except DataError as error:
+        raise DataError(f"the table of {what}: {error}") from None
+
+
+def about_items(items: Any, column: str, known: IdMap) -> About:
     """Return titles and further columns of the known items from a table as `Interactions.from_frame(items=)` takes it.
 
     Titles are None if the table has none.
     """
-    table = as_table(items, [column, ITEM])
-    name = column if column in table or ITEM not in table else ITEM
+    return _about(items, column, known, "item", ITEM)
+
+
+def _about(given: Any, column: str, known: IdMap, what: str, usual: str) -> About:
+    table = as_table(given, [column, usual])
+    name = column if column in table or usual not in table else usual
     ids = IdMap(column_of(table, name))
-    codes = known.codes_of(ids, "item")
+    codes = known.codes_of(ids, what)
     row = np.full(len(known), -1, dtype=np.int64)
     row[codes[codes >= 0]] = np.flatnonzero(codes >= 0)
     absent = row < 0
     if absent.all():
-        raise DataError(f"no item of the table of items is in the interactions: {ids!r} there, {known!r} here")
+        raise DataError(f"no {what} of the table of {what}s is in the interactions: {ids!r} there, {known!r} here")
     if absent.mean() > 1 - FEW_KNOWN:
         warn(
-            f"the table of items describes {int((~absent).sum()):,} of the {len(known):,} items: ids there are like "
-            f"{next(iter(ids))!r}, those without a row like {next(iter(known.take(np.flatnonzero(absent)[:1])))!r}"
+            f"the table of {what}s describes {int((~absent).sum()):,} of the {len(known):,} {what}s: ids there are "
+            f"like {next(iter(ids))!r}, those without a row like {next(iter(known.take(np.flatnonzero(absent)[:1])))!r}"
         )
     titles = None
-    if TITLE in table:
+    if what == "item" and TITLE in table:
         shown = column_of(table, TITLE).iloc[row].to_numpy(dtype=object)
         titles = np.where(absent | pd.isna(shown), known.ids().astype(object), shown)
         titles = np.array([str(title) for title in titles], dtype=object)
     columns = {}
-    for other in (str(other) for other in table if other not in (name, TITLE)):
+    for other in (str(other) for other in table if other != name and (other, what) != (TITLE, "item")):
         values = column_of(table, other)
         if absent.any() or not isinstance(values.dtype, np.dtype) or values.dtype.kind not in "biufM":
             found = np.full(len(known), None, dtype=object)

@@ -15,7 +15,7 @@ import scipy.sparse as sp
 
 from recsys.columns import ITEM, RATING, TIMESTAMP, USER
 from recsys.errors import DataError, warn
-from recsys.frames import Duplicates, Names, about_items, entries_of, in_words, index_type
+from recsys.frames import Duplicates, Names, about, entries_of, in_words, index_type
 from recsys.ids import IdMap
 from recsys.matching import few_known, known_of
 from recsys.times import Times, TimeUnit
@@ -47,6 +47,8 @@ class Interactions:
     """(n_items,) readable names of the items; None if unknown."""
     item_columns: Mapping[str, npt.NDArray[Any]] = field(default_factory=dict)
     """Further columns of the items, such as a category or a price; each (n_items,), None or NaN where unknown."""
+    user_columns: Mapping[str, npt.NDArray[Any]] = field(default_factory=dict)
+    """Further columns of the users, such as a country; each (n_users,), None or NaN where unknown."""
 
     def __post_init__(self) -> None:
         matrix = self.matrix
@@ -81,9 +83,10 @@ class Interactions:
                 )
         if self.titles is not None and len(self.titles) != len(self.items):
             raise DataError(f"titles must name every item: {len(self.items)} items, {len(self.titles)} titles")
-        for name, values in self.item_columns.items():
-            if len(values) != len(self.items):
-                raise DataError(f"column {name!r} must have one value per item ({len(self.items)}), got {len(values)}")
+        for what, ids, columns in (("item", self.items, self.item_columns), ("user", self.users, self.user_columns)):
+            for name, values in columns.items():
+                if len(values) != len(ids):
+                    raise DataError(f"column {name!r} must have one value per {what} ({len(ids)}), got {len(values)}")
 
     @classmethod
     def from_frame(
@@ -100,6 +103,7 @@ class Interactions:
         keep: Iterable[str] = (),
         titles: Mapping[Any, str] | None = None,
         items: Any = None,
+        users: Any = None,
     ) -> Interactions:
         """Build interactions from a table with one row per interaction.
 
@@ -120,25 +124,23 @@ class Interactions:
             titles: readable name of each item id; an item without one is shown by its id.
             items: a table with a row per item: its id in a column named as `item`, perhaps a `title`, and any further
                 columns, which are kept as `item_columns`. Items that nobody has met are left out.
+            users: a table with a row per user: the id in a column named as `user`, and further columns, which are kept
+                as `user_columns`. Users without interactions are left out.
 
         Raises:
             DataError: a column is missing, the frame is empty, an id is missing or of mixed types, a rating is NaN or
                 infinite, a time is none, an event has no weight, a user and item repeat under `duplicates="error"`, or
-                `items` names an item twice or none of the frame's.
+                `items` or `users` name one twice or none of the frame's.
         """
         kept = (keep,) if isinstance(keep, str) or not isinstance(keep, Iterable) else tuple(keep)
         if titles is not None and not isinstance(titles, Mapping):
             raise DataError(f"titles must be a mapping of item ids to names, got {type(titles).__name__}")
         found = entries_of(frame, Names(user, item, rating, timestamp, kept), duplicates, time_unit, weights)
         shown = None if titles is None else np.array([str(titles.get(id, id)) for id in found.items], dtype=object)
-        described: dict[str, npt.NDArray[Any]] = {}
-        if items is not None:
-            try:
-                named, described = about_items(items, item, found.items)
-            except DataError as error:
-                raise DataError(f"the table of items: {error}") from None
-            shown = named if shown is None else shown
-        return cls(found.matrix, found.users, found.items, found.times, found.columns, shown, described)
+        named, described = about("items", items, item, found.items)
+        shown = named if shown is None else shown
+        _, of_users = about("users", users, user, found.users)
+        return cls(found.matrix, found.users, found.items, found.times, found.columns, shown, described, of_users)
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -189,7 +191,8 @@ class Interactions:
         users = self.users.take(codes)
         codes = np.asarray(codes, dtype=np.int64)
         positions = sp.csr_matrix((np.arange(self.nnz), self.matrix.indices, self.matrix.indptr), shape=self.shape)
-        return self._with_entries(self.matrix[codes], positions[codes].data, users=users)
+        columns = {name: values[codes] for name, values in self.user_columns.items()}
+        return self._with_entries(self.matrix[codes], positions[codes].data, users=users, user_columns=columns)
 
     def take_items(self, codes: npt.ArrayLike) -> Interactions:
         """Return the columns of these items, in ascending order of `codes`; all users stay, with or without entries."""

@@ -133,12 +133,13 @@ CASES: dict[str, dict[str, Any]] = {
     "ContentKNN": {},
     "FEASE": {"regularization": 1.0},
     "WithFeatures": {"model": {"name": "EASE", "regularization": 1.0}},
+    "WithUserFeatures": {"model": {"name": "EASE", "regularization": 1.0}},
     "Blend": {
         "parts": ({"name": "EASE", "regularization": 1.0}, {"name": "MultVAE", **VAE, "hidden": 16, "latent": 4})
     },
 }
 """Hyperparameters with which each model fits in a fraction of a second and still solves the checkerboard."""
-COMPOSED = ("Blend", "WithFeatures")
+COMPOSED = ("Blend", "WithFeatures", "WithUserFeatures")
 """Those made of others, whose epochs and values to search are those of their parts."""
 
 

@@ -27,7 +27,7 @@ ABLE = [
     not in {
         *("UAutoRec", "IAutoRec", "DeepAutoRec", "DeepRecommender", "SparseFC", "GLocalK", "MacridVAE", "VASP", "ELSA"),
         *("EASE", "EDLAE", "DLAE", "RDLAE", "DEQL", "HigherOrderEASE", "SANSA", "InfiniteAE"),
-        *("ItemKNN", "Popularity", "Blend", "ContentKNN", "FEASE", "WithFeatures"),
+        *("ItemKNN", "Popularity", "Blend", "ContentKNN", "FEASE", "WithFeatures", "WithUserFeatures"),
     }
 ]
 

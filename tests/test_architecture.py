@@ -156,7 +156,7 @@ def test_the_public_names_are_these():
         "UAutoRec IAutoRec DeepAutoRec DeepRecommender SparseFC GLocalK MultVAE MultDAE VAE RecVAE MacridVAE HVamp",
         "FLVAE VASP BottleneckAE SparseAE DenoisingAE ContractiveAE CDAE ClusteringAE FeatureConsistentAE AAE VAEGAN",
         "ALI UAE EASE EDLAE DLAE RDLAE DEQL HigherOrderEASE ELSA SANSA InfiniteAE ALS BPR ItemKNN Popularity Blend",
-        "ContentKNN FEASE WithFeatures Features",
+        "ContentKNN FEASE WithFeatures WithUserFeatures Features",
     }
     assert set(recsys.__all__) == {name for line in expected for name in line.split()}
     assert dir(recsys) == sorted(recsys.__all__)

@@ -32,6 +32,7 @@ SECTIONS = (
             "docs/tutorials/comparing.md",
             "docs/tutorials/nightly.md",
             "docs/new-items.md",
+            "docs/new-users.md",
             "docs/rules.md",
             "docs/tutorials/scaling-out.md",
             "docs/tutorials/own-model.md",

@@ -15,7 +15,7 @@ import scipy.sparse as sp
 from pydantic import BaseModel, ConfigDict, field_validator, model_validator
 
 from recsys import datasets, shards
-from recsys.columns import ITEM
+from recsys.columns import ITEM, USER
 from recsys.datasets import NAMES, SYNTHETIC
 from recsys.errors import ConfigError, DataError, did_you_mean
 from recsys.interactions import Interactions
@@ -23,7 +23,7 @@ from recsys.options import Option, options_of
 from recsys.params import check_value, plain
 from recsys.splits import Split, check_together, options_of_kind, splitter_of
 
-_COLUMNS = options_of(Interactions.from_frame, skip=1, without=("keep", "titles", "items"))
+_COLUMNS = options_of(Interactions.from_frame, skip=1, without=("keep", "titles", "items", "users"))
 READ: Final = options_of(datasets.read, skip=1, without=["keep"]) | _COLUMNS
 """Keys of `[data]` for data that are read."""
 GENERATE: Final = options_of(datasets.synthetic)
@@ -150,6 +150,14 @@ class DataConfig(OpenSection):
         table = datasets.read_items(file, **options)
         own = options.get("item", ITEM)
         return table.rename(columns={own: ITEM}) if own in table and ITEM not in table else table
+
+    def users_in(self, file: str) -> pd.DataFrame:
+        """Return a table of users, csv or parquet, read as the data read theirs, its users under `user_id`."""
+        given = self._values(READ)
+        options = {name: given[name] for name in ("user", "ids", "encoding") if name in given}
+        table = datasets.read_users(file, **options)
+        own = options.get("user", USER)
+        return table.rename(columns={own: USER}) if own in table and USER not in table else table
 
     def training_data(self, raw: Interactions) -> Interactions:
         """Return the result of `read`, filtered and binarized for training."""

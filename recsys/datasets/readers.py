@@ -52,6 +52,7 @@ def read(
     items: str | Path | None = None,
     item_key: str | None = None,
     item_title: str | None = None,
+    users: str | Path | None = None,
     ids: IdKind = "auto",
     separator: str | None = None,
     encoding: str | None = None,
@@ -68,6 +69,8 @@ def read(
             `item_id`, perhaps a `title`, and further columns such as a category or a price.
         item_key: the column of `items` that holds the ids, if it has another name.
         item_title: the column of `items` that holds the titles, if it is not called `title`.
+        users: csv, parquet or jsonl file with a row per user: the id in a column named as that of the interactions or
+            `user_id`, and further columns such as an age or a country; also the name of a file in the folder `path`.
         ids: `text` reads ids as text; `auto` reads those of a csv file as whole numbers if all of a column are written
             as such, so `007` and `7` stay two ids.
         separator: character between the fields of text; by default the one of , ; | and tab that fits the header.
@@ -84,10 +87,22 @@ def read(
     given |= {"item_key": item_key, "item_title": item_title}
     found, request, options = _asked(path, layout, keep, given, options)
     table_of_items = None if items is None else _items_of(items, request)
+    of_users = (
+        None
+        if users is None
+        else read_users(_beside(users, found.folder), user=request.user, ids=ids, encoding=encoding)
+    )
     with _naming(f"{found.file} as {found.reader.name}"):
         table, about = found.tables(request)
         about = about if table_of_items is None else table_of_items
-        return Interactions.from_frame(table, keep=request.keep, items=about, **options)
+        return Interactions.from_frame(table, keep=request.keep, items=about, users=of_users, **options)
+
+
+def _beside(table: str | Path, folder: Path | None) -> Path:
+    """Return the path of a table, in the folder of the data if it is not found otherwise."""
+    own = as_path(table)
+    inside = None if folder is None or own.exists() else folder / own
+    return inside if inside is not None and inside.exists() else own
 
 
 class Located(NamedTuple):

@@ -46,7 +46,8 @@ def with_arrivals(model: Recommender, table: pd.DataFrame | None, *, ruled: bool
     if table is None:
         return model
     if reads_features(model):
-        return model.with_items(table)
+        whole: Recommender = model.with_items(table)
+        return whole
     if not ruled:
         raise ConfigError(
             "--items is a table for rules, or for a model with features of items (docs/new-items.md); there are no "

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from recsys import scoring
-from recsys.columns import ITEM, POPULARITY, RANK, SCORE, SOURCE, TITLE, USER
+from recsys.columns import ITEM, LEARNED, POPULARITY, RANK, SCORE, SOURCE, TITLE, USER
 from recsys.errors import ConfigError
 from recsys.export import INPUT, OUTPUT, export_onnx, graph_file
 from recsys.frames import about_items, in_words
@@ -19,6 +19,7 @@ from recsys.interactions import Interactions
 from recsys.jobs.arrivals import arrivals, described, with_arrivals
 from recsys.jobs.common import load_model, named, section_for
 from recsys.jobs.list_rules import items_for, rules_of
+from recsys.jobs.newcomers import with_table
 from recsys.jobs.users_file import read_users
 from recsys.mapped import without_entries
 from recsys.models import Recommender
@@ -35,16 +36,17 @@ def recommend(
     data: str | None = None,
     rules: Path | None = None,
     items: Path | None = None,
+    users_table: Path | None = None,
 ) -> pd.DataFrame:
     """Print each user's latest history and `n` recommendations by title.
 
     Returns `user_id, item_id, score, rank, source, title` and the further columns that the data have of their items.
 
     Args:
-        rules, items: as in `score`.
+        rules, items, users_table: as in `score`.
 
     Raises:
-        UnknownIdError: the data hold no user with that id.
+        UnknownIdError: neither the data nor the table hold a user with that id.
         ConfigError: no user was named.
     """
     if not users:
@@ -54,16 +56,19 @@ def recommend(
     section = section_for(fitted, model, data)
     new = arrivals(items, section)
     fitted = with_arrivals(fitted, new, ruled=chosen is not None)
-    histories, seen = section.histories(workspace.folder)
+    fitted, histories, seen = with_table(fitted, users_table, section, workspace.folder)
     whole = histories if seen is None else seen
     ids = named(whole.users, users, "users", "in the data")
-    table = items_for(chosen, new, section, whole)
-    lists = scoring.recommend_frame(fitted, histories, ids, n=n, seen=seen, rules=chosen, items=table)
+    lists = scoring.recommend_frame(
+        fitted, histories, ids, n=n, seen=seen, rules=chosen, items=items_for(chosen, new, section, whole)
+    )
     frame = with_titles(fitted, whole, lists, described(section.item_table(), new))
     unread = {user for user in ids if not histories.matrix[histories.users.codes([user])].nnz}
     for user, lists in frame.groupby(USER, sort=False) if workspace.in_words else ():
         print_user(whole, user, lists)
-        if user in unread:
+        if user in unread and (lists[SOURCE] == LEARNED).all():
+            print("  (by features of the user: there is no history)")
+        elif user in unread:
             print("  (as for a user without a history: the model reads nothing below data.min_rating)")
         elif (lists[SOURCE] == POPULARITY).all() and fitted.capabilities.personal:
             print("  (as for a user without a history: what this one holds says nothing to the model)")
@@ -142,6 +147,7 @@ def score(
     titles: bool = False,
     rules: Path | None = None,
     items: Path | None = None,
+    users_table: Path | None = None,
     allow: Path | None = None,
     exclude: Path | None = None,
     engine: Literal["local", "spark"] = "local",
@@ -150,22 +156,21 @@ def score(
     """Write the `n` best items of every user (or of a listed few) as Parquet parts with a manifest.
 
     Args:
-        users: a text file with one user id per line, or a Parquet or CSV file with a column `user_id`, or a pipe of one
-            of these; ids may be text where the data have integers, and the other way round.
+        users: a text file with a user id a line, or a Parquet or CSV file with a column `user_id`, or a pipe of these.
         on_unknown: `raise`, the default, or `drop` for listed users that the data do not hold.
         batch_size: users of one part; an interrupted job continues after its last complete part.
         recall: least share of the exact lists, where an index may find the items; exact by default.
-        reasons: also write up to so many items of the history that speak for each item, as a column of lists.
-        titles: also write a column `title`.
+        reasons, titles: also write up to so many items of the history that speak for each item; a column `title`.
         rules: TOML file of rules for the lists (`recsys.Rules`), or a configuration with a section `[rules]`.
         items: csv or parquet file with columns of items: a model with features takes new items from it, and rules read
             it; by default rules read what they or the data name.
+        users_table: csv or parquet file of users; those without a history get lists by their features.
         allow, exclude: files of item ids, csv or parquet with a column `item_id`, or text with an id a line.
-        engine: what computes: this process, or Spark, which takes none of the options from `users` to `reasons`.
+        engine: what computes: this process, or Spark, which takes none of `users` to `titles`, no `users_table`.
         master: of Spark, such as `spark://HOST:7077`; all cores of this machine by default.
     """
     of_local = {"--users": users, "--on-unknown": on_unknown, "--batch-size": batch_size, "--recall": recall}
-    of_local |= {"--titles": titles or None, "--reasons": reasons}
+    of_local |= {"--titles": titles or None, "--reasons": reasons, "--users-table": users_table}
     _check_engine(engine, {"--master": master} if engine == "local" else of_local)
     scoring.check_output(output)  # before the model is loaded
     chosen = rules_of(rules, allow, exclude)
@@ -176,15 +181,15 @@ def score(
     on_unknown, (fitted, pinned) = on_unknown or "raise", load_model(workspace, model)
     section = section_for(fitted, model, data)
     fitted = with_arrivals(fitted, new := arrivals(items, section), ruled=chosen is not None)
-    histories, seen = section.histories(workspace.folder)
+    fitted, histories, seen = with_table(fitted, users_table, section, workspace.folder)
     result = scoring.score(
         fitted,
         histories,
         output,
         n=n,
-        users=None if users is None else read_users(users, histories.users, on_unknown),
+        users=read_users(users, histories.users, on_unknown),
         on_unknown=on_unknown,
-        batch_size=BATCH_SIZE if batch_size is None else batch_size,
+        batch_size=batch_size or BATCH_SIZE,
         recall=recall,
         reasons=reasons,
         titles=titles,
@@ -195,7 +200,7 @@ def score(
         asked_uri=model,
         show_progress=workspace.progress,
     )
-    _tell_unread(histories if users is None else None)
+    _tell_unread(histories if users is None and users_table is None else None)
     return _told(result)
 
 

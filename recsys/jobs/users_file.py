@@ -14,13 +14,15 @@ from recsys.errors import DataError, ScoringError, UnknownIdError
 from recsys.ids import IdMap
 
 
-def read_users(path: Path, known: IdMap, on_unknown: Literal["raise", "drop"]) -> list[Hashable]:
-    """Return the user ids that a file lists, as `read_ids` reads it.
+def read_users(path: Path | None, known: IdMap, on_unknown: Literal["raise", "drop"]) -> list[Hashable] | None:
+    """Return the user ids that a file lists, as `read_ids` reads it; None without a file.
 
     Raises:
         ScoringError: it cannot be read.
         UnknownIdError: as in `score`.
     """
+    if path is None:
+        return None
     try:
         users = read_ids(path, USER, known)
     except DataError as error:

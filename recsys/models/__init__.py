@@ -61,6 +61,7 @@ if TYPE_CHECKING:
     from recsys.models.vasp import FLVAE as FLVAE
     from recsys.models.vasp import VASP as VASP
     from recsys.models.with_features import WithFeatures as WithFeatures
+    from recsys.models.with_user_features import WithUserFeatures as WithUserFeatures
     # End of the names.
     # isort: on
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from functools import partial
-from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -13,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from recsys.errors import DataError, UnsupportedError
+from recsys.models.extending import Extends
 from recsys.models.fallback import fill, readable
 from recsys.models.learner import Floats
 from recsys.models.reasons import Reasons
@@ -21,7 +21,7 @@ from recsys.ranking import Ids, Scores, top_n
 from recsys.sparse import as_csr
 
 
-class Recommender(Reasons):
+class Recommender(Reasons, Extends):
     """A model of users × items interactions: it recommends items, and what else its `capabilities` declare.
 
     All models take a user's history as an argument, so that a user whom training never saw is served by the same call.
@@ -230,23 +230,6 @@ class Recommender(Reasons):
             raise DataError(f"rows and items must name one pair each, got {len(of)} rows and {len(wanted)} items")
         with torch.inference_mode():
             return self._ratings(users, histories, of, wanted)
-
-    def with_items(self, items: Any, user_items: Any = None, **options: Any) -> Recommender:
-        """Return a model that also recommends items that training never saw, by their features (`WithFeatures`).
-
-        Args:
-            items: a table with a row per item, of those that the model knows and of new ones: `item_id` and the columns
-                that describe them.
-            user_items: the interactions that the model was fitted to: items of these are held out to choose how far
-                features are trusted.
-            options: hyperparameters of `WithFeatures`, such as `columns`, `min_count` and `strength`.
-
-        Raises:
-            DataError: the model knows no external ids, or the table describes none of its items.
-        """
-        self._check_fitted()
-        found: Recommender = import_module("recsys.models.with_features").extended(self, items, user_items, options)
-        return found
 
     def why_no_ratings(self) -> str:
         """Return why this model, with these hyperparameters, predicts no ratings; empty where it does."""

@@ -95,7 +95,8 @@ class Blend(Recommender):
         self._check_fitted()
         able = [getattr(part, "features_", None) is not None for part in self.parts_]
         if not any(able):
-            return super().with_items(items, user_items, **options)
+            found: Recommender = super().with_items(items, user_items, **options)
+            return found
         if not all(able):
             lacking = ", ".join(type(part).__name__ for part, reads in zip(self.parts_, able, strict=True) if not reads)
             raise UnsupportedError(

@@ -179,7 +179,8 @@ class FEASE(Described, EASE):
 
     def with_items(self, items: Any, user_items: Any = None, **options: Any) -> Recommender:
         """Return a model that also recommends items that the fit never saw: see `Recommender.with_items`."""
-        return Recommender.with_items(self, items, user_items, **options)
+        whole: Recommender = Recommender.with_items(self, items, user_items, **options)
+        return whole
 
     def _arrays(self) -> dict[str, npt.NDArray[Any]]:
         return {**super()._arrays(), **self._feature_arrays()}

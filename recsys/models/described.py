@@ -146,7 +146,12 @@ class Described(_Describes):
 
 
 def longer(
-    ids: IdMap, titles: npt.NDArray[np.object_] | None, more: IdMap, added: npt.NDArray[np.bool_], table: pd.DataFrame
+    ids: IdMap,
+    titles: npt.NDArray[np.object_] | None,
+    more: IdMap,
+    added: npt.NDArray[np.bool_],
+    table: pd.DataFrame,
+    what: str = "items",
 ) -> tuple[IdMap, npt.NDArray[np.object_] | None]:
     """Return the ids of a catalog with those of `more` that are marked behind them, and the titles of all.
 
@@ -156,7 +161,7 @@ def longer(
     if not added.any():
         return ids, titles
     if len(ids) and ids.kind != more.kind:
-        raise DataError(f"new items need ids of the same type as the known ones: {more!r} there, {ids!r} here")
+        raise DataError(f"new {what} need ids of the same type as the known ones: {more!r} there, {ids!r} here")
     own = more.ids()[added]
     whole = IdMap(np.concatenate([ids.ids(), own]))
     if titles is None:

@@ -1,8 +1,8 @@
-"""The model inside of another: how it is named, and what of its capabilities is left beside new items."""
+"""The model inside of another: how it is named, and what of its capabilities is left beside features."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Annotated, Any
 
@@ -10,30 +10,46 @@ from pydantic import AfterValidator
 
 from recsys.models.base import Recommender
 from recsys.models.capabilities import Capabilities
+from recsys.models.fitting import Validates
 from recsys.models.linear import EASE
 from recsys.models.parts import checked
 
 
 def one(part: Any) -> Any:
     """Return a model, or the table of one, checked."""
-    return checked(({"name": part} if isinstance(part, str) else part,), "model of WithFeatures")[0]
+    return checked(({"name": part} if isinstance(part, str) else part,), "model inside")[0]
 
 
 Inner = Annotated[str | Recommender | Mapping[str, Any], AfterValidator(one)]
 """A model, its name, or a table of its `name` and hyperparameters."""
 
 
+class Whole:
+    """Measures the epochs of the model inside by what the whole recommends: new items may be what is to be found."""
+
+    def __init__(self, whole: Recommender, put: Callable[[Recommender], None], validation: Validates) -> None:
+        self.whole, self.put, self.validation = whole, put, validation
+        self.metric, self.higher_is_better = validation.metric, validation.higher_is_better
+
+    def __call__(self, model: Recommender) -> Mapping[str, float]:
+        """Return the metrics of the whole with this model inside."""
+        self.put(model)
+        return self.validation(self.whole)
+
+
 class OfInner:
-    """The capabilities: those of the model inside, less what it cannot do with new items."""
+    """The capabilities: those of the model inside, less what it cannot do with new items or users."""
+
+    def __init__(self, *, keeps_users: bool = True) -> None:
+        self.keeps_users = keeps_users
 
     def __get__(self, model: Any, owner: type | None = None) -> Capabilities:
-        if model is None:
-            return _less(EASE.capabilities)
-        return _less(model.inner().capabilities)
+        can = _less(EASE.capabilities if model is None else model.inner().capabilities)
+        return replace(can, keeps_users=can.keeps_users and self.keeps_users)
 
 
 def _less(own: Capabilities) -> Capabilities:
-    """Return what a model of these capabilities can do together with new items."""
+    """Return what a model of these capabilities can do together with new items or users."""
     return replace(
         own,
         rates=False,
@@ -44,5 +60,5 @@ def _less(own: Capabilities) -> Capabilities:
         trains_by_epochs=True,
         in_ranks=False,
         starts_from=False,
-        no_graph=own.no_graph or "it reads features of items, and a graph the items of training alone",
+        no_graph=own.no_graph or "it reads features, and a graph the items and histories of training alone",
     )

@@ -14,7 +14,7 @@ New items whose features say little so stand near the mean, and not before what 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, ClassVar, Final, cast
 
 import numpy as np
@@ -274,6 +274,19 @@ class Trial:
         seen = sp.csr_matrix(np.zeros(self.target.shape, np.float32))
         found = Lists(Catalog(self.target, None), ids, self.target, seen)
         return float(np.nanmean(of(f"ndcg@{_CUTOFF}").of_lists(found, _CUTOFF)))
+
+    def as_new(self, strength: float, trust: float) -> tuple[Recommender, Indices, Callable[[float], NewItems]]:
+        """Return the model, the known items that are not held out, and what others would score as new ones.
+
+        These are a tenth of the known items at most, though more were held out of a small catalog.
+        """
+        rest, features, new = self.known
+        some = new[:: max(1, round(new.shape[0] / max(1.0, _HELD_OUT * (len(rest) + new.shape[0]))))]
+        return (
+            self.model,
+            rest,
+            lambda share: derived(self.model, rest, features, some, strength, trust * share, self.lent),
+        )
 
     def _new(self, strength: float) -> NewItems:
         return derived(self.model, *self.known, strength, lent=self.lent)

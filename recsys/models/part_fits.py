@@ -96,9 +96,9 @@ class PartFits:
         return model
 
     def _data(self) -> Any:
-        """Return what parts are fitted to: with the columns of items, where there are any, which parts may read."""
+        """Return what parts are fitted to: with columns of items or users, if there are any, which parts may read."""
         data = self.options.data
-        return data if data is not None and data.item_columns else self.matrix
+        return data if data is not None and (data.item_columns or data.user_columns) else self.matrix
 
     def _same(self, model: Recommender, place: int) -> Recommender:
         """Return a model that was fitted before; a DataError refuses one of other users or items."""

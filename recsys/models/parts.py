@@ -114,13 +114,19 @@ def stored(models: Sequence[Recommender]) -> tuple[dict[str, npt.NDArray[Any]], 
 
 
 def restored(
-    owner: Recommender, arrays: Stored, rest: Any, device: str | None = None, *, n_items: int | None = None
+    owner: Recommender,
+    arrays: Stored,
+    rest: Any,
+    device: str | None = None,
+    *,
+    n_items: int | None = None,
+    n_users: int | None = None,
 ) -> list[Recommender]:
     """Return the models that `stored` gave, with the ids of the model that they are parts of.
 
     Args:
         device: where they compute from now on; None: where they did.
-        n_items: how many items they know, the first of the owner's; None: all of them.
+        n_items, n_users: how many items and users they know, the first of the owner's; None: all of them.
 
     Raises:
         BundleError: they are not as they were, or of classes that are not registered.
@@ -135,15 +141,17 @@ def restored(
         raise BundleError("its parts must be a list of models with their hyperparameters and what they have learned")
     n_items = owner.n_items_ if n_items is None else n_items
     items = None if owner.items_ is None else owner.items_.take(np.arange(n_items))
+    n_users, users = owner.n_users_ if n_users is None else n_users, owner.users_
+    users = users if users is None else users.take(np.arange(min(n_users, len(users))))
     titles = None if owner.titles_ is None else owner.titles_[:n_items]
     models = []
     for place, entry in enumerate(rest):
         own = {name: arrays[name] for name in arrays if name.startswith(f"{PREFIX}.{place}.")}
         own = {name.removeprefix(f"{PREFIX}.{place}."): array for name, array in own.items()}
-        bundle = Bundle(**entry, arrays=own, users=owner.users_, items=items, titles=titles)
+        bundle = Bundle(**entry, arrays=own, users=users, items=items, titles=titles)
         own_device = str(entry["params"].get("device", "auto")) if device is None else device
         model = class_of(bundle, f"part {place}")._from_bundle(bundle, f"part {place}", own_device)
-        if (model.n_users_, model.n_items_) != (owner.n_users_, n_items):
+        if (model.n_users_, model.n_items_) != (n_users, n_items):
             raise BundleError(f"part {place} was fitted to another number of users or items")
         models.append(model)
     return models

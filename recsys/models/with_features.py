@@ -25,33 +25,20 @@ from recsys.models.base import Recommender
 from recsys.models.codes import Doubles
 from recsys.models.described import Described
 from recsys.models.fitting import FitOptions, Validates
-from recsys.models.inner import Inner, OfInner, one
-from recsys.models.new_items import NO_REMAINDER, Trial, derived, nearest
+from recsys.models.inner import Inner, OfInner, Whole, one
+from recsys.models.new_items import NO_REMAINDER, NewItems, Trial, derived, nearest
 from recsys.models.new_items import restored as new_items
 from recsys.models.part_fits import PartFits
 from recsys.models.parts import is_fitted, made, restored, stored, tables
 from recsys.models.registry import register
 from recsys.models.selection import Histories, Indices
 from recsys.models.stored import Size, Stored, number
-from recsys.params import Count, Positive, Seed
+from recsys.models.warm_loss import held_out, level, press, pressed
+from recsys.models.weighing import part_of
+from recsys.params import Count, Fraction, Positive, Seed
 from recsys.training import Record
 
 PREFIX = "new."
-
-
-class _Whole:
-    """Measures the epochs of the model inside by what the whole recommends: new items may be what is to be found."""
-
-    def __init__(self, whole: WithFeatures, validation: Validates) -> None:
-        self.whole, self.validation = whole, validation
-        self.metric, self.higher_is_better = validation.metric, validation.higher_is_better
-
-    def __call__(self, model: Recommender) -> Mapping[str, float]:
-        """Return the metrics of the whole with this model inside; λ is chosen when the model is fitted."""
-        unchosen = NO_REMAINDER if self.whole.in_training else _STRENGTH
-        self.whole.model_, self.whole.strength_, self.whole.trust_ = model, self.whole.strength or unchosen, 1.0
-        self.whole._settle()
-        return self.validation(self.whole)
 
 
 _STRENGTH = 1.0
@@ -78,6 +65,11 @@ class WithFeatures(Described):
     """The model to fit, or one that is fitted; in a configuration its name or a table of `name` and hyperparameters."""
     strength: Positive | None = None
     """λ of the ridge, for rows of features of length 1; None: chosen on items that are held out of the ridge."""
+    warm_loss: Fraction = 0.01
+    """Share of their nDCG@20 that known items may lose to new ones in common lists, measured on the validation part if
+    it holds out entries of known items, else expected (`models.warm_loss`); new ones are held back for it. 1: never."""
+    held_back: tuple[Fraction, Fraction] | None = None
+    """Shares of the trust, and of scores beyond the user's 20th best known item, that count; None: by `warm_loss`."""
     in_training: bool = False
     """Let the network `model` (MultVAE, MultDAE) learn with features: vectors of items are their own plus features ·
     W, in the first layer and in the last. New items get features · W, and the ridge is to what that leaves."""
@@ -107,7 +99,7 @@ class WithFeatures(Described):
         return self.inner().chosen_on_validation()
 
     def _for_refit(self) -> Self:
-        chosen = {"model": self.model_.for_refit(), "seed": 0, "strength": self.strength_ or self.strength}
+        chosen = {"strength": self.strength_, "held_back": self.held_back_, "model": self.model_.for_refit(), "seed": 0}
         return type(self)(**{**self.get_params(), **chosen})
 
     def _memory(self, matrix: sp.csr_matrix) -> Need | None:
@@ -117,7 +109,7 @@ class WithFeatures(Described):
     def _fit(self, matrix: sp.csr_matrix, options: FitOptions) -> Record:
         self._describe(options)
         if options.validation and self.features_ is not None:
-            fits = PartFits(self, matrix, replace(options, validation=_Whole(self, options.validation)))
+            fits = PartFits(self, matrix, replace(options, validation=Whole(self, self._put, options.validation)))
         else:
             fits = PartFits(self, matrix, options)
         inner = self.inner()
@@ -126,20 +118,43 @@ class WithFeatures(Described):
             leaning.require_memory(inner, inner.support)
         [self.model_] = fits.run([inner])
         began = time.perf_counter()
-        self._choose(matrix)
-        self._settle()
+        self._choose(matrix, options.validation)
         figures = options.validation(self) if options.validation else {}
         return fits.end({"seconds": time.perf_counter() - began, **figures})
 
-    def _choose(self, matrix: sp.csr_matrix) -> None:
-        """Choose λ, unless it is given, and how far features can be trusted."""
-        self.strength_, self.trust_ = self.strength or _STRENGTH, 1.0
-        if self.features_ is not None:
-            known, rows = self._described()
-            known_matrix = matrix[:, : self.model_.n_items_]
-            trial = Trial(self.model_, known_matrix, known, rows[known], self.seed, self._lent())
-            self.strength_ = self.strength or trial.strength()
-            self.trust_ = trial.trust(self.strength_)
+    def _put(self, model: Recommender) -> None:
+        """Take a model whose training goes on; λ is chosen when it is fitted."""
+        unchosen = NO_REMAINDER if self.in_training else _STRENGTH
+        self.model_, self.strength_, self.trust_, self.held_back_ = model, self.strength or unchosen, 1.0, (1.0, 1.0)
+        self._settle()
+
+    def _choose(self, matrix: sp.csr_matrix, validation: Validates | None = None) -> None:
+        """Choose λ, unless it is given, and how far features can be trusted; derive what new items score."""
+        self.strength_, self.trust_, self.held_back_ = self.strength or _STRENGTH, 1.0, self.held_back or (1.0, 1.0)
+        if self.features_ is None:
+            self._settle()
+            return
+        known, rows = self._described()
+        known_matrix = matrix[:, : self.model_.n_items_]
+        trial = Trial(self.model_, known_matrix, known, rows[known], self.seed, self._lent())
+        self.strength_ = self.strength or trial.strength()
+        self.trust_ = trial.trust(self.strength_)
+        self._settle()
+        if self.held_back is None:
+            self._hold_back(trial, known_matrix, validation)
+
+    def _hold_back(self, trial: Trial, matrix: sp.csr_matrix, validation: Validates | None) -> None:
+        """Choose how far new items are held back; where there are few, as if those of the trial were to come."""
+        new, known = self.derived_, np.flatnonzero(self._trained())
+        if new is None or len(self.new_) < len(trial.held):
+            self.held_back_ = press(*trial.as_new(self.strength_, self.trust_), trial.context, self.warm_loss)
+        else:
+            context, target = held_out(part_of(validation), known, self.model_.n_items_) or (matrix, None)
+            read = cast(sp.csr_matrix, self._as_read(context))
+            derive = lambda share: new if share == 1.0 else self._derived(share)  # noqa: E731
+            self.held_back_ = press(self.model_, known, derive, read, self.warm_loss, target)
+        if self.held_back_[0] != 1.0:
+            self._settle()
 
     def _described(self) -> tuple[Indices, sp.csr_matrix]:
         """Return the items that training had entries of, and the features of all items in rows of length 1."""
@@ -160,10 +175,14 @@ class WithFeatures(Described):
         self.new_ = self._new_items()
         if not len(self.new_):
             return
-        new, of_known = rows[self.new_], rows[known]
-        self.derived_ = derived(self.model_, known, of_known, new, self.strength_, self.trust_, self._lent())
-        self.read_as_ = nearest(new, of_known, known, self.model_.n_items_, self.neighbors)
+        self.derived_ = self._derived(self.held_back_[0])
+        self.read_as_ = nearest(rows[self.new_], rows[known], known, self.model_.n_items_, self.neighbors)
         self._count_new(self.new_)
+
+    def _derived(self, share: float) -> NewItems:
+        """Return what new items score at a share of the trust."""
+        (known, rows), trust = self._described(), self.trust_ * share
+        return derived(self.model_, known, rows[known], rows[self.new_], self.strength_, trust, self._lent())
 
     def _lent(self) -> leaning.Lent | None:
         """Return what features lend to vectors of items, where the model inside has learned with them."""
@@ -209,7 +228,13 @@ class WithFeatures(Described):
         scores[:, torch.from_numpy(of_model)] = own
         if len(of_new):
             assert self.derived_ is not None
-            new = self.derived_.scores(model, read, users, own if items is None else None)
+            whole, held_back = own if items is None else None, self.held_back_[1] < 1.0
+            if whole is None and held_back:
+                whole = model._checked(read, users, None, None)
+            new = self.derived_.scores(model, read, users, whole)
+            if whole is not None and held_back:
+                known = torch.from_numpy(np.flatnonzero(self._trained()[: model.n_items_]))
+                new = pressed(new, level(whole, known, read).to(new.device), self.held_back_[1])
             scores[:, torch.from_numpy(of_new)] = new[:, torch.from_numpy(place[wanted[of_new]])].to(own.device)
         return scores
 
@@ -264,7 +289,8 @@ class WithFeatures(Described):
 
     def _state(self) -> dict[str, Any]:
         kind = None if self.derived_ is None else self.derived_.kind
-        own = {"n_items": self.model_.n_items_, "strength": self.strength_, "trust": self.trust_, "kind": kind}
+        own = {name: getattr(self, f"{name}_") for name in ("strength", "trust", "held_back")}
+        own |= {"n_items": self.model_.n_items_, "kind": kind}
         return {"parts": stored([self.model_])[1], "inside": own, **self._feature_state()}
 
     def _restore(self, arrays: Stored, state: Mapping[str, Any]) -> None:
@@ -279,6 +305,8 @@ class WithFeatures(Described):
         if type(self.model_).__name__ != expected:
             raise BundleError("the model inside must be that which its hyperparameters name")
         self.strength_, self.trust_ = number(own, "strength"), number(own, "trust")
+        given = own if "held_back" in own else {"held_back": (1.0, 1.0)}  # of 0.2.0
+        self.held_back_ = number(given, "held_back", tuple[Fraction, Fraction])
         self._restore_features(arrays, state)
         n_features = 0 if self.features_ is None else self.features_.matrix.shape[1]
         if (lent := self._lent()) is not None and len(lent.weight) != n_features:
@@ -295,6 +323,7 @@ class WithFeatures(Described):
 
 def extended(model: Recommender, items: Any, user_items: Any, options: Mapping[str, Any]) -> WithFeatures:
     """Return a fitted model with the items of a table; see `Recommender.with_items`."""
+    model._check_fitted()
     if model.items_ is None:
         raise DataError(
             f"this {type(model).__name__} knows no external ids, by which a table names its items; fit it to "
@@ -312,12 +341,10 @@ def extended(model: Recommender, items: Any, user_items: Any, options: Mapping[s
     table = as_table(items, [ITEM])
     features = Features.from_frame(table, columns=whole.columns, min_count=whole.min_count)
     whole.features_ = Features(model.items_, features.rows(model.items_), features.recipe)
-    known = int(np.count_nonzero(features.ids.codes_of(model.items_, "item") >= 0))
-    if not known:
+    if not (features.ids.codes_of(model.items_, "item") >= 0).any():
         raise DataError(
             f"the table describes none of the items that the model knows: {features.ids!r} there, {model.items_!r} here"
         )
-    whole._choose(matrix)
     whole._append(features, table)
-    whole._settle()
+    whole._choose(matrix)
     return whole

@@ -156,8 +156,8 @@ class Split:
         values, rows, cols = (np.concatenate([getattr(m, of) for m in parts]) for of in ("data", "row", "col"))
         # Not their sum, which would lose stored zeros.
         matrix = sp.csr_matrix((values, (rows, cols)), shape=self.train.shape, dtype=np.float32)
-        about, columns = self.train.titles, self.train.item_columns
-        return Interactions(matrix, self.train.users, self.train.items, titles=about, item_columns=columns)
+        about = {name: getattr(self.train, name) for name in ("titles", "item_columns", "user_columns")}
+        return Interactions(matrix, self.train.users, self.train.items, **about)
 
 
 def by_entries(data: Interactions, is_validation: Entries | None, is_test: Entries) -> Split:

@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 
 from recsys import Validation, datasets, evaluate, splits
-from recsys.models import model_class
+from recsys.models import WithFeatures, model_class
 from tests.benchmarks import machine
 
 FEATURES: dict[str, Any] = {"columns": {"tags": "tags"}, "min_count": 3}
@@ -46,10 +46,13 @@ MODELS: dict[str, dict[str, Any]] = {
     **{f"{name} with features": {"name": "WithFeatures", "model": own, **FEATURES} for name, own in INSIDE.items()},
     "MultVAE that leans": {"name": "WithFeatures", "model": SMALL, "in_training": True, **FEATURES},
     "MultVAE of that size": {"name": "WithFeatures", "model": SMALL, **FEATURES},
-    "FEASE": {**EASE, "name": "FEASE", "feature_weight": 3.0, "prior_weight": 300.0, **FEATURES},
+    "FEASE": {**EASE, "name": "FEASE", "feature_weight": 3.0, "prior_weight": 1000.0, **FEATURES},
     "Blend": {
         "name": "Blend",
-        "parts": ({"name": "WithFeatures", "model": EASE, **FEATURES}, {"name": "ContentKNN", **FEATURES}),
+        "parts": (
+            {"name": "WithFeatures", "model": EASE, "warm_loss": 1.0, **FEATURES},
+            {"name": "ContentKNN", **FEATURES},
+        ),
     },
 }
 METRICS = ("recall@20", "ndcg@20", "recall@100")
@@ -79,17 +82,31 @@ def cold(names: list[str], *, refit: bool) -> None:
 
 
 def warm(names: list[str]) -> None:
-    """Print nDCG@20 of warm entries with lists of warm papers alone and of all, and the share that is lost."""
+    """Print what warm papers lose by cold ones in the same lists, and what cold ones get there.
+
+    New papers are held back as much as the validation part says; without `warm_loss`, they are not.
+    """
     data = datasets.load("citeulike-a").binarized()
     split = splits.cold_items(data, item_column="part", entries=0.1, among="all")
-    items = np.flatnonzero(~pd.Series(data.item_columns["part"]).isin(["test", "val"]))
+    validation = Validation(split.validation, "ndcg@20")
+    marks = pd.Series(data.item_columns["part"])
+    of_warm, of_cold = (np.flatnonzero(one) for one in (~marks.isin(["test", "val"]), marks.eq("test")))
     for name in names:
-        model = made(MODELS[name]).fit(split.train, show_progress=False)
-        few = evaluate(model, split.test.of_items(items, items), ("ndcg@20",)).values["ndcg@20"]
-        many = evaluate(model, split.test.of_items(items), ("ndcg@20",)).values["ndcg@20"]
-        everything = evaluate(model, split.test, ("ndcg@20",)).values["ndcg@20"]
-        figures = {"warm alone": few, "warm among all": many, "lost": 1 - many / few, "all among all": everything}
-        print({"model": name, **{key: round(value, 4) for key, value in figures.items()}}, flush=True)
+        models = {name: made(MODELS[name]).fit(split.train, show_progress=False, validation=validation)}
+        if isinstance(model := models[name], WithFeatures):
+            given = {**model.get_params(), "model": model.inner(), "strength": model.strength_}
+            for label, options in {"without warm_loss": {"warm_loss": 1.0}, "without validation": {}}.items():
+                models[label] = WithFeatures(**{**given, **options}).fit(split.train, show_progress=False)
+        for label, model in models.items():
+            few, many = (
+                evaluate(model, split.test.of_items(of_warm, *only), ("ndcg@20",)).values["ndcg@20"]
+                for only in ((of_warm,), ())
+            )
+            cold_among_all = evaluate(model, split.test.of_items(of_cold), METRICS)
+            figures = {"warm alone": few, "warm among all": many, "lost": 1 - many / few}
+            line = {key: round(value, 4) for key, value in figures.items()}
+            held = getattr(model, "held_back_", None)
+            print({"model": label, "held back": held, **line, "cold among all": _rounded(cold_among_all)}, flush=True)
 
 
 def _rounded(found: Any) -> dict[str, float]:

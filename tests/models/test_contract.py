@@ -63,6 +63,7 @@ PARITY = np.arange(SIZE) % 2
 TASTES = ratings(n_users=24, n_items=15, density=0.3)
 UNSEEN = ratings(n_users=6, n_items=15, density=0.25, seed=1)
 TAGS = {"tags": np.array([["ab"[n % 2], "cde"[n % 3]] for n in range(15)] + [None], dtype=object)[:15]}
+KINDS = {"kind": np.array(["ab"[n % 2] for n in range(24)], dtype=object)}
 
 
 def that(**abilities):
@@ -255,7 +256,9 @@ def test_fit_returns_the_model_and_what_it_learned_ends_in_an_underscore(name):
 def test_a_second_fit_forgets_the_first(name):
     other = ratings(n_users=9, n_items=11, seed=5)
     users, items = IdMap(range(24)), IdMap(range(15))
-    model = fitted(name, Interactions(TASTES, users, items, item_columns=TAGS), **quick(MODELS[name]))
+    model = fitted(
+        name, Interactions(TASTES, users, items, item_columns=TAGS, user_columns=KINDS), **quick(MODELS[name])
+    )
     model.fit(other, show_progress=False)
     fresh = fitted(name, other, **quick(MODELS[name]))
     assert learned(model).keys() == learned(fresh).keys()
@@ -502,7 +505,7 @@ def test_interactions_give_their_ids_and_titles_to_the_model(name):
     users = IdMap([f"u{row}" for row in range(24)])
     items = IdMap(range(100, 115))
     titles = np.array([f"Title {item}" for item in range(15)], dtype=object)
-    data = Interactions(TASTES, users, items, titles=titles, item_columns=TAGS)
+    data = Interactions(TASTES, users, items, titles=titles, item_columns=TAGS, user_columns=KINDS)
     model = fitted(name, data, **quick(MODELS[name]))
     assert model.users_ == users
     assert model.items_ == items
@@ -547,7 +550,9 @@ def test_the_same_seed_gives_the_same_model(name):
 SEEDED = [n for n in CASES if "seed" in {field.name for field in fields(MODELS[n])}]
 
 
-@pytest.mark.parametrize("name", [n for n in SEEDED if n != "WithFeatures"])  # of EASE: it draws what to hold out alone
+@pytest.mark.parametrize(
+    "name", [n for n in SEEDED if "Features" not in n]
+)  # of EASE: they draw what to hold out alone
 def test_another_seed_gives_another_model(name):
     users = np.arange(24)
     scores = [fitted(name, TASTES, seed=seed, **quick(MODELS[name])).recommend(users, TASTES)[1] for seed in (0, 1)]
@@ -1102,7 +1107,9 @@ def test_a_model_that_only_ranks_predicts_no_ratings(name):
 
 @every_model
 def test_a_saved_model_answers_as_before(name, tmp_path):
-    data = Interactions(TASTES, IdMap(range(50, 74)), IdMap([f"i{item}" for item in range(15)]), item_columns=TAGS)
+    data = Interactions(
+        TASTES, IdMap(range(50, 74)), IdMap([f"i{item}" for item in range(15)]), item_columns=TAGS, user_columns=KINDS
+    )
     rates = {"unobserved_weight": 0.0} if MODELS[name].capabilities.rates else {}
     model = fitted(name, data, **{**quick(MODELS[name]), **rates})
     model.save(tmp_path / "deep" / "model", metrics={"ndcg@10": 0.5}, about={"why": "a test"})
@@ -1192,8 +1199,8 @@ def test_validation_and_callbacks_see_each_epoch(name):
         on_epoch=lambda entry: entries.append(dict(entry)),
     )
     assert entries == model.record_.epochs
-    # Blend: EASE, 20 epochs of MultVAE and the blend itself; WithFeatures: EASE and what new items score.
-    count = 22 if name == "Blend" else 2 if iterates or name == "WithFeatures" else 1
+    # Blend: EASE, 20 epochs of MultVAE and the blend itself; WithFeatures: EASE and what new items score; so of users.
+    count = 22 if name == "Blend" else 2 if iterates or name in ("WithFeatures", "WithUserFeatures") else 1
     assert [entry["epoch"] for entry in entries] == list(range(1, count + 1))
     assert model.record_.metric == "ndcg@5"
     best = entries[model.record_.best_epoch - 1]

@@ -72,7 +72,7 @@ def test_the_callback_is_called(name):
     if name == "Blend":  # EASE, 20 epochs of MultVAE, and the choice of weights
         assert [(call[0], call[2] is None) for call in calls] == [(n, n in (0, 21)) for n in range(22)]
         return
-    if name == "WithFeatures":  # EASE, and what new items score
+    if name in ("WithFeatures", "WithUserFeatures"):  # EASE, and what new items or users score
         assert [(call[0], call[2] is None) for call in calls] == [(0, True), (1, True)]
         return
     assert [call[0] for call in calls] == ([0, 1] if name in ITERATING else [0])

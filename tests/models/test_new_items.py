@@ -295,7 +295,7 @@ def test_what_is_refused(data, tmp_path):
         whole.with_items(pd.DataFrame({"item_id": ["x"]}))
     with pytest.raises(UnsupportedError, match="predicts no ratings"):
         whole.predict(0, data.matrix[0], [1])
-    with pytest.raises(ConfigError, match="model of WithFeatures: unknown model 'EASEE'; did you mean 'EASE'"):
+    with pytest.raises(ConfigError, match="model inside: unknown model 'EASEE'; did you mean 'EASE'"):
         WithFeatures(model="EASEE").fit(data, show_progress=False)
     with pytest.raises(DataError, match="no item of the training data has a feature"):
         WithFeatures(min_count=1).fit(

@@ -14,7 +14,7 @@ from tests.contract import COMPOSED
 
 FIXED = {
     "parts weights intercept model": "what it is made of",
-    "columns min_count in_training strength": "how features are read, and a ridge whose strength the fit chooses",
+    "columns min_count in_training strength warm_loss held_back": "how features are read, and what a fit chooses",
     "epochs iterations pretrain_epochs patience stop_after schedule": "how long it trains",
     "batch_size anneal_steps": "how long and how a network trains",
     "device precision seed": "where it computes",
