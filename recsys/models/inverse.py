@@ -10,6 +10,7 @@ import scipy.sparse as sp
 import torch
 from torch import Tensor
 
+from recsys.devices import fast_products
 from recsys.memory import Need
 
 PANEL = 512
@@ -72,6 +73,7 @@ def gram_matrix(matrix: sp.csr_matrix, dtype: np.dtype[Any]) -> npt.NDArray[Any]
     return gram
 
 
+@fast_products()
 def invert(matrix: Tensor, panel: int = PANEL) -> None:
     """Replace a symmetric positive definite matrix by its inverse, in its own memory.
 

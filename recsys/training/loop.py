@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from recsys import ranks
+from recsys.devices import fast_products
 from recsys.errors import DataError, TrainingError, warn
 from recsys.nn.products import add_gradient_buffers
 from recsys.sparse import Batch, Rows
@@ -133,7 +134,8 @@ def train(
     bar = tqdm(total=config.last_epoch, initial=run.epoch, unit="epoch", disable=hidden, desc="training")
     with bar, _tf32() if config.precision == "tf32" else nullcontext():
         while not run.ended:
-            entry = run.train_epoch()
+            with fast_products():
+                entry = run.train_epoch()
             run.measure(entry)
             if on_epoch:
                 on_epoch(entry)
