@@ -16,7 +16,6 @@ from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
-import scipy.linalg
 import scipy.sparse as sp
 import torch
 from torch import Tensor
@@ -99,7 +98,7 @@ class Sums:
         """Return the scores that a ridge of this λ gives."""
         mean = self.scores / max(1, self.n)
         targets = self.product - np.outer(self.features, mean)
-        weights = scipy.linalg.solve(self.gram + strength * np.eye(len(self.gram)), targets, assume_a="pos")
+        weights = np.linalg.solve(self.gram + strength * np.eye(len(self.gram)), targets)
         weights[:, self.never] = 0.0
         offsets = np.where(self.never, -np.inf, mean)
         table = np.ascontiguousarray(weights.T, dtype=np.float32)

@@ -9,7 +9,6 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 import torch
-from scipy.optimize import nnls
 from torch import Tensor
 
 from recsys.models.base import Recommender
@@ -164,6 +163,8 @@ def least_squares(models: Sequence[Recommender], part: Part) -> tuple[tuple[floa
     table = np.concatenate(columns).astype(np.float64)
     means = table.mean(0)
     table -= means  # the intercept is free
+    from scipy.optimize import nnls  # its import costs every command a fifth of a second
+
     weights, _ = nnls(table[:, 1:], table[:, 0])
     return tuple(weights.tolist()), float(means[0] - means[1:] @ weights)
 
