@@ -1,5 +1,6 @@
 """On what the list of a user rests, said beside it: the same answer of every door, and what a plain reading finds."""
 
+import warnings
 from types import SimpleNamespace
 
 import numpy as np
@@ -9,6 +10,7 @@ import scipy.sparse as sp
 
 import recsys
 from recsys import Interactions, tracking
+from recsys.errors import DataWarning
 from recsys.models import MODELS, sources
 from recsys.models.saved import BUNDLE
 from tests.contract import CASES, quick
@@ -23,7 +25,9 @@ TRAINING = DATA.select((ROWS != UNTRAINED_USER) & (DATA.items.ids(DATA.matrix.in
 def fitted(name):
     cls = MODELS[name]
     changes = quick(cls) | ({"pretrain_epochs": 0} if "pretrain_epochs" in CASES[name] else {})
-    return cls(**{**CASES[name], **changes}).fit(TRAINING, show_progress=False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DataWarning)  # the table says nothing of its users
+        return cls(**{**CASES[name], **changes}).fit(TRAINING, show_progress=False)
 
 
 def tonight():
