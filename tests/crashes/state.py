@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 from tests.crashes.boxes import FOLDER, Box, Tree
 
 Lines = Counter[str]
-_TIME = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d[0-9.:+Z]*")
+_TIME = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(?::\d\d[0-9.:+Z]*)?")
 _UNTOLD_TAGS = ("recsys.run", "resumed", "mlflow.parentRunId", "mlflow.source.git.commit", "mlflow.log-model.history")
 _UNTOLD_KEYS = {
     "seconds",
