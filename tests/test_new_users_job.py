@@ -8,6 +8,9 @@ import pytest
 
 import recsys
 from recsys import cli
+from recsys.errors import RecsysError
+from recsys.jobs import serve
+from recsys.workspace import Workspace
 
 KINDS = ["shoes", "hats", "bags"]
 
@@ -81,3 +84,22 @@ def test_what_cannot_work_is_said(shop, tmp_path, capsys):
     assert "the table of users has no column likes" in capsys.readouterr().err
     assert cli.main([*command, "--users-table", str(tmp_path / "gone.csv")]) == 4
     assert "expected a table of users at" in capsys.readouterr().err
+
+
+def test_lists_need_no_table_of_the_training_s_users(shop, capsys):
+    """What a model knows of its users it has learned: a night on another machine may not have the table."""
+    (shop / "users.csv").rename(shop / "elsewhere.csv")
+    try:
+        command = ["recommend", "models:/shop/1", "--user", "1", "-n", "4", "--root", str(shop)]
+        assert cli.main(command) == 0
+        assert "recommended (score)" in capsys.readouterr().out
+        again = ["score", "models:/shop/1", "--root", str(shop), "--quiet", "--output", str(shop / "without")]
+        assert cli.main([*again, "--users-table", str(shop / "new.csv")]) == 0
+        assert pd.read_parquet(shop / "without")["user_id"].nunique() == 92
+    finally:
+        (shop / "elsewhere.csv").rename(shop / "users.csv")
+
+
+def test_parts_of_no_users_are_refused(shop):
+    with pytest.raises(RecsysError, match="batch_size"):
+        serve.score(Workspace(shop), "models:/shop/1", shop / "none", batch_size=0)

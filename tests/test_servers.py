@@ -336,7 +336,7 @@ def slow(http, monkeypatch):
 
 def test_a_training_asks_a_server_for_little(slow, tmp_path):
     trained_in(tmp_path)
-    assert len(slow.asked) <= 46
+    assert len(slow.asked) <= 45
 
 
 @pytest.mark.slow

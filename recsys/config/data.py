@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from inspect import Parameter
 from pathlib import Path
@@ -98,7 +98,8 @@ class DataConfig(OpenSection):
         """Return the histories to recommend from: what a model reads, and everything that its users have seen.
 
         The first is `load` without the filters by count, which select what to train on. The second also holds items
-        that a user has seen and rated below `min_rating`; it is None without that filter.
+        that a user has seen and rated below `min_rating`; it is None without that filter. A table of users is not read:
+        what a model knows of them it has learned.
 
         Of shards that were not split (`recsys prepare --unsplit`) they stay on disk.
 
@@ -113,17 +114,22 @@ class DataConfig(OpenSection):
                     "recsys prepare --unsplit has made of it"
                 )
             return whole.train, None
-        return self.histories_of(self.read((), root))
+        return self.histories_of(self.read((), root, users=False))
 
-    def read(self, keep: str | Iterable[str] = (), root: Path | None = None) -> Interactions:
-        """Read the data before any filter; arguments as in `load`. Of shards the entries stay on disk."""
+    def read(self, keep: str | Iterable[str] = (), root: Path | None = None, *, users: bool = True) -> Interactions:
+        """Read the data before any filter; arguments as in `load`. Of shards the entries stay on disk.
+
+        Args:
+            users: read the table of users too, if one is named.
+        """
         if self.shards is not None:
             return shards.Stored(shards.open(self.shards), whole=True)
-        if self.file:
-            return datasets.read(self.file, keep=keep, **self._values(READ))
-        if self.name == SYNTHETIC:
+        if self.file is None and self.name == SYNTHETIC:
             return datasets.synthetic(**self._values(GENERATE))
-        return datasets.load(self.name, root=root, keep=keep, **self._values(READ))
+        options = {name: value for name, value in self._values(READ).items() if users or name != "users"}
+        if self.file:
+            return datasets.read(self.file, keep=keep, **options)
+        return datasets.load(self.name, root=root, keep=keep, **options)
 
     def table(self) -> tuple[str, dict[str, Any]]:
         """Return the file that is read, and the keys for reading it; a ConfigError for data that are no file."""
@@ -145,19 +151,18 @@ class DataConfig(OpenSection):
 
     def items_in(self, file: str) -> pd.DataFrame:
         """Return another table of items, csv or parquet, read as `item_table`, its items under `item_id`."""
-        given = self._values(READ)
-        options = {name: given[name] for name in ("item", "ids", "encoding") if name in given}
-        table = datasets.read_items(file, **options)
-        own = options.get("item", ITEM)
-        return table.rename(columns={own: ITEM}) if own in table and ITEM not in table else table
+        return self._table_in(datasets.read_items, file, "item", ITEM)
 
     def users_in(self, file: str) -> pd.DataFrame:
         """Return a table of users, csv or parquet, read as the data read theirs, its users under `user_id`."""
+        return self._table_in(datasets.read_users, file, "user", USER)
+
+    def _table_in(self, read: Callable[..., pd.DataFrame], file: str, key: str, usual: str) -> pd.DataFrame:
+        """Return a table read as the data are, the column that `key` names under its usual name."""
         given = self._values(READ)
-        options = {name: given[name] for name in ("user", "ids", "encoding") if name in given}
-        table = datasets.read_users(file, **options)
-        own = options.get("user", USER)
-        return table.rename(columns={own: USER}) if own in table and USER not in table else table
+        options = {name: given[name] for name in (key, "ids", "encoding") if name in given}
+        table, own = read(file, **options), options.get(key, usual)
+        return table.rename(columns={own: usual}) if own in table and usual not in table else table
 
     def training_data(self, raw: Interactions) -> Interactions:
         """Return the result of `read`, filtered and binarized for training."""

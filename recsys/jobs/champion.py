@@ -12,7 +12,7 @@ from recsys.workspace import Workspace
 
 
 def champion_beside(
-    workspace: Workspace, job: JobConfig, split: Split, metrics: Sequence[str], *, own: str
+    job: JobConfig, split: Split, metrics: Sequence[str], *, own: str, workspace: Workspace | None = None
 ) -> tuple[str, Mapping[str, float]] | None:
     """Return what a report calls the champion that a model may follow, and the champion's figures by metric.
 
@@ -22,12 +22,14 @@ def champion_beside(
     Args:
         job: with which the model was trained; it names the registered model where the address does not.
         own: address of the model, such as `models:/NAME/VERSION`; a champion is not held against itself.
+        workspace: whose store is asked; None: that of the run that goes on, which has been asked before.
     """
     name = own.removeprefix("models:/").rpartition("/")[0] if own.startswith("models:/") else job.track.register_as
     if name is None:
         return None
     try:
-        tracking.configure(workspace, create=False)
+        if workspace is not None:
+            tracking.configure(workspace, create=False)
         holder = next((found for found in tracking.versions_if_any(name) if "champion" in found.aliases), None)
         if holder is None or holder.run_id is None or own == holder.uri or own.startswith(f"runs:/{holder.run_id}/"):
             return None

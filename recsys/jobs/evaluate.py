@@ -94,7 +94,7 @@ def evaluate(
         if page is not None:
             shown: dict[str, Any] = {"about": {"config": config.as_dict(), "data": data.summary()}, "source": pinned}
             shown |= {"min_relevance": config.evaluate.min_relevance, "baseline": (baseline.title, baseline.values)}
-            shown |= {"rules": cost, "champion": champion_beside(workspace, config, split, names, own=pinned)}
+            shown |= {"rules": cost, "champion": champion_beside(config, split, names, own=pinned, workspace=workspace)}
             page.write_text(pages.page(fitted, split, curves, metrics=names, **shown), encoding="utf-8")
             print(f"report: {report}")
     return result

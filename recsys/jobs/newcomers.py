@@ -45,7 +45,7 @@ def with_newcomers(model: Recommender, table: pd.DataFrame | None) -> Recommende
         return model
     if not isinstance(model, WithUserFeatures) or model.features_ is None:
         raise ConfigError(
-            f"--users-table is for a model with features of users (docs/new-items.md), and this {type(model).__name__} "
+            f"--users-table is for a model with features of users (docs/new-users.md), and this {type(model).__name__} "
             "reads none: leave it out, or train WithUserFeatures with data.users"
         )
     return model.with_users(table)

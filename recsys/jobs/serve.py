@@ -189,7 +189,7 @@ def score(
         n=n,
         users=read_users(users, histories.users, on_unknown),
         on_unknown=on_unknown,
-        batch_size=batch_size or BATCH_SIZE,
+        batch_size=BATCH_SIZE if batch_size is None else batch_size,
         recall=recall,
         reasons=reasons,
         titles=titles,

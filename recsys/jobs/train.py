@@ -205,7 +205,7 @@ def train_one(
         shown |= {"min_relevance": job.evaluate.min_relevance, "baseline": (baseline.title, baseline.values)}
         names = tuple(test.values)
         if not tracker.waiting:
-            shown["champion"] = champion_beside(workspace, job, split, names, own=source)
+            shown["champion"] = champion_beside(job, split, names, own=source)
         tracker.log_text(report.page(model, split, curves, metrics=names, **shown), "report.html")
     table = baseline.table(test) + (f"\n{worse}" if worse else "")
     return Trained(model, chosen, test, tracker.run_id, registered, tracker.waiting, in_order(files), refused, table)

@@ -6,13 +6,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Annotated, Any
 
+import scipy.sparse as sp
 from pydantic import AfterValidator
 
+from recsys.memory import Need
 from recsys.models.base import Recommender
 from recsys.models.capabilities import Capabilities
 from recsys.models.fitting import Validates
 from recsys.models.linear import EASE
-from recsys.models.parts import checked
+from recsys.models.parts import checked, is_fitted, made, tables
 
 
 def one(part: Any) -> Any:
@@ -22,6 +24,35 @@ def one(part: Any) -> Any:
 
 Inner = Annotated[str | Recommender | Mapping[str, Any], AfterValidator(one)]
 """A model, its name, or a table of its `name` and hyperparameters."""
+
+
+class HasInner:
+    """What models around one other model share; they have the fields `model`, `seed` and `device`."""
+
+    model: Any
+    seed: Any
+    device: str
+
+    def inner(self) -> Recommender:
+        """Return the model inside, fitted if this one is."""
+        own: Recommender | None = vars(self).get("model_")
+        return made((one(self.model),), self.seed, self.device)[0] if own is None else own
+
+    def params(self) -> dict[str, Any]:
+        """Return the hyperparameters as JSON values; a model becomes a table."""
+        own: dict[str, Any] = super().params()  # type: ignore[misc]
+        return {**own, "model": tables((one(self.model),))[0]}
+
+    def chosen_on_validation(self) -> str:
+        """Return what the model inside chooses on validation."""
+        return self.inner().chosen_on_validation()
+
+    def _check_params(self) -> None:
+        self.inner().check_params()
+
+    def _memory(self, matrix: sp.csr_matrix) -> Need | None:
+        inner = self.inner()
+        return None if is_fitted(inner) else inner.memory_needed(matrix)
 
 
 class Whole:

@@ -18,18 +18,17 @@ from recsys.errors import BundleError, DataError, UnsupportedError
 from recsys.features import Features
 from recsys.frames import as_table
 from recsys.interactions import Interactions
-from recsys.memory import Need
 from recsys.metrics.lists import unit_rows
 from recsys.models import leaning
 from recsys.models.base import Recommender
 from recsys.models.codes import Doubles
 from recsys.models.described import Described
 from recsys.models.fitting import FitOptions, Validates
-from recsys.models.inner import Inner, OfInner, Whole, one
+from recsys.models.inner import HasInner, Inner, OfInner, Whole
 from recsys.models.new_items import NO_REMAINDER, NewItems, Trial, derived, nearest
 from recsys.models.new_items import restored as new_items
 from recsys.models.part_fits import PartFits
-from recsys.models.parts import is_fitted, made, restored, stored, tables
+from recsys.models.parts import restored, stored
 from recsys.models.registry import register
 from recsys.models.selection import Histories, Indices
 from recsys.models.stored import Size, Stored, number
@@ -46,7 +45,7 @@ _STRENGTH = 1.0
 
 
 @register
-class WithFeatures(Described):
+class WithFeatures(HasInner, Described):
     """A model that also recommends items that training never saw, by their features; for ranking.
 
     `fit` fits `model` to the interactions. Items without any interaction, and those of a later `with_items(table)`, are
@@ -80,31 +79,14 @@ class WithFeatures(Described):
     device: str = "auto"
     """Where `model` computes if it does not say it itself: `auto`, `cpu`, `cuda` or `cuda:1`."""
 
-    def inner(self) -> Recommender:
-        """Return the model inside, fitted if this one is."""
-        own: Recommender | None = vars(self).get("model_")
-        return made((one(self.model),), self.seed, self.device)[0] if own is None else own
-
-    def params(self) -> dict[str, Any]:
-        """Return the hyperparameters as JSON values; a model becomes a table."""
-        return {**super().params(), "model": tables((one(self.model),))[0]}
-
     def _check_params(self) -> None:
-        self.inner().check_params()
+        super()._check_params()
         if self.in_training and "model_" not in vars(self):
             leaning.check(self.inner())
-
-    def chosen_on_validation(self) -> str:
-        """Return what the model inside chooses on validation."""
-        return self.inner().chosen_on_validation()
 
     def _for_refit(self) -> Self:
         chosen = {"strength": self.strength_, "held_back": self.held_back_, "model": self.model_.for_refit(), "seed": 0}
         return type(self)(**{**self.get_params(), **chosen})
-
-    def _memory(self, matrix: sp.csr_matrix) -> Need | None:
-        inner = self.inner()
-        return None if is_fitted(inner) else inner.memory_needed(matrix)
 
     def _fit(self, matrix: sp.csr_matrix, options: FitOptions) -> Record:
         self._describe(options)

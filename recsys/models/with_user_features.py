@@ -20,15 +20,14 @@ from recsys.features import Features, Kind, Recipe, taken
 from recsys.frames import as_table
 from recsys.ids import IdMap
 from recsys.interactions import Interactions
-from recsys.memory import Need
 from recsys.metrics.lists import unit_rows
 from recsys.models.base import Recommender
 from recsys.models.described import longer
 from recsys.models.fitting import FitOptions
-from recsys.models.inner import Inner, OfInner, one
+from recsys.models.inner import HasInner, Inner, OfInner
 from recsys.models.new_users import FromFeatures, learned
 from recsys.models.part_fits import PartFits
-from recsys.models.parts import is_fitted, made, restored, stored, tables
+from recsys.models.parts import restored, stored
 from recsys.models.registry import register
 from recsys.models.selection import Histories, Indices
 from recsys.models.stored import Size, Stored, number
@@ -39,7 +38,7 @@ PREFIX, BY = "user_features.", "by_features."
 
 
 @register
-class WithUserFeatures(Recommender):
+class WithUserFeatures(HasInner, Recommender):
     """A model that recommends to users without a history by their features; for ranking.
 
     `fit` fits `model` to the interactions, and a ridge from columns of the users (`Interactions.from_frame(users=)`, or
@@ -66,29 +65,9 @@ class WithUserFeatures(Recommender):
     device: str = "auto"
     """Where `model` computes if it does not say it itself: `auto`, `cpu`, `cuda` or `cuda:1`."""
 
-    def inner(self) -> Recommender:
-        """Return the model inside, fitted if this one is."""
-        own: Recommender | None = vars(self).get("model_")
-        return made((one(self.model),), self.seed, self.device)[0] if own is None else own
-
-    def params(self) -> dict[str, Any]:
-        """Return the hyperparameters as JSON values; a model becomes a table."""
-        return {**super().params(), "model": tables((one(self.model),))[0]}
-
-    def _check_params(self) -> None:
-        self.inner().check_params()
-
-    def chosen_on_validation(self) -> str:
-        """Return what the model inside chooses on validation."""
-        return self.inner().chosen_on_validation()
-
     def _for_refit(self) -> Self:
         chosen = {"model": self.model_.for_refit(), "seed": 0, "strength": self.strength_}
         return type(self)(**{**self.get_params(), **chosen})
-
-    def _memory(self, matrix: sp.csr_matrix) -> Need | None:
-        inner = self.inner()
-        return None if is_fitted(inner) else inner.memory_needed(matrix)
 
     def _fit(self, matrix: sp.csr_matrix, options: FitOptions) -> Record:
         self.features_: Features | None = None

@@ -23,17 +23,6 @@ with warnings.catch_warnings():
 pytestmark = pytest.mark.filterwarnings("default")
 
 
-@pytest.fixture(scope="module")
-def data():
-    ratings = recsys.datasets.synthetic(users=300, items=90, interactions=8_000, seed=4)
-    return ratings.filter(min_rating=4, min_user=5).binarized()
-
-
-@pytest.fixture(scope="module")
-def split(data):
-    return recsys.splits.hold_out_ratings(data, test=0.2, validation=0.0)
-
-
 def trained(scorer, interactions, n=10):
     pipeline = topn_pipeline(scorer, n=n)
     pipeline.train(from_interactions_df(interactions.to_frame().drop(columns="timestamp")))

@@ -18,17 +18,6 @@ from rectools.models import EASEModel, ImplicitALSWrapperModel, PopularModel, mo
 pytestmark = pytest.mark.filterwarnings("default")  # theirs are their business
 
 
-@pytest.fixture(scope="module")
-def data():
-    ratings = recsys.datasets.synthetic(users=300, items=90, interactions=8_000, seed=4)
-    return ratings.filter(min_rating=4, min_user=5).binarized()
-
-
-@pytest.fixture(scope="module")
-def split(data):
-    return recsys.splits.hold_out_ratings(data, test=0.2, validation=0.0)
-
-
 def dataset_of(interactions):
     frame = interactions.to_frame().rename(columns={"rating": Columns.Weight, "timestamp": Columns.Datetime})
     return Dataset.construct(frame.assign(**{Columns.Datetime: pd.to_datetime(frame[Columns.Datetime], unit="s")}))

@@ -108,7 +108,7 @@ def _store(store: sqlite3.Connection, state: State, names: dict[str, str], faile
         "FROM runs r JOIN experiments e ON e.experiment_id = r.experiment_id ORDER BY r.start_time",
     )
     # A run that nobody named is called by model, data and the minute of its beginning.
-    runs = [(run, re.sub(r", \d{4}-\d\d-\d\d \d\d:\d\d", "", name), *rest) for run, name, *rest in runs]
+    runs = [(run, _TIME.sub("TIME", name), *rest) for run, name, *rest in runs]
     for run, name, status, *_ in runs:
         names[run] = f"<{name}>"
         if status == "FAILED":
